@@ -1,0 +1,71 @@
+"""The command line: ``python -m taskfleet COMMAND``, which is what the poe tasks of a project call.
+
+A command's module is imported when it is called, so that ``status`` does not wait for pandas. This is the only place that prints errors
+and exits.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from taskfleet.errors import TaskfleetError
+
+#: Every command, with its line of help. The module ``taskfleet.commands.NAME`` has ``run(argv) -> exit code``.
+COMMANDS = {
+    "insert_tasks": "Load the table into the queue",
+    "launch_worker": "Work on tasks on this machine",
+    "status": "Show how the job stands: counts, rate, time left, durations, failures",
+    "tasks": "List tasks, of one state or kind of failure if asked",
+    "task": "Show one task whole: its attempts, traceback, last output",
+    "results": "Write the table joined with results and failures to a file",
+    "retry": "Put failed or killed tasks back into the queue",
+    "release": "Take all leases back, of workers that were lost",
+    "purge": "Take all waiting tasks out of the queue",
+    "delete_queue": "Delete the job: its queue and its ledger",
+    "settings": "Show every setting, its value and where it comes from",
+}
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0] in {"-h", "--help"}:
+        print(overview())
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        print(f"error: there is no command {name!r}.\n\n{overview()}", file=sys.stderr)
+        return 2
+    return guarded(lambda: _run(name, rest))
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run an action; turn the user's mistakes into one message and an exit code, without a traceback."""
+    try:
+        return action()
+    except TaskfleetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def overview() -> str:
+    """List the commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {sentence}" for name, sentence in COMMANDS.items()]
+    return "\n".join(["Usage: python -m taskfleet COMMAND [-e FILE] [--help] ...", "", *lines])
+
+
+def _run(name: str, argv: list[str]) -> int:
+    module = importlib.import_module(f"taskfleet.commands.{name}")
+    code: int = module.run(argv)
+    sys.stdout.flush()
+    return code

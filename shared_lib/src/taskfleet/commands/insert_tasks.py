@@ -1,0 +1,175 @@
+"""``poe insert_tasks``: load the table into the queue."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskfleet import cli
+from taskfleet.commands.arguments import configure, make_parser, script_folder
+from taskfleet.errors import InsertError
+from taskfleet.functions import TaskFunction, load_function, load_object
+from taskfleet.ledger import insertion
+from taskfleet.ledger.database import Database, create
+from taskfleet.ledger.insertion import InsertReport
+from taskfleet.settings import Configuration
+from taskfleet.settings.reader import is_reference
+
+if TYPE_CHECKING:
+    from taskfleet.tables import Batch
+
+FilterTasks = Callable[[Any, str | None], Any]
+Source = Iterable[Mapping[str, Any]]
+
+EXAMPLES = """\
+  poe insert_tasks                                  the table that config/task.env names
+  poe insert_tasks --task-table more.feather        another one
+  poe insert_tasks --start-task 100 --limit 10      ten rows, from the hundred-and-first on
+  poe insert_tasks --dry-run                        check everything, insert nothing"""
+
+
+def insert_tasks(
+    source: Source | None = None, *, filter_tasks: FilterTasks | None = None, argv: Sequence[str] | None = None
+) -> None:
+    """Insert a table's tasks; what a project's ``insert_tasks.py`` calls. Exits with the command's code.
+
+    Args:
+        source: Rows to insert instead of the table that the settings name: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
+        filter_tasks: ``filter_tasks(table, output_path)`` gets a pandas DataFrame (of up to 50,000 rows at a time) and returns the rows
+            still to do.
+        argv: The command line, that of the script if None.
+    """
+    sys.exit(cli.guarded(lambda: run(sys.argv[1:] if argv is None else argv, source=source, filter_tasks=filter_tasks)))
+
+
+def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: FilterTasks | None = None) -> int:
+    """Run the command."""
+    arguments = _parser().parse_args(argv)
+    configuration = configure(arguments, start=script_folder())
+    os.environ.update({name: value for name, value in configuration.exports.items() if name not in os.environ})
+    function = load_function(configuration.settings.task_function, configuration.project)
+    batches = _batches(configuration, source, filter_tasks)
+    if arguments.dry_run:
+        rows = sum(len(batch.encode(function.fault_of_columns).data) for batch in batches.kept)
+        print(f"Checked {rows:,} rows: all fit {function.name}. Nothing was inserted (--dry-run).")
+        return 0
+    settings = configuration.settings
+    database = create(configuration.ledger_path, job_id=settings.job_id, project=configuration.project, now=time.time())
+    report, left_out = _insert(database, configuration, batches, function)
+    database.close()
+    print(_summary(settings.job_id, report, left_out))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "insert_tasks",
+        "Load the table into the queue: all of it or, if anything is wrong, none.",
+        EXAMPLES,
+        ("job", "insert"),
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check every row, insert nothing")
+    return parser
+
+
+def _batches(configuration: Configuration, source: Source | None, filter_tasks: FilterTasks | None) -> "_Counted":
+    from taskfleet.tables import filter_batches, read_batches, slice_batches
+
+    settings = configuration.settings
+    if source is None and is_reference(settings.task_table):
+        factory = load_object(settings.task_table, configuration.project)
+        source = factory() if callable(factory) else factory
+    if source is None:
+        table = settings.task_table
+        is_address = "://" in table
+        batches = read_batches(table if is_address else configuration.project / Path(table).expanduser())
+    else:
+        batches = read_batches(source)
+    counted = _Counted(slice_batches(batches, settings.start_task, settings.insert_limit))
+    if filter_tasks is not None:
+        counted.kept = filter_batches(counted.counting(), filter_tasks, settings.output_path)
+    return counted
+
+
+class _Counted:
+    """Batches after filtering, and how many rows were read for them."""
+
+    def __init__(self, batches: "Iterable[Batch]") -> None:
+        self._batches = batches
+        self.rows = 0
+        self.kept: Iterator[Batch] = self.counting()
+
+    def counting(self) -> "Iterator[Batch]":
+        for batch in self._batches:
+            self.rows += len(batch)
+            yield batch
+
+
+def _insert(
+    database: Database, configuration: Configuration, batches: _Counted, function: TaskFunction
+) -> tuple[InsertReport, int]:
+    from taskfleet.tables import content_ids
+
+    settings = configuration.settings
+    progress = _Progress()
+    under_way = insertion.begin(database, source=settings.task_table, on_wait=progress.wait)
+    try:
+        for batch in batches.kept:
+            rows = batch.encode(function.fault_of_columns)
+            ids = content_ids(rows.data) if rows.ids is None else rows.ids
+            under_way.add(ids, rows.data, ids_are_derived=rows.ids is None, now=time.time(), row_number=rows.row_number)
+            progress.show(under_way.rows)
+        if not batches.rows:
+            raise InsertError(
+                f"{settings.task_table} has no rows to insert (START_TASK={settings.start_task}). Nothing was inserted."
+            )
+        report = under_way.accept(time.time())
+    except BaseException:
+        progress.close()
+        under_way.discard()
+        raise
+    progress.close()
+    return report, batches.rows - under_way.rows
+
+
+def _summary(job_id: str, report: InsertReport, left_out: int) -> str:
+    lines = [f"Inserted {report.added:,} tasks into job {job_id}."]
+    if not report.added:
+        lines = [f"Nothing new for job {job_id}."]
+    if report.already_there:
+        lines.append(f"{report.already_there:,} rows were there already and were not added again.")
+    if left_out:
+        lines.append(f"{left_out:,} rows were left out by filter_tasks.")
+    if report.identical:
+        lines.append(
+            f"Note: {report.identical:,} rows equal an earlier row; each is a task of its own. "
+            "If that is not meant, remove them from the table."
+        )
+    lines.append("\nNext: poe launch_worker" if report.added else "\nNext: poe status")
+    return "\n".join(lines)
+
+
+class _Progress:
+    """Rows inserted so far, on a terminal; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def show(self, rows: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(unit="row", unit_scale=True, desc="Inserting", dynamic_ncols=True, leave=False)
+        self._bar.update(rows - self._bar.n)
+
+    def wait(self, process: str) -> None:
+        print(f"Waiting for another insertion into this job to end (process {process.split('|')[1]}).", file=sys.stderr)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

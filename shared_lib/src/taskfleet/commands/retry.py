@@ -1,0 +1,41 @@
+"""``poe retry``: put failed or killed tasks back."""
+
+from collections.abc import Sequence
+
+from taskfleet.commands.arguments import make_parser, open_job
+from taskfleet.errors import CommandError
+from taskfleet.ledger import repair
+from taskfleet.tasks import FAILURE_KINDS
+
+EXAMPLES = """\
+  poe retry --failed                    all that failed
+  poe retry --failed --kind exit        those whose process crashed
+  poe retry --killed                    what poe purge took out
+  poe retry addition-task-000001        one task"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command."""
+    parser = make_parser("retry", "Put failed or killed tasks back into the queue, with all their tries.", EXAMPLES)
+    parser.add_argument("task_ids", nargs="*", metavar="ID", help="tasks to put back")
+    parser.add_argument("--failed", action="store_true", help="all failed tasks")
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=[kind.word for kind in FAILURE_KINDS],
+        help="with --failed: only of this kind; may be repeated",
+    )
+    parser.add_argument("--killed", action="store_true", help="all killed tasks")
+    arguments = parser.parse_args(argv)
+    if arguments.kind and not arguments.failed:
+        parser.error("--kind goes with --failed")
+    if not (arguments.failed or arguments.killed or arguments.task_ids):
+        raise CommandError("Say which tasks: --failed, --failed --kind exit, --killed, or task ids.")
+    kinds = [kind for kind in FAILURE_KINDS if arguments.failed and (not arguments.kind or kind.word in arguments.kind)]
+    n = repair.retry(open_job(arguments), kinds=kinds, killed=arguments.killed, ids=arguments.task_ids)
+    if arguments.task_ids and n < len(set(arguments.task_ids)) and not kinds and not arguments.killed:
+        print(
+            f"{len(set(arguments.task_ids)) - n:,} of the ids are unknown or belong to tasks that neither failed nor were killed."
+        )
+    print(f"Put {n:,} tasks back into the queue." + ("\n\nNext: poe launch_worker" if n else ""))
+    return 0

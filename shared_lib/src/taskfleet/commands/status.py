@@ -1,0 +1,56 @@
+"""``poe status``: how the job stands."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+from taskfleet.commands.arguments import make_parser, open_job
+from taskfleet.tasks import State
+from taskfleet.watch.status import Status, gather
+from taskfleet.watch.text import status_report
+
+EXAMPLES = """\
+  poe status
+  poe status --watch            again every two seconds, until all is done or Ctrl-C
+  poe status --json | jq .counts"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command."""
+    parser = make_parser(
+        "status", "Show how the job stands: counts, rate, time left, durations, failures, workers.", EXAMPLES
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        const=2.0,
+        type=float,
+        metavar="SECONDS",
+        help="show it again and again; every 2 s if not said",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.watch is not None and not arguments.watch > 0:
+        parser.error("--watch takes a number of seconds above 0")
+    database = open_job(arguments, read_only=True)
+    while True:
+        now = time.time()
+        status = gather(database, now)
+        if arguments.watch is not None and sys.stdout.isatty() and not arguments.json:
+            print("\x1b[H\x1b[2J", end="")
+        print(
+            json.dumps(status.to_json()) if arguments.json else f"{status_report(status, now)}\n{_next(status)}",
+            flush=True,
+        )
+        if arguments.watch is None or status.ended == status.total:
+            return 0
+        time.sleep(arguments.watch)
+
+
+def _next(status: Status) -> str:
+    if status.counts[State.FAILED]:
+        return "\nNext: poe tasks --state failed"
+    if status.ended == status.total:
+        return "\nNext: poe results -o results.feather"
+    return "" if status.workers else "\nNobody works on it. Next: poe launch_worker"

@@ -1,0 +1,42 @@
+"""Every error this library raises on purpose.
+
+::
+
+    TaskfleetError              what was wrong, where, and what to do next
+    ├── SettingsError           one or more settings are wrong (all faults in one message)
+    ├── TableError              the table of tasks cannot be read or written
+    ├── InsertError             the tasks cannot be inserted; nothing was
+    ├── FunctionError           the task function cannot be found or imported, or its parameters are not usable
+    ├── LedgerError             the ledger file is missing, damaged, busy or of another job
+    └── CommandError            the command line asks for something that makes no sense
+
+The library raises; only the command line prints and exits (``cli.main``).
+"""
+
+
+class TaskfleetError(Exception):
+    """A mistake or a state of affairs that the user can mend; its text is complete and shown without a traceback."""
+
+
+class SettingsError(TaskfleetError):
+    """One or more settings are wrong."""
+
+
+class TableError(TaskfleetError):
+    """A table of tasks cannot be read or written."""
+
+
+class InsertError(TaskfleetError):
+    """Tasks cannot be inserted; nothing was."""
+
+
+class FunctionError(TaskfleetError):
+    """The task function cannot be found or imported, or its parameters are not usable."""
+
+
+class LedgerError(TaskfleetError):
+    """The ledger file is missing, damaged, busy or belongs to another job."""
+
+
+class CommandError(TaskfleetError):
+    """The command line asks for something that makes no sense."""

@@ -1,0 +1,89 @@
+"""Events: what happened, as JSON objects with the names and fields that rms-cloud-tasks uses.
+
+Every event has ``timestamp`` (ISO 8601, UTC), ``hostname`` and ``event_type``. Those about a task have ``task_id``, ``attempt``, ``retry``
+(whether there will be another try) and ``elapsed_time`` in seconds, and by type: ``task_completed`` has ``result``; ``task_exception`` has
+``exception`` (the traceback); ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``task_memory_exceeded`` have ``exception`` (the
+reason). ``non_fatal_exception`` and ``fatal_exception`` (of the worker itself) have ``exception``.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from taskfleet.processes import hostname
+from taskfleet.queues import FinishReport
+from taskfleet.tasks import JSON, Finished, Lease, Outcome
+
+TYPES = {
+    Outcome.SUCCEEDED: "task_completed",
+    Outcome.RETRY: "task_completed",
+    Outcome.EXCEPTION: "task_exception",
+    Outcome.TIMEOUT: "task_timed_out",
+    Outcome.EXIT: "task_exited",
+    Outcome.MEMORY: "task_memory_exceeded",
+    Outcome.LOST: "task_exited",
+}
+
+
+def make_event(event_type: str, now: float, **fields: JSON) -> dict[str, JSON]:
+    """Make an event."""
+    timestamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"timestamp": timestamp, "hostname": hostname(), "event_type": event_type, **fields}
+
+
+def task_event(lease: Lease, finished: Finished, *, retry: bool) -> dict[str, JSON]:
+    """Make the event of one attempt that ended."""
+    outcome = Outcome(finished.outcome)
+    event = make_event(
+        TYPES[outcome],
+        finished.started_at + finished.elapsed_seconds,
+        task_id=lease.task_id,
+        attempt=finished.attempt,
+        retry=retry,
+        elapsed_time=finished.elapsed_seconds,
+    )
+    if outcome is Outcome.SUCCEEDED:
+        event["result"] = json.loads(finished.result or "null")
+    elif outcome is Outcome.RETRY:
+        event["result"] = (finished.error or "").partition("\n")[0]
+    elif outcome in (Outcome.EXIT, Outcome.LOST):
+        event["exit_code"] = finished.exit_code
+    else:
+        event["exception"] = finished.error
+    return event
+
+
+class EventFile:
+    """Appends the events of a worker to a file, a JSON object a line; several workers may share it on one machine."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
+        """Write one event for each attempt that counts."""
+        lines = [
+            json.dumps(task_event(lease, outcome, retry=outcome.seq in report.retry_delay_seconds), ensure_ascii=False)
+            + "\n"
+            for lease, outcome in zip(leases, finished, strict=True)
+            if outcome.seq not in report.duplicates and outcome.outcome != Outcome.INTERRUPTED
+        ]
+        self._file.write("".join(lines))
+        self._file.flush()
+
+    def write(self, event: dict[str, JSON]) -> None:
+        """Write one event."""
+        self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def tick(self, now: float) -> None:
+        """Do nothing."""
+
+    def say(self, text: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,167 @@
+"""The user's task function: finding it, what it wants to be given, and calling it."""
+
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskfleet.context import Retry, TaskContext
+from taskfleet.errors import FunctionError
+
+#: Parameters that the worker fills in; columns may not have these names.
+INJECTED = frozenset({"context", "output_path", "task_id"})
+
+#: The parameters of a function written for rms-cloud-tasks.
+RMS_PARAMETERS = ("task_id", "task_data", "worker_data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFunction:
+    """A task function and what it wants."""
+
+    name: str
+    call: Callable[..., Any]
+    required: frozenset[str]
+    """Columns it cannot do without."""
+    accepted: frozenset[str]
+    """All columns it has parameters for."""
+    accepts_any: bool
+    """Whether it has ``**kwargs``, or takes its data as one mapping."""
+    injected: frozenset[str]
+    """The parameters the worker fills in."""
+    is_rms_style: bool
+
+    def fault_of_columns(self, columns: frozenset[str]) -> str | None:
+        """Say what does not fit between a table's columns and the parameters, None if they fit."""
+        missing = sorted(self.required - columns)
+        surplus = [] if self.accepts_any else sorted(columns - self.accepted)
+        if not missing and not surplus:
+            return None
+        parts = []
+        if missing:
+            parts.append(f"the table lacks {_listed('column', missing)}")
+        if surplus:
+            parts.append(f"the table has {_listed('column', surplus)} that {self.name} has no parameter for")
+        filled = sorted((columns & INJECTED) - self.accepted)
+        if filled:
+            parts.append(f"{_listed('the name', filled)} is the worker's to fill in")
+        wanted = ", ".join(sorted(self.accepted)) or "no columns"
+        return f"The columns do not fit {self.name}: {'; '.join(parts)}. It takes {wanted}. Rename the columns or the parameters."
+
+    def __call__(self, data: str, context: TaskContext) -> object:
+        """Call it with a task's arguments; what it raises comes through.
+
+        Args:
+            data: The arguments, a JSON object.
+            context: Of this attempt.
+        """
+        if self.is_rms_style:
+            return self._call_rms_style(json.loads(data), context)
+        arguments = json.loads(data)
+        if self.injected:
+            if "context" in self.injected:
+                arguments["context"] = context
+            if "output_path" in self.injected:
+                arguments["output_path"] = context.output_path
+            if "task_id" in self.injected:
+                arguments["task_id"] = context.task_id
+        return self.call(**arguments)
+
+    def _call_rms_style(self, data: dict[str, Any], context: TaskContext) -> object:
+        from taskfleet.rms import WorkerData
+
+        answer = self.call(context.task_id, data, WorkerData(context))
+        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], bool)):
+            raise TypeError(f"{self.name} returned {answer!r:.100}, not a tuple (retry, result) with a bool first")
+        retry, result = answer
+        if retry:
+            raise Retry(f"{self.name} asked for another try: {result!r:.500}")
+        return {} if result is None else result
+
+
+def load_function(name: str, project: Path) -> TaskFunction:
+    """Import a task function.
+
+    Args:
+        name: ``module:function``.
+        project: The folder that holds the module; it goes first on ``sys.path``.
+
+    Raises:
+        FunctionError: There is no such module or function, or its parameters are not usable.
+        Exception: Whatever the user's module raises while it is imported.
+    """
+    return examine(load_object(name, project))
+
+
+def load_object(name: str, project: Path) -> Any:
+    """Import what ``module:name`` stands for; errors as for ``load_function``."""
+    module_name, _, attribute = name.partition(":")
+    if str(project) not in sys.path:
+        sys.path.insert(0, str(project))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise FunctionError(
+            f"{name}: there is no module {module_name!r} in {project}. Set TASK_FUNCTION to module:function."
+        ) from None
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise FunctionError(
+            f"{name}: {getattr(module, '__file__', module_name)} has no function {attribute!r}."
+        ) from None
+
+
+def examine(function: Any) -> TaskFunction:
+    """Look at the parameters of a function.
+
+    Raises:
+        FunctionError: It cannot be called with keyword arguments.
+    """
+    if not callable(function):
+        raise FunctionError(f"{function!r} is not a function.")
+    name = getattr(function, "__name__", repr(function))
+    if inspect.iscoroutinefunction(function):
+        raise FunctionError(f"{name} is an async function; write a plain one that calls asyncio.run(…).")
+    parameters = inspect.signature(function).parameters
+    if tuple(parameters) == RMS_PARAMETERS:
+        return TaskFunction(
+            name=name,
+            call=function,
+            required=frozenset(),
+            accepted=frozenset(),
+            accepts_any=True,
+            injected=frozenset(),
+            is_rms_style=True,
+        )
+    named = {}
+    accepts_any = False
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            accepts_any = True
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            raise FunctionError(
+                f"{name}: its parameter {parameter.name!r} is positional only, but columns arrive as keyword arguments."
+            )
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            named[parameter.name] = parameter
+    columns = {key: parameter for key, parameter in named.items() if key not in INJECTED}
+    return TaskFunction(
+        name=name,
+        call=function,
+        required=frozenset(key for key, parameter in columns.items() if parameter.default is parameter.empty),
+        accepted=frozenset(columns),
+        accepts_any=accepts_any,
+        injected=INJECTED & named.keys(),
+        is_rms_style=False,
+    )
+
+
+def _listed(noun: str, names: list[str]) -> str:
+    return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -1,0 +1,143 @@
+"""The counts that every change keeps up, and the statistics of durations; called inside the transaction of the change."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from taskfleet.ledger.database import Database
+from taskfleet.tasks import FAILURE_KINDS, Outcome, State
+
+#: Neighbouring buckets differ by 2 %, so a percentile is right to within 1 %.
+BUCKET_WIDTH = math.log(1.02)
+SHORTEST_SECONDS = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durations:
+    """Statistics over the successful attempts, in seconds."""
+
+    n: int
+    low: float
+    high: float
+    mean: float
+    standard_deviation: float
+    median: float
+    percentile_90: float
+    percentile_95: float
+
+
+def add(database: Database, state: State, kind: int, n: int) -> None:
+    """Change the number of tasks in a state (and, for a failure, of a kind) by ``n``."""
+    if n:
+        database.execute(
+            "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (int(state), kind, n)
+        )
+
+
+def tally(database: Database, name: str, n: int) -> None:
+    """Add to a running total."""
+    if n:
+        database.execute("INSERT INTO tally VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (name, n))
+
+
+def add_finished(database: Database, n: int, now: float) -> None:
+    """Note that ``n`` tasks came to an end."""
+    if n:
+        database.execute(
+            "INSERT INTO throughput VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (int(now), n)
+        )
+
+
+def add_durations(database: Database, seconds: Sequence[float]) -> None:
+    """Take the durations of successful attempts into the statistics."""
+    if not seconds:
+        return
+    buckets = Counter([int(math.log(max(s, SHORTEST_SECONDS)) // BUCKET_WIDTH) for s in seconds])
+    database.execute_many(
+        "INSERT INTO duration VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", list(buckets.items())
+    )
+    n, mean = len(seconds), math.fsum(seconds) / len(seconds)
+    m2 = math.fsum([(s - mean) ** 2 for s in seconds])
+    low, high = min(seconds), max(seconds)
+    known = database.row("SELECT n, mean, m2, low, high FROM duration_moments")
+    if known is None:
+        database.execute("INSERT INTO duration_moments VALUES (?, ?, ?, ?, ?)", (n, mean, m2, low, high))
+        return
+    # Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances (1979).
+    n0, mean0, m20, low0, high0 = known
+    delta, total = mean - mean0, n0 + n
+    database.execute(
+        "UPDATE duration_moments SET n = ?, mean = ?, m2 = ?, low = ?, high = ?",
+        (total, mean0 + delta * n / total, m20 + m2 + delta * delta * n0 * n / total, min(low0, low), max(high0, high)),
+    )
+
+
+def by_state(database: Database) -> dict[State, int]:
+    """Give the number of tasks in each state."""
+    counts = dict.fromkeys(State, 0)
+    for state, n in database.rows("SELECT state, sum(n) FROM counter GROUP BY state"):
+        counts[State(state)] = n
+    return counts
+
+
+def by_failure_kind(database: Database) -> dict[Outcome, int]:
+    """Give the number of FAILED tasks of each kind."""
+    counts = dict.fromkeys(FAILURE_KINDS, 0)
+    for kind, n in database.rows("SELECT kind, n FROM counter WHERE state = ?", (int(State.FAILED),)):
+        counts[Outcome(kind)] = n
+    return counts
+
+
+def tallies(database: Database) -> dict[str, int]:
+    """Give the running totals: ``inserted``, ``duplicates``, ``retries``, ``lost``."""
+    totals = {"inserted": 0, "duplicates": 0, "retries": 0, "lost": 0}
+    return totals | dict(database.rows("SELECT name, n FROM tally"))
+
+
+def rate_per_second(database: Database, now: float, window_seconds: int = 60) -> float | None:
+    """Give how many tasks came to an end per second, lately; None if none did.
+
+    The window shrinks to the time since the first task ended, so that short jobs get a figure too.
+    """
+    first, n = database.row(
+        "SELECT min(second), coalesce(sum(n), 0) FROM throughput WHERE second > ?", (int(now) - window_seconds,)
+    ) or (None, 0)
+    if not n:
+        return None
+    return float(n / max(now - first, 1.0))
+
+
+def durations(database: Database) -> Durations | None:
+    """Give the statistics of the durations, None if nothing has succeeded yet."""
+    known = database.row("SELECT n, mean, m2, low, high FROM duration_moments")
+    if known is None:
+        return None
+    n, mean, m2, low, high = known
+    buckets = database.rows("SELECT bucket, n FROM duration ORDER BY bucket")
+    median, p90, p95 = (min(max(value, low), high) for value in _percentiles(buckets, n, (0.5, 0.9, 0.95)))
+    deviation = math.sqrt(m2 / (n - 1)) if n > 1 else 0.0
+    return Durations(
+        n=n,
+        low=low,
+        high=high,
+        mean=mean,
+        standard_deviation=deviation,
+        median=median,
+        percentile_90=p90,
+        percentile_95=p95,
+    )
+
+
+def _percentiles(buckets: Sequence[tuple[int, int]], total: int, shares: Iterable[float]) -> list[float]:
+    """Find the values below which the given shares lie, as the middle of their buckets (nearest-rank)."""
+    found = []
+    for share in shares:
+        rank, seen, value = max(1, math.ceil(share * total)), 0, 0.0
+        for bucket, n in buckets:
+            seen += n
+            value = math.exp((bucket + 0.5) * BUCKET_WIDTH)
+            if seen >= rank:
+                break
+        found.append(value)
+    return found

@@ -1,0 +1,235 @@
+"""Questions about a job's tasks. Nothing here changes the ledger."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from taskfleet.ledger.database import Database
+from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, Outcome, State, attempt_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt that ended."""
+
+    number: int
+    outcome: Outcome
+    worker_id: int
+    hostname: str
+    started_at: float
+    elapsed_seconds: float
+    result: str | None
+    error: str | None
+    output: str | None
+    exit_code: int | None
+    peak_memory_mib: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """One task whole."""
+
+    seq: int
+    task_id: str
+    data: str
+    state: State
+    kind: Outcome | None
+    """How it failed, if it did."""
+    available_at: float
+    hostname: str | None
+    """Where it runs, if it does."""
+    attempts: tuple[AttemptRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLine:
+    """One task in a list."""
+
+    seq: int
+    task_id: str
+    state: State
+    kind: Outcome | None
+    attempts: int
+    reason: str | None
+    """The first line of the latest attempt's error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    """One worker that has not ended."""
+
+    worker_id: int
+    hostname: str
+    pid: int
+    slots: int
+    started_at: float
+    seen_at: float
+    running: int
+
+
+_LINE = """
+    SELECT task.seq, task.id, state.state, state.kind, state.attempt,
+           CASE WHEN instr(error, char(10)) THEN substr(error, 1, instr(error, char(10)) - 1) ELSE error END
+    FROM state JOIN task USING (seq)
+    LEFT JOIN attempt ON attempt.key = state.seq * 1000 + state.attempt
+"""
+assert ATTEMPTS_PER_TASK == 1000
+
+
+def list_tasks(
+    database: Database, *, state: State | None = None, kind: Outcome | None = None, limit: int = 100
+) -> Iterator[TaskLine]:
+    """Yield tasks in the order of the table, those of one state and kind if given."""
+    left = limit
+    if state is State.PENDING or state is None:
+        fresh = "SELECT seq, id FROM segment JOIN task ON seq BETWEEN next_seq AND last_seq ORDER BY seq LIMIT ?"
+    else:
+        fresh = ""
+    conditions = [f"state.state = {int(state)}"] if state is not None else []
+    if kind is not None:
+        conditions.append(f"state.kind = {int(kind)}")
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    for row in database.stream(f"{_LINE} {where} ORDER BY state.seq LIMIT ?", (left,)):
+        seq, task_id, number, kind_number, attempts, reason = row
+        left -= 1
+        yield TaskLine(
+            seq=seq,
+            task_id=task_id,
+            state=State(number),
+            kind=Outcome(kind_number) if number == State.FAILED else None,
+            attempts=attempts,
+            reason=reason,
+        )
+    if fresh and left > 0:
+        for seq, task_id in database.stream(fresh, (left,)):
+            yield TaskLine(seq=seq, task_id=task_id, state=State.PENDING, kind=None, attempts=0, reason=None)
+
+
+def find_task(database: Database, task_id: str) -> TaskRecord | None:
+    """Give one task with all its attempts, None if the job has no such task."""
+    found = database.row(
+        "SELECT task.seq, data, coalesce(state.state, 1), coalesce(kind, 0), coalesce(available_at, 0), worker.hostname "
+        "FROM task LEFT JOIN state USING (seq) LEFT JOIN worker USING (worker_id) "
+        "WHERE id = ? AND seq <= (SELECT coalesce(max(last_seq), 0) FROM segment)",
+        (task_id,),
+    )
+    if found is None:
+        return None
+    seq, data, state, kind, available_at, hostname = found
+    attempts = database.rows(
+        "SELECT key % 1000, outcome, worker_id, coalesce(hostname, '?'), attempt.started_at, elapsed_seconds, result, error, output, "
+        "exit_code, peak_memory_mib FROM attempt LEFT JOIN worker USING (worker_id) WHERE key > ? AND key < ? ORDER BY key",
+        (attempt_key(seq, 0), attempt_key(seq + 1, 0)),
+    )
+    return TaskRecord(
+        seq=seq,
+        task_id=task_id,
+        data=data,
+        state=State(state),
+        kind=Outcome(kind) if state == State.FAILED else None,
+        available_at=available_at,
+        hostname=hostname,
+        attempts=tuple(
+            AttemptRecord(
+                number=number,
+                outcome=Outcome(outcome),
+                worker_id=worker_id,
+                hostname=host,
+                started_at=started_at,
+                elapsed_seconds=elapsed,
+                result=result,
+                error=error,
+                output=output,
+                exit_code=exit_code,
+                peak_memory_mib=peak,
+            )
+            for number, outcome, worker_id, host, started_at, elapsed, result, error, output, exit_code, peak in attempts
+        ),
+    )
+
+
+def failure_examples(database: Database) -> dict[Outcome, tuple[str, str]]:
+    """Give, for each kind of failure there is, the id and the reason of the first task that failed so."""
+    examples = {}
+    for (kind,) in database.rows("SELECT DISTINCT kind FROM state WHERE state = 4"):
+        row = database.row(f"{_LINE} WHERE state.state = 4 AND state.kind = ? ORDER BY state.seq LIMIT 1", (kind,))
+        if row is not None:
+            examples[Outcome(kind)] = (row[1], row[5] or "")
+    return examples
+
+
+def exceptions(database: Database, most: int = 10) -> list[tuple[str, int]]:
+    """Count the FAILED tasks by the first line of their error, the commonest first; cost grows with the failures."""
+    rows = database.rows(
+        "SELECT CASE WHEN instr(error, char(10)) THEN substr(error, 1, instr(error, char(10)) - 1) ELSE error END AS reason, count(*) "
+        "FROM state JOIN attempt ON attempt.key = state.seq * 1000 + state.attempt WHERE state.state = 4 AND error IS NOT NULL "
+        "GROUP BY reason ORDER BY 2 DESC, 1 LIMIT ?",
+        (most,),
+    )
+    return [(reason, n) for reason, n in rows]
+
+
+def workers(database: Database) -> list[WorkerRecord]:
+    """List the workers that have not ended."""
+    return [
+        WorkerRecord(
+            worker_id=worker_id,
+            hostname=hostname,
+            pid=pid,
+            slots=slots,
+            started_at=started_at,
+            seen_at=seen_at,
+            running=running,
+        )
+        for worker_id, hostname, pid, slots, started_at, seen_at, running in database.rows(
+            "SELECT worker_id, hostname, pid, slots, started_at, seen_at, "
+            "(SELECT count(*) FROM state WHERE state = 2 AND state.worker_id = worker.worker_id) "
+            "FROM worker WHERE ended_at IS NULL ORDER BY worker_id"
+        )
+    ]
+
+
+def results(database: Database) -> Iterator[dict[str, JSON]]:
+    """Yield each task of the table with what became of it, in the order of the table.
+
+    Keys: ``task_id``, the task's arguments, ``state``, ``result`` (or ``result_KEY`` for each key of an object), ``failure_kind``,
+    ``error``, ``attempts``, ``elapsed_seconds``, ``started_at``, ``hostname``. An argument that is called like one of these gets ``arg_``
+    before its name.
+    """
+    rows = database.stream(
+        "SELECT task.id, data, coalesce(state.state, 1), kind, coalesce(state.attempt, 0), outcome, attempt.started_at, "
+        "elapsed_seconds, result, error, hostname FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq LEFT JOIN state USING (seq) "
+        "LEFT JOIN attempt ON attempt.key = state.seq * 1000 + state.attempt LEFT JOIN worker ON worker.worker_id = attempt.worker_id "
+        "ORDER BY segment.first_seq, task.seq"
+    )
+    for task_id, data, state, kind, attempts, outcome, started_at, elapsed, result, error, hostname in rows:
+        record: dict[str, JSON] = {"task_id": task_id}
+        for name, value in json.loads(data).items():
+            record[f"arg_{name}" if name in RESULT_COLUMNS or name.startswith("result_") else name] = value
+        record["state"] = State(state).word
+        if outcome == Outcome.SUCCEEDED and result is not None:
+            value = json.loads(result)
+            if isinstance(value, dict):
+                record |= {f"result_{key}": item for key, item in value.items()}
+            else:
+                record["result"] = value
+        record["failure_kind"] = Outcome(kind).word if state == State.FAILED else None
+        record["error"] = error
+        record["attempts"] = attempts
+        record["elapsed_seconds"] = elapsed
+        record["started_at"] = started_at
+        record["hostname"] = hostname
+        yield record
+
+
+#: The columns of ``results`` that are always there.
+RESULT_COLUMNS = (
+    "task_id",
+    "state",
+    "failure_kind",
+    "error",
+    "attempts",
+    "elapsed_seconds",
+    "started_at",
+    "hostname",
+)

@@ -1,0 +1,312 @@
+"""Workers, their leases, and what becomes of the tasks they try.
+
+A worker has one lease for all it holds, renewed in one row. Every change to a task is fenced by the attempt's number and the worker: once
+a lease is lost, what its holder says about it changes nothing and is counted as a duplicate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from taskfleet.ledger import counters
+from taskfleet.ledger.database import Database
+from taskfleet.processes import is_surely_dead
+from taskfleet.tasks import ATTEMPTS_PER_TASK, NO_RETRY, Finished, Lease, Outcome, RetryPolicy, State, attempt_key
+
+
+class LeaseLostError(Exception):
+    """The worker's lease ran out, or somebody released it; its tasks belong to others now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishReport:
+    """What the ledger made of a batch of finished attempts; what is not listed here came to its end."""
+
+    duplicates: set[int] = field(default_factory=set)
+    """Sequence numbers of tasks whose attempt had lost its lease: nothing was changed."""
+    retry_delay_seconds: dict[int, float] = field(default_factory=dict)
+    """Sequence numbers of the tasks that get another try, and when."""
+
+
+_FENCE = "WHERE seq = ? AND attempt = ? AND worker_id = ? AND state = 2"
+_SUCCEED = f"UPDATE state SET state = 3, worker_id = NULL {_FENCE}"
+_FAIL = f"UPDATE state SET state = 4, worker_id = NULL, kind = ? {_FENCE}"
+_TRY_AGAIN = f"UPDATE state SET state = 1, worker_id = NULL, available_at = ? {_FENCE}"
+_UNDO_LEASE = f"UPDATE state SET state = 1, worker_id = NULL, available_at = 0, attempt = attempt - 1 {_FENCE}"
+_ATTEMPT = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def register(
+    database: Database, *, hostname: str, process: str, pid: int, slots: int, lease_seconds: float, now: float
+) -> int:
+    """Enter a worker, with a lease; return its id."""
+    with database.transaction():
+        worker_id = database.execute(
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (hostname, pid, process, slots, now, now, now + lease_seconds),
+        ).lastrowid
+    assert worker_id is not None
+    return worker_id
+
+
+def renew(database: Database, worker_id: int, *, lease_seconds: float, now: float) -> None:
+    """Extend the worker's lease.
+
+    Raises:
+        LeaseLostError: It was lost.
+    """
+    with database.transaction():
+        _renew(database, worker_id, lease_seconds, now)
+
+
+def end_worker(database: Database, worker_id: int, *, now: float) -> None:
+    """Note that a worker stopped in good order; should it still hold tasks, they go back into the queue."""
+    with database.transaction():
+        _take_back(database, "worker_id = ?", (worker_id,))
+        database.execute(
+            "UPDATE worker SET ended_at = ?, seen_at = ?, end_reason = 'stopped' WHERE worker_id = ? AND ended_at IS NULL",
+            (now, now, worker_id),
+        )
+
+
+def lease(database: Database, worker_id: int, most: int, *, skip: int, lease_seconds: float, now: float) -> list[Lease]:
+    """Lease up to ``most`` tasks: first those due for another try, then new ones in the order of the table.
+
+    Args:
+        database: The job's ledger.
+        worker_id: Who leases; its lease is renewed.
+        most: At most so many.
+        skip: Leave the first so many tasks of the job to others.
+        lease_seconds: How long the worker's lease lasts from now on.
+        now: Seconds since the epoch.
+
+    Raises:
+        LeaseLostError: The worker's own lease was lost.
+    """
+    with database.transaction():
+        _renew(database, worker_id, lease_seconds, now)
+        leases = _lease_again(database, worker_id, most, skip, now)
+        while len(leases) < most:
+            fresh = _lease_fresh(database, worker_id, most - len(leases), skip)
+            if not fresh:
+                break
+            leases += fresh
+        counters.add(database, State.PENDING, 0, -len(leases))
+        counters.add(database, State.RUNNING, 0, len(leases))
+    return leases
+
+
+def give_back(database: Database, worker_id: int, leases: Sequence[Lease]) -> None:
+    """Return tasks that were never started; it is as if they had not been leased."""
+    with database.transaction():
+        n = database.execute_many(_UNDO_LEASE, [(seq, attempt, worker_id) for seq, attempt, *_ in leases])
+        counters.add(database, State.RUNNING, 0, -n)
+        counters.add(database, State.PENDING, 0, n)
+
+
+def finish(
+    database: Database, worker_id: int, finished: Sequence[Finished], *, policy: RetryPolicy, now: float
+) -> FinishReport:
+    """Record how attempts ended, and decide which tasks get another try.
+
+    The first recorded success of a task stands; an attempt that has lost its lease changes nothing.
+    """
+    report = FinishReport()
+    successes = [f for f in finished if f.outcome == Outcome.SUCCEEDED]
+    with database.transaction():
+        database.execute("SAVEPOINT successes")
+        n = database.execute_many(_SUCCEED, [(f.seq, f.attempt, worker_id) for f in successes])
+        if n != len(successes):
+            database.execute("ROLLBACK TO successes")
+            recorded = []
+            for f in successes:
+                if database.execute(_SUCCEED, (f.seq, f.attempt, worker_id)).rowcount == 1:
+                    recorded.append(f)
+                else:
+                    report.duplicates.add(f.seq)
+            successes = recorded
+        database.execute("RELEASE successes")
+        _keep_attempts(database, worker_id, successes)
+        counters.add(database, State.RUNNING, 0, -len(successes))
+        counters.add(database, State.SUCCEEDED, 0, len(successes))
+        counters.add_durations(database, [f.elapsed_seconds for f in successes])
+        ended = len(successes)
+        for f in finished:
+            if f.outcome != Outcome.SUCCEEDED:
+                ended += _finish_unsuccessful(database, worker_id, f, policy, now, report)
+        counters.add_finished(database, ended, now)
+        counters.tally(database, "duplicates", len(report.duplicates))
+        counters.tally(database, "retries", len(report.retry_delay_seconds))
+    return report
+
+
+def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
+    """Take the tasks of dead workers back: those whose lease ran out, and those whose process is known to be gone.
+
+    Returns:
+        The number of tasks taken back.
+    """
+    if not _dead_workers(database, now):
+        return 0
+    taken = 0
+    with database.transaction():
+        for worker_id, _ in _dead_workers(database, now):
+            database.execute(
+                "UPDATE worker SET ended_at = ?, end_reason = 'lost' WHERE worker_id = ?", (now, worker_id)
+            )
+            report = FinishReport()
+            running = database.rows("SELECT seq, attempt FROM state WHERE state = 2 AND worker_id = ?", (worker_id,))
+            ended = 0
+            for seq, attempt in running:
+                lost = Finished(seq, attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died")
+                ended += _finish_unsuccessful(database, worker_id, lost, policy, now, report)
+            counters.add_finished(database, ended, now)
+            counters.tally(database, "lost", len(running))
+            counters.tally(database, "retries", len(report.retry_delay_seconds))
+            taken += len(running)
+    return taken
+
+
+def release(database: Database, *, now: float) -> int:
+    """Take all leases back, whoever holds them; it does not cost the tasks a try.
+
+    Returns:
+        The number of tasks taken back.
+    """
+    with database.transaction():
+        n = _take_back(database, "TRUE", ())
+        database.execute("UPDATE worker SET ended_at = ?, end_reason = 'released' WHERE ended_at IS NULL", (now,))
+    return n
+
+
+def next_due_at(database: Database) -> float | None:
+    """Say when the next task that waits for a retry may be leased, None if none waits."""
+    due: float | None = database.value("SELECT min(available_at) FROM state WHERE state = 1")
+    return due
+
+
+def has_leasable(database: Database, skip: int) -> bool:
+    """Whether a task is pending, due or not, for a worker that leaves the first ``skip`` to others."""
+    return (
+        database.value("SELECT 1 FROM state WHERE state = 1 AND seq > ? LIMIT 1", (skip,)) is not None
+        or database.value("SELECT 1 FROM segment WHERE next_seq <= last_seq AND last_seq > ? LIMIT 1", (skip,))
+        is not None
+    )
+
+
+def _take_back(database: Database, whose: str, parameters: tuple[int, ...]) -> int:
+    n = database.execute(
+        f"UPDATE state SET state = 1, worker_id = NULL, available_at = 0 WHERE state = 2 AND {whose}", parameters
+    ).rowcount
+    counters.add(database, State.RUNNING, 0, -n)
+    counters.add(database, State.PENDING, 0, n)
+    return n
+
+
+def _renew(database: Database, worker_id: int, lease_seconds: float, now: float) -> None:
+    renewed = database.execute(
+        "UPDATE worker SET seen_at = ?, lease_until = ? WHERE worker_id = ? AND ended_at IS NULL",
+        (now, now + lease_seconds, worker_id),
+    )
+    if renewed.rowcount != 1:
+        raise LeaseLostError
+
+
+def _lease_again(database: Database, worker_id: int, most: int, skip: int, now: float) -> list[Lease]:
+    leased = database.rows(
+        "UPDATE state SET state = 2, attempt = attempt + 1, worker_id = ? WHERE seq IN (SELECT seq FROM state "
+        "WHERE state = 1 AND available_at <= ? AND seq > ? ORDER BY available_at, seq LIMIT ?) RETURNING seq, attempt",
+        (worker_id, now, skip, most),
+    )
+    return [
+        Lease(seq, attempt, *database.row("SELECT id, data FROM task WHERE seq = ?", (seq,)) or ("", ""))
+        for seq, attempt in leased
+    ]
+
+
+def _lease_fresh(database: Database, worker_id: int, most: int, skip: int) -> list[Lease]:
+    """Move one segment's cursor on."""
+    segment = database.row(
+        "SELECT first_seq, next_seq, last_seq FROM segment WHERE next_seq <= last_seq AND last_seq > ? ORDER BY first_seq LIMIT 1",
+        (skip,),
+    )
+    if segment is None:
+        return []
+    first_seq, next_seq, last_seq = segment
+    if next_seq <= skip:  # leave the part before to others, as a segment of its own
+        database.execute("UPDATE segment SET last_seq = ? WHERE first_seq = ?", (skip, first_seq))
+        first_seq = next_seq = skip + 1
+        database.execute("INSERT INTO segment VALUES (?, ?, ?)", (first_seq, next_seq, last_seq))
+    end = min(next_seq + most, last_seq + 1)
+    database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (end, first_seq))
+    database.execute(
+        "INSERT INTO state (seq, state, attempt, worker_id) SELECT seq, 2, 1, ? FROM task WHERE seq >= ? AND seq < ?",
+        (worker_id, next_seq, end),
+    )
+    rows = database.rows("SELECT seq, 1, id, data FROM task WHERE seq >= ? AND seq < ?", (next_seq, end))
+    return [Lease._make(row) for row in rows]
+
+
+def _finish_unsuccessful(
+    database: Database, worker_id: int, f: Finished, policy: RetryPolicy, now: float, report: FinishReport
+) -> int:
+    """Record one attempt that did not succeed; return 1 if the task came to its end."""
+    outcome = Outcome(f.outcome)
+    fence = (f.seq, f.attempt, worker_id)
+    delay = _retry_delay(database, f, outcome, policy)
+    if delay is None:
+        kind = Outcome.EXCEPTION if outcome is Outcome.RETRY else outcome
+        changed = database.execute(_FAIL, (int(kind), *fence)).rowcount
+    else:
+        changed = database.execute(_TRY_AGAIN, (now + delay if delay else 0.0, *fence)).rowcount
+    if changed != 1:
+        report.duplicates.add(f.seq)
+        return 0
+    counters.add(database, State.RUNNING, 0, -1)
+    if delay is None:
+        counters.add(database, State.FAILED, int(kind), 1)
+    else:
+        counters.add(database, State.PENDING, 0, 1)
+        if outcome is not Outcome.INTERRUPTED:
+            report.retry_delay_seconds[f.seq] = delay
+    _keep_attempts(database, worker_id, [f])
+    return int(delay is None)
+
+
+def _retry_delay(database: Database, f: Finished, outcome: Outcome, policy: RetryPolicy) -> float | None:
+    if f.retry_delay_seconds == NO_RETRY or f.attempt >= ATTEMPTS_PER_TASK - 1:
+        return None
+    tries_from = database.value("SELECT tries_from FROM state WHERE seq = ?", (f.seq,)) or 0
+    earlier = database.value(
+        "SELECT count(*) FROM attempt WHERE key > ? AND key < ? AND outcome = ?",
+        (attempt_key(f.seq, tries_from), attempt_key(f.seq, f.attempt), int(outcome)),
+    )
+    delay = policy.delay_before_retry(outcome, earlier)
+    if delay is not None and f.retry_delay_seconds is not None:
+        return f.retry_delay_seconds
+    return delay
+
+
+def _keep_attempts(database: Database, worker_id: int, finished: Sequence[Finished]) -> None:
+    database.execute_many(
+        _ATTEMPT,
+        [
+            (
+                f.seq * ATTEMPTS_PER_TASK + f.attempt,
+                worker_id,
+                int(f.outcome),
+                f.started_at,
+                f.elapsed_seconds,
+                f.result,
+                f.error,
+                f.output,
+                f.exit_code,
+                f.peak_memory_mib,
+            )
+            for f in finished
+        ],
+    )
+
+
+def _dead_workers(database: Database, now: float) -> list[tuple[int, str]]:
+    alive = database.rows("SELECT worker_id, process, lease_until FROM worker WHERE ended_at IS NULL")
+    return [(worker_id, process) for worker_id, process, until in alive if until < now or is_surely_dead(process)]

@@ -1,0 +1,111 @@
+-- Times are seconds since the epoch; durations are seconds. States and outcomes are the numbers of tasks.State and tasks.Outcome.
+
+CREATE TABLE job (
+    job_id     TEXT NOT NULL,
+    project    TEXT NOT NULL,   -- the folder of the project that made it: two projects on one ledger are told apart
+    created_at REAL NOT NULL
+) STRICT;
+
+-- One run of insert_tasks, one at a time. Its tasks (those from first_seq on) exist for nobody until accepted_at is set, so
+-- that an insertion is whole or not at all.
+CREATE TABLE insertion (
+    insertion_id INTEGER PRIMARY KEY,
+    source       TEXT NOT NULL,
+    process      TEXT NOT NULL,   -- identity of the inserting process: what it left behind when killed is cleared away
+    touched_at   REAL NOT NULL,
+    first_seq    INTEGER NOT NULL,
+    accepted_at  REAL,
+    task_count   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- What a task is: written once, never changed.
+CREATE TABLE task (
+    seq  INTEGER PRIMARY KEY,
+    id   TEXT NOT NULL,
+    data TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX task_by_id ON task (id);
+
+-- Runs of consecutive accepted tasks. Those from next_seq on have never been leased: they are PENDING without a row in state,
+-- so that accepting ten million tasks is one row, and leasing some is a step of a cursor.
+CREATE TABLE segment (
+    first_seq INTEGER PRIMARY KEY,
+    next_seq  INTEGER NOT NULL,
+    last_seq  INTEGER NOT NULL
+) STRICT;
+
+-- Where a task stands, from its first lease on.
+CREATE TABLE state (
+    seq          INTEGER PRIMARY KEY,
+    state        INTEGER NOT NULL,
+    attempt      INTEGER NOT NULL DEFAULT 0,   -- the number of its latest attempt
+    worker_id    INTEGER,                      -- who holds the lease, while RUNNING
+    available_at REAL NOT NULL DEFAULT 0,      -- when it may be leased, while PENDING
+    tries_from   INTEGER NOT NULL DEFAULT 0,   -- attempts up to this one no longer count (somebody said retry)
+    kind         INTEGER NOT NULL DEFAULT 0    -- how the deciding attempt ended, while FAILED
+) STRICT;
+CREATE INDEX state_pending ON state (available_at, seq) WHERE state = 1;
+CREATE INDEX state_running ON state (worker_id) WHERE state = 2;
+CREATE INDEX state_failed ON state (kind, seq) WHERE state = 4;
+CREATE INDEX state_killed ON state (seq) WHERE state = 5;
+
+-- Every attempt that ended, under the key seq * 1000 + attempt.
+CREATE TABLE attempt (
+    key             INTEGER PRIMARY KEY,
+    worker_id       INTEGER NOT NULL,
+    outcome         INTEGER NOT NULL,
+    started_at      REAL NOT NULL,
+    elapsed_seconds REAL NOT NULL,
+    result          TEXT,
+    error           TEXT,
+    output          TEXT,
+    exit_code       INTEGER,
+    peak_memory_mib REAL
+) STRICT;
+
+CREATE TABLE worker (
+    worker_id   INTEGER PRIMARY KEY,
+    hostname    TEXT NOT NULL,
+    pid         INTEGER NOT NULL,
+    process     TEXT NOT NULL,      -- identity of the process: boot, pid namespace, pid, start time
+    slots       INTEGER NOT NULL,
+    started_at  REAL NOT NULL,
+    seen_at     REAL NOT NULL,
+    lease_until REAL NOT NULL,      -- one lease for all that the worker holds
+    ended_at    REAL,
+    end_reason  TEXT                -- 'stopped', 'lost' (its lease ran out) or 'released' (somebody said so)
+) STRICT;
+CREATE INDEX worker_alive ON worker (lease_until) WHERE ended_at IS NULL;
+
+-- Counts kept up with each change: a status costs the same at a thousand tasks and at ten million.
+CREATE TABLE counter (
+    state INTEGER NOT NULL,
+    kind  INTEGER NOT NULL,   -- of a failure; 0 otherwise
+    n     INTEGER NOT NULL,
+    PRIMARY KEY (state, kind)
+) STRICT, WITHOUT ROWID;
+
+-- inserted, duplicates, lost, retries, ...
+CREATE TABLE tally (
+    name TEXT PRIMARY KEY,
+    n    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Durations of the attempts that succeeded: exact moments, and a histogram with buckets 2 % wide for the percentiles.
+CREATE TABLE duration (
+    bucket INTEGER PRIMARY KEY,
+    n      INTEGER NOT NULL
+) STRICT;
+CREATE TABLE duration_moments (
+    n    INTEGER NOT NULL,
+    mean REAL NOT NULL,
+    m2   REAL NOT NULL,
+    low  REAL NOT NULL,
+    high REAL NOT NULL
+) STRICT;
+
+-- Tasks that came to an end (SUCCEEDED or FAILED), by second: the rate and the graph over time.
+CREATE TABLE throughput (
+    second INTEGER PRIMARY KEY,
+    n      INTEGER NOT NULL
+) STRICT;

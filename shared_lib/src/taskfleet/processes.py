@@ -1,0 +1,58 @@
+"""Telling processes apart across restarts, containers and hosts."""
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+
+def identity(pid: int | None = None) -> str:
+    """Name a process so that no other, before or after it, here or elsewhere, has the same name.
+
+    Args:
+        pid: The process, this one if None.
+    """
+    pid = os.getpid() if pid is None else pid
+    return f"{_place()}|{pid}|{_start_time(pid)}"
+
+
+def is_surely_dead(name: str) -> bool:
+    """Say whether the process of that name is known to be gone; False when it lives or cannot be seen from here."""
+    place, _, rest = name.rpartition("|")[0].rpartition("|")
+    if place != _place() or not rest.isdigit():
+        return False
+    pid = int(rest)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return identity(pid) != name
+
+
+@cache
+def hostname() -> str:
+    """Give this machine's name as events and reports show it."""
+    return socket.gethostname()
+
+
+@cache
+def _place() -> str:
+    """Name the set of process ids that this process can see: one boot, one pid namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return hostname()
+    return f"{boot}/{namespace}"
+
+
+def _start_time(pid: int) -> str:
+    """Give the process's start in clock ticks since boot, or "-" where the system does not tell; zombies count as gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return "-"
+    fields = text[text.rindex(")") + 2 :].split()
+    return "zombie" if fields[0] in "ZX" else fields[19]

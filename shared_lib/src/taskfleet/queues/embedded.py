@@ -1,0 +1,116 @@
+"""The queue embedded in the ledger: no server, leases and outcomes are rows."""
+
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+from taskfleet.ledger import counters, leasing
+from taskfleet.ledger.database import Database
+from taskfleet.processes import hostname, identity
+from taskfleet.queues import Depth
+from taskfleet.settings import Settings
+from taskfleet.tasks import Finished, Lease, Outcome, RetryPolicy, State
+
+#: How often a working worker looks for dead ones; one with nothing to do looks each time.
+REAP_SECONDS = 2.0
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    """Take the caps and delays from the settings."""
+    return RetryPolicy(
+        retries={
+            Outcome.EXCEPTION: settings.retries_on_exception,
+            Outcome.TIMEOUT: settings.retries_on_timeout,
+            Outcome.EXIT: settings.retries_on_exit,
+            Outcome.MEMORY: settings.retries_on_memory,
+            Outcome.LOST: settings.retries_on_lost,
+            Outcome.RETRY: settings.retries_on_request,
+        },
+        delay_seconds=settings.retry_delay_seconds,
+    )
+
+
+class EmbeddedQueue:
+    """One worker's view of the ledger as a queue. Leases end ``lease_seconds`` after the last renewal, or with the process."""
+
+    counts_exactly: ClassVar[bool] = True
+
+    def __init__(self, database: Database, settings: Settings, *, slots: int, now: float) -> None:
+        self._database = database
+        self._settings = settings
+        self._policy = retry_policy(settings)
+        self._slots = slots
+        self._reaped_at = 0.0
+        self._worker_id = self._register(now)
+
+    @property
+    def worker_id(self) -> int:
+        """The worker's number in the ledger."""
+        return self._worker_id
+
+    def lease(self, most: int, now: float) -> list[Lease]:
+        """See ``Queue.lease``."""
+        if now - self._reaped_at >= REAP_SECONDS:
+            self._reap(now)
+        leases = self._lease(most, now)
+        if not leases and self._reap(now):
+            leases = self._lease(most, now)
+        return leases
+
+    def renew(self, now: float) -> None:
+        """See ``Queue.renew``."""
+        try:
+            leasing.renew(self._database, self._worker_id, lease_seconds=self._settings.lease_seconds, now=now)
+        except leasing.LeaseLostError:
+            self._worker_id = self._register(now)
+            raise
+
+    def finish(self, finished: Sequence[Finished], now: float) -> leasing.FinishReport:
+        """See ``Queue.finish``."""
+        return leasing.finish(self._database, self._worker_id, finished, policy=self._policy, now=now)
+
+    def give_back(self, leases: Sequence[Lease]) -> None:
+        """See ``Queue.give_back``."""
+        leasing.give_back(self._database, self._worker_id, leases)
+
+    def count(self) -> Depth:
+        """See ``Queue.count``."""
+        return Depth(
+            leasable=leasing.has_leasable(self._database, self._settings.skip_tasks),
+            next_due_at=leasing.next_due_at(self._database),
+            running=counters.by_state(self._database)[State.RUNNING],
+        )
+
+    def close(self, now: float) -> None:
+        """See ``Queue.close``."""
+        leasing.end_worker(self._database, self._worker_id, now=now)
+
+    def _lease(self, most: int, now: float) -> list[Lease]:
+        settings = self._settings
+        try:
+            return leasing.lease(
+                self._database,
+                self._worker_id,
+                most,
+                skip=settings.skip_tasks,
+                lease_seconds=settings.lease_seconds,
+                now=now,
+            )
+        except leasing.LeaseLostError:
+            self._worker_id = self._register(now)
+            raise
+
+    def _reap(self, now: float) -> int:
+        self._reaped_at = now
+        return leasing.reap(self._database, policy=self._policy, now=now)
+
+    def _register(self, now: float) -> int:
+        return leasing.register(
+            self._database,
+            hostname=hostname(),
+            process=identity(),
+            pid=os.getpid(),
+            slots=self._slots,
+            lease_seconds=self._settings.lease_seconds,
+            now=now,
+        )

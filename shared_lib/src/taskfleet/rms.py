@@ -1,0 +1,27 @@
+"""For functions written for rms-cloud-tasks: ``from taskfleet.rms import WorkerData`` in place of their own import."""
+
+from taskfleet.context import TaskContext
+
+
+class WorkerData:
+    """What such a function reads from its third argument, under the names it knows."""
+
+    def __init__(self, context: TaskContext) -> None:
+        self._context = context
+        self.args = context.args
+        self.job_id = context.job_id
+        self.queue_name = context.job_id
+        self.num_cpus = context.cpu_count
+        self.num_simultaneous_tasks = context.slots
+        self.max_runtime = context.max_runtime_seconds
+        self.max_memory_allowed_per_task = context.memory_limit_gib
+
+    @property
+    def received_termination_notice(self) -> bool:
+        """Whether the machine is about to be taken away."""
+        return self._context.terminating
+
+    @property
+    def received_shutdown_request(self) -> bool:
+        """Whether the worker was asked to stop."""
+        return self._context.stopping

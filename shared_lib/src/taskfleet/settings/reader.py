@@ -1,0 +1,200 @@
+"""The one reader of settings: command line before environment before file before default.
+
+A file holds ``NAME=value`` lines for settings, of which every one must be known, and ``export NAME=value`` lines for what is the user's
+own: those are put into the environment of the tasks. Nothing is expanded in values. All faults are reported at once.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import parse_stream
+
+from taskfleet.errors import SettingsError
+from taskfleet.settings.fields import Field, Settings, describe
+
+DEFAULT_FILE = "config/task.env"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A text for a setting and where it stands."""
+
+    value: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What a command runs with."""
+
+    settings: Settings
+    project: Path
+    """The project's folder, absolute; relative paths in the file start here."""
+    exports: dict[str, str]
+    """The user's own variables for the tasks; those of the environment come first."""
+    places: dict[str, str]
+    """For each setting that is not the default, by upper-case name: where it was set."""
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger's file, absolute."""
+        settings = self.settings
+        path = settings.ledger_path.format(job_id=settings.job_id)
+        if settings.queue_url.startswith("fq://"):  # python-task-queue's file queue: a folder of our own ledger instead
+            path = f"{settings.queue_url.removeprefix('fq://')}/{settings.job_id}.db"
+        return self.project / Path(path).expanduser()
+
+
+def find_project(start: Path) -> Path:
+    """Give the nearest folder from ``start`` upwards that has ``config/task.env``, ``start`` itself if there is none."""
+    for folder in (start, *start.parents):
+        if (folder / DEFAULT_FILE).is_file():
+            return folder
+    return start
+
+
+def read_configuration(
+    *,
+    flags: Mapping[str, str],
+    env_file: str | None,
+    environ: Mapping[str, str] = os.environ,
+    start: Path | None = None,
+) -> Configuration:
+    """Read all settings.
+
+    Args:
+        flags: Texts from the command line by upper-case name; relative paths among them start in the user's folder.
+        env_file: The file to read instead of ``config/task.env``: looked for in the user's folder, then in the project's.
+        environ: The environment.
+        start: Where to look for the project; the current folder if None.
+
+    Raises:
+        SettingsError: The file is missing, or any setting is unknown, given twice under two names, or wrong; all faults in one text.
+    """
+    project = find_project((start or Path.cwd()).resolve())
+    users_folder = Path(environ.get("POE_PWD") or Path.cwd())
+    path = _find_file(env_file, users_folder, project)
+    fields = {field.name: field for field in describe()}
+    faults: list[str] = []
+    in_file, exports = _read_file(path, fields, faults)
+    given: dict[str, Given] = {}
+    _take(given, in_file, fields, faults)
+    from_environment = {
+        name: Given(value=environ[name], place="the environment") for name in _all_names(fields) if environ.get(name)
+    }
+    _take(given, from_environment, fields, faults)
+    for name, value in flags.items():
+        field = fields[name]
+        text = _in_folder(value, users_folder) if field.is_path else value
+        given[name] = Given(value=text, place=f"the command line ({field.flag})")
+    values: dict[str, Any] = {}
+    for name, one in given.items():
+        field = fields[name]
+        try:
+            values[name.lower()] = field.parse(one.value if one.value else field.default)
+        except ValueError as error:
+            faults.append(f"{name}={one.value!r} in {one.place}: {name} is {error}")
+    if faults:
+        raise SettingsError("The settings are wrong:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return Configuration(
+        settings=replace(Settings(), **values),
+        project=project,
+        exports=exports,
+        places={name: one.place for name, one in given.items()},
+    )
+
+
+def _find_file(env_file: str | None, users_folder: Path, project: Path) -> Path:
+    if env_file is None:
+        path = project / DEFAULT_FILE
+        if not path.is_file():
+            raise SettingsError(
+                f"There is no {DEFAULT_FILE} in {project} or above it. Go to the project's folder, or name a file with -e FILE."
+            )
+        return path
+    candidates = [users_folder / env_file, project / env_file]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise SettingsError(
+        f"-e {env_file}: there is no such file (looked for {' and '.join(dict.fromkeys(map(str, candidates)))})."
+    )
+
+
+def _read_file(path: Path, fields: Mapping[str, Field], faults: list[str]) -> tuple[dict[str, Given], dict[str, str]]:
+    settings: dict[str, Given] = {}
+    exports: dict[str, str] = {}
+    known = _all_names(fields)
+    try:
+        stream = path.open(encoding="utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
+    with stream:
+        try:
+            bindings = list(parse_stream(stream))
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    for binding in bindings:
+        line = binding.original.line + len(re.match(r"\s*", binding.original.string)[0].splitlines())  # type: ignore[index]
+        place = f"{path}, line {line}"
+        name = binding.key
+        if binding.error or (name is not None and binding.value is None):
+            faults.append(f"{place}: {binding.original.string.strip()!r} is not of the form NAME=value")
+        elif name is None:
+            continue
+        elif re.match(r"\s*export\s", binding.original.string):
+            if name in known:
+                faults.append(f"{place}: {name} is a setting: write it without 'export'")
+            exports[name] = binding.value or ""
+        elif name not in known:
+            faults.append(
+                f"{place}: unknown setting {name}.{_nearest(name, known)} For a variable of your own: export {name}=…"
+            )
+        elif name in settings:
+            faults.append(f"{place}: {name} is set a second time (first in {settings[name].place})")
+        else:
+            settings[name] = Given(value=binding.value or "", place=place)
+    return settings, exports
+
+
+def _take(given: dict[str, Given], found: Mapping[str, Given], fields: Mapping[str, Field], faults: list[str]) -> None:
+    """Let what was found in one place take precedence over what is given, old names translated."""
+    for field in fields.values():
+        ours = found.get(field.name)
+        for old, translate in field.old_names.items():
+            if old not in found:
+                continue
+            if ours is not None:
+                faults.append(f"{field.name} and its older name {old} are both set in {found[old].place}: keep one")
+            else:
+                ours = Given(
+                    value=translate(found[old].value) if found[old].value else "", place=f"{found[old].place} ({old})"
+                )
+        if ours is not None and (ours.value or field.name not in given):
+            given[field.name] = ours
+
+
+def _all_names(fields: Mapping[str, Field]) -> list[str]:
+    return [*fields, *(old for field in fields.values() for old in field.old_names)]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.7)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def is_reference(value: str) -> bool:
+    """Whether a text is ``module:name`` and not an address or a path."""
+    return re.fullmatch(r"[A-Za-z_][\w.]+:[A-Za-z_]\w*", value) is not None
+
+
+def _in_folder(value: str, folder: Path) -> str:
+    """Anchor a relative local path from the command line; addresses and ``module:function`` stay."""
+    if not value or "://" in value or is_reference(value):
+        return value
+    return str(folder / Path(value).expanduser())

@@ -1,0 +1,139 @@
+"""Columns into JSON texts, many rows at once.
+
+Integers, bools and texts without anything to escape are written by pyarrow; floats by Python's repr; every other kind of column
+goes value by value through the rules in `values`. Either way gives the same text.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taskfleet.tables.ids import MAX_ID_CHARACTERS, id_text
+from taskfleet.tables.values import Refused, json_text, to_json
+
+ValueFault: TypeAlias = Callable[[int, Exception], Exception]
+"""Make the error for the value at an index of a column from what is wrong with it."""
+
+# 32-bit offsets would end a batch at 2 GiB of text.
+_TEXT = pa.large_string()
+_NULL = pa.scalar("null", _TEXT)
+_EMPTY = pa.scalar("", _TEXT)
+_QUOTE = pa.scalar('"', _TEXT)
+_ESCAPED = r'["\\\x00-\x1f]'
+_CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
+
+
+def object_texts(columns: Mapping[str, Any], length: int, fault_of: Callable[[str], ValueFault]) -> list[str]:
+    """Write each of `length` rows as the JSON object of its values."""
+    if not columns:
+        return ["{}"] * length
+    pieces: list[Any] = []
+    opening = "{"
+    for name in sorted(columns):
+        pieces.append(pa.scalar(f"{opening}{json_text(name)}:", _TEXT))
+        pieces.append(_texts(columns[name], fault_of(name)))
+        opening = ","
+    texts = pc.binary_join_element_wise(*pieces, pa.scalar("}", _TEXT), _EMPTY)
+    return _strings(texts)
+
+
+def id_texts(column: Any, fault_of: Callable[[int, str], Exception]) -> list[str]:
+    """Return a column of task ids as texts, by the rules of `ids.id_text`."""
+    if _is_arrow(column) and (pa.types.is_integer(column.type) or _is_text(column.type)) and column.null_count == 0:
+        texts = column.cast(_TEXT)
+        lengths = pc.min_max(pc.utf8_length(texts)).as_py()
+        usable = not len(texts) or (lengths["min"] >= 1 and lengths["max"] <= MAX_ID_CHARACTERS)
+        if usable and not pc.any(pc.match_substring_regex(texts, _CONTROL)).as_py():
+            return _strings(texts)
+    ids = []
+    for index, value in enumerate(python_values(column, lambda index, error: fault_of(index, str(error)))):
+        try:
+            ids.append(id_text(value))
+        except Refused as error:
+            raise fault_of(index, f"task_id {error.why}; {error.remedy}") from None
+        except ValueError as error:
+            raise fault_of(index, str(error)) from None
+    return ids
+
+
+def field_columns(column: Any) -> dict[str, Any] | None:
+    """Return the fields of a struct column as columns; None when only a look at each row can tell what it holds."""
+    if not _is_arrow(column) or not pa.types.is_struct(column.type) or column.null_count:
+        return None
+    names = [field.name for field in column.type]
+    return dict(zip(names, column.flatten(), strict=True)) if len(set(names)) == len(names) else None
+
+
+def python_values(column: Any, fault_of: ValueFault) -> list[Any]:
+    """Return a column's values as Python objects; maps become dicts."""
+    if not _is_arrow(column):
+        return list(column)
+    # The word in the type's text may also be a field's name, which does no harm.
+    options = {"maps_as_pydicts": "strict"} if "map<" in str(column.type) else {}
+    try:
+        return list(column.to_pylist(**options))
+    except (ValueError, ArithmeticError, LookupError, pa.ArrowException):
+        values = []
+        for index, scalar in enumerate(column):
+            try:
+                values.append(scalar.as_py(**options))
+            except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
+                raise fault_of(index, error) from error
+        return values
+
+
+def _texts(column: Any, fault_of: ValueFault) -> Any:
+    """Return each value's JSON text."""
+    if not _is_arrow(column):
+        return _each(column, fault_of)
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _texts(column.dictionary_decode(), fault_of)
+    if pa.types.is_null(kind):
+        return pa.repeat(_NULL, len(column))
+    if pa.types.is_integer(kind):
+        return column.cast(_TEXT).fill_null(_NULL)
+    if pa.types.is_boolean(kind):
+        return pc.if_else(column, pa.scalar("true", _TEXT), pa.scalar("false", _TEXT)).fill_null(_NULL)
+    if pa.types.is_floating(kind):
+        return _float_texts(column, fault_of)
+    if _is_text(kind):
+        texts = column.cast(_TEXT)
+        if not pc.any(pc.match_substring_regex(texts, _ESCAPED)).as_py():
+            return pc.binary_join_element_wise(_QUOTE, texts, _QUOTE, _EMPTY).fill_null(_NULL)
+    return _each(python_values(column, fault_of), fault_of)
+
+
+def _float_texts(column: Any, fault_of: ValueFault) -> Any:
+    values = column.to_numpy(zero_copy_only=False).tolist()  # null becomes NaN
+    texts = [repr(value) if value == value else "null" for value in values]
+    for text in ("inf", "-inf"):
+        if text in texts:
+            return _each(values, fault_of)
+    return pa.array(texts, _TEXT)
+
+
+def _each(values: list[Any], fault_of: ValueFault) -> Any:
+    texts = []
+    for index, value in enumerate(values):
+        try:
+            texts.append(json_text(to_json(value)))
+        except Refused as error:
+            raise fault_of(index, error) from None
+    return pa.array(texts, _TEXT)
+
+
+def _strings(texts: Any) -> list[str]:
+    # By way of numpy, because it is many times quicker than to_pylist in older releases of pyarrow.
+    strings: list[str] = texts.to_numpy(zero_copy_only=False).tolist()
+    return strings
+
+
+def _is_arrow(column: Any) -> bool:
+    return isinstance(column, pa.Array)
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

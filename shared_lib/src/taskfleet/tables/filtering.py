@@ -1,0 +1,173 @@
+"""The user's ``filter_tasks(table, output_path)`` between reading and inserting.
+
+It gets each batch as a pandas DataFrame whose index is the rows' places in the table, from 1, and returns a DataFrame of some of
+these rows. Columns that it leaves alone are taken from the batch itself, so that nothing changes its kind on the way through
+pandas; columns that it changes or adds are taken from its DataFrame.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+from taskfleet.errors import InsertError, TaskfleetError
+from taskfleet.tables.batch import Batch, ColumnBatch, ListBatch, gives_id
+from taskfleet.tables.values import Refused, shown, to_json
+
+FilterTasks: TypeAlias = Callable[[Any, Any], Any]
+"""``filter_tasks(table, output_path)``: DataFrame in, DataFrame out."""
+
+
+def filter_batches(batches: Iterable[Batch], filter_tasks: FilterTasks, output_path: Any) -> Iterator[Batch]:
+    """Yield what the user's function leaves of each batch; rows keep their numbers, batches without rows are left out.
+
+    Args:
+        batches: they are asked for one at a time.
+        filter_tasks: the user's function. Columns of integers or bools with nulls reach it as Int64 and boolean.
+        output_path: passed on to it as it is.
+
+    Raises:
+        InsertError: the function raised an exception, or returned something else than a DataFrame of rows of its table.
+    """
+    for batch in batches:
+        if not len(batch):
+            continue
+        last = batch.row_number(len(batch) - 1)
+        place = f"for rows {batch.row_number(0)} to {last} of {batch.source}"
+        table = _frame(batch, place)
+        try:
+            result = filter_tasks(table.copy(), output_path)
+        except TaskfleetError:
+            raise
+        except Exception as error:
+            raise InsertError(
+                f"filter_tasks raised {type(error).__name__}: {error} ({place}); mend the function"
+            ) from error
+        positions = _positions(table, result, place)
+        if len(positions):
+            yield _rebuilt(batch, table, result, positions)
+
+
+def _positions(table: Any, result: Any, place: str) -> Any:
+    """Find each returned row in the table it was given.
+
+    Raises:
+        InsertError: the result is no DataFrame, or its index is not that of rows of the table.
+    """
+    import pandas
+
+    if not isinstance(result, pandas.DataFrame):
+        raise InsertError(
+            f"filter_tasks returned {shown(result)} ({type(result).__name__}) instead of a DataFrame {place}; "
+            "return the rows to keep, such as table[table['num1'] > 3]"
+        )
+    if not result.columns.is_unique:
+        twice = sorted(map(str, result.columns[result.columns.duplicated()]))
+        raise InsertError(f"filter_tasks returned more than one column {', '.join(twice)} {place}; drop or rename them")
+    positions = table.index.get_indexer(result.index) if result.index.nlevels == 1 else [-1]
+    if not result.index.is_unique or (len(result) and min(positions) < 0):
+        raise InsertError(
+            f"filter_tasks returned a DataFrame whose index is not that of its table's rows {place}; keep the index "
+            "(no reset_index, no ignore_index=True), and return each row at most once"
+        )
+    return positions
+
+
+def _rebuilt(batch: Batch, table: Any, result: Any, positions: Any) -> Batch:
+    same = {name for name in result.columns if _is_unchanged(table, result, name, positions)}
+    new = {name: result[name].tolist() for name in result.columns if name not in same}
+    numbers = array("q", result.index.tolist())
+    if isinstance(batch, ColumnBatch):
+        kept = {name: _taken(batch.columns[name], positions) for name in same}
+        columns = {name: kept[name] if name in kept else new[name] for name in result.columns}
+        return ColumnBatch(
+            source=batch.source, first_row=numbers[0], numbers=numbers, columns=columns, length=len(numbers)
+        )
+    assert isinstance(batch, ListBatch)
+    records = []
+    for index, position in enumerate(positions):
+        before = batch.records[position]
+        record = {}
+        for name in result.columns:
+            if name in same:
+                if name in before:
+                    record[name] = before[name]
+            elif name in before or name not in table or not _is_null(new[name][index]):
+                record[name] = new[name][index]
+        records.append(record)
+    columns_give_ids = "task_id" in result or ("id" in result and "data" in result)
+    with_ids = (batch.with_ids and columns_give_ids) or gives_id(records[0])
+    return ListBatch(source=batch.source, first_row=numbers[0], numbers=numbers, records=records, with_ids=with_ids)
+
+
+def _is_unchanged(table: Any, result: Any, name: Any, positions: Any) -> bool:
+    # The values of object columns may have been changed in place, in both tables at once.
+    if name not in table or result[name].dtype == object:
+        return False
+    return bool(table[name].iloc[positions].equals(result[name]))
+
+
+def _taken(column: Any, positions: Any) -> Any:
+    return [column[position] for position in positions] if isinstance(column, list) else column.take(positions)
+
+
+def _is_null(value: object) -> bool:
+    try:
+        return to_json(value) is None
+    except Refused:
+        return False
+
+
+def _frame(batch: Batch, place: str) -> Any:
+    import pandas
+
+    index = pandas.Index([batch.row_number(position) for position in range(len(batch))], dtype="int64")
+    try:
+        if isinstance(batch, ColumnBatch):
+            columns = {name: _series_of_column(column) for name, column in batch.columns.items()}
+        else:
+            assert isinstance(batch, ListBatch)
+            names = dict.fromkeys(name for record in batch.records for name in record)
+            columns = {name: _series_of_values([record.get(name) for record in batch.records]) for name in names}
+        for series in columns.values():
+            series.index = index
+        return pandas.DataFrame(columns, index=index)
+    except (ValueError, TypeError, ArithmeticError, NotImplementedError) as error:
+        raise InsertError(
+            f"pandas cannot hold the table {place}: {error}; write such columns as text or as numbers"
+        ) from error
+
+
+def _series_of_column(column: Any) -> Any:
+    import pandas
+    import pyarrow as pa
+
+    if isinstance(column, list):
+        return _series_of_values(column)
+    kind = column.type
+    if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
+        from taskfleet.tables.columns import python_values
+
+        return pandas.Series(python_values(column, lambda _, error: error), dtype=object)
+    if column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        name = "boolean" if pa.types.is_boolean(kind) else str(kind).capitalize().replace("Uint", "UInt")
+        return column.to_pandas(types_mapper=lambda _: pandas.api.types.pandas_dtype(name))
+    return column.to_pandas()
+
+
+def _series_of_values(values: list[Any]) -> Any:
+    import pandas
+
+    kinds = set(map(type, values))
+    has_null = type(None) in kinds
+    kinds.discard(type(None))
+    if kinds == {bool}:
+        return pandas.Series(values, dtype="boolean" if has_null else "bool")
+    if kinds == {int}:
+        fits = all(value is None or -(2**63) <= value < 2**63 for value in values)
+        return pandas.Series(values, dtype=("Int64" if has_null else "int64") if fits else object)
+    if kinds in ({float}, {int, float}):
+        try:
+            return pandas.Series([None if value is None else float(value) for value in values], dtype="float64")
+        except OverflowError:
+            return pandas.Series(values, dtype=object)
+    return pandas.Series(values) if kinds == {str} else pandas.Series(values, dtype=object)

@@ -1,0 +1,48 @@
+"""Tables of results as feather and parquet."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from taskfleet.tables.results import Kinds, Row, batches_of, column_type, column_value, writing
+
+_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "text": pa.string()}
+
+
+def write_arrow(part: Path, rows: Iterator[Row], kinds: Kinds, format_name: str) -> int:
+    """Write the rows to the file `part`, a batch at a time, and return their number."""
+    types = {name: column_type(known) for name, known in kinds.items()}
+    schema = pa.schema([(name, _TYPES.get(kind, pa.string())) for name, kind in types.items()])
+    count = 0
+    with open(part, "wb") as file:
+        with writing(part):
+            writer = _writer(file, schema, format_name)
+        try:
+            for batch in batches_of(rows):
+                columns = [
+                    pa.array([column_value(row.get(name), kind) for row in batch], schema.field(name).type)
+                    for name, kind in types.items()
+                ]
+                with writing(part):
+                    writer.write_batch(_record_batch(columns, schema, len(batch)))
+                count += len(batch)
+        finally:
+            with writing(part):
+                writer.close()
+    return count
+
+
+def _record_batch(columns: list[Any], schema: Any, length: int) -> Any:
+    if columns:
+        return pa.record_batch(columns, schema=schema)
+    return pa.RecordBatch.from_struct_array(pa.array([{}] * length, pa.struct([])))
+
+
+def _writer(file: Any, schema: Any, format_name: str) -> Any:
+    if format_name == "feather":
+        return pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+    from pyarrow.parquet import ParquetWriter
+
+    return ParquetWriter(file, schema)

@@ -1,0 +1,220 @@
+"""Tables of results, written in two passes: one to learn the columns, one to write.
+
+In feather, parquet and CSV, a column whose values are all bools, integers, numbers or texts keeps that kind; null fits everywhere.
+Integers beyond 64 bits make a column of text, and any other mixture, lists and objects a column of JSON texts. A column
+without a value is of text. JSON and JSON lines keep every value as it is, except that NaN and infinity, which JSON lacks, become null.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from taskfleet.errors import TableError
+from taskfleet.tables.address import FORMATS
+from taskfleet.tables.values import JSON
+
+Row: TypeAlias = dict[str, JSON]
+RowSource: TypeAlias = Callable[[], Iterator[Row]]
+Kinds: TypeAlias = dict[str, set[str]]
+"""For each column, in order, the kinds of its values: bool, int, large (an integer beyond 64 bits), float, str, other."""
+
+BATCH_ROWS = 10_000
+_WRITABLE = tuple(suffix for suffix, name in FORMATS.items() if name != "yaml")
+
+
+def write_results(path: str | os.PathLike[str], rows: RowSource, columns: Sequence[str] = ()) -> int:
+    """Write a table of results in the format of the path's suffix and return the number of its rows.
+
+    The file appears complete or not at all: it is written under another name beside `path`, which it then replaces.
+
+    Args:
+        path: a local path; an existing file is replaced.
+        rows: makes an iterator over the rows. It is called twice for feather, parquet and CSV, and must give the same both
+            times. What it raises is passed on.
+        columns: come first and exist even when no row has them.
+
+    Raises:
+        TableError: the suffix is not known, the folder is missing, the file cannot be written, or the rows differed
+            between the passes.
+    """
+    target = _target(path)
+    format_name = FORMATS[target.suffix.lower()]
+    with _replacing(target) as part:
+        if format_name in ("json", "jsonl"):
+            return _write_json(part, rows(), columns, as_list=format_name == "json")
+        kinds = _learn(rows(), columns)
+        if format_name == "csv":
+            return _write_csv(part, _same(rows(), kinds, target), kinds)
+        from taskfleet.tables.result_columns import write_arrow
+
+        return write_arrow(part, _same(rows(), kinds, target), kinds, format_name)
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path)
+    if "://" in text:
+        raise TableError(f"results cannot be written to {text}; write a local file and copy it there")
+    target = Path(text).expanduser()
+    if target.suffix.lower() not in _WRITABLE:
+        ending = f"the suffix {target.suffix!r}" if target.suffix else "no suffix"
+        raise TableError(f"{text} has {ending}, which is not a format for results; use one of {' '.join(_WRITABLE)}")
+    return target
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    try:
+        try:
+            if not target.parent.is_dir():
+                raise TableError(
+                    f"the folder {target.parent} of {target.name} does not exist; make it, or correct the path"
+                )
+            if target.is_dir():
+                raise TableError(f"{target} is a directory; name a file in it")
+            with open(part, "xb"):
+                pass
+        except OSError as error:
+            raise TableError(f"{target} cannot be written: {error.strerror or error}; choose another folder") from error
+        yield part
+        try:
+            os.replace(part, target)
+        except OSError as error:
+            raise TableError(f"{target} cannot be replaced: {error.strerror or error}; choose another name") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk or pyarrow says during one write into a TableError; never put reading of rows inside."""
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
+        raise TableError(
+            f"{path.parent} cannot take the results: {error}; make room or choose another folder"
+        ) from error
+
+
+def _learn(rows: Iterable[Row], columns: Sequence[str]) -> Kinds:
+    kinds: Kinds = {name: set() for name in columns}
+    for row in rows:
+        for name, value in row.items():
+            known = kinds.setdefault(name, set())
+            if value is not None:
+                known.add(_kind(value))
+    return kinds
+
+
+def _kind(value: JSON) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "int" if -(2**63) <= value < 2**63 else "large"
+    return type(value).__name__ if isinstance(value, bool | float | str) else "other"
+
+
+def _same(rows: Iterable[Row], kinds: Kinds, target: Path) -> Iterator[Row]:
+    """Pass the rows on as long as they are those of the first pass."""
+    for row in rows:
+        for name, value in row.items():
+            if name not in kinds or (value is not None and _kind(value) not in kinds[name]):
+                raise TableError(
+                    f"the results changed while {target.name} was being written (column {name!r}); try again"
+                )
+        yield row
+
+
+def column_type(kinds: set[str]) -> str:
+    """Return what a column with values of these kinds becomes: bool, int, float, str, text (of integers) or json."""
+    if len(kinds) <= 1:
+        only = next(iter(kinds), "str")
+        return {"large": "text", "other": "json"}.get(only, only)
+    return {frozenset({"int", "float"}): "float", frozenset({"int", "large"}): "text"}.get(frozenset(kinds), "json")
+
+
+def column_value(value: JSON, kind: str) -> Any:
+    """Return a value as a column of this kind holds it."""
+    if value is None:
+        return None
+    if kind == "float":
+        return float(value)  # type: ignore[arg-type]
+    if kind == "json":
+        return json_line(value)
+    if kind in ("str", "text"):
+        return str(value).encode(errors="backslashreplace").decode()
+    return value
+
+
+def batches_of(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Gather rows into lists of at most BATCH_ROWS."""
+    while part := list(islice(rows, BATCH_ROWS)):
+        yield part
+
+
+def json_line(value: JSON) -> str:
+    """Write a value as JSON on one line; lone surrogates as escapes, NaN and infinity as null."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _finite(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_json(part: Path, rows: Iterator[Row], columns: Sequence[str], *, as_list: bool) -> int:
+    count = 0
+    empty: Row = dict.fromkeys(columns)
+    with open(part, "w", encoding="utf-8", newline="\n") as file:
+        for batch in batches_of(rows):
+            lines = [json_line({**empty, **row}) for row in batch]
+            opening = ("[\n" if count == 0 else ",\n") if as_list else ""
+            with writing(part):
+                file.write(opening + (",\n" if as_list else "\n").join(lines) + ("" if as_list else "\n"))
+            count += len(batch)
+        with writing(part):
+            file.write(("\n]\n" if count else "[]\n") if as_list else "")
+            file.flush()
+    return count
+
+
+def _write_csv(part: Path, rows: Iterator[Row], kinds: Kinds) -> int:
+    count = 0
+    types = {name: column_type(known) for name, known in kinds.items()}
+    with open(part, "w", encoding="utf-8", newline="") as file:
+        with writing(part):
+            file.write(",".join(map(_cell, types)) + "\n")
+        for batch in batches_of(rows):
+            lines = [
+                ",".join([_cell(column_value(row.get(name), kind)) for name, kind in types.items()]) for row in batch
+            ]
+            with writing(part):
+                file.write("\n".join(lines) + "\n")
+            count += len(batch)
+        with writing(part):
+            file.flush()
+    return count
+
+
+def _cell(value: bool | int | float | str | None) -> str:
+    """Write one cell; null is an empty one, an empty text a quoted one."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if isinstance(value, str) and (not text or text != text.strip() or any(sign in text for sign in ',"\r\n')):
+        return '"' + text.replace('"', '""') + '"'
+    return text

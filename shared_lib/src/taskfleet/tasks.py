@@ -1,0 +1,143 @@
+"""The words of a job: what states a task goes through and how an attempt at it can end."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+#: Any JSON value; the only place where the library allows ``Any``-like looseness.
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+
+#: An attempt's key in the ledger is its task's sequence number times this, plus its number (see ``attempt_key``).
+ATTEMPTS_PER_TASK = 1000
+
+
+class State(IntEnum):
+    """Where a task stands. The numbers are stored in the ledger and never change."""
+
+    WAITING = 0
+    """It depends on tasks that have not succeeded yet."""
+    PENDING = 1
+    """It can be leased, now or after its retry delay."""
+    RUNNING = 2
+    """A worker holds a lease on it."""
+    SUCCEEDED = 3
+    """An attempt returned; its result is kept."""
+    FAILED = 4
+    """No further attempt will be made unless somebody asks for it (``poe retry``)."""
+    KILLED = 5
+    """Somebody took it out of the queue (``poe purge``)."""
+
+    @property
+    def word(self) -> str:
+        """The state as users write it: lower case."""
+        return self.name.lower()
+
+
+class Outcome(IntEnum):
+    """How one attempt ended. The numbers are stored in the ledger and never change."""
+
+    SUCCEEDED = 0
+    """The function returned a value that JSON can carry."""
+    EXCEPTION = 1
+    """The function raised, or returned what JSON cannot carry."""
+    TIMEOUT = 2
+    """It ran longer than ``MAX_RUNTIME_SECONDS`` and was killed."""
+    EXIT = 3
+    """Its process ended before the function returned: a crash, a signal, ``os._exit``."""
+    MEMORY = 4
+    """It used more memory than ``MEMORY_LIMIT_GIB`` and was killed."""
+    LOST = 5
+    """Its worker's lease ran out: the worker or its machine died."""
+    UPSTREAM = 6
+    """A task it depends on failed."""
+    RETRY = 7
+    """The function asked for another try."""
+    INTERRUPTED = 8
+    """The worker was stopped meanwhile; this never costs the task one of its tries."""
+
+    @property
+    def word(self) -> str:
+        """The outcome as users write it: lower case."""
+        return self.name.lower()
+
+
+#: The outcomes that can be the kind of a failure, in the order in which reports list them.
+FAILURE_KINDS = (
+    Outcome.EXCEPTION,
+    Outcome.TIMEOUT,
+    Outcome.EXIT,
+    Outcome.MEMORY,
+    Outcome.LOST,
+    Outcome.UPSTREAM,
+)
+
+
+class Lease(NamedTuple):
+    """The right of one worker to try one task; a plain tuple, because there is one per task."""
+
+    seq: int
+    """The task's position in the job, from 1."""
+    attempt: int
+    """The attempt's number, from 1; with the worker it fences late finishers out."""
+    task_id: str
+    data: str
+    """The function's keyword arguments, a JSON object."""
+
+
+class Finished(NamedTuple):
+    """What became of one attempt; a plain tuple, because there is one per task."""
+
+    seq: int
+    attempt: int
+    outcome: int
+    started_at: float
+    """Seconds since the epoch."""
+    elapsed_seconds: float
+    result: str | None = None
+    """The returned value as JSON text, if it succeeded."""
+    error: str | None = None
+    """What went wrong: one line, then the traceback if there is one."""
+    output: str | None = None
+    """The end of what the attempt printed, if it printed anything."""
+    retry_delay_seconds: float | None = None
+    """The delay the function asked for with ``Retry``; negative when it forbade a retry with ``Fail``."""
+    exit_code: int | None = None
+    """Of the attempt's process, if it ended before the function returned; negative for a signal."""
+    peak_memory_mib: float | None = None
+    """The most memory its process held, if it had a process of its own."""
+
+
+#: The value of ``Finished.retry_delay_seconds`` that forbids another try.
+NO_RETRY = -1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How many more tries a task gets after each kind of unsuccessful attempt, and when.
+
+    The n-th retry waits ``delay_seconds * 2**(n-1)``, at most ``max_delay_seconds``.
+    """
+
+    retries: dict[Outcome, int]
+    delay_seconds: float = 1.0
+    max_delay_seconds: float = 300.0
+
+    def delay_before_retry(self, finished_outcome: Outcome, earlier: int) -> float | None:
+        """Say after how many seconds to try again, or None if the cap is reached.
+
+        Args:
+            finished_outcome: How the attempt ended.
+            earlier: How many attempts of this task ended the same way before this one.
+        """
+        if finished_outcome is Outcome.INTERRUPTED:
+            return 0.0
+        if earlier >= self.retries.get(finished_outcome, 0):
+            return None
+        if finished_outcome is Outcome.LOST:
+            return 0.0
+        return float(min(self.delay_seconds * 2.0 ** min(earlier, 60), self.max_delay_seconds))
+
+
+def attempt_key(seq: int, attempt: int) -> int:
+    """Give the ledger's key of an attempt: readable (task 17's second attempt is 17002) and in task order."""
+    return seq * ATTEMPTS_PER_TASK + attempt

@@ -1,0 +1,88 @@
+"""A worker's progress: a bar with an ETA on a terminal, a plain line now and then elsewhere."""
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import IO, Any
+
+from taskfleet.ledger.database import Database
+from taskfleet.queues import FinishReport
+from taskfleet.tasks import Finished, Lease, Outcome, State
+from taskfleet.watch import text
+from taskfleet.watch.status import gather
+
+BAR_SECONDS = 0.2
+
+
+class Progress:
+    """Shows how the whole job gets on, whoever works on it, as one worker sees it in the ledger."""
+
+    def __init__(
+        self, database: Database, *, every_seconds: float, verbose: bool, stream: IO[str] | None = None
+    ) -> None:
+        self._database = database
+        self._stream = stream or sys.stderr
+        self._verbose = verbose
+        self._bar: Any = None
+        self._is_terminal = self._stream.isatty()
+        self._every_seconds = BAR_SECONDS if self._is_terminal else every_seconds
+        self._shown_at: float | None = None
+
+    def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
+        """Print a line for each attempt, if that was asked for."""
+        if not self._verbose:
+            return
+        for lease, outcome in zip(leases, finished, strict=True):
+            word = "a duplicate" if outcome.seq in report.duplicates else Outcome(outcome.outcome).word
+            line = f"{lease.task_id} attempt {outcome.attempt}: {word} after {text.duration(outcome.elapsed_seconds)}"
+            if outcome.error:
+                line += f" ({outcome.error.partition(chr(10))[0]})"
+            if outcome.seq in report.retry_delay_seconds:
+                line += f"; again in {text.duration(report.retry_delay_seconds[outcome.seq])}"
+            self.say(line)
+
+    def tick(self, now: float) -> None:
+        """Show where the job stands, if it is time to."""
+        if self._shown_at is None:
+            self._shown_at = now
+            if self._is_terminal:
+                self._show_bar(now)
+        elif now - self._shown_at >= self._every_seconds or now < self._shown_at:
+            self._shown_at = now
+            if self._is_terminal:
+                self._show_bar(now)
+            else:
+                self.say(text.progress_line(gather(self._database, now)))
+
+    def say(self, line: str) -> None:
+        """Print a line without disturbing the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=self._stream)
+        else:
+            stamp = "" if self._is_terminal else f"{datetime.now():%H:%M:%S}  "
+            print(f"{stamp}{line}", file=self._stream, flush=True)
+
+    def close(self, now: float) -> None:
+        """Show the last state of the bar and leave it standing."""
+        if self._bar is not None:
+            self._show_bar(now)
+            self._bar.close()
+            self._bar = None
+
+    def _show_bar(self, now: float) -> None:
+        status = gather(self._database, now)
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=status.total,
+                initial=status.ended,
+                unit="task",
+                file=self._stream,
+                dynamic_ncols=True,
+                smoothing=0.1,
+            )
+        self._bar.total = status.total
+        self._bar.set_postfix(failed=status.counts[State.FAILED], refresh=False)
+        self._bar.update(status.ended - self._bar.n)
+        self._bar.refresh()

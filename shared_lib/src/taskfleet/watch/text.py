@@ -1,0 +1,132 @@
+"""Figures and reports in words, for people."""
+
+from collections.abc import Sequence
+
+from taskfleet.ledger.counters import Durations
+from taskfleet.tasks import State
+from taskfleet.watch.status import Status
+
+LINE = "=" * 60
+
+
+def duration(seconds: float) -> str:
+    """Give a duration as people say it: ``0.35 s``, ``42 s``, ``8m 27s``, ``3h 05m``, ``2d 04h``."""
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h {minutes:02d}m"
+    return f"{hours // 24}d {hours % 24:02d}h"
+
+
+def rate(per_second: float) -> str:
+    """Give a rate in the unit that makes it readable."""
+    if per_second >= 1:
+        return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+    if per_second >= 1 / 60:
+        return f"{per_second * 60:.1f}/min"
+    return f"{per_second * 3600:.1f}/h"
+
+
+def progress_line(status: Status) -> str:
+    """Give one line on where the job stands."""
+    share = 100 * status.ended / status.total if status.total else 100
+    parts = [f"{status.ended:,} of {status.total:,} tasks done ({share:.0f} %)"]
+    if status.counts[State.FAILED]:
+        parts.append(f"{status.counts[State.FAILED]:,} failed")
+    if status.rate_per_second:
+        parts.append(rate(status.rate_per_second))
+    if status.eta_seconds:
+        parts.append(f"{duration(status.eta_seconds)} left")
+    return ", ".join(parts)
+
+
+def status_report(status: Status, now: float) -> str:
+    """Give what ``poe status`` prints."""
+    width = len(f"{status.total:,}")
+    lines = [f"Job {status.job_id}: {progress_line(status)}", ""]
+    for state in State:
+        n = status.counts[state]
+        if n or state not in (State.WAITING, State.KILLED):
+            lines.append(f"  {state.word:<10} {n:>{width},}")
+    if status.durations is not None:
+        lines += ["", *duration_lines(status.durations)]
+    lines += _failure_lines(status)
+    if status.retries or status.duplicates or status.lost:
+        lines += [
+            "",
+            f"Retries: {status.retries:,}   lost with their worker: {status.lost:,}   duplicate finishes ignored: {status.duplicates:,}",
+        ]
+    if status.workers:
+        lines += ["", "Workers:"]
+        for worker in status.workers:
+            lines.append(
+                f"  {worker.hostname} (pid {worker.pid}): {worker.running:,} tasks leased, {worker.slots} slots, "
+                f"last seen {duration(max(0.0, now - worker.seen_at))} ago"
+            )
+    return "\n".join(lines)
+
+
+def final_report(status: Status, now: float) -> str:
+    """Give what a worker prints at its end, when the job is done or not."""
+    left = status.total - status.ended
+    title = "JOB COMPLETE" if not left else "WORKER STOPPED, JOB NOT COMPLETE"
+    lines = [LINE, f"{title}: {status.job_id}", LINE, "", f"Total tasks: {status.total:,}"]
+    lines += [f"  {state.word.capitalize()}: {n:,}" for state, n in status.counts.items() if n]
+    if status.began_at is not None:
+        elapsed = max(now - status.began_at, 1e-3)
+        if not left and status.last_end_at is not None:
+            elapsed = min(elapsed, max(status.last_end_at - status.began_at, 1e-3))
+        done = status.counts[State.SUCCEEDED] + status.counts[State.FAILED]
+        lines += ["", f"Elapsed time: {duration(elapsed)}", f"Tasks/hour: {3600 * done / elapsed:,.1f}"]
+    if status.durations is not None:
+        lines += ["", *duration_lines(status.durations)]
+    lines += _failure_lines(status)
+    if status.retries or status.duplicates or status.lost:
+        lines += [
+            "",
+            f"Retries: {status.retries:,}; lost with their worker: {status.lost:,}; duplicates ignored: {status.duplicates:,}",
+        ]
+    return "\n".join([*lines, "", LINE])
+
+
+def duration_lines(durations: Durations) -> list[str]:
+    """Give the statistics of the durations."""
+    d = durations
+    return [
+        "Task durations:",
+        f"  Range:  {_figure(d.low)} to {_figure(d.high)} seconds",
+        f"  Mean:   {_figure(d.mean)} ± {_figure(d.standard_deviation)} seconds",
+        f"  Median: {_figure(d.median)} seconds",
+        f"  90th %: {_figure(d.percentile_90)} seconds",
+        f"  95th %: {_figure(d.percentile_95)} seconds",
+    ]
+
+
+def columns(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
+    """Lay rows out under headings; the last column is not padded."""
+    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in [headings, *rows]
+    )
+
+
+def _failure_lines(status: Status) -> list[str]:
+    lines = []
+    for kind, n in status.failures.items():
+        if n:
+            task_id, reason = status.examples.get(kind, ("", ""))
+            example = f"   for example {task_id}: {reason}" if task_id else ""
+            lines.append(f"  {n:>6,} {kind.word}{example}")
+    return ["", "Failures:", *lines] if lines else []
+
+
+def _figure(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds >= 0.1 or seconds == 0 else f"{seconds:.2g}"

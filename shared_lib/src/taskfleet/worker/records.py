@@ -1,0 +1,157 @@
+"""What a runner says about each task it did, and the memory it shares with its slot.
+
+A runner is a process that runs user code, so its word is checked: a record is a fixed header and texts, never anything that has to be
+interpreted. Finished records stand in shared memory until they are sent, so that a crash in the next task loses none of them.
+"""
+
+import mmap
+import struct
+from typing import NamedTuple
+
+from taskfleet.context import SIGNS
+from taskfleet.tasks import Outcome
+
+#: index, outcome, started_at, elapsed_seconds, retry delay (NaN for none), exit code, lengths of result, error and output (-1 for none)
+_HEADER = struct.Struct("<QBdddiqii")
+_NONE = -1
+
+#: Layout of the shared memory: signs | index of the task begun last | its start | tasks to skip, from and to | bytes of records | records
+_BEGUN = struct.Struct("<Qd")
+_SKIP = struct.Struct("<QQ")
+_USED = struct.Struct("<Q")
+_SIGNS_AT, _BEGUN_AT, _SKIP_AT, _USED_AT, _RECORDS_AT = 0, 8, 24, 40, 48
+_SIZE = 1 << 17
+CAPACITY = _SIZE - _RECORDS_AT
+
+#: The index before the first task.
+NOTHING_BEGUN = (1 << 64) - 1
+
+
+class Record(NamedTuple):
+    """How one task went, in the words of its runner."""
+
+    place: int
+    """The task's place among all that its runner was given, from 0."""
+    outcome: int
+    started_at: float
+    elapsed_seconds: float
+    retry_delay_seconds: float
+    """NaN for none."""
+    exit_code: int
+    result: bytes | None = None
+    error: bytes | None = None
+    output: bytes | None = None
+
+    def pack(self) -> bytes:
+        """Give the record as bytes."""
+        result, error, output = self.result, self.error, self.output
+        return b"".join(
+            (
+                _HEADER.pack(
+                    self.place,
+                    self.outcome,
+                    self.started_at,
+                    self.elapsed_seconds,
+                    self.retry_delay_seconds,
+                    self.exit_code,
+                    _NONE if result is None else len(result),
+                    _NONE if error is None else len(error),
+                    _NONE if output is None else len(output),
+                ),
+                result or b"",
+                error or b"",
+                output or b"",
+            )
+        )
+
+
+class CorruptRecordError(Exception):
+    """What came from the runner is not a record: user code wrote to our descriptors."""
+
+
+def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], int]:
+    """Take whole records from the start of a buffer.
+
+    Args:
+        buffer: What was received.
+        last_index: The highest index that makes sense.
+
+    Returns:
+        The records, and how many bytes they took.
+
+    Raises:
+        CorruptRecordError: There is something else in it.
+    """
+    records = []
+    start = 0
+    while len(buffer) - start >= _HEADER.size:
+        index, outcome, started_at, elapsed, delay, code, *lengths = _HEADER.unpack_from(buffer, start)
+        if index > last_index or outcome > max(Outcome) or min(lengths) < _NONE:
+            raise CorruptRecordError
+        end = start + _HEADER.size + sum(max(length, 0) for length in lengths)
+        if len(buffer) < end:
+            break
+        at = start + _HEADER.size
+        texts: list[bytes | None] = []
+        for length in lengths:
+            texts.append(None if length == _NONE else bytes(buffer[at : at + length]))
+            at += max(length, 0)
+        records.append(Record(index, outcome, started_at, elapsed, delay, code, *texts))
+        start = end
+    return records, start
+
+
+class SharedMemory:
+    """What a slot and its runner see of each other."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _SIZE)
+        self.reset()
+
+    def reset(self) -> None:
+        """Make it ready for a new runner; the signs stay."""
+        self.begin(NOTHING_BEGUN, 0.0)
+        self.skip(0, 0)
+        _USED.pack_into(self._memory, _USED_AT, 0)
+
+    def signs(self) -> int:
+        """Give the signs shown to the tasks."""
+        return int(SIGNS.unpack_from(self._memory, _SIGNS_AT)[0])
+
+    def show(self, signs: int) -> None:
+        """Show signs to the tasks."""
+        SIGNS.pack_into(self._memory, _SIGNS_AT, signs)
+
+    def begin(self, index: int, monotonic: float) -> None:
+        """Say which task begins, and when on the monotonic clock."""
+        _BEGUN.pack_into(self._memory, _BEGUN_AT, index, monotonic)
+
+    def begun(self) -> tuple[int, float]:
+        """Give the task begun last, ``NOTHING_BEGUN`` if none, and when."""
+        index, monotonic = _BEGUN.unpack_from(self._memory, _BEGUN_AT)
+        return index, monotonic
+
+    def skip(self, start: int, end: int) -> None:
+        """Tell the runner to leave these tasks out; only safe while it is stopped."""
+        _SKIP.pack_into(self._memory, _SKIP_AT, start, end)
+
+    def is_skipped(self, index: int) -> bool:
+        """Whether the runner is to leave this task out."""
+        start, end = _SKIP.unpack_from(self._memory, _SKIP_AT)
+        return bool(start <= index < end)
+
+    def keep(self, used: int, record: bytes) -> int:
+        """Put a record after ``used`` bytes of others; return how many bytes are used then."""
+        end = used + len(record)
+        self._memory[_RECORDS_AT + used : _RECORDS_AT + end] = record
+        _USED.pack_into(self._memory, _USED_AT, end)
+        return end
+
+    def kept(self) -> bytes:
+        """Give the records that are kept."""
+        (used,) = _USED.unpack_from(self._memory, _USED_AT)
+        return self._memory[_RECORDS_AT : _RECORDS_AT + min(used, CAPACITY)]
+
+    def forget(self) -> None:
+        """Drop the records, because they were sent."""
+        _USED.pack_into(self._memory, _USED_AT, 0)

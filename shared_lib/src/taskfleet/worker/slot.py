@@ -1,0 +1,421 @@
+"""A slot: the process that has user code run in runners, one after the other, and holds them to their limits.
+
+It is forked from the warm process, runs no user code itself and so always answers its supervisor. Its messages::
+
+    to it:    ("run", leases)  ("recall",)  ("kill",)  ("signs", number)
+    from it:  ("hello", pid)  ("done", finished attempts)  ("returned", [(seq, attempt), ...])
+"""
+
+import marshal
+import math
+import os
+import select
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+
+from taskfleet.functions import TaskFunction
+from taskfleet.tasks import Finished, Outcome
+from taskfleet.worker.limits import Order
+from taskfleet.worker.output import OutputFile
+from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, unpack
+from taskfleet.worker.runner import CHUNK_HEADER, CUT_OFF, Runner, receive_chunk
+from taskfleet.worker.system import adopt_orphans, die_with_parent, end_orphans, memory_bytes
+from taskfleet.worker.wire import Channel
+
+#: A lease as plain values: seq, attempt, id, data.
+PlainLease = tuple[int, int, str, str]
+
+HAND_OVER_AFTER_SECONDS = 0.01
+MEMORY_CHECK_SECONDS = 0.05
+OUTPUT_CHECK_SECONDS = 0.5
+
+#: A runner that dies so often in a row without beginning a task makes the task at hand fail.
+BARREN_DEATHS = 3
+
+
+class Slot:
+    """Runs tasks one at a time."""
+
+    def __init__(self, channel: Channel, function: TaskFunction, order: Order) -> None:
+        self._channel = channel
+        self._function = function
+        self._order = order
+        self._memory = SharedMemory()
+        self._output = OutputFile(order.output_tail_bytes)
+        self._poll = select.poll()
+        self._waiting: deque[PlainLease] = deque()
+        self._done: list[Finished] = []
+        self._done_since = 0.0
+        self._barren_deaths = 0
+        # Of the runner:
+        self._pid = 0
+        self._pidfd = -1
+        self._socket: socket.socket | None = None
+        self._runners_socket: socket.socket | None = None
+        self._given: deque[tuple[int, PlainLease]] = deque()  # with the index the runner knows it by
+        self._next_index = 0
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self._kill_reason: tuple[Outcome, str] | None = None
+
+    def serve(self) -> None:
+        """Work until the supervisor is gone."""
+        adopt_orphans()
+        self._output.redirect()
+        self._poll.register(self._channel.fileno(), select.POLLIN)
+        self._channel.send(("hello", os.getpid()))
+        try:
+            while True:
+                self._feed()
+                self._hand_over()
+                ready = self._poll.poll(self._patience_ms())
+                for fd, _ in ready:
+                    if fd == self._channel.fileno():
+                        self._obey()
+                    elif fd == self._pidfd:
+                        self._bury()
+                    elif self._socket is not None and fd == self._socket.fileno():
+                        self._flush_to_runner()
+                        self._receive_records()
+                if self._pid and self._given:
+                    self._enforce_limits()
+        except EOFError:  # the supervisor is gone: so is the right to go on
+            self._kill(Outcome.INTERRUPTED, "The worker ended")
+            end_orphans()
+
+    # --- what the supervisor says ---
+
+    def _obey(self) -> None:
+        self._channel.flush()
+        for message in self._channel.receive():
+            match message:
+                case ("run", leases):
+                    self._waiting.extend(leases)
+                case ("recall",):
+                    self._return(self._recall())
+                case ("kill",):
+                    unstarted = self._recall()
+                    if self._pid and self._given:
+                        self._kill(Outcome.INTERRUPTED, "The worker was stopped")
+                        self._bury()
+                    self._return(unstarted + self._recall())
+                case ("signs", signs):
+                    self._memory.show(signs)
+
+    def _return(self, leases: list[PlainLease]) -> None:
+        self._hand_over(at_once=True)
+        self._channel.send(("returned", [(seq, attempt) for seq, attempt, *_ in leases]))
+
+    def _recall(self) -> list[PlainLease]:
+        """Take back what has not begun."""
+        unstarted = list(self._waiting)
+        self._waiting.clear()
+        if self._order.tasks_per_process == 1 or len(self._given) == 0 or not self._pid:
+            return unstarted
+        os.kill(self._pid, signal.SIGSTOP)  # while it stands still, what it has begun cannot change
+        _, status = os.waitpid(self._pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            self._bury(status)
+            unstarted = list(self._waiting)
+            self._waiting.clear()
+            return unstarted
+        begun, _ = self._memory.begun()
+        keep = 0 if begun == NOTHING_BEGUN else begun + 1
+        taken = [lease for index, lease in self._given if index >= keep]
+        self._given = deque((index, lease) for index, lease in self._given if index < keep)
+        self._memory.skip(keep, self._next_index)
+        os.kill(self._pid, signal.SIGCONT)
+        return taken + unstarted
+
+    # --- the runner ---
+
+    def _feed(self) -> None:
+        """Give waiting tasks to the runner, starting one if there is none."""
+        if not self._waiting:
+            return
+        most = self._order.tasks_per_process
+        if self._pid:
+            room = len(self._waiting) if most == 0 else most - self._next_index
+            if room > 0 and most != 1:
+                self._give(room)
+            return
+        chunk = self._take(len(self._waiting) if most == 0 else most)
+        self._start_runner([(task_id, attempt, data) for _, attempt, task_id, data in chunk])
+
+    def _take(self, most: int) -> list[PlainLease]:
+        chunk = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        for lease in chunk:
+            self._given.append((self._next_index, lease))
+            self._next_index += 1
+        return chunk
+
+    def _give(self, most: int) -> None:
+        body = marshal.dumps([(task_id, attempt, data) for _, attempt, task_id, data in self._take(most)])
+        self._outgoing += CHUNK_HEADER.pack(len(body)) + body
+        self._flush_to_runner()
+
+    def _flush_to_runner(self) -> None:
+        if self._socket is None:
+            return
+        while self._outgoing:
+            try:
+                sent = self._socket.send(memoryview(self._outgoing)[: 1 << 20])
+            except BlockingIOError:
+                break
+            except OSError:  # it died; the burial sorts things out
+                self._outgoing.clear()
+                break
+            del self._outgoing[:sent]
+        self._poll.modify(self._socket.fileno(), select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+
+    def _start_runner(self, chunk: list[tuple[str, int, str]]) -> None:
+        if self._socket is None or self._runners_socket is None:
+            self._socket, self._runners_socket = socket.socketpair()
+            self._socket.setblocking(False)
+            self._poll.register(self._socket.fileno(), select.POLLIN)
+        me = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._be_runner(me, chunk)
+        if hasattr(os, "pidfd_open"):
+            self._pidfd = os.pidfd_open(self._pid)
+            self._poll.register(self._pidfd, select.POLLIN)
+
+    def _be_runner(self, slot_pid: int, chunk: list[tuple[str, int, str]]) -> None:
+        """Never returns: this is the forked child."""
+        code = 1
+        try:
+            assert self._socket is not None
+            assert self._runners_socket is not None
+            os.setsid()
+            die_with_parent(slot_pid)
+            self._channel.close()
+            self._socket.close()
+            _reseed()
+            runner = Runner(self._function, self._order, self._memory, self._output, self._runners_socket)
+            todo: list[tuple[str, int, str]] | None = chunk
+            done, most = 0, self._order.tasks_per_process
+            while todo is not None:
+                runner.run(todo)
+                done += len(todo)
+                if most and done >= most:
+                    break
+                todo = receive_chunk(self._runners_socket)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _receive_records(self) -> None:
+        assert self._socket is not None
+        while True:
+            try:
+                part = self._socket.recv(1 << 20)
+            except BlockingIOError:
+                break
+            if not part:
+                break
+            self._incoming += part
+            if len(part) < 1 << 16:
+                break
+        try:
+            records, used = unpack(self._incoming, max(self._next_index - 1, 0))
+        except CorruptRecordError:
+            self._kill(Outcome.EXIT, "The task wrote into a file descriptor that is not its own")
+            self._bury()
+            return
+        del self._incoming[:used]
+        self._accept(records)
+        most = self._order.tasks_per_process
+        if self._pid and most and self._next_index >= most and not self._given:
+            self._bury()  # it has done all it was made for and is leaving
+
+    def _accept(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if not self._given or record.place < self._given[0][0]:
+                continue  # known already: the runner died between sending and forgetting it
+            _, (seq, attempt, *_) = self._given.popleft()
+            self._barren_deaths = 0
+            self._finish(
+                Finished(
+                    seq,
+                    attempt,
+                    record.outcome,
+                    record.started_at,
+                    record.elapsed_seconds,
+                    _text(record.result),
+                    _text(record.error),
+                    _text(record.output),
+                    None if math.isnan(record.retry_delay_seconds) else record.retry_delay_seconds,
+                    record.exit_code if record.outcome == Outcome.EXIT else None,
+                )
+            )
+
+    def _finish(self, finished: Finished) -> None:
+        if not self._done:
+            self._done_since = time.monotonic()
+        self._done.append(finished)
+
+    def _kill(self, outcome: Outcome, reason: str) -> None:
+        if not self._pid:
+            return
+        self._kill_reason = self._kill_reason or (outcome, reason)
+        for kill in (os.killpg, os.kill):  # the group, and the process itself in case it has no group of its own yet
+            with suppress(ProcessLookupError, PermissionError):
+                kill(self._pid, signal.SIGKILL)
+
+    def _bury(self, status: int | None = None) -> None:
+        """Take leave of a runner that has died or is about to: its last words, its orphans, its cause of death."""
+        peak_memory_mib = None
+        if status is None:
+            _, status, usage = os.wait4(self._pid, 0)
+            peak_memory_mib = usage.ru_maxrss / 1024
+        self._pid = 0
+        if self._pidfd >= 0:
+            self._poll.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        end_orphans()
+        if self._given:
+            self._hear_last_words()
+        if self._given or self._outgoing or self._incoming:
+            self._explain_death(status)
+            self._drop_sockets()
+        elif self._order.tasks_per_process == 1 and self._done:
+            self._done[-1] = self._done[-1]._replace(peak_memory_mib=peak_memory_mib)
+        self._kill_reason = None
+        self._next_index = 0
+        self._memory.reset()
+
+    def _hear_last_words(self) -> None:
+        """Take the records that were sent or kept before the end."""
+        assert self._socket is not None
+        with suppress(OSError):
+            while part := self._socket.recv(1 << 20):
+                self._incoming += part
+        for source in (bytes(self._incoming), self._memory.kept()):
+            with suppress(CorruptRecordError):
+                self._accept(unpack(source, max(self._next_index - 1, 0))[0])
+
+    def _explain_death(self, status: int) -> None:
+        """Put the death down to the task that had begun, and let the others wait for the next runner."""
+        begun, began_at = self._memory.begun()
+        culprit = None
+        if self._given:
+            self._barren_deaths += 1
+            if self._given[0][0] == begun or self._barren_deaths >= BARREN_DEATHS:
+                _, culprit = self._given.popleft()
+                self._barren_deaths = 0
+        self._waiting.extendleft(lease for _, lease in reversed(self._given))
+        self._given.clear()
+        output = self._output.take()
+        if culprit is None:
+            return
+        outcome, reason = self._kill_reason or (Outcome.EXIT, "")
+        exit_code = os.waitstatus_to_exitcode(status)
+        elapsed = max(0.0, time.monotonic() - began_at) if began_at else 0.0
+        self._finish(
+            Finished(
+                culprit[0],
+                culprit[1],
+                int(outcome),
+                time.time() - elapsed,
+                elapsed,
+                None,
+                reason or _exit_reason(exit_code),
+                _text(output),
+                None,
+                exit_code if outcome is Outcome.EXIT else None,
+            )
+        )
+
+    def _drop_sockets(self) -> None:
+        assert self._socket is not None
+        assert self._runners_socket is not None
+        self._poll.unregister(self._socket.fileno())
+        self._socket.close()
+        self._runners_socket.close()
+        self._socket = self._runners_socket = None
+        self._incoming.clear()
+        self._outgoing.clear()
+
+    # --- limits and time ---
+
+    def _enforce_limits(self) -> None:
+        order = self._order
+        begun, began_at = self._memory.begun()
+        is_running = begun == self._given[0][0]
+        limit = order.max_runtime_seconds
+        if limit is not None and is_running and time.monotonic() - began_at > limit:
+            self._kill(Outcome.TIMEOUT, f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={limit:g}")
+        elif order.memory_limit_bytes is not None and (used := memory_bytes(self._pid)) > order.memory_limit_bytes:
+            self._kill(
+                Outcome.MEMORY,
+                f"Memory: it held {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB allows {order.memory_limit_bytes / 2**30:g}",
+            )
+        else:
+            self._output.bound()
+            return
+        self._bury()
+
+    def _patience_ms(self) -> float | None:
+        """Say how long nothing needs to be looked at."""
+        now = time.monotonic()
+        waits = []
+        if self._done:
+            waits.append(self._done_since + HAND_OVER_AFTER_SECONDS - now)
+        if self._pid and self._given:
+            waits.append(OUTPUT_CHECK_SECONDS)
+            if self._order.memory_limit_bytes is not None:
+                waits.append(MEMORY_CHECK_SECONDS)
+            if self._order.max_runtime_seconds is not None:
+                begun, began_at = self._memory.begun()
+                is_running = begun == self._given[0][0]
+                waits.append(began_at + self._order.max_runtime_seconds - now + 0.001 if is_running else 0.05)
+            if self._pidfd < 0:
+                waits.append(0.01)
+                with suppress(ChildProcessError):
+                    if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                        self._bury()
+                        return 0.0
+        return max(0.0, min(waits)) * 1000 if waits else None
+
+    def _hand_over(self, *, at_once: bool = False) -> None:
+        """Send what is finished, in batches."""
+        idle = not self._waiting and not self._given
+        if self._done and (at_once or idle or time.monotonic() - self._done_since >= HAND_OVER_AFTER_SECONDS):
+            self._channel.send(("done", [tuple(finished) for finished in self._done]))
+            self._done.clear()
+        if self._channel.wants_write:
+            self._poll.modify(self._channel.fileno(), select.POLLIN | select.POLLOUT)
+        else:
+            self._poll.modify(self._channel.fileno(), select.POLLIN)
+
+
+def _exit_reason(exit_code: int) -> str:
+    if exit_code == CUT_OFF:
+        return "Exit: the task's process could not hand over its result; did the task close file descriptors that are not its own?"
+    if exit_code >= 0:
+        return f"Exit: the task's process ended with code {exit_code} before the function returned"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    hint = " (out of memory? the system kills so)" if name == "SIGKILL" else ""
+    return f"Exit: the task's process was killed by {name}{hint}"
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", errors="replace")
+
+
+def _reseed() -> None:
+    """Give each process random numbers of its own; the standard library does so by itself."""
+    import sys
+
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

@@ -1,0 +1,484 @@
+"""The supervisor: leases tasks, hands them to the slots, records what becomes of them. It never runs user code.
+
+Nothing here is done per task where it can be done per batch; in a worker for millisecond tasks this loop is the bottleneck.
+"""
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from taskfleet.context import SIGN_STOPPING
+from taskfleet.errors import FunctionError, LedgerError
+from taskfleet.queues import FinishReport, LeaseLostError, Queue
+from taskfleet.tasks import Finished, Lease, Outcome
+from taskfleet.worker.flow import Flow
+from taskfleet.worker.limits import Order
+from taskfleet.worker.wire import Channel
+
+RECORD_AFTER_SECONDS = 0.02
+RECORD_AT_ONCE = 1000
+#: How often an idle worker looks for new tasks, and a stopping one at the clock.
+IDLE_SECONDS = 0.2
+#: A slot that has said nothing for so long while others are idle is asked for what it has not begun.
+RECALL_AFTER_SECONDS = 0.2
+#: How long the slots have to answer when their tasks are killed, before they are given up.
+LAST_WORDS_SECONDS = 5.0
+TROUBLE_PAUSE_SECONDS = 1.0
+#: How often in a row the warm process may die before it has forked a slot that did anything.
+WARM_DEATHS = 3
+
+
+class Phase(Enum):
+    """What the supervisor is about."""
+
+    WORKING = "working"
+    """Leasing and running."""
+    STOPPING = "stopping"
+    """Running what has begun to its end, within the grace period."""
+    KILLING = "killing"
+    """Waiting for the slots to hand back what was killed."""
+
+
+class Observer(Protocol):
+    """Whoever shows or writes down what a worker does."""
+
+    def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
+        """Attempts were recorded: ``leases[i]`` belongs to ``finished[i]``."""
+
+    def tick(self, now: float) -> None:
+        """Called in every turn of the loop."""
+
+    def say(self, text: str) -> None:
+        """Something the user should know."""
+
+
+@dataclass(slots=True)
+class _SlotHandle:
+    channel: Channel
+    assigned: dict[tuple[int, int], Lease] = field(default_factory=dict)
+    heard_at: float = 0.0
+    recalled: bool = False
+    pid: int = 0
+
+
+class Supervisor:
+    """One worker at work. Use it once, from the main thread."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        order: Order,
+        *,
+        observers: Sequence[Observer],
+        lease_seconds: float,
+        grace_seconds: float,
+        keep_waiting: bool = False,
+        max_tasks: int | None = None,
+        exports: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._queue = queue
+        self._order = order
+        self._observers = observers
+        self._lease_seconds = lease_seconds
+        self._grace_seconds = grace_seconds
+        self._keep_waiting = keep_waiting
+        self._tasks_left = max_tasks
+        self._exports = dict(exports or {})
+        self._clock = clock
+        self._flow = Flow(order.slots, order.tasks_per_process == 1)
+        self._phase = Phase.WORKING
+        self._selector = selectors.DefaultSelector()
+        self._slots: list[_SlotHandle] = []
+        self._buffer: deque[Lease] = deque()
+        self._finished: list[tuple[Lease, Finished]] = []
+        self._finished_since = 0.0
+        self._ask_again_at = 0.0
+        self._renew_at = 0.0
+        self._deadline = 0.0
+        self._drained = False
+        self._signals = 0
+        self._warm: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._warm_deaths = 0
+        self._waiting_said = False
+
+    def run(self) -> None:
+        """Work until all tasks are done, the limit is reached or somebody says stop.
+
+        Raises:
+            FunctionError: The user's module cannot be imported; nothing was leased.
+        """
+        restore = self._catch_signals()
+        try:
+            if not self._start_warm():
+                return
+            for _ in range(self._order.slots):
+                self._start_slot()
+            while not self._is_over():
+                self._step()
+            self._say_goodbye()
+        finally:
+            self._end_processes()
+            restore()
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether somebody asked for the end."""
+        return self._signals > 0
+
+    def stop(self) -> None:
+        """Ask for an orderly end; asked again, running tasks are killed and handed back. Safe in a signal handler."""
+        self._signals += 1
+
+    # --- one turn ---
+
+    def _step(self) -> None:
+        try:
+            self._heed_signals()
+            if self._phase is Phase.WORKING:
+                self._lease()
+            self._assign()
+            self._wait()
+            self._record()
+            self._keep_lease()
+        except LeaseLostError:
+            self._lose_all()
+        except LedgerError as error:
+            self._say(f"{error} Trying again.")
+            time.sleep(TROUBLE_PAUSE_SECONDS)
+        now = self._clock()
+        for observer in self._observers:
+            observer.tick(now)
+
+    def _is_over(self) -> bool:
+        busy = self._finished or any(slot.assigned for slot in self._slots)
+        if self._phase is Phase.WORKING:
+            return not busy and not self._buffer and (self._drained or self._tasks_left == 0)
+        return not busy or (self._phase is Phase.KILLING and time.monotonic() > self._deadline)
+
+    def _lease(self) -> None:
+        """Keep the buffer filled; find out when nothing is left."""
+        now = time.monotonic()
+        free = sum(self._flow.per_slot for slot in self._slots if not slot.assigned)
+        wanted = max(self._flow.ahead, free)
+        if len(self._buffer) > wanted // 2 or not wanted or now < self._ask_again_at:
+            return
+        wanted -= len(self._buffer)
+        if self._tasks_left is not None:
+            wanted = min(wanted, self._tasks_left)
+        if not wanted:
+            return
+        leases = self._queue.lease(wanted, self._clock())
+        self._renew_at = now + self._lease_seconds / 3
+        if leases:
+            self._waiting_said = False
+            self._buffer.extend(leases)
+            self._flow.measure_bytes([len(lease.data) for lease in leases])
+            if self._tasks_left is not None:
+                self._tasks_left -= len(leases)
+        else:
+            self._ask_again_at = now + IDLE_SECONDS
+            if not any(slot.assigned for slot in self._slots) and not self._finished:
+                self._look_what_is_left()
+
+    def _look_what_is_left(self) -> None:
+        depth = self._queue.count()
+        if self._keep_waiting:
+            return
+        self._drained = not depth.leasable and not depth.running
+        if not self._drained and not self._waiting_said:
+            self._waiting_said = True
+            if depth.running:
+                self._say(f"Waiting for {depth.running:,} tasks that other workers are running.")
+
+    def _assign(self) -> None:
+        """Hand tasks to the slots, the emptiest first."""
+        if self._phase is not Phase.WORKING:
+            return
+        most = self._flow.per_slot
+        for slot in sorted(self._slots, key=lambda slot: len(slot.assigned)):
+            if not self._buffer:
+                break
+            if len(slot.assigned) > most // 2:
+                continue
+            chunk = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
+            slot.assigned.update(((lease.seq, lease.attempt), lease) for lease in chunk)
+            slot.channel.send(("run", [tuple(lease) for lease in chunk]))
+        if not self._buffer:
+            self._recall_stuck()
+
+    def _recall_stuck(self) -> None:
+        """When a slot is idle, take back what waits behind a long task in another."""
+        if all(slot.assigned for slot in self._slots):
+            return
+        now = time.monotonic()
+        for slot in self._slots:
+            if len(slot.assigned) > 1 and not slot.recalled and now - slot.heard_at > RECALL_AFTER_SECONDS:
+                slot.recalled = True
+                slot.channel.send(("recall",))
+
+    def _wait(self) -> None:
+        for key, _ in self._selector.select(self._patience_seconds()):
+            handler, argument = key.data
+            handler(argument)
+        for slot in self._slots:
+            if slot.channel.wants_write:
+                slot.channel.flush()
+
+    def _patience_seconds(self) -> float:
+        now = time.monotonic()
+        wait = IDLE_SECONDS
+        if self._finished:
+            wait = self._finished_since + RECORD_AFTER_SECONDS - now
+        if any(slot.channel.wants_write for slot in self._slots):
+            wait = min(wait, 0.001)
+        return max(0.0, min(wait, self._renew_at - now))
+
+    def _record(self, *, at_once: bool = False) -> None:
+        """Write finished attempts down, in batches."""
+        if not self._finished:
+            return
+        old = time.monotonic() - self._finished_since >= RECORD_AFTER_SECONDS
+        if not (old or at_once or len(self._finished) >= RECORD_AT_ONCE):
+            return
+        batch = self._finished
+        leases, finished = [lease for lease, _ in batch], [outcome for _, outcome in batch]
+        report = self._queue.finish(finished, self._clock())
+        self._finished = []
+        for observer in self._observers:
+            observer.recorded(leases, finished, report)
+
+    def _keep_lease(self) -> None:
+        now = time.monotonic()
+        if now >= self._renew_at:
+            self._renew_at = now + self._lease_seconds / 3
+            self._queue.renew(self._clock())
+
+    def _lose_all(self) -> None:
+        """The lease ran out: what has not begun belongs to others now; what comes of the rest will count as duplicates."""
+        self._say(
+            "This worker's lease was lost (it was suspended, or somebody ran poe release). It goes on as a new worker."
+        )
+        self._buffer.clear()
+        for slot in self._slots:
+            slot.channel.send(("recall",))
+            slot.recalled = True
+            for key in slot.assigned:
+                slot.assigned[key] = slot.assigned[key]._replace(task_id="")  # no longer ours to give back
+
+    # --- the slots ---
+
+    def _start_slot(self) -> None:
+        assert self._control is not None
+        ours, theirs = socket.socketpair()
+        try:
+            socket.send_fds(self._control, [b"s"], [theirs.fileno()])
+        except OSError:
+            self._restart_warm()
+            socket.send_fds(self._control, [b"s"], [theirs.fileno()])
+        theirs.close()
+        slot = _SlotHandle(Channel(ours), heard_at=time.monotonic())
+        self._slots.append(slot)
+        self._selector.register(ours, selectors.EVENT_READ, (self._hear, slot))
+
+    def _hear(self, slot: _SlotHandle) -> None:
+        slot.channel.flush()
+        try:
+            messages = slot.channel.receive()
+        except EOFError:
+            self._lose_slot(slot)
+            return
+        slot.heard_at = time.monotonic()
+        for message in messages:
+            match message:
+                case ("done", attempts):
+                    self._warm_deaths = 0
+                    self._take(slot, attempts)
+                case ("returned", keys):
+                    slot.recalled = False
+                    self._take_back([slot.assigned.pop(key) for key in keys if key in slot.assigned])
+                case ("hello", pid):
+                    slot.pid = pid
+
+    def _take(self, slot: _SlotHandle, attempts: Iterable[tuple[Any, ...]]) -> None:
+        if not self._finished:
+            self._finished_since = time.monotonic()
+        elapsed = []
+        for attempt in attempts:
+            finished = Finished._make(attempt)
+            lease = slot.assigned.pop((finished.seq, finished.attempt))
+            self._finished.append((lease, finished))
+            elapsed.append(finished.elapsed_seconds)
+        self._flow.measure(elapsed)
+
+    def _take_back(self, leases: list[Lease]) -> None:
+        leases = [lease for lease in leases if lease.task_id]
+        if self._phase is Phase.WORKING:
+            self._buffer.extendleft(reversed(leases))
+        elif leases:
+            self._queue.give_back(leases)
+
+    def _lose_slot(self, slot: _SlotHandle) -> None:
+        """A slot's process died: the task it had begun may be the reason, the others go to another slot."""
+        self._selector.unregister(slot.channel.fileno())
+        slot.channel.close()
+        self._slots.remove(slot)
+        held = list(slot.assigned.values())
+        if held:
+            now = self._clock()
+            lost = Finished(held[0].seq, held[0].attempt, Outcome.LOST, now, 0.0, None, "The slot's process died")
+            if not self._finished:
+                self._finished_since = time.monotonic()
+            self._finished.append((held[0], lost))
+            self._take_back(held[1:])
+        if self._phase is Phase.WORKING:
+            self._say("A slot's process died; another one takes its place.")
+            self._start_slot()
+
+    # --- the warm process ---
+
+    def _start_warm(self) -> bool:
+        """Have the user's module imported; False if somebody said stop meanwhile."""
+        self._control, theirs = socket.socketpair()
+        environment = {**self._exports, **os.environ}
+        self._warm = subprocess.Popen(
+            [sys.executable, "-m", "taskfleet.worker.warm", str(theirs.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            cwd=self._order.project,
+            env=environment,
+            start_new_session=True,
+        )
+        theirs.close()
+        assert self._warm.stdin is not None
+        self._warm.stdin.write(json.dumps(self._order.pack()).encode() + b"\n")
+        self._warm.stdin.close()
+        line = self._read_answer()
+        if line is None:
+            return False
+        answer = json.loads(line or b'{"error": "The process that imports the task function died while importing it."}')
+        if "error" in answer:
+            raise FunctionError(answer["error"])
+        return True
+
+    def _read_answer(self) -> bytes | None:
+        """Wait for the warm process's line: empty if it died, None if somebody said stop (a module may import for minutes)."""
+        assert self._control is not None
+        self._control.settimeout(IDLE_SECONDS)
+        line = b""
+        while not line.endswith(b"\n"):
+            try:
+                part = self._control.recv(1 << 16)
+            except TimeoutError:
+                if self._signals:
+                    assert self._warm is not None
+                    self._warm.kill()
+                    return None
+                continue
+            if not part:
+                return b""
+            line += part
+        self._control.settimeout(None)
+        return line
+
+    def _restart_warm(self) -> None:
+        self._warm_deaths += 1
+        if self._warm_deaths > WARM_DEATHS:
+            raise FunctionError(
+                "The process that imports the task function dies again and again; look for what kills it (memory?)."
+            )
+        self._say("The warm process died; another one takes its place.")
+        self._end_warm()
+        self._start_warm()
+
+    # --- the end ---
+
+    def _heed_signals(self) -> None:
+        if self._signals and self._phase is Phase.WORKING:
+            self._phase = Phase.STOPPING
+            self._deadline = time.monotonic() + self._grace_seconds
+            running = sum(1 for slot in self._slots if slot.assigned)
+            if running:
+                self._say(
+                    f"Stopping: {running} running tasks have {self._grace_seconds:g} s to finish. Ctrl-C again hands them back at once."
+                )
+            self._queue.give_back(list(self._buffer))
+            self._buffer.clear()
+            for slot in self._slots:
+                slot.channel.send(("signs", SIGN_STOPPING))
+                slot.channel.send(("recall",))
+        now = time.monotonic()
+        if self._phase is Phase.STOPPING and (self._signals > 1 or now > self._deadline):
+            self._phase = Phase.KILLING
+            self._deadline = now + LAST_WORDS_SECONDS
+            for slot in self._slots:
+                slot.channel.send(("kill",))
+
+    def _say_goodbye(self) -> None:
+        """Hand back what unresponsive slots hold."""
+        now = self._clock()
+        for slot in self._slots:
+            for lease in slot.assigned.values():
+                given_up = Finished(
+                    lease.seq, lease.attempt, Outcome.INTERRUPTED, now, 0.0, None, "The worker was stopped"
+                )
+                self._finished.append((lease, given_up))
+        self._record(at_once=True)
+
+    def _end_processes(self) -> None:
+        for slot in self._slots:
+            slot.channel.close()
+        self._end_warm()
+        self._selector.close()
+
+    def _end_warm(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._warm is not None:
+            try:
+                self._warm.wait(LAST_WORDS_SECONDS + 1)
+            except subprocess.TimeoutExpired:
+                self._warm.kill()
+                self._warm.wait()
+
+    def _catch_signals(self) -> Callable[[], None]:
+        """Let signals ask for the end; returns what undoes it."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        self._selector.register(reader, selectors.EVENT_READ, (_drain, reader))
+        known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        handlers = {number: signal.signal(number, lambda *_: self.stop()) for number in known}
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+        def restore() -> None:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            reader.close()
+            writer.close()
+
+        return restore
+
+    def _say(self, text: str) -> None:
+        for observer in self._observers:
+            observer.say(text)
+
+
+def _drain(reader: socket.socket) -> None:
+    try:
+        while reader.recv(4096):
+            pass
+    except BlockingIOError:
+        pass

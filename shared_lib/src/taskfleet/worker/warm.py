@@ -1,0 +1,105 @@
+"""The warm process: imports the user's module once and forks the slots, so that a slot costs a fork and not an interpreter.
+
+Started by the supervisor as ``python -m taskfleet.worker.warm FD`` in a session of its own, so that Ctrl-C at the terminal reaches the
+supervisor alone. It reads its order as JSON from standard input, answers with one JSON line on the socket, and then gets one byte and
+one descriptor for each slot it is to fork. When the supervisor is gone it ends, and everything below it.
+"""
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from taskfleet.errors import FunctionError
+from taskfleet.functions import TaskFunction, load_function
+from taskfleet.worker.limits import Order
+from taskfleet.worker.runner import describe_error
+from taskfleet.worker.slot import Slot
+from taskfleet.worker.system import adopt_orphans, end_orphans
+from taskfleet.worker.wire import Channel
+
+TICK_SECONDS = 1.0
+LAST_WAIT_SECONDS = 5.0
+
+
+def main() -> None:
+    """Serve the supervisor at the other end of the descriptor given as the first argument."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(control.fileno(), False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = Order.unpack(json.loads(sys.stdin.readline()))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.argv = [order.function, *order.args]
+    try:
+        function = load_function(order.function, Path(order.project))
+    except FunctionError as error:
+        _answer(control, {"error": str(error)})
+        return
+    except BaseException as error:  # whatever the user's module raises
+        _answer(control, {"error": f"{order.function} cannot be imported: {describe_error(error).decode()}"})
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    gc.collect()
+    gc.freeze()  # what is loaded now is not touched by collections in the children, so its pages stay shared
+    _answer(control, {"ready": True})
+    _fork_slots(control, function, order)
+
+
+def _answer(control: socket.socket, answer: dict[str, object]) -> None:
+    with suppress(OSError):
+        control.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _fork_slots(control: socket.socket, function: TaskFunction, order: Order) -> None:
+    adopt_orphans()
+    slots: set[int] = set()
+    while True:
+        ready, _, _ = select.select([control], [], [], TICK_SECONDS)
+        if ready:
+            message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not message:
+                break
+            sock = socket.socket(fileno=descriptors[0])
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    control.close()
+                    os.setsid()
+                    Slot(Channel(sock), function, order).serve()
+                    code = 0
+                finally:
+                    os._exit(code)
+            sock.close()
+            slots.add(pid)
+        slots -= _ended(slots)
+        end_orphans(spare=frozenset(slots))
+    deadline = (
+        time.monotonic() + LAST_WAIT_SECONDS
+    )  # the slots see the supervisor's end too and clear up after themselves
+    while slots and time.monotonic() < deadline:
+        slots -= _ended(slots)
+        time.sleep(0.01)
+    end_orphans()
+
+
+def _ended(slots: set[int]) -> set[int]:
+    ended = set()
+    for pid in slots:
+        with suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                ended.add(pid)
+    return ended
+
+
+if __name__ == "__main__":
+    main()

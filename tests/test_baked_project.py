@@ -1,0 +1,222 @@
+"""A baked project does what its README says: it is synced and its commands are run as a user would type them."""
+
+import json
+import re
+import shutil
+import tomllib
+
+import pytest
+from pyarrow import feather
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+LIBRARY_COMMANDS = (
+    *("insert_tasks", "launch_worker", "status", "tasks", "task", "results"),
+    *("retry", "release", "purge", "delete_queue", "settings"),
+)
+
+
+@pytest.fixture(scope="module")
+def uv():
+    """The uv on the path; the README's first line installs it."""
+    found = shutil.which("uv")
+    assert found, "pip install uv"
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(bake_in, tmp_path_factory, run, uv):
+    """A project in an empty folder, synced."""
+    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
+    run(uv, "sync", folder=project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def poe(project, run, uv):
+    """Return a function that types ``uv run poe …`` in the project."""
+    return lambda *words, **how: run(uv, "run", "poe", *words, **{"folder": project} | how)
+
+
+@pytest.fixture(scope="module")
+def example(project):
+    """The sum that each of the 10,000 tasks must have."""
+    tasks = json.loads((project / "tasks.json").read_text())
+    return {task["task_id"]: task["data"]["num1"] + task["data"]["num2"] for task in tasks}
+
+
+@pytest.fixture(scope="module")
+def inserted(poe):
+    """What the first insertion of the 10,000 tasks printed."""
+    return poe("insert_tasks").stdout
+
+
+@pytest.fixture(scope="module")
+def worked(poe, inserted):
+    """What the worker printed that did them."""
+    return poe("launch_worker").stdout
+
+
+@pytest.fixture
+def settings_file(project):
+    """Return a function that writes another settings file into the project and returns its name."""
+
+    def write(job_id, *lines):
+        (project / f"{job_id}.env").write_text("\n".join([f"JOB_ID={job_id}", *lines, ""]))
+        return f"{job_id}.env"
+
+    return write
+
+
+def status(poe, *words):
+    """Return the one JSON object that ``poe status --json`` prints."""
+    return json.loads(poe("status", "--json", *words).stdout)
+
+
+def test_uv_sync_makes_the_lock_file_that_workers_need(project):
+    locked = {package["name"] for package in tomllib.loads((project / "uv.lock").read_text())["package"]}
+    assert {"parallel-addition", "taskfleet", "poethepoet", "pytest"} <= locked
+
+
+def test_poe_alone_lists_every_command_in_groups_with_a_line_of_help(project, poe):
+    listed = poe(status=1).stdout  # poe's own exit code when it is told nothing to do
+    groups = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["poe"]["groups"].values()
+    for group in groups:
+        assert group["heading"] in listed
+        for name, command in group["tasks"].items():
+            assert re.search(rf"^ +{name} +{re.escape(command['help'])}$", listed, re.MULTILINE), name
+
+
+def test_the_project_s_own_tests_pass(poe):
+    assert re.search(r"\b4 passed\b", poe("test").stdout)
+
+
+@pytest.mark.parametrize("command", LIBRARY_COMMANDS)
+def test_every_command_explains_itself_and_takes_a_settings_file(poe, command):
+    shown = poe(command, "--help").stdout
+    assert re.search(r"(?<![\w-])-e\b", shown)
+
+
+def test_a_command_works_from_a_folder_below(project, poe):
+    poe("settings", folder=project / "tests")
+
+
+def test_inserting_says_how_many_tasks_there_are(inserted):
+    assert "10,000" in inserted
+
+
+def test_inserting_again_adds_nothing_and_says_so(poe, inserted):
+    again = poe("insert_tasks").stdout
+    assert re.search(r"\bnothing\b|\bno new\b|\balready\b", again.lower())
+    assert status(poe)["total"] == 10_000
+
+
+def test_the_status_is_one_documented_object(poe, worked):
+    now = status(poe)
+    assert {
+        "job_id",
+        "total",
+        "counts",
+        "failures",
+        "rate_per_second",
+        "eta_seconds",
+        "durations_seconds",
+    } <= now.keys()
+    assert now["job_id"] == "parallel_addition"
+    assert now["total"] == 10_000
+    assert now["counts"] == {
+        "waiting": 0,
+        "pending": 0,
+        "running": 0,
+        "succeeded": 10_000,
+        "failed": 0,
+        "killed": 0,
+    }
+    assert not any(now["failures"].values())
+
+
+def test_the_status_is_also_for_people(poe, worked):
+    assert "10,000" in poe("status").stdout
+
+
+def test_the_results_are_the_ten_thousand_sums(project, poe, worked, example):
+    poe("results", "-o", "results.feather")
+    table = feather.read_table(project / "results.feather")
+    assert {"task_id", "num1", "num2", "result_sum"} <= set(table.column_names)
+    assert dict(zip(table["task_id"].to_pylist(), table["result_sum"].to_pylist(), strict=True)) == example
+
+
+def test_one_task_is_shown_whole(poe, worked, example):
+    shown = poe("task", "addition-task-000001").stdout
+    assert str(example["addition-task-000001"]) in shown
+
+
+def test_the_feather_table_holds_the_same_tasks(project, poe, settings_file, example):
+    file = settings_file("from_feather", "TASK_TABLE=tasks.feather")
+    poe("insert_tasks", "-e", file, "--limit", "200")
+    poe("launch_worker", "-e", file)
+    poe("results", "-e", file, "-o", "results.csv")
+    header, *rows = [line.split(",") for line in (project / "results.csv").read_text().replace('"', "").splitlines()]
+    sums = {row[header.index("task_id")]: int(row[header.index("result_sum")]) for row in rows}
+    assert sums == dict(list(example.items())[:200])
+
+
+def test_a_task_factory_in_place_of_a_table(project, poe, settings_file):
+    file = settings_file("from_factory", "TASK_TABLE=task:make_tasks")
+    poe("insert_tasks", "-e", file)
+    poe("launch_worker", "-e", file)
+    assert status(poe, "-e", file)["counts"]["succeeded"] == 100
+    poe("results", "-e", file, "-o", "results.factory.feather")
+    for row in feather.read_table(project / "results.factory.feather").to_pylist():
+        assert row["result_sum"] == row["num1"] + row["num1"] ** 2
+
+
+def test_what_is_done_already_is_filtered_out(project, poe, settings_file):
+    file = settings_file("filtered", "TASK_TABLE=task:make_tasks", "OUTPUT_PATH=results")
+    (project / "results").mkdir()
+    (project / "results/made-task-007.txt").write_text("56\n")
+    poe("insert_tasks", "-e", file)
+    assert status(poe, "-e", file)["total"] == 99
+    poe("launch_worker", "-e", file)
+    assert len(list((project / "results").glob("*.txt"))) == 100
+
+
+def test_a_variable_of_the_user_s_own_reaches_the_tasks(poe, settings_file):
+    file = settings_file(
+        "troubled", "TASK_TABLE=task:make_tasks", "RETRIES_ON_EXCEPTION=0", "export ADDITION_EXCEPTION_PROBABILITY=1"
+    )
+    poe("insert_tasks", "-e", file, "--limit", "3")
+    poe("launch_worker", "-e", file)
+    now = status(poe, "-e", file)
+    assert now["counts"]["failed"] == 3
+    assert now["failures"]["exception"] == 3
+
+
+def test_every_command_of_the_readme_works(project, run, worked):
+    """Those for Docker need its daemon and are left out."""
+    blocks = re.findall(r"```bash\n(.*?)```", (project / "README.md").read_text(), re.DOTALL)
+    commands = [line for line in "".join(blocks).splitlines() if not line.startswith("docker ")]
+    assert len(commands) >= 7
+    for command in commands:
+        run("bash", "-c", command, folder=project)
+
+
+def test_the_readme_names_no_command_that_is_not_there(project):
+    groups = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["poe"]["groups"].values()
+    named = re.findall(r"uv run poe ([a-z_]+)", (project / "README.md").read_text())
+    assert set(named) <= {name for group in groups for name in group["tasks"]}
+
+
+def test_uv_accepts_the_most_hostile_answers(bake_in, tmp_path, run, uv):
+    text = """It's "quoted" \\ {{ 7 * 7 }} $(touch executed)\n[project.scripts]\n\tx\x07\x7f \U0001f680"""
+    project = bake_in(tmp_path, project_slug="hostile", project_name=text, description=text, author_name=text)
+    run(uv, "lock", folder=project)
+    assert not list(tmp_path.rglob("executed"))
+
+
+def test_nothing_that_git_should_keep_is_left_lying_about(project, run, worked):
+    """Ledgers, results and caches are ignored; uv.lock and one's own settings files are kept."""
+    run("git", "init", "-q", folder=project)
+    listed = run("git", "ls-files", "-o", "--exclude-standard", folder=project).stdout.splitlines()
+    assert "uv.lock" in listed
+    assert not [path for path in listed if path.startswith(("jobs/", ".venv/", "results")) or "cache" in path]
