@@ -52,29 +52,36 @@ class TaskFunction:
         wanted = ", ".join(sorted(self.accepted)) or "no columns"
         return f"The columns do not fit {self.name}: {'; '.join(parts)}. It takes {wanted}. Rename the columns or the parameters."
 
-    def __call__(self, data: str, context: TaskContext) -> object:
-        """Call it with a task's arguments; what it raises comes through.
+    def arguments(self, data: str, context: TaskContext) -> dict[str, Any]:
+        """Give the keyword arguments of a call.
 
         Args:
-            data: The arguments, a JSON object.
+            data: The task's arguments, a JSON object.
             context: Of this attempt.
         """
+        found: dict[str, Any] = json.loads(data)
         if self.is_rms_style:
-            return self._call_rms_style(json.loads(data), context)
-        arguments = json.loads(data)
+            from taskfleet.rms import WorkerData
+
+            return {"task_id": context.task_id, "task_data": found, "worker_data": WorkerData(context)}
         if self.injected:
             if "context" in self.injected:
-                arguments["context"] = context
+                found["context"] = context
             if "output_path" in self.injected:
-                arguments["output_path"] = context.output_path
+                found["output_path"] = context.output_path
             if "task_id" in self.injected:
-                arguments["task_id"] = context.task_id
-        return self.call(**arguments)
+                found["task_id"] = context.task_id
+        return found
 
-    def _call_rms_style(self, data: dict[str, Any], context: TaskContext) -> object:
-        from taskfleet.rms import WorkerData
+    def result(self, answer: Any) -> Any:
+        """Give what counts as the result of a call that returned ``answer``.
 
-        answer = self.call(context.task_id, data, WorkerData(context))
+        Raises:
+            Retry: A function of the rms style asked for another try.
+            TypeError: It returned something else than ``(retry, result)``.
+        """
+        if not self.is_rms_style:
+            return answer
         if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], bool)):
             raise TypeError(f"{self.name} returned {answer!r:.100}, not a tuple (retry, result) with a bool first")
         retry, result = answer

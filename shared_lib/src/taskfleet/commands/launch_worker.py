@@ -12,12 +12,12 @@ from taskfleet.events import EventFile, make_event
 from taskfleet.ledger.database import open_ledger
 from taskfleet.processes import hostname
 from taskfleet.queues.embedded import EmbeddedQueue
-from taskfleet.settings import Settings
+from taskfleet.settings import Configuration, Settings
 from taskfleet.tasks import State
 from taskfleet.watch.progress import Progress
 from taskfleet.watch.status import Status, gather
 from taskfleet.watch.text import final_report
-from taskfleet.worker.limits import make_order
+from taskfleet.worker.order import Order
 from taskfleet.worker.supervisor import Observer, Supervisor
 
 EXAMPLES = """\
@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
         observers.append(events)
     supervisor = Supervisor(
         queue,
-        make_order(configuration, hostname=hostname(), slots=slots, args=tuple(own)),
+        _order(configuration, slots=slots, args=tuple(own)),
         observers=observers,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.shutdown_grace_seconds,
@@ -90,6 +90,25 @@ def available_cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def _order(configuration: Configuration, *, slots: int, args: tuple[str, ...]) -> Order:
+    """Take what concerns the tasks from the settings."""
+    settings = configuration.settings
+    return Order(
+        function=settings.task_function,
+        project=str(configuration.project),
+        job_id=settings.job_id,
+        hostname=hostname(),
+        output_path=settings.output_path,
+        args=args,
+        slots=slots,
+        tasks_per_process=settings.tasks_per_process,
+        max_runtime_seconds=settings.max_runtime_seconds,
+        memory_limit_bytes=None if settings.memory_limit_gib is None else int(settings.memory_limit_gib * 2**30),
+        max_result_bytes=int(settings.max_result_mib * 2**20),
+        output_tail_bytes=int(settings.output_tail_kib * 2**10),
+    )
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from taskfleet.tables.results import Kinds, Row, batches_of, column_type, column_value, writing
+from taskfleet.tables.results import Kinds, Row, batches_of, column_type, column_value
 
 _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "text": pa.string()}
 
@@ -16,21 +16,14 @@ def write_arrow(part: Path, rows: Iterator[Row], kinds: Kinds, format_name: str)
     types = {name: column_type(known) for name, known in kinds.items()}
     schema = pa.schema([(name, _TYPES.get(kind, pa.string())) for name, kind in types.items()])
     count = 0
-    with open(part, "wb") as file:
-        with writing(part):
-            writer = _writer(file, schema, format_name)
-        try:
-            for batch in batches_of(rows):
-                columns = [
-                    pa.array([column_value(row.get(name), kind) for row in batch], schema.field(name).type)
-                    for name, kind in types.items()
-                ]
-                with writing(part):
-                    writer.write_batch(_record_batch(columns, schema, len(batch)))
-                count += len(batch)
-        finally:
-            with writing(part):
-                writer.close()
+    with open(part, "wb") as file, _writer(file, schema, format_name) as writer:
+        for batch in batches_of(rows):
+            columns = [
+                pa.array([column_value(row.get(name), kind) for row in batch], schema.field(name).type)
+                for name, kind in types.items()
+            ]
+            writer.write_batch(_record_batch(columns, schema, len(batch)))
+            count += len(batch)
     return count
 
 

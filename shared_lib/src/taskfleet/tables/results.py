@@ -35,7 +35,7 @@ def write_results(path: str | os.PathLike[str], rows: RowSource, columns: Sequen
     Args:
         path: a local path; an existing file is replaced.
         rows: makes an iterator over the rows. It is called twice for feather, parquet and CSV, and must give the same both
-            times. What it raises is passed on.
+            times. What it raises is passed on, except that an OSError is taken for the disk's.
         columns: come first and exist even when no row has them.
 
     Raises:
@@ -68,39 +68,34 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    """Give the path of a new file that replaces `target` when the context ends well, and is gone when not."""
+    part = target.with_name(f".taskfleet-{os.urandom(6).hex()}.part")
+    made = False
     try:
-        try:
-            if not target.parent.is_dir():
-                raise TableError(
-                    f"the folder {target.parent} of {target.name} does not exist; make it, or correct the path"
-                )
-            if target.is_dir():
-                raise TableError(f"{target} is a directory; name a file in it")
-            with open(part, "xb"):
-                pass
-        except OSError as error:
-            raise TableError(f"{target} cannot be written: {error.strerror or error}; choose another folder") from error
+        if not target.parent.is_dir():
+            raise TableError(
+                f"the folder {target.parent} of {target.name} does not exist; make it, or correct the path"
+            )
+        if target.is_dir():
+            raise TableError(f"{target} is a directory; name a file in it")
+        with open(part, "xb"):
+            made = True
         yield part
-        try:
-            os.replace(part, target)
-        except OSError as error:
-            raise TableError(f"{target} cannot be replaced: {error.strerror or error}; choose another name") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the disk or pyarrow says during one write into a TableError; never put reading of rows inside."""
-    import pyarrow
-
-    try:
-        yield
-    except (OSError, pyarrow.ArrowException) as error:
+        os.replace(part, target)
+    except Exception as error:
+        if not isinstance(error, OSError) and not _is_arrow_error(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
         raise TableError(
-            f"{path.parent} cannot take the results: {error}; make room or choose another folder"
+            f"{target} cannot be written: {reason}; make room, or choose another folder or name"
         ) from error
+    finally:
+        if made:
+            part.unlink(missing_ok=True)
+
+
+def _is_arrow_error(error: Exception) -> bool:
+    return type(error).__module__.startswith("pyarrow")
 
 
 def _learn(rows: Iterable[Row], columns: Sequence[str]) -> Kinds:
@@ -181,12 +176,9 @@ def _write_json(part: Path, rows: Iterator[Row], columns: Sequence[str], *, as_l
         for batch in batches_of(rows):
             lines = [json_line({**empty, **row}) for row in batch]
             opening = ("[\n" if count == 0 else ",\n") if as_list else ""
-            with writing(part):
-                file.write(opening + (",\n" if as_list else "\n").join(lines) + ("" if as_list else "\n"))
+            file.write(opening + (",\n" if as_list else "\n").join(lines) + ("" if as_list else "\n"))
             count += len(batch)
-        with writing(part):
-            file.write(("\n]\n" if count else "[]\n") if as_list else "")
-            file.flush()
+        file.write(("\n]\n" if count else "[]\n") if as_list else "")
     return count
 
 
@@ -194,17 +186,13 @@ def _write_csv(part: Path, rows: Iterator[Row], kinds: Kinds) -> int:
     count = 0
     types = {name: column_type(known) for name, known in kinds.items()}
     with open(part, "w", encoding="utf-8", newline="") as file:
-        with writing(part):
-            file.write(",".join(map(_cell, types)) + "\n")
+        file.write(",".join(map(_cell, types)) + "\n")
         for batch in batches_of(rows):
             lines = [
                 ",".join([_cell(column_value(row.get(name), kind)) for name, kind in types.items()]) for row in batch
             ]
-            with writing(part):
-                file.write("\n".join(lines) + "\n")
+            file.write("\n".join(lines) + "\n")
             count += len(batch)
-        with writing(part):
-            file.flush()
     return count
 
 

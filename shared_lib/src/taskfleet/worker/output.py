@@ -1,7 +1,7 @@
 """What tasks print: caught in an unnamed file per slot, of which only the end is kept."""
 
+import fcntl
 import os
-import tempfile
 
 #: While a task runs, its slot looks at the file now and then and empties it when it has grown beyond this.
 EMPTY_BEYOND_BYTES = 1 << 20
@@ -11,12 +11,7 @@ class OutputFile:
     """The file that stands in for a slot's standard output and error; processes forked from it share it."""
 
     def __init__(self, tail_bytes: int) -> None:
-        with tempfile.TemporaryFile(prefix="taskfleet-") as file:
-            self._fd = os.dup(file.fileno())
-        os.set_inheritable(self._fd, False)
-        import fcntl
-
-        fcntl.fcntl(self._fd, fcntl.F_SETFL, fcntl.fcntl(self._fd, fcntl.F_GETFL) | os.O_APPEND)
+        self._fd = _unnamed_file()
         self._tail_bytes = tail_bytes
         self._before = b""
 
@@ -45,3 +40,17 @@ class OutputFile:
 
     def _cut(self, text: bytes) -> bytes:
         return text[-self._tail_bytes :] if self._tail_bytes else b""
+
+
+def _unnamed_file() -> int:
+    """Open a file without a name, for appending; in memory where the system offers that."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("taskfleet-output")
+    else:
+        import tempfile
+
+        with tempfile.TemporaryFile(prefix="taskfleet-") as file:
+            fd = os.dup(file.fileno())
+    os.set_inheritable(fd, False)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+    return fd

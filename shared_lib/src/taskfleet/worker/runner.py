@@ -9,11 +9,14 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from taskfleet.context import Fail, Retry, TaskContext
 from taskfleet.functions import TaskFunction
 from taskfleet.tasks import Outcome
-from taskfleet.worker.limits import Order
+from taskfleet.worker.forking import after_fork_in_runner
+from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
 from taskfleet.worker.records import CAPACITY, Record, SharedMemory
 
@@ -44,22 +47,58 @@ class Runner:
         self._memory = memory
         self._output = output
         self._socket = sock
-        self._pid = os.getpid()
+        self._pid = 0
         self._index = 0
         self._used = 0
         self._sent_at = time.monotonic()
         self._needs_context = function.is_rms_style or bool(function.injected)
         self._bare = self._context("", 0)
+        self._prepared: dict[str, Any] | None = None
+
+    def prepare(self, job: Job) -> None:
+        """Make the first task ready, still in the slot: what is done before the fork costs the child no page copies."""
+        with suppress(Exception):  # it will fail again, and be reported, in the child
+            self._prepared = self._arguments(job)
+        self._memory.begin(0, time.monotonic())
+
+    def serve_one(self, job: Job) -> None:
+        """Be the runner for one task, in the process just forked; what it printed is the slot's to collect.
+
+        Each page of memory that is touched here has to be copied first, so this does as little as it can.
+        """
+        self._pid = os.getpid()
+        after_fork_in_runner()
+        record = self._try(0, job)
+        if os.getpid() != self._pid:  # the task forked, and this is the child, come back from the user's function
+            os._exit(0)
+        _flush_streams()
+        body = record.pack()
+        if len(body) <= CAPACITY:
+            self._memory.keep(0, body)  # the slot looks there when this process is gone: one thing less to wake it for
+        else:
+            self._send_bytes(body)
+
+    def serve(self, chunk: Sequence[Job]) -> None:
+        """Be the runner, in the process just forked: do these tasks, and more as they come, until the process is worn out."""
+        self._pid = os.getpid()
+        after_fork_in_runner()
+        most = self._order.tasks_per_process
+        todo: Sequence[Job] | None = chunk
+        while todo is not None:
+            self.run(todo)
+            if most and self._index >= most:
+                break
+            todo = receive_chunk(self._socket)
 
     def run(self, chunk: Sequence[Job]) -> None:
         """Do a run of tasks; all of it has been sent when this returns."""
         memory, take_output = self._memory, self._output.take
-        for task_id, attempt, data in chunk:
+        for job in chunk:
             index, self._index = self._index, self._index + 1
             memory.begin(index, time.monotonic())
             if memory.is_skipped(index):
                 continue
-            record = self._try(index, task_id, attempt, data)
+            record = self._try(index, job)
             if os.getpid() != self._pid:  # the task forked, and this is the child, come back from the user's function
                 os._exit(0)
             _flush_streams()
@@ -67,11 +106,16 @@ class Runner:
             self._report(record if output is None else record._replace(output=output))
         self._send()
 
-    def _try(self, index: int, task_id: str, attempt: int, data: str) -> Record:
-        context = self._context(task_id, attempt) if self._needs_context else self._bare
+    def _arguments(self, job: Job) -> dict[str, Any]:
+        task_id, attempt, data = job
+        return self._function.arguments(data, self._context(task_id, attempt) if self._needs_context else self._bare)
+
+    def _try(self, index: int, job: Job) -> Record:
+        prepared, self._prepared = self._prepared, None
         started_at, started = time.time(), time.perf_counter()
         try:
-            value = self._function(data, context)
+            arguments = self._arguments(job) if prepared is None else prepared
+            value = self._function.result(self._function.call(**arguments))
             elapsed = time.perf_counter() - started
             return self._encode(index, started_at, elapsed, value)
         except BaseException as error:  # whatever a task raises is its outcome

@@ -6,6 +6,7 @@ It is forked from the warm process, runs no user code itself and so always answe
     from it:  ("hello", pid)  ("done", finished attempts)  ("returned", [(seq, attempt), ...])
 """
 
+import gc
 import marshal
 import math
 import os
@@ -19,11 +20,12 @@ from contextlib import suppress
 
 from taskfleet.functions import TaskFunction
 from taskfleet.tasks import Finished, Outcome
-from taskfleet.worker.limits import Order
+from taskfleet.worker.forking import fork
+from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
 from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, unpack
-from taskfleet.worker.runner import CHUNK_HEADER, CUT_OFF, Runner, receive_chunk
-from taskfleet.worker.system import adopt_orphans, die_with_parent, end_orphans, memory_bytes
+from taskfleet.worker.runner import CHUNK_HEADER, CUT_OFF, Runner
+from taskfleet.worker.system import adopt_orphans, end_orphans, memory_bytes
 from taskfleet.worker.wire import Channel
 
 #: A lease as plain values: seq, attempt, id, data.
@@ -51,20 +53,24 @@ class Slot:
         self._done: list[Finished] = []
         self._done_since = 0.0
         self._barren_deaths = 0
+        self._waits_to_write = False
         # Of the runner:
         self._pid = 0
         self._pidfd = -1
         self._socket: socket.socket | None = None
         self._runners_socket: socket.socket | None = None
+        self._runner: Runner | None = None
         self._given: deque[tuple[int, PlainLease]] = deque()  # with the index the runner knows it by
         self._next_index = 0
         self._incoming = bytearray()
         self._outgoing = bytearray()
+        self._runner_is_full = False
         self._kill_reason: tuple[Outcome, str] | None = None
 
     def serve(self) -> None:
         """Work until the supervisor is gone."""
         adopt_orphans()
+        gc.freeze()
         self._output.redirect()
         self._poll.register(self._channel.fileno(), select.POLLIN)
         self._channel.send(("hello", os.getpid()))
@@ -170,41 +176,38 @@ class Slot:
                 self._outgoing.clear()
                 break
             del self._outgoing[:sent]
-        self._poll.modify(self._socket.fileno(), select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+        if bool(self._outgoing) != self._runner_is_full:
+            self._runner_is_full = bool(self._outgoing)
+            self._poll.modify(self._socket.fileno(), select.POLLIN | (select.POLLOUT if self._outgoing else 0))
 
     def _start_runner(self, chunk: list[tuple[str, int, str]]) -> None:
         if self._socket is None or self._runners_socket is None:
             self._socket, self._runners_socket = socket.socketpair()
             self._socket.setblocking(False)
             self._poll.register(self._socket.fileno(), select.POLLIN)
-        me = os.getpid()
-        self._pid = os.fork()
+            self._runner = Runner(self._function, self._order, self._memory, self._output, self._runners_socket)
+        assert self._runner is not None
+        self._runner.prepare(chunk[0])
+        self._pid = fork()
         if self._pid == 0:
-            self._be_runner(me, chunk)
+            self._be_runner(chunk)
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self._pid)
             self._poll.register(self._pidfd, select.POLLIN)
 
-    def _be_runner(self, slot_pid: int, chunk: list[tuple[str, int, str]]) -> None:
+    def _be_runner(self, chunk: list[tuple[str, int, str]]) -> None:
         """Never returns: this is the forked child."""
         code = 1
         try:
             assert self._socket is not None
-            assert self._runners_socket is not None
+            assert self._runner is not None
             os.setsid()
-            die_with_parent(slot_pid)
             self._channel.close()
             self._socket.close()
-            _reseed()
-            runner = Runner(self._function, self._order, self._memory, self._output, self._runners_socket)
-            todo: list[tuple[str, int, str]] | None = chunk
-            done, most = 0, self._order.tasks_per_process
-            while todo is not None:
-                runner.run(todo)
-                done += len(todo)
-                if most and done >= most:
-                    break
-                todo = receive_chunk(self._runners_socket)
+            if self._order.tasks_per_process == 1:
+                self._runner.serve_one(chunk[0])
+            else:
+                self._runner.serve(chunk)
             code = 0
         finally:
             os._exit(code)
@@ -285,7 +288,7 @@ class Slot:
             self._explain_death(status)
             self._drop_sockets()
         elif self._order.tasks_per_process == 1 and self._done:
-            self._done[-1] = self._done[-1]._replace(peak_memory_mib=peak_memory_mib)
+            self._done[-1] = self._done[-1]._replace(peak_memory_mib=peak_memory_mib, output=_text(self._output.take()))
         self._kill_reason = None
         self._next_index = 0
         self._memory.reset()
@@ -338,9 +341,10 @@ class Slot:
         self._poll.unregister(self._socket.fileno())
         self._socket.close()
         self._runners_socket.close()
-        self._socket = self._runners_socket = None
+        self._socket = self._runners_socket = self._runner = None
         self._incoming.clear()
         self._outgoing.clear()
+        self._runner_is_full = False
 
     # --- limits and time ---
 
@@ -389,10 +393,9 @@ class Slot:
         if self._done and (at_once or idle or time.monotonic() - self._done_since >= HAND_OVER_AFTER_SECONDS):
             self._channel.send(("done", [tuple(finished) for finished in self._done]))
             self._done.clear()
-        if self._channel.wants_write:
-            self._poll.modify(self._channel.fileno(), select.POLLIN | select.POLLOUT)
-        else:
-            self._poll.modify(self._channel.fileno(), select.POLLIN)
+        if self._channel.wants_write != self._waits_to_write:
+            self._waits_to_write = self._channel.wants_write
+            self._poll.modify(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._waits_to_write else 0))
 
 
 def _exit_reason(exit_code: int) -> str:
@@ -410,12 +413,3 @@ def _exit_reason(exit_code: int) -> str:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", errors="replace")
-
-
-def _reseed() -> None:
-    """Give each process random numbers of its own; the standard library does so by itself."""
-    import sys
-
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()

@@ -22,7 +22,7 @@ from taskfleet.errors import FunctionError, LedgerError
 from taskfleet.queues import FinishReport, LeaseLostError, Queue
 from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.flow import Flow
-from taskfleet.worker.limits import Order
+from taskfleet.worker.order import Order
 from taskfleet.worker.wire import Channel
 
 RECORD_AFTER_SECONDS = 0.02

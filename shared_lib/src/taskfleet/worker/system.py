@@ -6,7 +6,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -19,14 +18,6 @@ def _load_prctl() -> object:
 
 
 _prctl = _load_prctl()
-
-
-def die_with_parent(parent: int) -> None:
-    """Have this process killed when its parent dies; end at once if the parent is gone already."""
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # type: ignore[operator]
-        if os.getppid() != parent:
-            os._exit(0)
 
 
 def adopt_orphans() -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.worker.limits import Order
+from taskfleet.worker.forking import record_handlers
+from taskfleet.worker.order import Order
 from taskfleet.worker.runner import describe_error
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.system import adopt_orphans, end_orphans
@@ -36,6 +37,7 @@ def main() -> None:
     order = Order.unpack(json.loads(sys.stdin.readline()))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = [order.function, *order.args]
+    record_handlers()
     try:
         function = load_function(order.function, Path(order.project))
     except FunctionError as error:
@@ -62,9 +64,16 @@ def _answer(control: socket.socket, answer: dict[str, object]) -> None:
 def _fork_slots(control: socket.socket, function: TaskFunction, order: Order) -> None:
     adopt_orphans()
     slots: set[int] = set()
+    wakeup, writer = socket.socketpair()  # a child's death wakes the loop
+    wakeup.setblocking(False)
+    writer.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     while True:
-        ready, _, _ = select.select([control], [], [], TICK_SECONDS)
-        if ready:
+        ready, _, _ = select.select([control, wakeup], [], [], TICK_SECONDS)
+        if wakeup in ready:
+            wakeup.recv(4096)
+        if control in ready:
             message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
             if not message:
                 break
@@ -73,7 +82,10 @@ def _fork_slots(control: socket.socket, function: TaskFunction, order: Order) ->
             if pid == 0:
                 code = 1
                 try:
-                    control.close()
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for one in (control, wakeup, writer):
+                        one.close()
                     os.setsid()
                     Slot(Channel(sock), function, order).serve()
                     code = 0

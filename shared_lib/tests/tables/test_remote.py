@@ -1,0 +1,185 @@
+"""Tables behind web addresses and in buckets, served on the loopback."""
+
+import os
+import re
+import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+
+from taskfleet.errors import TableError
+from taskfleet.tables import read_batches
+
+TABLE = pa.table({"a": range(1000), "b": [f"x{index}" for index in range(1000)]})
+EXPECTED = [f'{{"a":{index},"b":"x{index}"}}' for index in range(1000)]
+
+
+def texts(source):
+    return [text for batch in read_batches(source) for text in batch.encode(lambda _: None).data]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with the files in `server.files`; ranges and S3's list of a bucket included."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, with_body):
+        path, _, query = self.path.partition("?")
+        self.server.asked.append((self.command, path, query))
+        if path == "/broken/t.csv":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"a\n1\n")
+            self.close_connection = True
+            return
+        body, status = self.server.files.get(path), 200
+        if path == "/secret/t.csv":
+            body, status = b"<Error><Code>AccessDenied</Code></Error>", 403
+        elif body is None and "list-type" in query:
+            body = b"<ListBucketResult><Name>bucket</Name><KeyCount>0</KeyCount></ListBucketResult>"
+        elif body is None:
+            body, status = b"<Error><Code>NoSuchKey</Code></Error>", 404
+        headers = {
+            "ETag": '"1"',
+            "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT",
+            "Content-Type": "binary/octet-stream",
+        }
+        if (wanted := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))) and status == 200:
+            first, last = int(wanted[1]), min(int(wanted[2]), len(body) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
+            body, status = body[first : last + 1], 206
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Keep the tests' output quiet."""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server of the table in four formats under /bucket/, and an empty place for temporary files."""
+    files = {}
+    for suffix in (".feather", ".parquet", ".csv"):
+        path = tmp_path / f"t{suffix}"
+        if suffix == ".feather":
+            pyarrow.feather.write_feather(TABLE, path)
+        elif suffix == ".parquet":
+            pyarrow.parquet.write_table(TABLE, path)
+        else:
+            pyarrow.csv.write_csv(TABLE, path)
+        files[f"/bucket/t{suffix}"] = path.read_bytes()
+    files["/bucket/t.jsonl"] = "\n".join(EXPECTED).encode()
+    files["/bucket/empty.csv"] = b""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for name in [name for name in os.environ if name.lower().endswith("_proxy") or name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.files, served.asked, served.temporary = files, [], temporary
+    served.url = f"http://127.0.0.1:{served.server_port}"
+    thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield served
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+@pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".jsonl"])
+def test_a_table_behind_a_web_address_is_fetched_read_and_forgotten(server, suffix):
+    assert texts(f"{server.url}/bucket/t{suffix}?signature=abc") == EXPECTED
+    assert [path for _, path, _ in server.asked] == [f"/bucket/t{suffix}"]
+    assert list(server.temporary.iterdir()) == []
+
+
+def test_a_fetched_table_is_forgotten_when_its_reader_stops_early(server):
+    batches = read_batches(f"{server.url}/bucket/t.jsonl", batch_rows=10)
+    next(batches)
+    assert len(list(server.temporary.iterdir())) == 1
+    batches.close()
+    assert list(server.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("/bucket/missing.csv", "the server answered 404 Not Found; check the address"),
+        ("/secret/t.csv", "the server answered 403 Forbidden; .* whether the file is public"),
+        ("/broken/t.csv", "arrived incomplete: 4 of 1000 bytes; try again"),
+        ("/bucket/empty.csv", r"is empty \(0 bytes\)"),
+    ],
+)
+def test_a_web_address_without_a_table_is_told_with_the_reason(server, path, part):
+    with pytest.raises(TableError, match=part) as caught:
+        texts(f"{server.url}{path}?signature=abc")
+    assert f"{server.url}{path}" in str(caught.value)
+    assert "abc" not in str(caught.value)
+    assert list(server.temporary.iterdir()) == []
+
+
+def test_a_password_in_a_web_address_is_not_shown(server):
+    with pytest.raises(TableError) as caught:
+        texts("http://user:hunter2@127.0.0.1:1/t.csv")
+    assert "http://127.0.0.1:1/t.csv" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:1/t.csv", "http://nobody.invalid/t.csv", "http:///t.csv", "http://[/t.csv"]
+)
+def test_a_host_that_cannot_be_reached_is_told_as_such(server, address):
+    with pytest.raises(TableError, match=r"cannot be fetched: .*; check the address and the network"):
+        texts(address)
+
+
+@pytest.fixture
+def s3(server, monkeypatch):
+    """The server, for pyarrow to take for S3: by the environment and with made-up keys."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return server
+
+
+@pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".jsonl"])
+def test_a_table_in_a_bucket_is_read_in_place(s3, suffix):
+    assert texts(f"s3://bucket/t{suffix}") == EXPECTED
+    assert {path for _, path, _ in s3.asked} == {f"/bucket/t{suffix}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("missing.csv", "does not exist; check the bucket, the name and your credentials"),
+        ("empty.csv", r"is empty \(0 bytes\)"),
+    ],
+)
+def test_a_bucket_without_the_table_is_told_as_such(s3, name, part):
+    with pytest.raises(TableError, match=part) as caught:
+        texts(f"s3://bucket/{name}")
+    assert f"s3://bucket/{name}" in str(caught.value)
+
+
+def test_a_bucket_that_may_not_be_read_is_told_as_such(s3):
+    with pytest.raises(TableError, match=r"^s3://secret/t\.csv .*your credentials"):
+        texts("s3://secret/t.csv")
