@@ -10,7 +10,6 @@ import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-
 from taskfleet.errors import InsertError
 from taskfleet.tables import ColumnBatch, ListBatch, Rows, content_id, content_ids, read_batches
 
@@ -151,6 +150,13 @@ def test_a_value_at_fault_in_a_record_is_told_with_row_and_path():
 def test_a_column_name_that_is_no_text_is_refused():
     with pytest.raises(InsertError, match=r"column name 1 \(int\) in row 1 .* not text"):
         of_records({1: 2}).encode(fits)
+
+
+def test_a_column_name_with_half_a_character_is_refused_in_words_that_can_be_printed():
+    for batch in (of_records({"y\ud800": 1}), of_columns({"y\ud800": [1]})):
+        with pytest.raises(InsertError, match=r"^y\\ud800 is .* in row 1 of .* surrogate") as caught:
+            batch.encode(fits)
+        str(caught.value).encode()
 
 
 @pytest.mark.parametrize(

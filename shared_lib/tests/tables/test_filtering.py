@@ -6,7 +6,6 @@ import pandas
 import pyarrow as pa
 import pyarrow.feather
 import pytest
-
 from taskfleet.errors import InsertError, SettingsError
 from taskfleet.tables import filter_batches, read_batches, slice_batches
 

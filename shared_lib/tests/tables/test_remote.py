@@ -11,7 +11,6 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-
 from taskfleet.errors import TableError
 from taskfleet.tables import read_batches
 

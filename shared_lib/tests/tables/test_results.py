@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-
 from taskfleet.errors import LedgerError, TableError
 from taskfleet.tables import read_batches, write_results
 
@@ -108,6 +107,11 @@ def test_no_rows_give_a_valid_file(tmp_path, suffix):
         assert arrow_table(path).column_names == ["task_id", "result"]
 
 
+@pytest.mark.parametrize("suffix", ARROW_SUFFIXES)
+def test_rows_without_any_column_are_counted(tmp_path, suffix):
+    written(tmp_path / f"r{suffix}", [{}, {}])
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_more_rows_than_fit_in_a_batch_are_all_written(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr("taskfleet.tables.results.BATCH_ROWS", 3)
@@ -159,7 +163,7 @@ def test_a_path_that_cannot_take_results_is_refused(tmp_path, name, part):
 
 
 def test_results_go_to_local_files_only():
-    with pytest.raises(TableError, match="s3://bucket/r.csv; write a local file"):
+    with pytest.raises(TableError, match=r"s3://bucket/r\.csv; write a local file"):
         write_results("s3://bucket/r.csv", lambda: iter([]))
 
 

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 import numpy
 import pandas
 import pytest
-
 from taskfleet.tables.values import Refused, json_text, to_json
 
 PARIS = ZoneInfo("Europe/Paris")

@@ -22,9 +22,11 @@ def make_parser(
         description: What it does.
         examples: Lines to show at the end of the help.
         groups: The groups of settings that matter to this command: each setting becomes a flag.
+        operands: What stands behind the options, for the usage line.
     """
     parser = argparse.ArgumentParser(
         prog=f"poe {name}",
+        usage=f"poe {name} [-e FILE] [options] {operands}".rstrip(),
         description=description,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -19,7 +19,7 @@ returned dict), failure_kind, error, attempts, elapsed_seconds, started_at (seco
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("results", "Write the table joined with results and failures to a file.", EXAMPLES)
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the file to write")
+    parser.add_argument("-o", dest="output", metavar="FILE", required=True, help="the file to write")
     arguments = parser.parse_args(argv)
     database = open_job(arguments, read_only=True)
     from taskfleet.tables import write_results

@@ -16,7 +16,9 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("retry", "Put failed or killed tasks back into the queue, with all their tries.", EXAMPLES)
+    parser = make_parser(
+        "retry", "Put failed or killed tasks back into the queue, with all their tries.", EXAMPLES, operands="[ID ...]"
+    )
     parser.add_argument("task_ids", nargs="*", metavar="ID", help="tasks to put back")
     parser.add_argument("--failed", action="store_true", help="all failed tasks")
     parser.add_argument(

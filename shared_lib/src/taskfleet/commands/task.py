@@ -18,7 +18,9 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("task", "Show one task whole: its data, attempts, traceback, last output, result.", EXAMPLES)
+    parser = make_parser(
+        "task", "Show one task whole: its data, attempts, traceback, last output, result.", EXAMPLES, operands="ID"
+    )
     parser.add_argument("task_id", metavar="ID", help="the task's id")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)

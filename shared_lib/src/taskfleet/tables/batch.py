@@ -88,6 +88,10 @@ class Batch(ABC):
                 raise InsertError(
                     f"the column name {shown(name)} ({kind}) in {self._place(index)} is not text; write it as text"
                 )
+            try:
+                to_json(name, (name,))
+            except Refused as error:
+                raise InsertError(error.sentence(self._place(index))) from None
         if fault := fault_of_columns(names):
             raise InsertError(f"{fault} ({self._place(index)})")
 

@@ -84,7 +84,8 @@ def json_text(value: JSON) -> str:
 def path_text(path: Path) -> str:
     """Write a path the way a user would: ``opts.scale[2]``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return text.removeprefix(".") or "the value"
+    # A key may hold the lone surrogate that it is refused for, which no terminal prints.
+    return text.removeprefix(".").encode(errors="backslashreplace").decode() or "the value"
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,38 @@
+"""For the tests of a project: ``check_table`` says whether a table and a task function fit."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from taskfleet.errors import InsertError
+from taskfleet.functions import examine
+
+
+def check_table(source: str | Path | Iterable[Mapping[str, Any]], function: Callable[..., Any]) -> int:
+    """Check every row of a table against a task function, as an insertion would.
+
+    Args:
+        source: A path, an address, or rows.
+        function: The task function.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        TaskfleetError: The table cannot be read, a column does not fit, a value cannot be carried, or an id occurs twice.
+    """
+    from taskfleet.tables import read_batches
+
+    task_function = examine(function)
+    seen: set[str] = set()
+    total = 0
+    for batch in read_batches(source):
+        rows = batch.encode(task_function.fault_of_columns)
+        total += len(rows.data)
+        for index, task_id in enumerate(rows.ids or ()):
+            if task_id in seen:
+                raise InsertError(
+                    f"task_id {task_id!r} occurs twice, the second time in row {rows.row_number(index):,}."
+                )
+            seen.add(task_id)
+    return total
