@@ -13,7 +13,7 @@ from taskfleet.settings.fields import GROUPS
 
 
 def make_parser(
-    name: str, description: str, examples: str, groups: Sequence[str] = ("job",)
+    name: str, description: str, examples: str, groups: Sequence[str] = ("job",), operands: str = ""
 ) -> argparse.ArgumentParser:
     """Make a command's parser.
 
@@ -33,8 +33,9 @@ def make_parser(
         allow_abbrev=False,
     )
     parser.add_argument(
-        "-e", "--env-file", metavar="FILE", help=f"read the settings from FILE instead of {DEFAULT_FILE}"
+        "-e", dest="env_file", metavar="FILE", help=f"read the settings from FILE instead of {DEFAULT_FILE}"
     )
+    parser.add_argument("--env-file", dest="env_file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for group in groups:
         section = parser.add_argument_group(f"settings: {GROUPS[group].lower()}")
         for field in describe():
