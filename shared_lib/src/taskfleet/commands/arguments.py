@@ -10,6 +10,7 @@ from taskfleet.errors import CommandError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.settings import DEFAULT_FILE, Configuration, describe, read_configuration
 from taskfleet.settings.fields import GROUPS
+from taskfleet.settings.reader import find_project
 
 
 def make_parser(
@@ -70,12 +71,12 @@ def users_path(name: str) -> Path:
 
 
 def script_folder() -> Path | None:
-    """Give the folder of the script that is being run, None if it is not a project's script."""
-    main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
-    if not file or Path(file).resolve().is_relative_to(Path(__file__).resolve().parents[1]):
+    """Give the folder of the script that is being run if it lies in a project: so it runs from anywhere."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not file:
         return None
-    return Path(file).resolve().parent
+    folder = Path(file).resolve().parent
+    return folder if (find_project(folder) / DEFAULT_FILE).is_file() else None
 
 
 def confirm(what: str, word: str, *, yes: bool) -> None:

@@ -1,0 +1,106 @@
+"""poe retry, release, purge and delete_queue."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from taskfleet.cli import COMMANDS
+
+
+def counts(poe):
+    return {state: n for state, n in json.loads(poe("status", "--json").out)["counts"].items() if n}
+
+
+def test_failed_tasks_of_one_kind_are_put_back(poe, trouble):
+    assert "Put 1 tasks back" in poe("retry", "--failed", "--kind", "exit").out
+    assert counts(poe) == {"pending": 1, "succeeded": 2, "failed": 1}
+    assert "Put 1 tasks back" in poe("retry", "--failed").out
+
+
+def test_a_task_put_back_by_its_id_keeps_its_earlier_attempts(poe, trouble):
+    poe("retry", "t1")
+    poe("launch_worker")
+    assert [attempt["attempt"] for attempt in json.loads(poe("task", "t1", "--json").out)["attempts"]] == [1, 2]
+
+
+def test_ids_that_cannot_be_put_back_are_counted(poe, trouble):
+    out = poe("retry", "t0", "t9", "t1").out
+    assert "2 of the ids are unknown" in out
+    assert "Put 1 tasks back" in out
+
+
+def test_retry_wants_to_know_which(poe, trouble):
+    answer = poe("retry")
+    assert answer.code == 1
+    assert "--failed" in answer.err
+    assert poe("retry", "--kind", "exit").code == 2
+
+
+def test_purged_tasks_can_be_put_back(poe):
+    poe("insert_tasks")
+    assert "Took 4 tasks" in poe("purge", "--yes").out
+    assert counts(poe) == {"killed": 4}
+    assert "No tasks are waiting" in poe("purge", "--yes").out
+    assert "Put 4 tasks back" in poe("retry", "--killed").out
+    assert counts(poe) == {"pending": 4}
+
+
+@pytest.mark.parametrize("command", ["purge", "delete_queue"])
+def test_nothing_is_taken_away_when_nobody_can_confirm(project, poe, monkeypatch, command):
+    poe("insert_tasks")
+    with open("/dev/null") as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        answer = poe(command)
+    assert answer.code == 1
+    assert "add --yes" in answer.err
+    assert counts(poe) == {"pending": 4}
+
+
+@pytest.mark.parametrize(("typed", "is_deleted"), [("sums\n", True), ("yes\n", False)])
+def test_the_job_s_name_has_to_be_typed_to_delete_it(project, poe, typed, is_deleted):
+    poe("insert_tasks")
+    script = f"""
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "taskfleet", "delete_queue"])
+os.write(terminal, {typed!r}.encode())
+try:
+    while os.read(terminal, 1024): pass
+except OSError: pass
+os.waitpid(pid, 0)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=project, check=True, timeout=60)
+    assert (project / "jobs" / "sums.db").exists() is not is_deleted
+
+
+def test_a_deleted_job_leaves_no_file(project, poe):
+    poe("insert_tasks")
+    assert poe("delete_queue", "--yes").code == 0
+    assert list((project / "jobs").iterdir()) == []
+
+
+def test_released_tasks_can_be_leased_at_once(poe):
+    poe("insert_tasks")
+    assert "Released 0 tasks" in poe("release").out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(poe, command):
+    answer = poe(command, "--help")
+    assert answer.code == 0
+    assert "-e FILE" in answer.out
+    assert "examples:" in answer.out
+
+
+def test_an_unknown_command_lists_those_there_are(poe):
+    answer = poe("frobnicate")
+    assert answer.code == 2
+    assert all(command in answer.err for command in COMMANDS)
+
+
+def test_without_a_command_those_there_are_are_listed(poe):
+    answer = poe()
+    assert answer.code == 0
+    assert all(command in answer.out for command in COMMANDS)
