@@ -1,5 +1,6 @@
 """What a task function can know and say: ``TaskContext``, ``Retry``, ``Fail``."""
 
+import math
 import os
 import struct
 from collections.abc import Callable
@@ -16,10 +17,12 @@ class Retry(Exception):
         delay_seconds: How long to wait before; None for the usual delay, which doubles with each try.
     """
 
+    delay_seconds: float | None = None
+
     def __init__(self, reason: str = "the task asked for another try", *, delay_seconds: float | None = None) -> None:
         super().__init__(reason)
-        if delay_seconds is not None and not delay_seconds >= 0:
-            raise ValueError(f"delay_seconds is {delay_seconds!r}, but cannot be negative")
+        if delay_seconds is not None and not 0 <= delay_seconds < math.inf:
+            raise ValueError(f"delay_seconds is {delay_seconds!r}, but must be a finite number that is not negative")
         self.delay_seconds = delay_seconds
 
 

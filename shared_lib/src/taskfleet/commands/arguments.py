@@ -62,7 +62,12 @@ def configure(arguments: argparse.Namespace, *, start: Path | None = None) -> Co
 def open_job(arguments: argparse.Namespace, *, read_only: bool = False) -> Database:
     """Open the ledger of the job the settings name."""
     configuration = configure(arguments)
-    return open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=read_only)
+    return open_ledger(
+        configuration.ledger_path,
+        job_id=configuration.settings.job_id,
+        project=configuration.project,
+        read_only=read_only,
+    )
 
 
 def users_path(name: str) -> Path:

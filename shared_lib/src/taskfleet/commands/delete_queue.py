@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
         what = f"This deletes job {job_id} and all of {path}."
     confirm(what, job_id, yes=arguments.yes)
     existed = path.exists()
-    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")):
+    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal"), Path(f"{path}-writer")):
         name.unlink(missing_ok=True)
     print(f"Deleted {path}." if existed else f"{path} was not there.")
     return 0

@@ -57,7 +57,13 @@ def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: Filt
         print(f"Checked {rows:,} rows: all fit {function.name}. Nothing was inserted (--dry-run).")
         return 0
     settings = configuration.settings
-    database = create(configuration.ledger_path, job_id=settings.job_id, project=configuration.project, now=time.time())
+    database = create(
+        configuration.ledger_path,
+        job_id=settings.job_id,
+        project=configuration.project,
+        now=time.time(),
+        shared=settings.shared_ledger,
+    )
     report, left_out = _insert(database, configuration, batches, function)
     database.close()
     print(_summary(settings.job_id, report, left_out))

@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     )
     configuration = configure(parser.parse_args(argv), start=script_folder())
     settings = configuration.settings
-    database = open_ledger(configuration.ledger_path, job_id=settings.job_id)
+    database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
     slots = settings.slots or available_cpus()
     queue = EmbeddedQueue(database, settings, slots=slots, now=time.time())
     progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)

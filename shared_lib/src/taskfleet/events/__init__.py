@@ -1,9 +1,10 @@
 """Events: what happened, as JSON objects with the names and fields that rms-cloud-tasks uses.
 
 Every event has ``timestamp`` (ISO 8601, UTC), ``hostname`` and ``event_type``. Those about a task have ``task_id``, ``attempt``, ``retry``
-(whether there will be another try) and ``elapsed_time`` in seconds, and by type: ``task_completed`` has ``result``; ``task_exception`` has
-``exception`` (the traceback); ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``task_memory_exceeded`` have ``exception`` (the
-reason). ``non_fatal_exception`` and ``fatal_exception`` (of the worker itself) have ``exception``.
+(whether there will be another try) and ``elapsed_time`` in seconds, and by type: ``task_completed`` has ``result``, which is the reason if
+the task asked for another try and gets it; ``task_exception`` has ``exception`` (the traceback), also when a task asked for another
+try once too often; ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``task_memory_exceeded`` have ``exception`` (the reason).
+``non_fatal_exception`` and ``fatal_exception`` (of the worker itself) have ``exception``.
 """
 
 import json
@@ -37,7 +38,7 @@ def task_event(lease: Lease, finished: Finished, *, retry: bool) -> dict[str, JS
     """Make the event of one attempt that ended."""
     outcome = Outcome(finished.outcome)
     event = make_event(
-        TYPES[outcome],
+        TYPES[outcome] if retry or outcome is not Outcome.RETRY else TYPES[Outcome.EXCEPTION],
         finished.started_at + finished.elapsed_seconds,
         task_id=lease.task_id,
         attempt=finished.attempt,
@@ -46,7 +47,7 @@ def task_event(lease: Lease, finished: Finished, *, retry: bool) -> dict[str, JS
     )
     if outcome is Outcome.SUCCEEDED:
         event["result"] = json.loads(finished.result or "null")
-    elif outcome is Outcome.RETRY:
+    elif outcome is Outcome.RETRY and retry:
         event["result"] = (finished.error or "").partition("\n")[0]
     elif outcome in (Outcome.EXIT, Outcome.LOST):
         event["exit_code"] = finished.exit_code

@@ -100,12 +100,12 @@ def rate_per_second(database: Database, now: float, window_seconds: int = 60) ->
 
     The window shrinks to the time since the first task ended, so that short jobs get a figure too.
     """
-    first, n = database.row(
-        "SELECT min(second), coalesce(sum(n), 0) FROM throughput WHERE second > ?", (int(now) - window_seconds,)
-    ) or (None, 0)
+    start = int(now) - window_seconds + 1
+    n = database.value("SELECT sum(n) FROM throughput WHERE second >= ?", (start,))
     if not n:
         return None
-    return float(n / max(now - first, 1.0))
+    first = database.value("SELECT min(second) FROM throughput")
+    return float(n / max(now - max(first, start), 1.0))
 
 
 def durations(database: Database) -> Durations | None:

@@ -5,6 +5,8 @@ may be gone, whole transactions at a time, so a finished task may run again but 
 """
 
 import sqlite3
+import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from taskfleet.errors import LedgerError
+from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
 
 #: Marks the file as ours (the SQLite header's application id): "tflt".
 APPLICATION_ID = 0x74666C74
@@ -37,6 +40,8 @@ class Database:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self.witness: Witness | None = None
+        """For a ledger that several hosts share."""
 
     @property
     def in_transaction(self) -> bool:
@@ -48,12 +53,16 @@ class Database:
         """Take the write lock, commit at the end, roll back if anything is raised."""
         self.execute("BEGIN IMMEDIATE")
         try:
+            if self.witness is not None:
+                self.witness.enter()
             yield self
+            if self.witness is not None:
+                self.witness.check()
+            self.execute("COMMIT")  # inside the try: when it fails, the transaction is still open
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.rollback()
             raise
-        self.execute("COMMIT")
 
     @contextmanager
     def snapshot(self) -> Iterator["Database"]:
@@ -111,46 +120,63 @@ class Database:
         self._connection.close()
 
 
-def create(path: Path, *, job_id: str, project: Path, now: float) -> Database:
+def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool | None = None) -> Database:
     """Open the job's ledger, making the file and its folder if they are not there.
 
     Safe when several processes do it at once.
 
+    Args:
+        path: The file.
+        job_id: The job it is for.
+        project: The project's folder; projects are told apart by their names.
+        now: Seconds since the epoch.
+        shared: Whether several hosts will use a new file; None to look at the file system. A file keeps what it was made for.
+
     Raises:
-        LedgerError: The file is not a ledger, belongs to another job, or cannot be made.
+        LedgerError: The file is not a ledger, belongs to another job or project, or cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(f"The folder {path.parent} for the ledger cannot be made: {error.strerror}.") from error
-    database = _connect(path, mode="rwc")
+    database = _connect(path, mode="rwc", shared=is_shared(path.parent) if shared is None else shared)
     with database.transaction():
-        version = _version(database)
-        if version == 0:
-            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            for name in MIGRATIONS:
-                _run_script(database, name)
-            database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            database.execute("INSERT INTO job VALUES (?, ?, ?)", (job_id, str(project), now))
-    _check_job(database, job_id)
+        if _migrate(database) == 0:
+            database.execute("INSERT INTO job VALUES (?, ?, ?)", (job_id, project_name(project), now))
+    _check_job(database, job_id, project)
     return database
 
 
-def open_ledger(path: Path, *, job_id: str, read_only: bool = False) -> Database:
-    """Open the ledger of a job that has one.
+def open_ledger(path: Path, *, job_id: str, project: Path | None = None, read_only: bool = False) -> Database:
+    """Open the ledger of a job that has one; an older one is brought up to date.
 
     Raises:
-        LedgerError: There is no ledger, it belongs to another job, or it cannot be read.
+        LedgerError: There is no ledger, it belongs to another job or project, or it cannot be read.
     """
     if not path.exists():
         raise LedgerError(
             f"Job {job_id!r} has no ledger yet: {path} does not exist. Insert tasks first: poe insert_tasks"
         )
-    database = _connect(path, mode="ro" if read_only else "rw")
-    if _version(database) == 0:
+    database = _connect(path, mode="ro" if read_only else "rw", shared=False)
+    version = _version(database)
+    if version == 0:
         raise LedgerError(f"{path} is empty: no tasks were ever inserted. Insert tasks first: poe insert_tasks")
-    _check_job(database, job_id)
+    if version < len(MIGRATIONS):
+        if read_only:
+            database = _connect(path, mode="rw", shared=False)
+        with database.transaction():
+            _migrate(database)
+    _check_job(database, job_id, project)
     return database
+
+
+def project_name(project: Path) -> str:
+    """Give the name by which a project is known: that of its pyproject.toml, else of its folder."""
+    try:
+        text = (project / "pyproject.toml").read_text(encoding="utf-8")
+        return str(tomllib.loads(text)["project"]["name"])
+    except (OSError, ValueError, KeyError):
+        return project.name
 
 
 def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
@@ -174,15 +200,20 @@ def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     return LedgerError(f"The ledger {path}: {text} ({name or 'no code'}): {advice}.")
 
 
-def _connect(path: Path, *, mode: str) -> Database:
+def _connect(path: Path, *, mode: str, shared: bool) -> Database:
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
         )
         database = Database(path, connection)
-        if mode != "ro":
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.execute("PRAGMA synchronous = NORMAL")
+        is_new = _version(database) == 0  # before the first change: a file of somebody else's stays as it is
+        if is_new and mode != "ro" and not shared:
+            _use_write_ahead_log(connection)
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            connection.execute("PRAGMA synchronous = NORMAL")
+        elif mode != "ro":
+            check_locks(path.parent)
+            database.witness = Witness(path)
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute("PRAGMA temp_store = FILE")
     except sqlite3.Error as error:
@@ -190,11 +221,24 @@ def _connect(path: Path, *, mode: str) -> Database:
     return database
 
 
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch over, which SQLite refuses without waiting while another process is doing the same."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 def _version(database: Database) -> int:
     """Give the number of migrations the file has had, 0 for a new one."""
-    version = int(database.value("PRAGMA user_version"))
-    application = int(database.value("PRAGMA application_id"))
-    has_tables = database.value("SELECT count(*) FROM sqlite_schema") > 0
+    version, application, has_tables = database.rows(  # one statement, so of one instant: the file may be in the making
+        "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_user_version, pragma_application_id"
+    )[0]
     if has_tables and application != APPLICATION_ID:
         raise LedgerError(f"{database.path} is an SQLite file, but not a ledger. Choose another LEDGER_PATH or JOB_ID.")
     if version > len(MIGRATIONS):
@@ -202,14 +246,30 @@ def _version(database: Database) -> int:
             f"{database.path} was made by a newer version of taskfleet (ledger version {version}, this one knows up to "
             f"{len(MIGRATIONS)}). Update shared_lib/ in this project."
         )
+    return int(version)
+
+
+def _migrate(database: Database) -> int:
+    """Bring the file up to date, inside the open transaction; return the version it had."""
+    version = _version(database)
+    if version < len(MIGRATIONS):
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for name in MIGRATIONS[version:]:
+            _run_script(database, name)
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     return version
 
 
-def _check_job(database: Database, job_id: str) -> None:
-    found = database.value("SELECT job_id FROM job")
+def _check_job(database: Database, job_id: str, project: Path | None) -> None:
+    found, owner = database.row("SELECT job_id, project FROM job") or ("", "")
     if found != job_id:
         raise LedgerError(
             f"{database.path} is the ledger of job {found!r}, not of {job_id!r}. Change JOB_ID or LEDGER_PATH."
+        )
+    if project is not None and owner != project_name(project):
+        raise LedgerError(
+            f"{database.path} is the ledger of a job of another project: {owner!r}, not {project_name(project)!r}. Change JOB_ID or "
+            "LEDGER_PATH; if the project was renamed, its jobs go on under the old name only."
         )
 
 

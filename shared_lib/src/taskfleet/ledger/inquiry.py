@@ -1,8 +1,10 @@
 """Questions about a job's tasks. Nothing here changes the ledger."""
 
+import heapq
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from taskfleet.ledger.database import Database
 from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, Outcome, State, attempt_key
@@ -80,18 +82,20 @@ def list_tasks(
     database: Database, *, state: State | None = None, kind: Outcome | None = None, limit: int = 100
 ) -> Iterator[TaskLine]:
     """Yield tasks in the order of the table, those of one state and kind if given."""
-    left = limit
-    if state is State.PENDING or state is None:
-        fresh = "SELECT seq, id FROM segment JOIN task ON seq BETWEEN next_seq AND last_seq ORDER BY seq LIMIT ?"
-    else:
-        fresh = ""
+    with_fresh = state in (State.PENDING, None) and kind is None
+    known = _known_tasks(database, state, kind, limit)
+    fresh = _fresh_tasks(database, limit) if with_fresh else iter(())
+    yield from islice(heapq.merge(known, fresh, key=lambda line: line.seq), limit)
+
+
+def _known_tasks(database: Database, state: State | None, kind: Outcome | None, limit: int) -> Iterator[TaskLine]:
+    """Yield tasks that were leased or killed once."""
     conditions = [f"state.state = {int(state)}"] if state is not None else []
     if kind is not None:
         conditions.append(f"state.kind = {int(kind)}")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    for row in database.stream(f"{_LINE} {where} ORDER BY state.seq LIMIT ?", (left,)):
+    for row in database.stream(f"{_LINE} {where} ORDER BY state.seq LIMIT ?", (limit,)):
         seq, task_id, number, kind_number, attempts, reason = row
-        left -= 1
         yield TaskLine(
             seq=seq,
             task_id=task_id,
@@ -100,17 +104,21 @@ def list_tasks(
             attempts=attempts,
             reason=reason,
         )
-    if fresh and left > 0:
-        for seq, task_id in database.stream(fresh, (left,)):
-            yield TaskLine(seq=seq, task_id=task_id, state=State.PENDING, kind=None, attempts=0, reason=None)
+
+
+def _fresh_tasks(database: Database, limit: int) -> Iterator[TaskLine]:
+    """Yield tasks that were never leased."""
+    fresh = "SELECT seq, id FROM segment JOIN task ON seq BETWEEN next_seq AND last_seq ORDER BY seq LIMIT ?"
+    for seq, task_id in database.stream(fresh, (limit,)):
+        yield TaskLine(seq=seq, task_id=task_id, state=State.PENDING, kind=None, attempts=0, reason=None)
 
 
 def find_task(database: Database, task_id: str) -> TaskRecord | None:
     """Give one task with all its attempts, None if the job has no such task."""
     found = database.row(
         "SELECT task.seq, data, coalesce(state.state, 1), coalesce(kind, 0), coalesce(available_at, 0), worker.hostname "
-        "FROM task LEFT JOIN state USING (seq) LEFT JOIN worker USING (worker_id) "
-        "WHERE id = ? AND seq <= (SELECT coalesce(max(last_seq), 0) FROM segment)",
+        "FROM task_id JOIN task USING (seq) LEFT JOIN state USING (seq) LEFT JOIN worker USING (worker_id) "
+        "WHERE task_id.id = ? AND seq <= (SELECT coalesce(max(last_seq), 0) FROM segment)",
         (task_id,),
     )
     if found is None:
@@ -205,7 +213,7 @@ def results(database: Database) -> Iterator[dict[str, JSON]]:
     for task_id, data, state, kind, attempts, outcome, started_at, elapsed, result, error, hostname in rows:
         record: dict[str, JSON] = {"task_id": task_id}
         for name, value in json.loads(data).items():
-            record[f"arg_{name}" if name in RESULT_COLUMNS or name.startswith("result_") else name] = value
+            record[f"arg_{name}" if name in (*RESULT_COLUMNS, "result") or name.startswith("result_") else name] = value
         record["state"] = State(state).word
         if outcome == Outcome.SUCCEEDED and result is not None:
             value = json.loads(result)

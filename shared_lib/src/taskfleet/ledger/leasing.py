@@ -12,6 +12,9 @@ from taskfleet.ledger.database import Database
 from taskfleet.processes import is_surely_dead
 from taskfleet.tasks import ATTEMPTS_PER_TASK, NO_RETRY, Finished, Lease, Outcome, RetryPolicy, State, attempt_key
 
+#: The highest number an attempt can have.
+LAST_ATTEMPT = ATTEMPTS_PER_TASK - 1
+
 
 class LeaseLostError(Exception):
     """The worker's lease ran out, or somebody released it; its tasks belong to others now."""
@@ -32,7 +35,7 @@ _SUCCEED = f"UPDATE state SET state = 3, worker_id = NULL {_FENCE}"
 _FAIL = f"UPDATE state SET state = 4, worker_id = NULL, kind = ? {_FENCE}"
 _TRY_AGAIN = f"UPDATE state SET state = 1, worker_id = NULL, available_at = ? {_FENCE}"
 _UNDO_LEASE = f"UPDATE state SET state = 1, worker_id = NULL, available_at = 0, attempt = attempt - 1 {_FENCE}"
-_ATTEMPT = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ATTEMPT = "INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def register(
@@ -87,7 +90,7 @@ def lease(database: Database, worker_id: int, most: int, *, skip: int, lease_sec
         leases = _lease_again(database, worker_id, most, skip, now)
         while len(leases) < most:
             fresh = _lease_fresh(database, worker_id, most - len(leases), skip)
-            if not fresh:
+            if fresh is None:
                 break
             leases += fresh
         counters.add(database, State.PENDING, 0, -len(leases))
@@ -178,9 +181,14 @@ def release(database: Database, *, now: float) -> int:
     return n
 
 
-def next_due_at(database: Database) -> float | None:
-    """Say when the next task that waits for a retry may be leased, None if none waits."""
-    due: float | None = database.value("SELECT min(available_at) FROM state WHERE state = 1")
+def next_due_at(database: Database, skip: int) -> float | None:
+    """Say when the next task that waits for a retry may be leased by a worker that leaves the first ``skip`` to others.
+
+    None if none waits.
+    """
+    due: float | None = database.value(
+        "SELECT available_at FROM state WHERE state = 1 AND seq > ? ORDER BY available_at LIMIT 1", (skip,)
+    )
     return due
 
 
@@ -212,8 +220,9 @@ def _renew(database: Database, worker_id: int, lease_seconds: float, now: float)
 
 
 def _lease_again(database: Database, worker_id: int, most: int, skip: int, now: float) -> list[Lease]:
+    # A task that used up its attempt numbers (by being interrupted or put back) goes on with the last one.
     leased = database.rows(
-        "UPDATE state SET state = 2, attempt = attempt + 1, worker_id = ? WHERE seq IN (SELECT seq FROM state "
+        f"UPDATE state SET state = 2, attempt = min(attempt + 1, {LAST_ATTEMPT}), worker_id = ? WHERE seq IN (SELECT seq FROM state "
         "WHERE state = 1 AND available_at <= ? AND seq > ? ORDER BY available_at, seq LIMIT ?) RETURNING seq, attempt",
         (worker_id, now, skip, most),
     )
@@ -223,26 +232,28 @@ def _lease_again(database: Database, worker_id: int, most: int, skip: int, now: 
     ]
 
 
-def _lease_fresh(database: Database, worker_id: int, most: int, skip: int) -> list[Lease]:
-    """Move one segment's cursor on."""
+def _lease_fresh(database: Database, worker_id: int, most: int, skip: int) -> list[Lease] | None:
+    """Move one segment's cursor on, over a gap perhaps; None if there is no segment left."""
     segment = database.row(
         "SELECT first_seq, next_seq, last_seq FROM segment WHERE next_seq <= last_seq AND last_seq > ? ORDER BY first_seq LIMIT 1",
         (skip,),
     )
     if segment is None:
-        return []
+        return None
     first_seq, next_seq, last_seq = segment
     if next_seq <= skip:  # leave the part before to others, as a segment of its own
         database.execute("UPDATE segment SET last_seq = ? WHERE first_seq = ?", (skip, first_seq))
         first_seq = next_seq = skip + 1
         database.execute("INSERT INTO segment VALUES (?, ?, ?)", (first_seq, next_seq, last_seq))
-    end = min(next_seq + most, last_seq + 1)
+    rows = database.rows(
+        "SELECT seq, 1, id, data FROM task WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?", (next_seq, last_seq, most)
+    )
+    end = rows[-1][0] + 1 if len(rows) == most else last_seq + 1
     database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (end, first_seq))
     database.execute(
         "INSERT INTO state (seq, state, attempt, worker_id) SELECT seq, 2, 1, ? FROM task WHERE seq >= ? AND seq < ?",
         (worker_id, next_seq, end),
     )
-    rows = database.rows("SELECT seq, 1, id, data FROM task WHERE seq >= ? AND seq < ?", (next_seq, end))
     return [Lease._make(row) for row in rows]
 
 
@@ -273,7 +284,7 @@ def _finish_unsuccessful(
 
 
 def _retry_delay(database: Database, f: Finished, outcome: Outcome, policy: RetryPolicy) -> float | None:
-    if f.retry_delay_seconds == NO_RETRY or f.attempt >= ATTEMPTS_PER_TASK - 1:
+    if f.retry_delay_seconds == NO_RETRY or (f.attempt >= LAST_ATTEMPT and outcome is not Outcome.INTERRUPTED):
         return None
     tries_from = database.value("SELECT tries_from FROM state WHERE seq = ?", (f.seq,)) or 0
     earlier = database.value(

@@ -28,10 +28,13 @@ def retry(database: Database, *, kinds: Sequence[Outcome] = (), killed: bool = F
     if killed:
         n += _put_back(database, State.KILLED, 0, "WHERE state = 5 LIMIT ?", (STEP,))
     for task_id in ids:
-        found = database.row("SELECT state.state, kind, seq FROM task JOIN state USING (seq) WHERE id = ?", (task_id,))
+        found = database.row(
+            "SELECT state.state, kind, seq FROM task_id JOIN state USING (seq) WHERE id = ?", (task_id,)
+        )
         if found and found[0] in (State.FAILED, State.KILLED):
             state, kind, seq = found
-            n += _put_back(database, State(state), kind, "WHERE seq = ? AND state = ?", (seq, state))
+            where = "WHERE seq = ? AND state = ? AND kind = ?"  # as it was found: it may have changed meanwhile
+            n += _put_back(database, State(state), kind, where, (seq, state, kind))
     return n
 
 
@@ -51,12 +54,12 @@ def purge(database: Database) -> int:
                 break
             first_seq, next_seq, last_seq = segment
             end = min(next_seq + STEP, last_seq + 1)
-            database.execute(
+            n = database.execute(
                 "INSERT INTO state (seq, state) SELECT seq, 5 FROM task WHERE seq >= ? AND seq < ?", (next_seq, end)
-            )
+            ).rowcount
             database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (end, first_seq))
-            _move(database, State.PENDING, State.KILLED, end - next_seq)
-            total += end - next_seq
+            _move(database, State.PENDING, State.KILLED, n)
+            total += n
     with database.transaction():
         for state in (State.PENDING, State.WAITING):
             n = database.execute("UPDATE state SET state = 5 WHERE state = ?", (int(state),)).rowcount

@@ -91,17 +91,21 @@ def function_name(value: str) -> str:
 
 def queue_url(value: str) -> str:
     """Take the address of a queue this version knows."""
-    if value == "ledger" or value.startswith("fq://"):
+    if value == "ledger" or re.match(r"fq://.", value):
         return value
     raise ValueError("'ledger' (the embedded queue; no other kind is built in yet)")
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Take a whole number from ``low`` on."""
+    """Take a whole number from ``low`` on, of at most 18 digits, which fit into the ledger."""
     wanted = f"a whole number from {low} " + ("on" if high is None else f"to {high}")
 
     def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9][0-9_]*", value) or int(value) < low or (high is not None and int(value) > high):
+        if not re.fullmatch(r"[0-9]+(_[0-9]+)*", value):
+            raise ValueError(wanted)
+        if len(value.replace("_", "")) > 18:
+            raise ValueError(f"{wanted}, of at most 18 digits")
+        if int(value) < low or (high is not None and int(value) > high):
             raise ValueError(wanted)
         return int(value)
 
@@ -136,6 +140,14 @@ def switch(value: str) -> bool:
     if value.lower() in {"false", "no", "off", "0"}:
         return False
     raise ValueError("true or false")
+
+
+def auto_switch(value: str) -> bool | None:
+    """Take yes, no, or ``auto``."""
+    try:
+        return None if value == "auto" else switch(value)
+    except ValueError:
+        raise ValueError("'auto', true or false") from None
 
 
 def slots(value: str) -> int | None:
@@ -182,6 +194,13 @@ class Settings:
         metavar="FILE",
         default="jobs/{job_id}.db",
         is_path=True,
+    )
+    shared_ledger: bool | None = setting(
+        "job",
+        "Whether several hosts use the ledger over a shared file system; 'auto' looks at the file system when the ledger is made.",
+        auto_switch,
+        metavar="BOOL",
+        default="auto",
     )
     task_function: str = setting(
         "job",

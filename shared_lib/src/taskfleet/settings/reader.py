@@ -44,7 +44,7 @@ class Configuration:
     def ledger_path(self) -> Path:
         """The ledger's file, absolute."""
         settings = self.settings
-        path = settings.ledger_path.format(job_id=settings.job_id)
+        path = settings.ledger_path.replace("{job_id}", settings.job_id)
         if settings.queue_url.startswith("fq://"):  # python-task-queue's file queue: a folder of our own ledger instead
             path = f"{settings.queue_url.removeprefix('fq://')}/{settings.job_id}.db"
         return self.project / Path(path).expanduser()
@@ -140,7 +140,8 @@ def _read_file(path: Path, fields: Mapping[str, Field], faults: list[str]) -> tu
         except UnicodeDecodeError as error:
             raise SettingsError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
     for binding in bindings:
-        line = binding.original.line + len(re.match(r"\s*", binding.original.string)[0].splitlines())  # type: ignore[index]
+        before = re.match(r"\s*", binding.original.string)[0]  # type: ignore[index]
+        line = binding.original.line + before.count("\n")
         place = f"{path}, line {line}"
         name = binding.key
         if binding.error or (name is not None and binding.value is None):

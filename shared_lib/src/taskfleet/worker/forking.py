@@ -8,26 +8,49 @@ new seeds, or every task would draw the same numbers.
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+_Handler = Callable[[], Any]
 
 #: Modules whose handlers only matter with more than one thread, or are stood in for here.
 _NEEDLESS = frozenset({"logging", "threading", "random", "concurrent.futures.thread", "weakref"})
 
-_handlers: list[Callable[[], Any]] = []
+#: What was registered, in that order: before the fork, after it in the parent, after it in the child.
+_handlers: list[tuple[_Handler | None, _Handler | None, _Handler | None]] = []
 
 
 def record_handlers() -> None:
     """Take note of what is registered with ``os.register_at_fork`` from now on; called before the user's module is imported."""
     original = os.register_at_fork
 
-    def register_at_fork(**handlers: Callable[[], Any]) -> None:
-        after = handlers.get("after_in_child")
-        if after is not None and getattr(after, "__module__", None) not in _NEEDLESS:
-            _handlers.append(after)
-        original(**handlers)
+    def register_at_fork(
+        *,
+        before: _Handler | None = None,
+        after_in_parent: _Handler | None = None,
+        after_in_child: _Handler | None = None,
+    ) -> None:
+        given = {"before": before, "after_in_parent": after_in_parent, "after_in_child": after_in_child}
+        original(**{when: handler for when, handler in given.items() if handler is not None})
+        if not any(
+            getattr(handler, "__module__", None) in _NEEDLESS for handler in given.values() if handler is not None
+        ):
+            _handlers.append((before, after_in_parent, after_in_child))
 
-    os.register_at_fork = register_at_fork  # type: ignore[assignment]
+    os.register_at_fork = register_at_fork
+
+
+def _call(handlers: Iterable[_Handler | None]) -> None:
+    """Call handlers; like Python, go on when one raises."""
+    for handler in handlers:
+        if handler is None:
+            continue
+        try:
+            handler()
+        except Exception:
+            import traceback
+
+            traceback.print_exc()
 
 
 def _load_fork() -> Callable[[], int]:
@@ -39,7 +62,8 @@ def _load_fork() -> Callable[[], int]:
 
 
 _fork = _load_fork()
-_in_child: list[Callable[[], Any]] | None = None
+_reseed: list[_Handler] | None = None
+_calls_handlers = False
 
 
 def fork() -> int:
@@ -48,20 +72,29 @@ def fork() -> int:
     Raises:
         OSError: The system has no room for another process.
     """
-    global _in_child, _fork
-    if _in_child is None:
+    global _reseed, _fork, _calls_handlers
+    if _reseed is None:
         if _fork is not os.fork and len(os.listdir("/proc/self/task")) > 1:
             _fork = os.fork
-        _in_child = _reseeders() + ([] if _fork is os.fork else _handlers)
-    pid = _fork()
+        _reseed = _reseeders()
+        _calls_handlers = _fork is not os.fork and bool(_handlers)
+    if not _calls_handlers:
+        pid = _fork()
+    else:
+        _call(before for before, _, _ in reversed(_handlers))
+        pid = _fork()
+        if pid:
+            _call(in_parent for _, in_parent, _ in _handlers)
     return os.fork() if pid < 0 else pid  # os.fork fails in the same way, and says why
 
 
 def after_fork_in_runner() -> None:
     """Give the child random numbers of its own, and call the handlers of the user's modules."""
-    for action in _in_child or ():
-        action()
+    for seed in _reseed or ():
+        seed()
+    if _calls_handlers:
+        _call(in_child for _, _, in_child in _handlers)
 
 
-def _reseeders() -> list[Callable[[], Any]]:
+def _reseeders() -> list[_Handler]:
     return [sys.modules[name].seed for name in ("random", "numpy.random") if name in sys.modules]

@@ -3,7 +3,9 @@
 import fcntl
 import os
 
-#: While a task runs, its slot looks at the file now and then and empties it when it has grown beyond this.
+from taskfleet.worker.system import free_beginning
+
+#: While a task runs, its slot looks at the file now and then and gives back all but the end when it has grown by this.
 EMPTY_BEYOND_BYTES = 1 << 20
 
 
@@ -13,7 +15,7 @@ class OutputFile:
     def __init__(self, tail_bytes: int) -> None:
         self._fd = _unnamed_file()
         self._tail_bytes = tail_bytes
-        self._before = b""
+        self._bounded_to = 0
 
     def redirect(self) -> None:
         """Make it the standard output and error of this process and its children to come."""
@@ -22,24 +24,30 @@ class OutputFile:
 
     def take(self) -> bytes | None:
         """Give the end of what was printed since the last call, None if nothing was, and forget it."""
-        tail = self._empty() if os.fstat(self._fd).st_size else b""
-        before, self._before = self._before, b""
-        return self._cut(before + tail) or None
+        size = os.fstat(self._fd).st_size
+        if not size:
+            return None
+        tail = self._tail(size)
+        os.ftruncate(self._fd, 0)
+        return tail or None
 
     def bound(self) -> None:
         """Keep the file from filling the disk while a task prints without end."""
-        if os.fstat(self._fd).st_size > EMPTY_BEYOND_BYTES:
-            self._before = self._cut(self._before + self._empty())
-
-    def _empty(self) -> bytes:
         size = os.fstat(self._fd).st_size
-        start = max(0, size - self._tail_bytes)
-        tail = os.pread(self._fd, size - start, start)
-        os.ftruncate(self._fd, 0)
-        return tail
+        if size < self._bounded_to:
+            self._bounded_to = 0
+        if size - self._bounded_to <= EMPTY_BEYOND_BYTES:
+            return
+        self._bounded_to = max(0, size - self._tail_bytes)
+        if not free_beginning(self._fd, self._bounded_to):
+            tail = self._tail(size)
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, tail)
+            self._bounded_to = 0
 
-    def _cut(self, text: bytes) -> bytes:
-        return text[-self._tail_bytes :] if self._tail_bytes else b""
+    def _tail(self, size: int) -> bytes:
+        start = max(0, size - self._tail_bytes)
+        return os.pread(self._fd, size - start, start)
 
 
 def _unnamed_file() -> int:

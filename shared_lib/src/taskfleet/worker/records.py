@@ -11,15 +11,21 @@ from typing import NamedTuple
 from taskfleet.context import SIGNS
 from taskfleet.tasks import Outcome
 
-#: index, outcome, started_at, elapsed_seconds, retry delay (NaN for none), exit code, lengths of result, error and output (-1 for none)
-_HEADER = struct.Struct("<QBdddiqii")
+#: mark, index, outcome, started_at, elapsed_seconds, retry delay (NaN for none), exit code, lengths of result, error and output (-1 for
+#: none)
+_HEADER = struct.Struct("<4sQBdddiqii")
+#: Tells records from what a task wrote into a descriptor that is not its own, zeros among it.
+_MARK = b"\xf5rec"
 _NONE = -1
+_LAST_OUTCOME = max(Outcome)
 
-#: Layout of the shared memory: signs | index of the task begun last | its start | tasks to skip, from and to | bytes of records | records
+#: Layout of the shared memory: signs | index of the task begun last | its start | tasks to skip, from and to | bytes of records |
+#: how often they were dropped | records
 _BEGUN = struct.Struct("<Qd")
 _SKIP = struct.Struct("<QQ")
 _USED = struct.Struct("<Q")
-_SIGNS_AT, _BEGUN_AT, _SKIP_AT, _USED_AT, _RECORDS_AT = 0, 8, 24, 40, 48
+_DROPPED = struct.Struct("<Q")
+_SIGNS_AT, _BEGUN_AT, _SKIP_AT, _USED_AT, _DROPPED_AT, _RECORDS_AT = 0, 8, 24, 40, 48, 56
 _SIZE = 1 << 17
 CAPACITY = _SIZE - _RECORDS_AT
 
@@ -48,6 +54,7 @@ class Record(NamedTuple):
         return b"".join(
             (
                 _HEADER.pack(
+                    _MARK,
                     self.place,
                     self.outcome,
                     self.started_at,
@@ -68,6 +75,12 @@ class Record(NamedTuple):
 class CorruptRecordError(Exception):
     """What came from the runner is not a record: user code wrote to our descriptors."""
 
+    def __init__(self, records: list[Record], at: int) -> None:
+        """Keep the whole records that came before, and where they end."""
+        super().__init__(records, at)
+        self.records = records
+        self.at = at
+
 
 def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], int]:
     """Take whole records from the start of a buffer.
@@ -82,12 +95,12 @@ def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], in
     Raises:
         CorruptRecordError: There is something else in it.
     """
-    records = []
+    records: list[Record] = []
     start = 0
     while len(buffer) - start >= _HEADER.size:
-        index, outcome, started_at, elapsed, delay, code, *lengths = _HEADER.unpack_from(buffer, start)
-        if index > last_index or outcome > max(Outcome) or min(lengths) < _NONE:
-            raise CorruptRecordError
+        mark, index, outcome, started_at, elapsed, delay, code, *lengths = _HEADER.unpack_from(buffer, start)
+        if mark != _MARK or index > last_index or outcome > _LAST_OUTCOME or min(lengths) < _NONE:
+            raise CorruptRecordError(records, start)
         end = start + _HEADER.size + sum(max(length, 0) for length in lengths)
         if len(buffer) < end:
             break
@@ -101,6 +114,20 @@ def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], in
     return records, start
 
 
+def salvage(buffer: bytes, last_index: int) -> list[Record]:
+    """Take the whole records out of what may have something else in between; as ``unpack``, but never raises."""
+    records = []
+    while True:
+        try:
+            return records + unpack(buffer, last_index)[0]
+        except CorruptRecordError as error:
+            records += error.records
+            following = buffer.find(_MARK, error.at + 1)
+            if following < 0:
+                return records
+            buffer = buffer[following:]
+
+
 class SharedMemory:
     """What a slot and its runner see of each other."""
 
@@ -112,7 +139,7 @@ class SharedMemory:
         """Make it ready for a new runner; the signs stay."""
         self.begin(NOTHING_BEGUN, 0.0)
         self.skip(0, 0)
-        _USED.pack_into(self._memory, _USED_AT, 0)
+        self.forget()
 
     def signs(self) -> int:
         """Give the signs shown to the tasks."""
@@ -147,6 +174,12 @@ class SharedMemory:
         _USED.pack_into(self._memory, _USED_AT, end)
         return end
 
+    def kept_now(self) -> bytes:
+        """Give the records that are kept by a runner that goes on meanwhile; nothing if it has just sent them."""
+        dropped = _DROPPED.unpack_from(self._memory, _DROPPED_AT)
+        records = self.kept()  # others are only ever written over them after these were dropped
+        return records if dropped == _DROPPED.unpack_from(self._memory, _DROPPED_AT) else b""
+
     def kept(self) -> bytes:
         """Give the records that are kept."""
         (used,) = _USED.unpack_from(self._memory, _USED_AT)
@@ -154,4 +187,6 @@ class SharedMemory:
 
     def forget(self) -> None:
         """Drop the records, because they were sent."""
+        (dropped,) = _DROPPED.unpack_from(self._memory, _DROPPED_AT)
+        _DROPPED.pack_into(self._memory, _DROPPED_AT, dropped + 1)
         _USED.pack_into(self._memory, _USED_AT, 0)

@@ -27,6 +27,8 @@ Job = tuple[str, int, str]
 SEND_AFTER_SECONDS = 0.005
 
 MAX_ERROR_BYTES = 64 * 1024
+#: Of an error's first line, which stands in lists and reports; what is cut there stands in the traceback.
+MAX_FIRST_LINE = 500
 
 #: The exit code of a runner that cannot reach its slot any more.
 CUT_OFF = 97
@@ -54,6 +56,7 @@ class Runner:
         self._needs_context = function.is_rms_style or bool(function.injected)
         self._bare = self._context("", 0)
         self._prepared: dict[str, Any] | None = None
+        self._streams = (sys.stdout, sys.stderr)
 
     def prepare(self, job: Job) -> None:
         """Make the first task ready, still in the slot: what is done before the fork costs the child no page copies."""
@@ -102,9 +105,21 @@ class Runner:
             if os.getpid() != self._pid:  # the task forked, and this is the child, come back from the user's function
                 os._exit(0)
             _flush_streams()
-            output = take_output()
+            self._restore_streams()
+            try:
+                output = take_output()
+            except OSError:  # the task closed it; the slot hears of the task's end all the same
+                output = None
             self._report(record if output is None else record._replace(output=output))
         self._send()
+
+    def _restore_streams(self) -> None:
+        """Give the next task the standard output and error that this one may have replaced or closed."""
+        for fd, (name, stream) in enumerate(zip(("stdout", "stderr"), self._streams, strict=True), start=1):
+            if stream is not None and stream.closed:
+                stream = open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+                self._streams = (stream, self._streams[1]) if fd == 1 else (self._streams[0], stream)
+            setattr(sys, name, stream)
 
     def _arguments(self, job: Job) -> dict[str, Any]:
         task_id, attempt, data = job
@@ -123,12 +138,15 @@ class Runner:
 
     def _encode(self, index: int, started_at: float, elapsed: float, value: object) -> Record:
         try:
-            text = _encoder.encode(value)
+            result = _encoder.encode(value).encode()
         except (TypeError, ValueError):
-            from taskfleet.tables.values import to_json
+            from taskfleet.tables.values import Refused, to_json
 
-            text = _encoder.encode(to_json(value))
-        result = text.encode()
+            try:
+                result = _encoder.encode(to_json(value)).encode()
+            except Refused as refused:
+                reason = f"ResultNotJSON: {refused.sentence('the result')}"
+                return Record(index, Outcome.EXCEPTION, started_at, elapsed, math.nan, 0, None, _encoded(reason))
         most = self._order.max_result_bytes
         if len(result) > most:
             error = (
@@ -211,7 +229,7 @@ def _unsuccessful(index: int, started_at: float, elapsed: float, error: BaseExce
         delay = error.delay_seconds
     elif isinstance(error, SystemExit):
         outcome = Outcome.EXIT
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        code = error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)
     return Record(index, outcome, started_at, elapsed, delay, code, None, describe_error(error))
 
 
@@ -222,17 +240,22 @@ def describe_error(error: BaseException) -> bytes:
     except Exception:  # a broken __str__ must not hide the error
         summary = type(error).__name__
     first = summary.splitlines()[0] if summary else type(error).__name__
-    if isinstance(error, SystemExit):
-        first = f"SystemExit: the task called sys.exit({error.code!r})"
     try:
-        own = os.path.dirname(os.path.dirname(__file__))
+        if isinstance(error, SystemExit):
+            first = f"SystemExit: the task called sys.exit({error.code!r})"
+        own = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
             trace = trace.tb_next
         lines = traceback.format_exception(type(error), error, trace, limit=-50) if trace is not None else []
     except Exception:
         lines = []
-    text = first if not lines else first + "\n" + "".join(lines)
+    if len(first) > MAX_FIRST_LINE:
+        first = f"{first[:MAX_FIRST_LINE]}…"
+    return _encoded(first if not lines else first + "\n" + "".join(lines))
+
+
+def _encoded(text: str) -> bytes:
     encoded = text.encode("utf-8", errors="backslashreplace")
     if len(encoded) > MAX_ERROR_BYTES:
         half = MAX_ERROR_BYTES // 2
@@ -244,5 +267,5 @@ def _flush_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):  # the task closed or replaced it
+        except Exception:  # the task closed or replaced it
             continue

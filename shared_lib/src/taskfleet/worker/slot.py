@@ -23,7 +23,7 @@ from taskfleet.tasks import Finished, Outcome
 from taskfleet.worker.forking import fork
 from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
-from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, unpack
+from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, salvage, unpack
 from taskfleet.worker.runner import CHUNK_HEADER, CUT_OFF, Runner
 from taskfleet.worker.system import adopt_orphans, end_orphans, memory_bytes
 from taskfleet.worker.wire import Channel
@@ -34,6 +34,8 @@ PlainLease = tuple[int, int, str, str]
 HAND_OVER_AFTER_SECONDS = 0.01
 MEMORY_CHECK_SECONDS = 0.05
 OUTPUT_CHECK_SECONDS = 0.5
+#: A runner that is at a later task than the slot knows of, and silent for so long, has something to tell and is busy.
+SILENT_SECONDS = 0.05
 
 #: A runner that dies so often in a row without beginning a task makes the task at hand fail.
 BARREN_DEATHS = 3
@@ -54,6 +56,8 @@ class Slot:
         self._done_since = 0.0
         self._barren_deaths = 0
         self._waits_to_write = False
+        self._measure_at = 0.0
+        self._heard_at = 0.0
         # Of the runner:
         self._pid = 0
         self._pidfd = -1
@@ -87,6 +91,8 @@ class Slot:
                     elif self._socket is not None and fd == self._socket.fileno():
                         self._flush_to_runner()
                         self._receive_records()
+                if self._pid and self._given:
+                    self._look_for_kept()
                 if self._pid and self._given:
                     self._enforce_limits()
         except EOFError:  # the supervisor is gone: so is the right to go on
@@ -225,21 +231,37 @@ class Slot:
             if len(part) < 1 << 16:
                 break
         try:
-            records, used = unpack(self._incoming, max(self._next_index - 1, 0))
+            records, used = unpack(self._incoming, self._last_index)
         except CorruptRecordError:
-            self._kill(Outcome.EXIT, "The task wrote into a file descriptor that is not its own")
+            self._kill(Outcome.EXIT, "Exit: the task wrote into a file descriptor that is not its own")
             self._bury()
             return
         del self._incoming[:used]
         self._accept(records)
+        self._heard_at = time.monotonic()
         most = self._order.tasks_per_process
         if self._pid and most and self._next_index >= most and not self._given:
             self._bury()  # it has done all it was made for and is leaving
 
+    def _look_for_kept(self) -> None:
+        """Take the records that a runner has not sent yet because it is busy with a long task."""
+        now = time.monotonic()
+        if now - self._heard_at < SILENT_SECONDS or self._at_task() == self._given[0][0]:
+            return
+        self._heard_at = now
+        self._accept(salvage(self._memory.kept_now(), self._last_index))
+
+    def _at_task(self) -> int:
+        return self._memory.begun()[0]
+
+    @property
+    def _last_index(self) -> int:
+        return max(self._next_index - 1, 0)
+
     def _accept(self, records: Iterable[Record]) -> None:
         for record in records:
-            if not self._given or record.place < self._given[0][0]:
-                continue  # known already: the runner died between sending and forgetting it
+            if not self._given or record.place != self._given[0][0]:
+                continue  # known already: it was sent and kept; or those between were lost to a task that wrote into our channel
             _, (seq, attempt, *_) = self._given.popleft()
             self._barren_deaths = 0
             self._finish(
@@ -300,8 +322,7 @@ class Slot:
             while part := self._socket.recv(1 << 20):
                 self._incoming += part
         for source in (bytes(self._incoming), self._memory.kept()):
-            with suppress(CorruptRecordError):
-                self._accept(unpack(source, max(self._next_index - 1, 0))[0])
+            self._accept(salvage(source, self._last_index))
 
     def _explain_death(self, status: int) -> None:
         """Put the death down to the task that had begun, and let the others wait for the next runner."""
@@ -355,7 +376,7 @@ class Slot:
         limit = order.max_runtime_seconds
         if limit is not None and is_running and time.monotonic() - began_at > limit:
             self._kill(Outcome.TIMEOUT, f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={limit:g}")
-        elif order.memory_limit_bytes is not None and (used := memory_bytes(self._pid)) > order.memory_limit_bytes:
+        elif order.memory_limit_bytes is not None and (used := self._memory_used()) > order.memory_limit_bytes:
             self._kill(
                 Outcome.MEMORY,
                 f"Memory: it held {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB allows {order.memory_limit_bytes / 2**30:g}",
@@ -365,6 +386,16 @@ class Slot:
             return
         self._bury()
 
+    def _memory_used(self) -> int:
+        """Measure what the runner and all it has started hold, not more often than is cheap; 0 if it is not time yet."""
+        now = time.monotonic()
+        if now < self._measure_at:
+            return 0
+        used = memory_bytes(os.getpid(), enough=self._order.memory_limit_bytes or 0)
+        cost = time.monotonic() - now
+        self._measure_at = now + max(MEMORY_CHECK_SECONDS, 20 * cost)
+        return used
+
     def _patience_ms(self) -> float | None:
         """Say how long nothing needs to be looked at."""
         now = time.monotonic()
@@ -373,12 +404,14 @@ class Slot:
             waits.append(self._done_since + HAND_OVER_AFTER_SECONDS - now)
         if self._pid and self._given:
             waits.append(OUTPUT_CHECK_SECONDS)
+            begun, began_at = self._memory.begun()
+            is_running = begun == self._given[0][0]
+            if not is_running:
+                waits.append(SILENT_SECONDS)
             if self._order.memory_limit_bytes is not None:
-                waits.append(MEMORY_CHECK_SECONDS)
-            if self._order.max_runtime_seconds is not None:
-                begun, began_at = self._memory.begun()
-                is_running = begun == self._given[0][0]
-                waits.append(began_at + self._order.max_runtime_seconds - now + 0.001 if is_running else 0.05)
+                waits.append(self._measure_at - now)
+            if self._order.max_runtime_seconds is not None and is_running:
+                waits.append(began_at + self._order.max_runtime_seconds - now + 0.001)
             if self._pidfd < 0:
                 waits.append(0.01)
                 with suppress(ChildProcessError):

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from taskfleet.queues import FinishReport, LeaseLostError, Queue
 from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.flow import Flow
 from taskfleet.worker.order import Order
+from taskfleet.worker.system import adopt_orphans, children_of, end_orphans
 from taskfleet.worker.wire import Channel
 
 RECORD_AFTER_SECONDS = 0.02
@@ -34,6 +36,8 @@ RECALL_AFTER_SECONDS = 0.2
 #: How long the slots have to answer when their tasks are killed, before they are given up.
 LAST_WORDS_SECONDS = 5.0
 TROUBLE_PAUSE_SECONDS = 1.0
+#: Those that are ignored from the start stay so: ``nohup`` asks for that.
+_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: How often in a row the warm process may die before it has forked a slot that did anything.
 WARM_DEATHS = 3
 
@@ -112,6 +116,8 @@ class Supervisor:
         self._control: socket.socket | None = None
         self._warm_deaths = 0
         self._waiting_said = False
+        self._suspects: set[tuple[int, int]] = set()
+        self._not_ours: frozenset[int] = frozenset()
 
     def run(self) -> None:
         """Work until all tasks are done, the limit is reached or somebody says stop.
@@ -120,6 +126,8 @@ class Supervisor:
             FunctionError: The user's module cannot be imported; nothing was leased.
         """
         restore = self._catch_signals()
+        self._not_ours = frozenset(children_of(os.getpid()))
+        adopt_orphans()
         try:
             if not self._start_warm():
                 return
@@ -130,6 +138,7 @@ class Supervisor:
             self._say_goodbye()
         finally:
             self._end_processes()
+            adopt_orphans(False)
             restore()
 
     @property
@@ -212,7 +221,12 @@ class Supervisor:
                 break
             if len(slot.assigned) > most // 2:
                 continue
-            chunk = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
+            if self._buffer[0][:2] in self._suspects:  # it runs alone: should the slot die again, it was this one
+                if slot.assigned:
+                    continue
+                chunk = [self._buffer.popleft()]
+            else:
+                chunk = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
             slot.assigned.update(((lease.seq, lease.attempt), lease) for lease in chunk)
             slot.channel.send(("run", [tuple(lease) for lease in chunk]))
         if not self._buffer:
@@ -285,7 +299,10 @@ class Supervisor:
         try:
             socket.send_fds(self._control, [b"s"], [theirs.fileno()])
         except OSError:
-            self._restart_warm()
+            if not self._restart_warm():  # somebody said stop meanwhile
+                ours.close()
+                theirs.close()
+                return
             socket.send_fds(self._control, [b"s"], [theirs.fileno()])
         theirs.close()
         slot = _SlotHandle(Channel(ours), heard_at=time.monotonic())
@@ -317,7 +334,9 @@ class Supervisor:
         elapsed = []
         for attempt in attempts:
             finished = Finished._make(attempt)
-            lease = slot.assigned.pop((finished.seq, finished.attempt))
+            key = (finished.seq, finished.attempt)
+            self._suspects.discard(key)
+            lease = slot.assigned.pop(key)
             self._finished.append((lease, finished))
             elapsed.append(finished.elapsed_seconds)
         self._flow.measure(elapsed)
@@ -330,18 +349,21 @@ class Supervisor:
             self._queue.give_back(leases)
 
     def _lose_slot(self, slot: _SlotHandle) -> None:
-        """A slot's process died: the task it had begun may be the reason, the others go to another slot."""
+        """A slot's process died: its task is lost, and maybe the reason. If it held several, each is tried alone to find out."""
         self._selector.unregister(slot.channel.fileno())
         slot.channel.close()
         self._slots.remove(slot)
         held = list(slot.assigned.values())
-        if held:
+        self._end_strays()
+        if len(held) > 1:
+            self._suspects.update(lease[:2] for lease in held)
+            self._take_back(held)
+        elif held:
             now = self._clock()
             lost = Finished(held[0].seq, held[0].attempt, Outcome.LOST, now, 0.0, None, "The slot's process died")
             if not self._finished:
                 self._finished_since = time.monotonic()
             self._finished.append((held[0], lost))
-            self._take_back(held[1:])
         if self._phase is Phase.WORKING:
             self._say("A slot's process died; another one takes its place.")
             self._start_slot()
@@ -382,8 +404,7 @@ class Supervisor:
                 part = self._control.recv(1 << 16)
             except TimeoutError:
                 if self._signals:
-                    assert self._warm is not None
-                    self._warm.kill()
+                    self._kill_warm()
                     return None
                 continue
             if not part:
@@ -392,7 +413,7 @@ class Supervisor:
         self._control.settimeout(None)
         return line
 
-    def _restart_warm(self) -> None:
+    def _restart_warm(self) -> bool:
         self._warm_deaths += 1
         if self._warm_deaths > WARM_DEATHS:
             raise FunctionError(
@@ -400,7 +421,7 @@ class Supervisor:
             )
         self._say("The warm process died; another one takes its place.")
         self._end_warm()
-        self._start_warm()
+        return self._start_warm()
 
     # --- the end ---
 
@@ -440,7 +461,15 @@ class Supervisor:
         for slot in self._slots:
             slot.channel.close()
         self._end_warm()
+        self._slots.clear()
+        self._end_strays()
         self._selector.close()
+
+    def _end_strays(self) -> None:
+        """End what came to this process when a warm process or a slot died; slots that still work are left alone."""
+        slots = {slot.pid for slot in self._slots}
+        warm = set() if self._warm is None or self._warm.returncode is not None else {self._warm.pid}
+        end_orphans(spare=self._not_ours | slots | warm)
 
     def _end_warm(self) -> None:
         if self._control is not None:
@@ -449,8 +478,14 @@ class Supervisor:
             try:
                 self._warm.wait(LAST_WORDS_SECONDS + 1)
             except subprocess.TimeoutExpired:
-                self._warm.kill()
+                self._kill_warm()
                 self._warm.wait()
+
+    def _kill_warm(self) -> None:
+        """Kill the warm process and what the user's module has started in its group."""
+        assert self._warm is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self._warm.pid, signal.SIGKILL)
 
     def _catch_signals(self) -> Callable[[], None]:
         """Let signals ask for the end; returns what undoes it."""
@@ -458,7 +493,7 @@ class Supervisor:
         reader.setblocking(False)
         writer.setblocking(False)
         self._selector.register(reader, selectors.EVENT_READ, (_drain, reader))
-        known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        known = [number for number in _STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         handlers = {number: signal.signal(number, lambda *_: self.stop()) for number in known}
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
 

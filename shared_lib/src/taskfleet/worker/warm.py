@@ -5,6 +5,7 @@ supervisor alone. It reads its order as JSON from standard input, answers with o
 one descriptor for each slot it is to fork. When the supervisor is gone it ends, and everything below it.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -13,8 +14,10 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
@@ -22,7 +25,7 @@ from taskfleet.worker.forking import record_handlers
 from taskfleet.worker.order import Order
 from taskfleet.worker.runner import describe_error
 from taskfleet.worker.slot import Slot
-from taskfleet.worker.system import adopt_orphans, end_orphans
+from taskfleet.worker.system import adopt_orphans, children_of, die_with_parent, end_orphans
 from taskfleet.worker.wire import Channel
 
 TICK_SECONDS = 1.0
@@ -31,6 +34,10 @@ LAST_WAIT_SECONDS = 5.0
 
 def main() -> None:
     """Serve the supervisor at the other end of the descriptor given as the first argument."""
+    die_with_parent(
+        True
+    )  # while the user's module is imported, which may take for ever, nobody listens for the supervisor's end
+    adopt_orphans()
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -52,6 +59,7 @@ def main() -> None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     gc.collect()
     gc.freeze()  # what is loaded now is not touched by collections in the children, so its pages stay shared
+    die_with_parent(False)
     _answer(control, {"ready": True})
     _fork_slots(control, function, order)
 
@@ -62,7 +70,7 @@ def _answer(control: socket.socket, answer: dict[str, object]) -> None:
 
 
 def _fork_slots(control: socket.socket, function: TaskFunction, order: Order) -> None:
-    adopt_orphans()
+    helpers = frozenset(children_of(os.getpid()))  # started by the user's module; they live as long as this process
     slots: set[int] = set()
     wakeup, writer = socket.socketpair()  # a child's death wakes the loop
     wakeup.setblocking(False)
@@ -94,14 +102,13 @@ def _fork_slots(control: socket.socket, function: TaskFunction, order: Order) ->
             sock.close()
             slots.add(pid)
         slots -= _ended(slots)
-        end_orphans(spare=frozenset(slots))
+        end_orphans(spare=helpers | slots)
     deadline = (
         time.monotonic() + LAST_WAIT_SECONDS
     )  # the slots see the supervisor's end too and clear up after themselves
     while slots and time.monotonic() < deadline:
         slots -= _ended(slots)
         time.sleep(0.01)
-    end_orphans()
 
 
 def _ended(slots: set[int]) -> set[int]:
@@ -113,5 +120,20 @@ def _ended(slots: set[int]) -> set[int]:
     return ended
 
 
+def _leave(*_: object) -> NoReturn:
+    """End this process and all below it, without waiting for threads that the user's module has started."""
+    end_orphans()
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        signal.signal(signal.SIGALRM, _leave)
+        signal.alarm(int(LAST_WAIT_SECONDS))
+        atexit._run_exitfuncs()  # what the user's module wants done, done here because _leave skips it
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _leave()

@@ -1,0 +1,118 @@
+"""Ledgers on a file system that several hosts share: which those are, and noticing when locks do not work there.
+
+A write-ahead log needs memory that all its users share, so it cannot be used between hosts (https://sqlite.org/wal.html); there the ledger
+keeps a rollback journal, which is slower and as safe, as long as the file system's locks work.
+"""
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from taskfleet.errors import LedgerError
+
+#: As the kernel names them in /proc/self/mounts; any ``fuse.`` one counts too.
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ceph",
+        "glusterfs",
+        "9p",
+        "afs",
+        "orangefs",
+        "panfs",
+        "wekafs",
+    }
+)
+
+
+def is_shared(folder: Path, mounts: str | None = None) -> bool:
+    """Say whether a folder lies on a network file system.
+
+    Args:
+        folder: An existing folder.
+        mounts: The text of /proc/self/mounts; read if None. Where there is none, the answer is no.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        _, point, type_name, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if len(point) >= len(best) and folder.resolve().is_relative_to(point):
+            best, kind = point, type_name
+    return kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse.")
+
+
+def check_locks(folder: Path) -> None:
+    """See whether a lock held by one process keeps another one out.
+
+    Raises:
+        LedgerError: It does not, or locks are not offered at all.
+    """
+    probe = folder / f".lock-test-{secrets.token_hex(8)}"
+    fd = os.open(probe, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                fcntl.lockf(os.open(probe, os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                code = 0
+            finally:
+                os._exit(code)
+        kept_out = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    except OSError:
+        kept_out = False
+    finally:
+        os.close(fd)
+        probe.unlink(missing_ok=True)
+    if not kept_out:
+        raise _no_locks(folder)
+
+
+class Witness:
+    """A file beside the ledger in which whoever writes leaves his mark: another's mark in it means that the locks failed.
+
+    ``check_locks`` sees one host only; this sees all that write.
+    """
+
+    def __init__(self, ledger: Path) -> None:
+        self.path = Path(f"{ledger}-writer")
+        self._mark = b""
+
+    def enter(self) -> None:
+        """Leave a mark; called with the write lock held."""
+        self._mark = secrets.token_bytes(16)
+        with self.path.open("wb") as file:
+            file.write(self._mark)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def check(self) -> None:
+        """See that the mark is still there; called before the commit.
+
+        Raises:
+            LedgerError: Somebody else wrote meanwhile.
+        """
+        if self.path.read_bytes() != self._mark:
+            raise _no_locks(self.path.parent)
+
+
+def _no_locks(folder: Path) -> LedgerError:
+    return LedgerError(
+        f"File locks do not work in {folder}: two processes could write to the ledger at once and damage it. Stop all workers, mount the "
+        "file system with locks (NFS: without 'nolock'), or put the ledger elsewhere with LEDGER_PATH."
+    )

@@ -1,0 +1,185 @@
+"""How much is leased and handed out at a time, and how workers share a job."""
+
+import json
+import re
+
+import pytest
+from taskfleet.tasks import State
+from taskfleet.worker.flow import MOST_AHEAD, MOST_AHEAD_BYTES, MOST_PER_SLOT, Flow
+
+
+@pytest.mark.parametrize(
+    ("slots", "process_per_task", "seconds", "size", "per_slot", "ahead"),
+    [
+        # nothing is known yet
+        (2, True, None, 0, 1, 0),
+        (8, False, None, 0, 1, 0),
+        # no-op tasks
+        (2, False, 0.0, 0, MOST_PER_SLOT, MOST_AHEAD),
+        (2, True, 0.0, 0, 200, MOST_AHEAD),
+        # ten milliseconds: a tenth of a second for a slot, two seconds for the worker
+        (1, False, 0.01, 0, 9, 199),
+        (4, False, 0.01, 0, 9, 799),
+        (2, True, 0.01, 0, 9, 380),
+        # up to half a second, a little ahead
+        (2, False, 0.45, 0, 1, 8),
+        # long tasks: never more than the slots
+        (2, False, 0.6, 0, 1, 0),
+        (64, True, 3600.0, 0, 1, 0),
+        # much data per task
+        (2, False, 0.0, 1 << 20, MOST_AHEAD_BYTES >> 20, MOST_AHEAD_BYTES >> 20),
+        (2, False, 0.0, 1 << 30, 1, 1),
+        (2, False, 0.0, 100, MOST_PER_SLOT, MOST_AHEAD),
+    ],
+)
+def test_what_is_leased_ahead_follows_the_measured_time_and_size(
+    slots, process_per_task, seconds, size, per_slot, ahead
+):
+    flow = Flow(slots, process_per_task)
+    flow.measure([])
+    flow.measure_bytes([])
+    if seconds is not None:
+        flow.measure([seconds] * 10)
+    if size:
+        flow.measure_bytes([size] * 10)
+    assert (flow.per_slot, flow.ahead) == (per_slot, ahead)
+
+
+def test_tasks_that_become_longer_are_noticed_within_a_few_batches():
+    flow = Flow(2, process_per_task=False)
+    flow.measure([0.0] * 1000)
+    for _ in range(3):
+        flow.measure([30.0])
+    assert (flow.per_slot, flow.ahead) == (1, 0)
+    for _ in range(30):
+        flow.measure([0.001] * 100)
+    assert flow.per_slot > 50
+
+
+def test_large_data_is_remembered_for_some_batches():
+    flow = Flow(2, process_per_task=False)
+    flow.measure([0.0])
+    flow.measure_bytes([16 << 20])
+    flow.measure_bytes([10])
+    assert flow.per_slot == 4
+
+
+# --- in a worker ---
+
+
+def test_what_waits_behind_a_long_task_is_done_by_another_slot(project):
+    project.write(
+        """
+        def run_task(n):
+            note(n)
+            if n == 200:
+                wait_for("gate")
+            return n
+        """,
+        TASKS_PER_PROCESS=0,
+    )
+    worker = project.insert([{"n": n} for n in range(500)]).start()
+    project.until(lambda: project.counts().get("succeeded") == 499, "all but the long one")
+    project.open_gate("gate")
+    worker.wait()
+    assert set(project.noted().values()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 3])
+def test_several_workers_share_a_job_and_run_every_task_once(project, per_process, workers):
+    project.write("def run_task(n): note(n); return n", TASKS_PER_PROCESS=per_process)
+    project.insert([{"n": n} for n in range(3000)])
+    everyone = [project.start() for _ in range(workers)]
+    for worker in everyone:
+        worker.wait()
+        assert "JOB COMPLETE" in worker.text
+    assert project.counts() == {"succeeded": 3000}
+    assert project.noted() == {str(n): 1 for n in range(3000)}
+    assert project.tally("duplicates") == project.tally("lost") == 0
+    assert all(project.result(f"t{n}") == n for n in range(0, 3000, 97))
+
+
+def test_a_worker_waits_for_tasks_that_run_elsewhere_and_takes_them_over_if_they_come_back(project):
+    project.write(
+        "def run_task(n, context):\n    note(f'began {n}')\n    if context.attempt == 1 and n == 0: wait_for('gate')",
+        SLOTS=1,
+    )
+    first = project.insert([{"n": 0}, {"n": 1}]).start()
+    project.until_noted("began 0")
+    second = project.start()
+    project.until(lambda: "Waiting for 1 tasks that other workers are running." in second.text, "the second to wait")
+    assert second.process.poll() is None
+    first.kill()
+    second.wait()
+    first.wait(code=-9)
+    assert project.counts() == {"succeeded": 2}
+    assert project.noted() == {"began 0": 2, "began 1": 1}
+
+
+@pytest.mark.parametrize("most", [1, 7])
+def test_a_worker_stops_after_so_many_tasks(project, per_process, most):
+    project.write("def run_task(n): note(n)", TASKS_PER_PROCESS=per_process)
+    worker = project.insert([{"n": n} for n in range(20)]).work("--max-tasks", most)
+    assert project.counts() == {"succeeded": most, "pending": 20 - most}
+    assert sum(project.noted().values()) == most
+    assert "WORKER STOPPED, JOB NOT COMPLETE" in worker.text
+    assert "Next: poe launch_worker   (to go on)" in worker.text
+
+
+def test_a_worker_leaves_the_first_tasks_to_others(project, per_process):
+    project.write("def run_task(n): note(n)", TASKS_PER_PROCESS=per_process)
+    project.insert([{"n": n} for n in range(20)]).work("--skip-tasks", 15)
+    assert project.noted() == {str(n): 1 for n in range(15, 20)}
+    project.work()
+    assert project.counts() == {"succeeded": 20}
+
+
+def test_a_worker_that_keeps_waiting_does_what_is_inserted_later(project, per_process):
+    project.write("def run_task(n): note(n)", TASKS_PER_PROCESS=per_process, KEEP_WAITING="true")
+    worker = project.insert({"a": {"n": 1}}).start()
+    project.until_noted("1")
+    project.until(lambda: project.counts() == {"succeeded": 1})
+    project.insert({"b": {"n": 2}, "c": {"n": 3}})
+    project.until_noted("2", "3")
+    project.until(lambda: project.counts() == {"succeeded": 3})
+    assert worker.process.poll() is None
+    worker.kill(15)
+    worker.wait(code=130)
+
+
+def test_tasks_inserted_while_a_worker_works_are_done_too(project):
+    project.write("def run_task(n):\n    note(n)\n    if n == 0: wait_for('gate')")
+    worker = project.insert({"a": {"n": 0}}).start()
+    project.until_noted("0")
+    project.insert({"b": {"n": 1}})
+    project.open_gate("gate")
+    worker.wait()
+    assert project.counts() == {"succeeded": 2}
+
+
+def test_a_worker_without_a_ledger_says_what_to_do(project):
+    text = project.write("def run_task(): pass").work(code=1).text
+    assert re.search("has no ledger yet: .* Insert tasks first: poe insert_tasks", text)
+    assert "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_large_data_goes_both_ways(project, per_process):
+    project.write("def run_task(n, text): return [n, text[::-1]]", TASKS_PER_PROCESS=per_process)
+    project.insert([{"n": n, "text": f"{n}é" * 500_000} for n in range(12)]).work()
+    for n in range(12):
+        assert project.result(f"t{n}") == [n, (f"{n}é" * 500_000)[::-1]]
+
+
+def test_many_small_tasks_have_each_its_own_result(project, per_process):
+    project.write("def run_task(n): return -n", TASKS_PER_PROCESS=per_process)
+    project.insert([{"n": n} for n in range(5000)]).work()
+    assert project.counts() == {State.SUCCEEDED.word: 5000}
+
+    def results(database):
+        return database.rows("SELECT data, result FROM task JOIN attempt ON key = seq * 1000 + 1")
+
+    rows = project.ask(results)
+    assert len(rows) == 5000
+    assert all(json.loads(data)["n"] == -json.loads(result) for data, result in rows)

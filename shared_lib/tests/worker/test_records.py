@@ -1,0 +1,122 @@
+"""What a runner says, byte by byte."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from taskfleet.tasks import Outcome
+from taskfleet.worker.records import (
+    CAPACITY,
+    NOTHING_BEGUN,
+    CorruptRecordError,
+    Record,
+    SharedMemory,
+    salvage,
+    unpack,
+)
+
+texts = st.none() | st.binary(max_size=200)
+records = st.builds(
+    Record,
+    place=st.integers(0, 1000),
+    outcome=st.sampled_from(Outcome).map(int),
+    started_at=st.floats(0, 4e9),
+    elapsed_seconds=st.floats(0, 1e9),
+    retry_delay_seconds=st.floats(-1, 1e9) | st.just(math.nan),
+    exit_code=st.integers(-(2**31), 2**31 - 1),
+    result=texts,
+    error=texts,
+    output=texts,
+)
+
+
+def same(one, other):
+    """NaN, which equals nothing, means no delay."""
+    return [tuple(map(repr, record)) for record in one] == [tuple(map(repr, record)) for record in other]
+
+
+@given(st.lists(records, max_size=5), st.data())
+def test_records_arrive_as_they_were_sent_however_the_stream_is_cut(sent, data):
+    stream = b"".join(record.pack() for record in sent)
+    received, buffer = [], bytearray()
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        buffer += stream[:cut]
+        stream = stream[cut:]
+        some, used = unpack(buffer, 1000)
+        del buffer[:used]
+        received += some
+    assert same(received, sent)
+    assert not buffer
+
+
+@given(records, st.binary(min_size=70, max_size=200))
+def test_something_else_behind_a_record_is_noticed_and_the_record_kept(record, garbage):
+    with pytest.raises(CorruptRecordError) as caught:
+        unpack(record.pack() + garbage, 1000)
+    assert same(caught.value.records, [record])
+    assert caught.value.at == len(record.pack())
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\0" * 100, b"\1" * 100, b"\xff" * 100, b"x" * 100, b"Traceback (most recent call last):\n" * 9]
+)
+def test_plain_garbage_is_no_record(garbage):
+    with pytest.raises(CorruptRecordError):
+        unpack(garbage, 1000)
+    assert salvage(garbage, 1000) == []
+
+
+def test_a_record_of_a_task_that_was_never_given_is_none():
+    record = Record(7, Outcome.SUCCEEDED, 0.0, 0.0, math.nan, 0)
+    assert unpack(record.pack(), 7)[0]
+    with pytest.raises(CorruptRecordError):
+        unpack(record.pack(), 6)
+    with pytest.raises(CorruptRecordError):
+        unpack(record._replace(outcome=max(Outcome) + 1).pack(), 7)
+
+
+@given(st.lists(records, min_size=1, max_size=4), st.lists(st.binary(max_size=80), min_size=5, max_size=5))
+def test_whole_records_are_found_between_garbage(sent, garbage):
+    stream = garbage[0] + b"".join(record.pack() + noise for record, noise in zip(sent, garbage[1:], strict=False))
+    assert same(salvage(stream, 1000), sent)
+
+
+def test_what_is_kept_in_shared_memory_is_seen_until_it_is_sent():
+    memory = SharedMemory()
+    assert memory.begun() == (NOTHING_BEGUN, 0.0)
+    assert memory.kept() == memory.kept_now() == b""
+    memory.begin(3, 1.5)
+    used = memory.keep(0, b"abc")
+    memory.keep(used, b"def")
+    assert memory.begun() == (3, 1.5)
+    assert memory.kept() == memory.kept_now() == b"abcdef"
+    memory.forget()
+    assert memory.kept() == b""
+    memory.keep(0, b"x" * CAPACITY)
+    assert memory.kept() == b"x" * CAPACITY
+
+
+def test_what_is_kept_is_not_read_while_it_is_replaced(monkeypatch):
+    memory = SharedMemory()
+    memory.keep(0, b"abc")
+    read = SharedMemory.kept
+
+    def read_meanwhile(self):
+        self.forget()
+        self.keep(0, b"xyz")
+        return read(self)
+
+    monkeypatch.setattr(SharedMemory, "kept", read_meanwhile)
+    assert memory.kept_now() == b""
+
+
+def test_signs_outlast_a_runner_and_skipped_tasks_do_not():
+    memory = SharedMemory()
+    memory.show(3)
+    memory.skip(2, 4)
+    assert [memory.is_skipped(index) for index in range(6)] == [False, False, True, True, False, False]
+    memory.reset()
+    assert memory.signs() == 3
+    assert not any(memory.is_skipped(index) for index in range(6))

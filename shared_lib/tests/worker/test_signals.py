@@ -1,0 +1,216 @@
+"""Stopping a worker: once and running tasks finish, twice and they are handed back; nothing is lost and nothing costs a try."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+from taskfleet.tasks import Outcome, State
+
+SOURCE = """
+    import time
+    def run_task(n, context):
+        note(f"began {n}")
+        if n < 2:
+            wait_for("gate")
+        note(f"ended {n}")
+        return context.stopping
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_asked_once_running_tasks_finish_and_the_others_go_back_without_a_trace(project, per_process, number):
+    project.write(SOURCE, TASKS_PER_PROCESS=per_process)
+    worker = project.insert([{"n": n} for n in range(50)]).start()
+    project.until_noted("began 0", "began 1")
+    worker.kill(number)
+    project.until(lambda: "Stopping: " in worker.text)
+    project.open_gate("gate")
+    worker.wait(code=130)
+    assert project.counts() == {"succeeded": 2, "pending": 48}
+    assert project.result("t0") is True  # the task was told
+    assert project.task("t2").attempts == ()
+    assert project.ask(lambda database: database.value("SELECT max(attempt) FROM state WHERE state = 1")) in (None, 0)
+    assert "Stopping: 2 running tasks have 30 s to finish. Ctrl-C again hands them back at once." in worker.text
+    assert "WORKER STOPPED, JOB NOT COMPLETE: job" in worker.text
+    assert worker.text.rstrip().endswith("Next: poe launch_worker   (to go on)")
+    assert "Traceback" not in worker.text
+    project.work()
+    assert project.counts() == {"succeeded": 50}
+    assert set(project.noted().values()) == {1}
+
+
+def test_quick_tasks_under_way_in_batches_are_run_once_although_the_worker_is_stopped(project, per_process):
+    project.write("def run_task(n): note(n)", TASKS_PER_PROCESS=per_process)
+    project.insert([{"n": n} for n in range(20_000)])
+    worker = project.start()
+    project.until(lambda: len(project.noted()) > 500, "some tasks")
+    worker.kill(signal.SIGINT)
+    worker.wait(code=130)
+    left = project.counts()
+    assert left["succeeded"] == len(project.noted()) < 20_000
+    assert left == {"succeeded": left["succeeded"], "pending": 20_000 - left["succeeded"]}
+    assert set(project.noted().values()) == {1}
+
+
+def test_asked_twice_running_tasks_are_handed_back_which_costs_them_no_try(project, per_process):
+    project.write(SOURCE, TASKS_PER_PROCESS=per_process, RETRIES_ON_EXCEPTION=0, RETRIES_ON_LOST=0)
+    worker = project.insert([{"n": n} for n in range(10)]).start()
+    project.until_noted("began 0", "began 1")
+    worker.kill(signal.SIGINT)
+    project.until(lambda: "Stopping: " in worker.text)
+    worker.kill(signal.SIGINT)
+    worker.wait(code=130, seconds=20)
+    assert project.counts() == {"pending": 10}
+    (attempt,) = project.task("t0").attempts
+    assert attempt.outcome is Outcome.INTERRUPTED
+    assert attempt.error == "The worker was stopped"
+    project.open_gate("gate")
+    project.work()
+    assert project.counts() == {"succeeded": 10}
+    assert [attempt.outcome for attempt in project.task("t1").attempts] == [Outcome.INTERRUPTED, Outcome.SUCCEEDED]
+    assert project.tally("retries") == 0
+    assert project.noted() == {
+        f"{word} {n}": 2 if word == "began" and n < 2 else 1 for word in ("began", "ended") for n in range(10)
+    }
+
+
+def test_the_grace_period_ends(project, per_process):
+    project.write(SOURCE, TASKS_PER_PROCESS=per_process, SHUTDOWN_GRACE_SECONDS=0.5)
+    worker = project.insert([{"n": n} for n in range(2)]).start()
+    project.until_noted("began 0", "began 1")
+    worker.kill(signal.SIGTERM)
+    worker.wait(code=130, seconds=20)
+    assert project.counts() == {"pending": 2}
+    assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.INTERRUPTED]
+
+
+def test_a_task_sees_that_the_worker_was_asked_to_stop(project, per_process):
+    project.write(
+        """
+        import time
+        def run_task(context):
+            note("began")
+            while not context.stopping:
+                time.sleep(0.005)
+            return "saved"
+        """,
+        TASKS_PER_PROCESS=per_process,
+    )
+    worker = project.insert([{}]).start()
+    project.until_noted("began")
+    worker.kill(signal.SIGTERM)
+    worker.wait(code=130, seconds=20)
+    assert project.result("t0") == "saved"
+
+
+def test_a_job_that_ends_while_the_worker_is_stopped_is_complete(project):
+    project.write(SOURCE)
+    worker = project.insert([{"n": 0}]).start()
+    project.until_noted("began 0")
+    worker.kill(signal.SIGINT)
+    project.until(lambda: "Stopping: " in worker.text)
+    project.open_gate("gate")
+    worker.wait(code=130)
+    assert "JOB COMPLETE: job" in worker.text
+    assert "Next: poe results" in worker.text
+
+
+def test_a_worker_that_waits_can_be_stopped(project):
+    project.write("from taskfleet import Retry\ndef run_task(): note('x'); raise Retry(delay_seconds=1000)")
+    worker = project.insert([{}]).start()
+    project.until(lambda: project.counts() == {"pending": 1} and project.noted())
+    worker.kill(signal.SIGINT)
+    worker.wait(code=130, seconds=10)
+    assert project.counts() == {"pending": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_the_module_is_still_importing(project, number):
+    project.write(
+        """
+        import subprocess, time
+        child = subprocess.Popen(["sleep", "1000"])
+        note("importing")
+        time.sleep(1000)
+        """
+    )
+    worker = project.insert([{}] * 3).start()
+    project.until_noted("importing")
+    worker.kill(number)
+    worker.wait(code=130, seconds=10)
+    assert project.counts() == {"pending": 3}
+    assert "Traceback" not in worker.text
+
+
+def test_signals_that_were_ignored_from_the_start_stay_ignored(project):
+    """As ``nohup`` and an ``&`` in a script ask for."""
+    project.write(SOURCE)
+    worker = project.insert([{"n": n} for n in range(4)]).start(ignoring=(signal.SIGHUP, signal.SIGINT))
+    project.until_noted("began 0", "began 1")
+    worker.kill(signal.SIGHUP)
+    worker.kill(signal.SIGINT)
+    project.open_gate("gate")
+    worker.wait()
+    assert project.counts() == {"succeeded": 4}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(project, per_process, times):
+    """The terminal sends SIGINT to its whole foreground group."""
+    project.write(SOURCE, TASKS_PER_PROCESS=per_process)
+    project.insert([{"n": n} for n in range(20)])
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = project.environment() | {"TERM": "xterm"}
+    command = [sys.executable, "-m", "taskfleet", "launch_worker"]
+    # A new session with the terminal as its own, as a login shell has; sh in between, as poe and uv are.
+    script = "import os, sys, fcntl, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "sh", "-c", '"$@"; code=$?; exit $code', "sh", *command],
+        cwd=project.folder,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    os.close(theirs)
+    shown = bytearray()
+
+    def read():
+        while select.select([ours], [], [], 0)[0]:
+            try:
+                shown.extend(os.read(ours, 65536))
+            except OSError:  # the terminal is closed
+                return True
+        return False
+
+    try:
+        project.until_noted("began 0", "began 1")
+        for _ in range(times):
+            os.write(ours, b"\x03")
+            project.until(lambda: read() or b"Stopping: " in shown, "the note")
+        if times == 1:
+            project.open_gate("gate")
+        project.until(lambda: (read() or True) and process.poll() is not None, "the end", seconds=30)
+        read()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    text = shown.decode(errors="replace")
+    assert "Traceback" not in text
+    assert "WORKER STOPPED, JOB NOT COMPLETE" in text
+    assert re.search(r"/20 \[", text)  # a bar
+    assert project.counts() == ({"succeeded": 2, "pending": 18} if times == 1 else {"pending": 20})
+    assert project.task("t0").state is (State.SUCCEEDED if times == 1 else State.PENDING)
+    assert time.time() > project.last("t0").started_at

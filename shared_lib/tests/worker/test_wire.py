@@ -1,0 +1,98 @@
+"""Messages between the supervisor and its slots."""
+
+import os
+import select
+import socket
+
+import pytest
+from taskfleet.worker.wire import Channel
+
+
+@pytest.fixture
+def ends():
+    ours, theirs = map(Channel, socket.socketpair())
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def exchange(ours, theirs, wanted):
+    """Turn both loops until each has received so many messages."""
+    received = [], []
+    while [len(some) for some in received] != wanted:
+        readable, writable, _ = select.select(
+            [ours, theirs], [one for one in (ours, theirs) if one.wants_write], [], 10
+        )
+        assert readable or writable, "nothing moves any more"
+        for one in writable:
+            one.flush()
+        for one, messages in zip((ours, theirs), received, strict=True):
+            if one in readable:
+                messages += one.receive()
+    return received
+
+
+def test_large_messages_in_both_directions_at_once_do_not_block_each_other(ends):
+    ours, theirs = ends
+    from_ours = [("run", "é" * (20 << 20)), ("recall",), ("run", [b"x" * (1 << 20)])]
+    from_theirs = [("done", "a" * (30 << 20)), ("hello", 1), ("done", ["b" * 100] * 1000)]
+    for one, other in zip(from_ours, from_theirs, strict=True):
+        ours.send(one)
+        theirs.send(other)
+    assert ours.wants_write
+    assert theirs.wants_write
+    assert exchange(ours, theirs, [3, 3]) == (from_theirs, from_ours)
+    assert not ours.wants_write
+
+
+def test_plain_values_arrive_as_they_are(ends):
+    ours, theirs = ends
+    message = ("run", [(1, 2, "id", '{"a": 1}', None, 1.5, "\ud800", b"\x00")], {"k": (True,)})
+    ours.send(message)
+    ours.send(())
+    assert theirs.receive() == [message, ()]
+    assert theirs.receive() == []
+
+
+def test_a_message_that_arrives_in_pieces_is_given_when_it_is_whole():
+    ours, theirs = socket.socketpair()
+    channel, sender = Channel(theirs), Channel(ours)
+    sender.send(("hello", 1))
+    whole = theirs.recv(1000)
+    for byte in whole[:-1]:
+        ours.send(bytes([byte]))
+        assert channel.receive() == []
+    ours.send(whole[-1:])
+    assert channel.receive() == [("hello", 1)]
+    sender.close()
+    channel.close()
+
+
+def test_the_other_ends_last_words_come_before_its_end(ends):
+    ours, theirs = ends
+    ours.send(("done", "x" * 100_000))
+    ours.close()
+    assert theirs.receive() == [("done", "x" * 100_000)]
+    with pytest.raises(EOFError):
+        theirs.receive()
+
+
+def test_sending_to_an_end_that_is_gone_is_noticed_when_receiving(ends):
+    ours, theirs = ends
+    theirs.close()
+    ours.send(("run", "x" * (1 << 20)))
+    ours.send(("run", 1))
+    assert not ours.wants_write
+    with pytest.raises(EOFError):
+        ours.receive()
+
+
+def test_the_end_of_a_process_is_seen_although_it_said_nothing(ends):
+    ours, theirs = ends
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    theirs.close()
+    os.waitpid(pid, 0)
+    with pytest.raises(EOFError):
+        ours.receive()
