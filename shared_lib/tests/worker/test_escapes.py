@@ -221,11 +221,14 @@ def test_each_culprit_meets_its_fate_and_its_neighbours_do_not_notice(project, p
     for name in quick:
         if name not in disturbed:
             assert project.last(name).output == f"{name}\n{name}"
-    if per_process != 1:  # a process is shared: what writes into its channel may be noticed a task later
-        assert len(disturbed) <= len(EITHER), disturbed
-        disturbed = []
     assert not disturbed
-    assert {name: n for name, n in project.noted().items() if n != 1} == {}
+    repeated = {name: n for name, n in project.noted().items() if n != 1}
+    if (
+        per_process != 1
+    ):  # when a task has written into its process's channel, the one that runs by then is started again
+        assert len(repeated) <= 2 * len(EITHER), repeated
+        repeated = {}
+    assert not repeated
 
 
 #: In a process kept for ever, each of these ends it.

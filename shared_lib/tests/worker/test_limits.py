@@ -27,7 +27,8 @@ TIME = """
         subprocess.run(["sleep", "1000"])
 
     def waits_for_a_child_that_ignores_signals():
-        subprocess.run([sys.executable, "-c", "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); signal.pause()"])
+        code = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); signal.pause()"
+        subprocess.run([sys.executable, "-c", code])
 
     def waits_for_a_child_in_another_session():
         subprocess.run(["sleep", "1000"], start_new_session=True)

@@ -140,10 +140,11 @@ def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool |
     except OSError as error:
         raise LedgerError(f"The folder {path.parent} for the ledger cannot be made: {error.strerror}.") from error
     database = _connect(path, mode="rwc", shared=is_shared(path.parent) if shared is None else shared)
-    with database.transaction():
-        if _migrate(database) == 0:
-            database.execute("INSERT INTO job VALUES (?, ?, ?)", (job_id, project_name(project), now))
-    _check_job(database, job_id, project)
+    with _closed_on_error(database):
+        with database.transaction():
+            if _migrate(database) == 0:
+                database.execute("INSERT INTO job VALUES (?, ?, ?)", (job_id, project_name(project), now))
+        _check_job(database, job_id, project)
     return database
 
 
@@ -158,15 +159,17 @@ def open_ledger(path: Path, *, job_id: str, project: Path | None = None, read_on
             f"Job {job_id!r} has no ledger yet: {path} does not exist. Insert tasks first: poe insert_tasks"
         )
     database = _connect(path, mode="ro" if read_only else "rw", shared=False)
-    version = _version(database)
-    if version == 0:
-        raise LedgerError(f"{path} is empty: no tasks were ever inserted. Insert tasks first: poe insert_tasks")
-    if version < len(MIGRATIONS):
-        if read_only:
-            database = _connect(path, mode="rw", shared=False)
-        with database.transaction():
-            _migrate(database)
-    _check_job(database, job_id, project)
+    with _closed_on_error(database):
+        version = _version(database)
+        if version == 0:
+            raise LedgerError(f"{path} is empty: no tasks were ever inserted. Insert tasks first: poe insert_tasks")
+        if version < len(MIGRATIONS):
+            if read_only:
+                database.close()
+                return open_ledger(path, job_id=job_id, project=project)
+            with database.transaction():
+                _migrate(database)
+        _check_job(database, job_id, project)
     return database
 
 
@@ -205,31 +208,42 @@ def _connect(path: Path, *, mode: str, shared: bool) -> Database:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
         )
-        database = Database(path, connection)
+    except sqlite3.Error as error:
+        raise ledger_error(path, error) from error
+    database = Database(path, connection)
+    with _closed_on_error(database):
         is_new = _version(database) == 0  # before the first change: a file of somebody else's stays as it is
         if is_new and mode != "ro" and not shared:
-            _use_write_ahead_log(connection)
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-            connection.execute("PRAGMA synchronous = NORMAL")
+            _use_write_ahead_log(database)
+        if database.value("PRAGMA journal_mode") == "wal":
+            database.execute("PRAGMA synchronous = NORMAL")
         elif mode != "ro":
             check_locks(path.parent)
             database.witness = Witness(path)
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        connection.execute("PRAGMA temp_store = FILE")
-    except sqlite3.Error as error:
-        raise ledger_error(path, error) from error
+        database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        database.execute("PRAGMA temp_store = FILE")
     return database
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+@contextmanager
+def _closed_on_error(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        database.close()
+        raise
+
+
+def _use_write_ahead_log(database: Database) -> None:
     """Switch over, which SQLite refuses without waiting while another process is doing the same."""
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            database.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+        except LedgerError as error:
+            name = getattr(error.__cause__, "sqlite_errorname", "")
+            if not name.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 

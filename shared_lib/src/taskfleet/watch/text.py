@@ -36,8 +36,8 @@ def rate(per_second: float) -> str:
 
 def progress_line(status: Status) -> str:
     """Give one line on where the job stands."""
-    share = 100 * status.ended / status.total if status.total else 100
-    parts = [f"{status.ended:,} of {status.total:,} tasks done ({share:.0f} %)"]
+    share = 100 * status.ended // status.total if status.total else 100  # rounded down: 100 % is when all are done
+    parts = [f"{status.ended:,} of {status.total:,} tasks done ({share} %)"]
     if status.counts[State.FAILED]:
         parts.append(f"{status.counts[State.FAILED]:,} failed")
     if status.rate_per_second:

@@ -116,7 +116,7 @@ def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], in
 
 def salvage(buffer: bytes, last_index: int) -> list[Record]:
     """Take the whole records out of what may have something else in between; as ``unpack``, but never raises."""
-    records = []
+    records: list[Record] = []
     while True:
         try:
             return records + unpack(buffer, last_index)[0]

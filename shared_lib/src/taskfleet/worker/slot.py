@@ -70,6 +70,7 @@ class Slot:
         self._outgoing = bytearray()
         self._runner_is_full = False
         self._kill_reason: tuple[Outcome, str] | None = None
+        self._culprit_is_unsure = False
 
     def serve(self) -> None:
         """Work until the supervisor is gone."""
@@ -233,6 +234,7 @@ class Slot:
         try:
             records, used = unpack(self._incoming, self._last_index)
         except CorruptRecordError:
+            self._culprit_is_unsure = self._next_index > 1  # it may have come to its end before we saw what it wrote
             self._kill(Outcome.EXIT, "Exit: the task wrote into a file descriptor that is not its own")
             self._bury()
             return
@@ -312,6 +314,7 @@ class Slot:
         elif self._order.tasks_per_process == 1 and self._done:
             self._done[-1] = self._done[-1]._replace(peak_memory_mib=peak_memory_mib, output=_text(self._output.take()))
         self._kill_reason = None
+        self._culprit_is_unsure = False
         self._next_index = 0
         self._memory.reset()
 
@@ -330,7 +333,8 @@ class Slot:
         culprit = None
         if self._given:
             self._barren_deaths += 1
-            if self._given[0][0] == begun or self._barren_deaths >= BARREN_DEATHS:
+            is_sure = self._given[0][0] == begun and not self._culprit_is_unsure
+            if is_sure or self._barren_deaths >= BARREN_DEATHS:
                 _, culprit = self._given.popleft()
                 self._barren_deaths = 0
         self._waiting.extendleft(lease for _, lease in reversed(self._given))

@@ -1,0 +1,120 @@
+"""Ledgers that several hosts share, projects that share a ledger by mistake, and ledgers of older versions."""
+
+import sqlite3
+
+import pytest
+from taskfleet.errors import LedgerError
+from taskfleet.ledger import database as ledger_database
+from taskfleet.ledger import insertion, leasing
+from taskfleet.ledger.database import create, open_ledger
+from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+tmpfs /home/local tmpfs rw 0 0
+me@host: /mnt/remote\\040files fuse.sshfs rw 0 0
+"""
+
+
+@pytest.fixture
+def shared(tmp_path):
+    database = create(tmp_path / "a.db", job_id="job", project=tmp_path, now=0.0, shared=True)
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [("/tmp", False), ("/home/me/p", True), ("/home/local/p", False), ("/homes", False), ("/mnt/remote files/p", True)],
+)
+def test_network_file_systems_are_told_by_their_mounts(folder, expected):
+    from pathlib import Path
+
+    assert is_shared(Path(folder), MOUNTS) is expected
+
+
+def test_a_shared_ledger_has_no_write_ahead_log_and_stays_so(shared, tmp_path):
+    again = open_ledger(tmp_path / "a.db", job_id="job")
+    assert again.value("PRAGMA journal_mode") == "delete"
+    assert again.witness is not None
+    again.close()
+
+
+def test_a_shared_ledger_does_what_any_ledger_does(shared):
+    under_way = insertion.begin(shared, source="test")
+    under_way.add(["a", "b"], ["{}", "{}"], ids_are_derived=False, now=0.0)
+    under_way.accept(0.0)
+    worker_id = leasing.register(shared, hostname="h", process="p", pid=1, slots=1, lease_seconds=30, now=0.0)
+    assert [lease.task_id for lease in leasing.lease(shared, worker_id, 5, skip=0, lease_seconds=30, now=0.0)] == [
+        "a",
+        "b",
+    ]
+
+
+def test_a_writer_that_finds_another_s_mark_changes_nothing_and_says_that_locks_fail(shared, tmp_path):
+    def write_while_another_host_does():
+        with shared.transaction():
+            shared.execute("INSERT INTO tally VALUES ('x', 1)")
+            Witness(tmp_path / "a.db").enter()  # as the other would, if its lock were granted too
+
+    with pytest.raises(LedgerError, match="File locks do not work"):
+        write_while_another_host_does()
+    assert shared.value("SELECT count(*) FROM tally") == 0
+
+
+def test_locks_that_work_are_not_complained_about(tmp_path):
+    check_locks(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_projects_on_one_ledger_are_told_apart(tmp_path):
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
+    create(tmp_path / "a.db", job_id="job", project=tmp_path / "ours", now=0.0).close()
+    (tmp_path / "ours").rename(tmp_path / "moved")
+    open_ledger(tmp_path / "a.db", job_id="job", project=tmp_path / "moved").close()
+    with pytest.raises(LedgerError, match="another project: 'ours', not 'theirs'"):
+        open_ledger(tmp_path / "a.db", job_id="job", project=tmp_path / "theirs")
+    with pytest.raises(LedgerError, match="another project"):
+        create(tmp_path / "a.db", job_id="job", project=tmp_path / "theirs", now=0.0)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path, monkeypatch, read_only):
+    path = tmp_path / "a.db"
+    create(path, job_id="job", project=tmp_path, now=0.0).close()
+    with sqlite3.connect(path) as raw:
+        before = raw.execute("SELECT * FROM job").fetchall()
+    raw.close()
+
+    def run_script(database, name):
+        assert name == "002_test.sql"
+        database.execute("CREATE TABLE added (n INTEGER) STRICT")
+
+    monkeypatch.setattr(ledger_database, "MIGRATIONS", (*ledger_database.MIGRATIONS, "002_test.sql"))
+    monkeypatch.setattr(ledger_database, "_run_script", run_script)
+    database = open_ledger(path, job_id="job", read_only=read_only)
+    assert database.rows("SELECT * FROM added") == []
+    assert database.rows("SELECT * FROM job") == before
+    assert database.value("PRAGMA user_version") == 2
+    database.close()
+
+
+def test_a_migration_that_fails_leaves_the_ledger_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "a.db"
+    create(path, job_id="job", project=tmp_path, now=0.0).close()
+
+    def run_script(database, name):
+        database.execute("CREATE TABLE added (n INTEGER) STRICT")
+        database.execute("CREATE TABLE added (n INTEGER) STRICT")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_database, "MIGRATIONS", (*ledger_database.MIGRATIONS, "002_test.sql"))
+        patch.setattr(ledger_database, "_run_script", run_script)
+        with pytest.raises(LedgerError, match="already exists"):
+            open_ledger(path, job_id="job")
+    database = open_ledger(path, job_id="job")
+    assert database.value("PRAGMA user_version") == 1
+    database.close()
