@@ -11,6 +11,7 @@ from typing import Any
 
 from taskfleet.context import Retry, TaskContext
 from taskfleet.errors import FunctionError
+from taskfleet.tracebacks import describe_error
 
 #: Parameters that the worker fills in; columns may not have these names.
 INJECTED = frozenset({"context", "output_path", "task_id"})
@@ -98,8 +99,7 @@ def load_function(name: str, project: Path) -> TaskFunction:
         project: The folder that holds the module; it goes first on ``sys.path``.
 
     Raises:
-        FunctionError: There is no such module or function, or its parameters are not usable.
-        Exception: Whatever the user's module raises while it is imported.
+        FunctionError: There is no such module or function, it raises while it is imported, or its parameters are not usable.
     """
     return examine(load_object(name, project))
 
@@ -112,11 +112,13 @@ def load_object(name: str, project: Path) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise
-        raise FunctionError(
-            f"{name}: there is no module {module_name!r} in {project}. Set TASK_FUNCTION to module:function."
-        ) from None
+        if error.name == module_name:
+            raise FunctionError(
+                f"{name}: there is no module {module_name!r} in {project}. Set TASK_FUNCTION to module:function."
+            ) from None
+        raise FunctionError(f"{name} cannot be imported: {describe_error(error).decode()}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
+        raise FunctionError(f"{name} cannot be imported: {describe_error(error).decode()}") from error
     try:
         return getattr(module, attribute)
     except AttributeError:

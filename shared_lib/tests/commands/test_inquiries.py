@@ -18,6 +18,7 @@ DOCUMENTED = {
     "duplicates": int,
     "retries": int,
     "lost": int,
+    "spot_terminations": int,
 }
 
 

@@ -132,10 +132,14 @@ def test_a_filter_that_leaves_nothing_is_not_an_error(poe, capsys):
     assert "Nothing new for job sums.\n4 rows were left out by filter_tasks." in capsys.readouterr().out
 
 
-def test_a_task_module_with_a_mistake_is_shown_as_it_is(project, poe):
-    (project / "task.py").write_text("def run_task(:\n")
-    with pytest.raises(SyntaxError):
-        poe("insert_tasks")
+def test_a_task_module_with_a_mistake_is_shown_without_the_library_s_frames(project, poe):
+    (project / "task.py").write_text("import json\n\ndef helper():\n    return json.loads('{')\n\nhelper()\n")
+    answer = poe("insert_tasks")
+    assert answer.code == 1
+    assert answer.err.startswith("error: task:run_task cannot be imported: json.decoder.JSONDecodeError: ")
+    assert "line 4, in helper" in answer.err
+    assert "functions.py" not in answer.err
+    assert "importlib" not in answer.err
 
 
 def test_a_missing_function_is_named(poe):

@@ -62,7 +62,7 @@ def test_columns_are_aligned_and_the_last_is_left_as_it_is():
 
 def make_status(*, rate=None, eta=None, durations=None, failures=(), examples=None, **counts):
     numbers = {state: counts.pop(state.word, 0) for state in State}
-    figures = {"duplicates": 0, "retries": 0, "lost": 0} | counts
+    figures = {"duplicates": 0, "retries": 0, "lost": 0, "spot_terminations": 0} | counts
     return Status(
         job_id="job",
         total=sum(numbers.values()),
@@ -132,6 +132,8 @@ def test_the_final_report_of_a_job_that_is_complete():
         "       2 exit   for example t7: Exit: x",
         "",
         "Retries: 1,200; lost with their worker: 3; duplicates ignored: 0",
+        "",
+        "Spot terminations: 0",
         "",
         "=" * 60,
     ]

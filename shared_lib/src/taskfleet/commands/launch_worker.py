@@ -64,6 +64,8 @@ def run(argv: Sequence[str]) -> int:
         grace_seconds=settings.shutdown_grace_seconds,
         keep_waiting=settings.keep_waiting,
         max_tasks=settings.max_tasks,
+        notice_after_seconds=settings.simulate_spot_termination_after_seconds,
+        notice_seconds=settings.simulate_spot_termination_delay_seconds,
         exports=configuration.exports,
     )
     progress.say(_greeting(settings, slots))
@@ -74,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
             events.write(make_event("fatal_exception", time.time(), exception=f"{type(error).__name__}: {error}"))
         raise
     finally:
-        queue.close(time.time())
+        queue.close(time.time(), "preempted" if supervisor.was_preempted else "stopped")
         progress.close(time.time())
         if events is not None:
             events.close()

@@ -85,6 +85,10 @@ class EventFile:
     def say(self, text: str) -> None:
         """Do nothing."""
 
+    def noticed(self, now: float) -> None:
+        """Write that a termination notice came."""
+        self.write(make_event("spot_termination", now, instance_id=hostname()))
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

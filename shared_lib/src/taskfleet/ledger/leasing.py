@@ -61,13 +61,13 @@ def renew(database: Database, worker_id: int, *, lease_seconds: float, now: floa
         _renew(database, worker_id, lease_seconds, now)
 
 
-def end_worker(database: Database, worker_id: int, *, now: float) -> None:
+def end_worker(database: Database, worker_id: int, *, now: float, reason: str = "stopped") -> None:
     """Note that a worker stopped in good order; should it still hold tasks, they go back into the queue."""
     with database.transaction():
         _take_back(database, "worker_id = ?", (worker_id,))
         database.execute(
-            "UPDATE worker SET ended_at = ?, seen_at = ?, end_reason = 'stopped' WHERE worker_id = ? AND ended_at IS NULL",
-            (now, now, worker_id),
+            "UPDATE worker SET ended_at = ?, seen_at = ?, end_reason = ? WHERE worker_id = ? AND ended_at IS NULL",
+            (now, now, reason, worker_id),
         )
 
 

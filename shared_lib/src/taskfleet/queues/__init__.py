@@ -58,5 +58,5 @@ class Queue(Protocol):
     def count(self) -> Depth:
         """Say what is left."""
 
-    def close(self, now: float) -> None:
-        """End this worker's part; it must hold nothing."""
+    def close(self, now: float, reason: str = "stopped") -> None:
+        """End this worker's part; it must hold nothing. The reason is 'stopped' or 'preempted'."""

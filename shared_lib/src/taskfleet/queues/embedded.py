@@ -81,9 +81,9 @@ class EmbeddedQueue:
             running=counters.by_state(self._database)[State.RUNNING],
         )
 
-    def close(self, now: float) -> None:
+    def close(self, now: float, reason: str = "stopped") -> None:
         """See ``Queue.close``."""
-        leasing.end_worker(self._database, self._worker_id, now=now)
+        leasing.end_worker(self._database, self._worker_id, now=now, reason=reason)
 
     def _lease(self, most: int, now: float) -> list[Lease]:
         settings = self._settings

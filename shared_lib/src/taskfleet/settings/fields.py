@@ -249,6 +249,21 @@ class Settings:
     keep_waiting: bool = setting(
         "worker", "Wait for new tasks when all are done, instead of ending.", switch, metavar="BOOL", default="false"
     )
+    simulate_spot_termination_after_seconds: float | None = setting(
+        "worker",
+        "Act as if a spot termination notice came so long after the start; for tests.",
+        optional(number(0)),
+        metavar="SECONDS",
+        flag="--simulate-spot-termination-after",
+    )
+    simulate_spot_termination_delay_seconds: float = setting(
+        "worker",
+        "How long after the simulated notice running tasks are killed.",
+        number(0),
+        metavar="SECONDS",
+        default="30",
+        flag="--simulate-spot-termination-delay",
+    )
     shutdown_grace_seconds: float = setting(
         "worker",
         "How long running tasks may go on after Ctrl-C or SIGTERM before they are handed back.",

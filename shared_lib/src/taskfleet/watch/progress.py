@@ -62,6 +62,9 @@ class Progress:
             stamp = "" if self._is_terminal else f"{datetime.now():%H:%M:%S}  "
             print(f"{stamp}{line}", file=self._stream, flush=True)
 
+    def noticed(self, now: float) -> None:
+        """Do nothing; the supervisor says it."""
+
     def close(self, now: float) -> None:
         """Show the last state of the bar and leave it standing."""
         if self._bar is not None:

@@ -32,6 +32,8 @@ class Status:
     duplicates: int
     retries: int
     lost: int
+    spot_terminations: int
+    """Workers that ended because of a termination notice."""
 
     @property
     def ended(self) -> int:
@@ -64,6 +66,7 @@ class Status:
             "duplicates": self.duplicates,
             "retries": self.retries,
             "lost": self.lost,
+            "spot_terminations": self.spot_terminations,
         }
 
 
@@ -93,4 +96,5 @@ def gather(database: Database, now: float) -> Status:
             duplicates=tallies["duplicates"],
             retries=tallies["retries"],
             lost=tallies["lost"],
+            spot_terminations=database.value("SELECT count(*) FROM worker WHERE end_reason = 'preempted'"),
         )

@@ -93,6 +93,7 @@ def final_report(status: Status, now: float) -> str:
             "",
             f"Retries: {status.retries:,}; lost with their worker: {status.lost:,}; duplicates ignored: {status.duplicates:,}",
         ]
+    lines += ["", f"Spot terminations: {status.spot_terminations:,}"]
     return "\n".join([*lines, "", LINE])
 
 

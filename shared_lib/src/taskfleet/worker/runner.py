@@ -7,7 +7,6 @@ import socket
 import struct
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from taskfleet.context import Fail, Retry, TaskContext
 from taskfleet.functions import TaskFunction
 from taskfleet.tasks import Outcome
+from taskfleet.tracebacks import describe_error, shorten_error
 from taskfleet.worker.forking import after_fork_in_runner
 from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
@@ -25,10 +25,6 @@ Job = tuple[str, int, str]
 
 #: Finished records are sent when the oldest is this old, and at the end of what was given.
 SEND_AFTER_SECONDS = 0.005
-
-MAX_ERROR_BYTES = 64 * 1024
-#: Of an error's first line, which stands in lists and reports; what is cut there stands in the traceback.
-MAX_FIRST_LINE = 500
 
 #: The exit code of a runner that cannot reach its slot any more.
 CUT_OFF = 97
@@ -108,8 +104,9 @@ class Runner:
             self._restore_streams()
             try:
                 output = take_output()
-            except OSError:  # the task closed it; the slot hears of the task's end all the same
-                output = None
+            except OSError:  # the task closed our descriptors: the next ones need another process
+                self._report(record)
+                os._exit(CUT_OFF)
             self._report(record if output is None else record._replace(output=output))
         self._send()
 
@@ -146,7 +143,7 @@ class Runner:
                 result = _encoder.encode(to_json(value)).encode()
             except Refused as refused:
                 reason = f"ResultNotJSON: {refused.sentence('the result')}"
-                return Record(index, Outcome.EXCEPTION, started_at, elapsed, math.nan, 0, None, _encoded(reason))
+                return Record(index, Outcome.EXCEPTION, started_at, elapsed, math.nan, 0, None, shorten_error(reason))
         most = self._order.max_result_bytes
         if len(result) > most:
             error = (
@@ -231,36 +228,6 @@ def _unsuccessful(index: int, started_at: float, elapsed: float, error: BaseExce
         outcome = Outcome.EXIT
         code = error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)
     return Record(index, outcome, started_at, elapsed, delay, code, None, describe_error(error))
-
-
-def describe_error(error: BaseException) -> bytes:
-    """Give an error as one line, and below it the traceback without the library's own frames."""
-    try:
-        summary = "".join(traceback.format_exception_only(error)).strip()
-    except Exception:  # a broken __str__ must not hide the error
-        summary = type(error).__name__
-    first = summary.splitlines()[0] if summary else type(error).__name__
-    try:
-        if isinstance(error, SystemExit):
-            first = f"SystemExit: the task called sys.exit({error.code!r})"
-        own = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
-            trace = trace.tb_next
-        lines = traceback.format_exception(type(error), error, trace, limit=-50) if trace is not None else []
-    except Exception:
-        lines = []
-    if len(first) > MAX_FIRST_LINE:
-        first = f"{first[:MAX_FIRST_LINE]}…"
-    return _encoded(first if not lines else first + "\n" + "".join(lines))
-
-
-def _encoded(text: str) -> bytes:
-    encoded = text.encode("utf-8", errors="backslashreplace")
-    if len(encoded) > MAX_ERROR_BYTES:
-        half = MAX_ERROR_BYTES // 2
-        encoded = encoded[:half] + "\n… cut …\n".encode() + encoded[-half:]
-    return encoded
 
 
 def _flush_streams() -> None:

@@ -133,7 +133,7 @@ class Slot:
         _, status = os.waitpid(self._pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             self._bury(status)
-            unstarted = list(self._waiting)
+            unstarted = list(self._waiting) + unstarted
             self._waiting.clear()
             return unstarted
         begun, _ = self._memory.begun()
@@ -306,7 +306,7 @@ class Slot:
             os.close(self._pidfd)
             self._pidfd = -1
         end_orphans()
-        if self._given:
+        if self._socket is not None:
             self._hear_last_words()
         if self._given or self._outgoing or self._incoming:
             self._explain_death(status)

@@ -4,6 +4,7 @@ Nothing here is done per task where it can be done per batch; in a worker for mi
 """
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from taskfleet.context import SIGN_STOPPING
+from taskfleet.context import SIGN_STOPPING, SIGN_TERMINATING
 from taskfleet.errors import FunctionError, LedgerError
 from taskfleet.queues import FinishReport, LeaseLostError, Queue
 from taskfleet.tasks import Finished, Lease, Outcome
@@ -65,6 +66,9 @@ class Observer(Protocol):
     def say(self, text: str) -> None:
         """Something the user should know."""
 
+    def noticed(self, now: float) -> None:
+        """The machine is about to be taken away."""
+
 
 @dataclass(slots=True)
 class _SlotHandle:
@@ -88,6 +92,8 @@ class Supervisor:
         grace_seconds: float,
         keep_waiting: bool = False,
         max_tasks: int | None = None,
+        notice_after_seconds: float | None = None,
+        notice_seconds: float = 0.0,
         exports: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -98,6 +104,11 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._keep_waiting = keep_waiting
         self._tasks_left = max_tasks
+        self._notice_at = math.inf if notice_after_seconds is None else time.monotonic() + notice_after_seconds
+        self._notice_seconds = notice_seconds
+        self._signals_to_kill = 0
+        self.was_preempted = False
+        """Whether a termination notice came."""
         self._exports = dict(exports or {})
         self._clock = clock
         self._flow = Flow(order.slots, order.tasks_per_process == 1)
@@ -270,6 +281,7 @@ class Supervisor:
         leases, finished = [lease for lease, _ in batch], [outcome for _, outcome in batch]
         report = self._queue.finish(finished, self._clock())
         self._finished = []
+        self._ask_again_at = 0.0  # a retry may be due, or this was the last
         for observer in self._observers:
             observer.recorded(leases, finished, report)
 
@@ -426,25 +438,41 @@ class Supervisor:
     # --- the end ---
 
     def _heed_signals(self) -> None:
-        if self._signals and self._phase is Phase.WORKING:
-            self._phase = Phase.STOPPING
-            self._deadline = time.monotonic() + self._grace_seconds
-            running = sum(1 for slot in self._slots if slot.assigned)
-            if running:
-                self._say(
-                    f"Stopping: {running} running tasks have {self._grace_seconds:g} s to finish. Ctrl-C again hands them back at once."
-                )
-            self._queue.give_back(list(self._buffer))
-            self._buffer.clear()
-            for slot in self._slots:
-                slot.channel.send(("signs", SIGN_STOPPING))
-                slot.channel.send(("recall",))
         now = time.monotonic()
-        if self._phase is Phase.STOPPING and (self._signals > 1 or now > self._deadline):
+        if self._phase is Phase.WORKING and self._signals:
+            self._wind_up(
+                SIGN_STOPPING,
+                self._grace_seconds,
+                "Stopping: {} running tasks have {:g} s to finish. Ctrl-C again hands them back at once.",
+            )
+        elif self._phase is Phase.WORKING and now >= self._notice_at:
+            self.was_preempted = True
+            for observer in self._observers:
+                observer.noticed(self._clock())
+            self._wind_up(
+                SIGN_TERMINATING,
+                self._notice_seconds,
+                "Spot termination notice (simulated): {} running tasks have {:g} s to finish.",
+            )
+        if self._phase is Phase.STOPPING and (self._signals >= self._signals_to_kill or now > self._deadline):
             self._phase = Phase.KILLING
             self._deadline = now + LAST_WORDS_SECONDS
             for slot in self._slots:
                 slot.channel.send(("kill",))
+
+    def _wind_up(self, sign: int, seconds: float, text: str) -> None:
+        """Lease no more, show the tasks a sign, hand back what has not begun; the rest has some time to finish."""
+        self._phase = Phase.STOPPING
+        self._deadline = time.monotonic() + seconds
+        self._signals_to_kill = self._signals + 1
+        running = sum(1 for slot in self._slots if slot.assigned)
+        if running:
+            self._say(text.format(running, seconds))
+        self._queue.give_back(list(self._buffer))
+        self._buffer.clear()
+        for slot in self._slots:
+            slot.channel.send(("signs", sign))
+            slot.channel.send(("recall",))
 
     def _say_goodbye(self) -> None:
         """Hand back what unresponsive slots hold."""

@@ -23,7 +23,6 @@ from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
 from taskfleet.worker.forking import record_handlers
 from taskfleet.worker.order import Order
-from taskfleet.worker.runner import describe_error
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.system import adopt_orphans, children_of, die_with_parent, end_orphans
 from taskfleet.worker.wire import Channel
@@ -49,9 +48,6 @@ def main() -> None:
         function = load_function(order.function, Path(order.project))
     except FunctionError as error:
         _answer(control, {"error": str(error)})
-        return
-    except BaseException as error:  # whatever the user's module raises
-        _answer(control, {"error": f"{order.function} cannot be imported: {describe_error(error).decode()}"})
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):

@@ -79,7 +79,7 @@ CREATE TABLE worker (
     seen_at     REAL NOT NULL,
     lease_until REAL NOT NULL,      -- one lease for all that the worker holds
     ended_at    REAL,
-    end_reason  TEXT                -- 'stopped', 'lost' (its lease ran out) or 'released' (somebody said so)
+    end_reason  TEXT                -- 'stopped', 'preempted' (a termination notice), 'lost' (its lease ran out) or 'released'
 ) STRICT;
 CREATE INDEX worker_alive ON worker (lease_until) WHERE ended_at IS NULL;
 
