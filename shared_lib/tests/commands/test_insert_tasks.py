@@ -26,7 +26,7 @@ def test_the_same_table_twice_adds_nothing_and_says_so(poe):
     poe("insert_tasks")
     answer = poe("insert_tasks")
     assert answer.code == 0
-    assert "Nothing new for job sums.\n4 rows were there already" in answer.out
+    assert "Nothing new for job sums.\n4 rows already there" in answer.out
     assert status(poe)["total"] == 4
 
 
@@ -34,7 +34,7 @@ def test_rows_without_ids_get_ids_from_their_content(project, poe):
     write(project, [{"num1": 1, "num2": 2}, {"num1": 1, "num2": 2}, {"num2": 2, "num1": 3}])
     answer = poe("insert_tasks")
     assert "Inserted 3 tasks" in answer.out
-    assert "1 rows equal an earlier row" in answer.out
+    assert "1 row equal to an earlier one" in answer.out
     assert "Nothing new" in poe("insert_tasks").out
 
 
@@ -121,7 +121,7 @@ def test_a_generator_and_a_filter_from_the_project_s_script(project, poe, capsys
             ({"num1": n, "num2": 0} for n in range(4)), filter_tasks=filter_tasks, argv=["--output-path", "somewhere"]
         )
     assert stop.value.code == 0
-    assert "Inserted 2 tasks into job sums.\n2 rows were left out by filter_tasks." in capsys.readouterr().out
+    assert "Inserted 2 tasks into job sums.\n2 rows left out by filter_tasks." in capsys.readouterr().out
     assert seen == [(["num1", "num2"], "somewhere")]
 
 
@@ -129,7 +129,7 @@ def test_a_filter_that_leaves_nothing_is_not_an_error(poe, capsys):
     with pytest.raises(SystemExit) as stop:
         insert_tasks(filter_tasks=lambda table, output_path: table[:0], argv=[])
     assert stop.value.code == 0
-    assert "Nothing new for job sums.\n4 rows were left out by filter_tasks." in capsys.readouterr().out
+    assert "Nothing new for job sums.\n4 rows left out by filter_tasks." in capsys.readouterr().out
 
 
 def test_a_task_module_with_a_mistake_is_shown_without_the_library_s_frames(project, poe):

@@ -13,9 +13,9 @@ def counts(poe):
 
 
 def test_failed_tasks_of_one_kind_are_put_back(poe, trouble):
-    assert "Put 1 tasks back" in poe("retry", "--failed", "--kind", "exit").out
+    assert "Put 1 task back" in poe("retry", "--failed", "--kind", "exit").out
     assert counts(poe) == {"pending": 1, "succeeded": 2, "failed": 1}
-    assert "Put 1 tasks back" in poe("retry", "--failed").out
+    assert "Put 1 task back" in poe("retry", "--failed").out
 
 
 def test_a_task_put_back_by_its_id_keeps_its_earlier_attempts(poe, trouble):
@@ -26,8 +26,8 @@ def test_a_task_put_back_by_its_id_keeps_its_earlier_attempts(poe, trouble):
 
 def test_ids_that_cannot_be_put_back_are_counted(poe, trouble):
     out = poe("retry", "t0", "t9", "t1").out
-    assert "2 of the ids are unknown" in out
-    assert "Put 1 tasks back" in out
+    assert "neither failed nor killed: 2 tasks." in out
+    assert "Put 1 task back" in out
 
 
 def test_retry_wants_to_know_which(poe, trouble):

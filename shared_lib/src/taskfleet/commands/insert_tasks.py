@@ -17,6 +17,7 @@ from taskfleet.ledger.database import Database, create
 from taskfleet.ledger.insertion import InsertReport
 from taskfleet.settings import Configuration
 from taskfleet.settings.reader import is_reference
+from taskfleet.watch.text import counted
 
 if TYPE_CHECKING:
     from taskfleet.tables import Batch
@@ -142,16 +143,16 @@ def _insert(
 
 
 def _summary(job_id: str, report: InsertReport, left_out: int) -> str:
-    lines = [f"Inserted {report.added:,} tasks into job {job_id}."]
+    lines = [f"Inserted {counted(report.added, 'task')} into job {job_id}."]
     if not report.added:
         lines = [f"Nothing new for job {job_id}."]
     if report.already_there:
-        lines.append(f"{report.already_there:,} rows were there already and were not added again.")
+        lines.append(f"{counted(report.already_there, 'row')} already there, not added again.")
     if left_out:
-        lines.append(f"{left_out:,} rows were left out by filter_tasks.")
+        lines.append(f"{counted(left_out, 'row')} left out by filter_tasks.")
     if report.identical:
         lines.append(
-            f"Note: {report.identical:,} rows equal an earlier row; each is a task of its own. "
+            f"Note: {counted(report.identical, 'row')} equal to an earlier one; each is a task of its own. "
             "If that is not meant, remove them from the table."
         )
     lines.append("\nNext: poe launch_worker" if report.added else "\nNext: poe status")

@@ -6,6 +6,7 @@ from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.ledger import counters, repair
 from taskfleet.ledger.database import open_ledger
 from taskfleet.tasks import State
+from taskfleet.watch.text import counted
 
 EXAMPLES = """\
   poe purge
@@ -28,5 +29,5 @@ def run(argv: Sequence[str]) -> int:
         print("No tasks are waiting. Nothing was changed.")
         return 0
     confirm(f"This takes {n:,} waiting tasks out of job {job_id}.", job_id, yes=arguments.yes)
-    print(f"Took {repair.purge(database):,} tasks out of the queue. poe retry --killed puts them back.")
+    print(f"Took {counted(repair.purge(database), 'task')} out of the queue. poe retry --killed puts them back.")
     return 0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from taskfleet.commands.arguments import make_parser, open_job
 from taskfleet.ledger import leasing
+from taskfleet.watch.text import counted
 
 EXAMPLES = """\
   poe release"""
@@ -19,5 +20,5 @@ def run(argv: Sequence[str]) -> int:
         EXAMPLES,
     )
     n = leasing.release(open_job(parser.parse_args(argv)), now=time.time())
-    print(f"Released {n:,} tasks." + ("\n\nNext: poe launch_worker" if n else ""))
+    print(f"Released {counted(n, 'task')}." + ("\n\nNext: poe launch_worker" if n else ""))
     return 0

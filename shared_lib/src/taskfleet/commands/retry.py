@@ -6,6 +6,7 @@ from taskfleet.commands.arguments import make_parser, open_job
 from taskfleet.errors import CommandError
 from taskfleet.ledger import repair
 from taskfleet.tasks import FAILURE_KINDS
+from taskfleet.watch.text import counted
 
 EXAMPLES = """\
   poe retry --failed                    all that failed
@@ -37,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     n = repair.retry(open_job(arguments), kinds=kinds, killed=arguments.killed, ids=arguments.task_ids)
     if arguments.task_ids and n < len(set(arguments.task_ids)) and not kinds and not arguments.killed:
         print(
-            f"{len(set(arguments.task_ids)) - n:,} of the ids are unknown or belong to tasks that neither failed nor were killed."
+            f"Left alone, because unknown, or neither failed nor killed: {counted(len(set(arguments.task_ids)) - n, 'task')}."
         )
-    print(f"Put {n:,} tasks back into the queue." + ("\n\nNext: poe launch_worker" if n else ""))
+    print(f"Put {counted(n, 'task')} back into the queue." + ("\n\nNext: poe launch_worker" if n else ""))
     return 0

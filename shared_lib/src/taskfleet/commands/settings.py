@@ -25,15 +25,19 @@ def run(argv: Sequence[str]) -> int:
         print(table(), end="")
         return 0
     configuration = configure(arguments)
+    texts = {field.name: field.default for field in describe()}
     values = {field.name: getattr(configuration.settings, field.name.lower()) for field in describe()}
     if arguments.json:
         print(json.dumps(values))
         return 0
-    rows = [(name, _shown(value), configuration.places.get(name, "default")) for name, value in values.items()]
+    rows = [
+        (name, texts[name] if value is None else _shown(value), configuration.places.get(name, "default"))
+        for name, value in values.items()
+    ]
     rows += [(f"export {name}", value, "the file") for name, value in configuration.exports.items()]
     print(columns(rows, ("setting", "value", "from")))
     return 0
 
 
 def _shown(value: object) -> str:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,6 +25,11 @@ def duration(seconds: float) -> str:
     return f"{hours // 24}d {hours % 24:02d}h"
 
 
+def counted(n: int, noun: str) -> str:
+    """Give a number with its noun: ``1 task``, ``2,000 tasks``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def rate(per_second: float) -> str:
     """Give a rate in the unit that makes it readable."""
     if per_second >= 1:

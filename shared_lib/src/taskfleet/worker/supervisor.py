@@ -220,7 +220,7 @@ class Supervisor:
         if not self._drained and not self._waiting_said:
             self._waiting_said = True
             if depth.running:
-                self._say(f"Waiting for {depth.running:,} tasks that other workers are running.")
+                self._say(f"Waiting for tasks that other workers are running: {depth.running:,}.")
 
     def _assign(self) -> None:
         """Hand tasks to the slots, the emptiest first."""
