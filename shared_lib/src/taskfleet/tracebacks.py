@@ -27,6 +27,8 @@ def describe_error(error: BaseException) -> bytes:
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
             trace = trace.tb_next
         lines = traceback.format_exception(type(error), error, trace, limit=-50) if trace is not None else []
+        if isinstance(error, SyntaxError) and not lines:  # of the module itself: its own line is all there is to show
+            first, lines = f"{type(error).__name__}: {error}", [summary, "\n"]
     except Exception:
         lines = []
     if len(first) > MAX_FIRST_LINE:

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 from taskfleet.errors import SettingsError, TableError
-from taskfleet.tables import Rows, read_batches
+from taskfleet.tables import Rows, count_rows, read_batches
 
 ROWS = [
     {"task_id": "t1", "num1": 1, "num2": 0.5, "name": 'a "quoted", é', "on": True, "note": None},
@@ -477,3 +477,16 @@ def test_a_table_of_json_lines_needs_neither_pyarrow_nor_pandas(tmp_path):
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "3\n[]\n"
+
+
+@pytest.mark.parametrize(("suffix", "rows"), [("feather", 5), ("parquet", 5), ("csv", None), ("feather broken", None)])
+def test_rows_are_counted_where_that_needs_no_reading(tmp_path, suffix, rows):
+    suffix, _, broken = suffix.partition(" ")
+    path = tmp_path / f"t.{suffix}"
+    table = pa.table({"a": range(5)})
+    {"feather": pyarrow.feather.write_feather, "parquet": pyarrow.parquet.write_table}.get(
+        suffix, lambda _table, path: path.write_text("a\n1\n")
+    )(table, path)
+    if broken:
+        path.write_bytes(b"nothing of the kind")
+    assert count_rows(path) == rows

@@ -172,6 +172,7 @@ def test_large_data_goes_both_ways(project, per_process):
         assert project.result(f"t{n}") == [n, (f"{n}é" * 500_000)[::-1]]
 
 
+@pytest.mark.slow
 def test_many_small_tasks_have_each_its_own_result(project, per_process):
     project.write("def run_task(n): return -n", TASKS_PER_PROCESS=per_process)
     project.insert([{"n": n} for n in range(5000)]).work()

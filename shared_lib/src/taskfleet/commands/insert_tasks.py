@@ -83,19 +83,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _batches(configuration: Configuration, source: Source | None, filter_tasks: FilterTasks | None) -> "_Counted":
-    from taskfleet.tables import filter_batches, read_batches, slice_batches
+    from taskfleet.tables import count_rows, filter_batches, read_batches, slice_batches
 
     settings = configuration.settings
+    total = None
     if source is None and is_reference(settings.task_table):
         factory = load_object(settings.task_table, configuration.project)
         source = factory() if callable(factory) else factory
     if source is None:
         table = settings.task_table
         is_address = "://" in table
-        batches = read_batches(table if is_address else configuration.project / Path(table).expanduser())
+        address = table if is_address else configuration.project / Path(table).expanduser()
+        batches = read_batches(address)
+        if sys.stderr.isatty():
+            total = count_rows(address)
     else:
         batches = read_batches(source)
-    counted = _Counted(slice_batches(batches, settings.start_task, settings.insert_limit))
+    if total is not None:
+        total = min(max(total - settings.start_task, 0), settings.insert_limit or total)
+    counted = _Counted(slice_batches(batches, settings.start_task, settings.insert_limit), total)
     if filter_tasks is not None:
         counted.kept = filter_batches(counted.counting(), filter_tasks, settings.output_path)
     return counted
@@ -104,8 +110,10 @@ def _batches(configuration: Configuration, source: Source | None, filter_tasks: 
 class _Counted:
     """Batches after filtering, and how many rows were read for them."""
 
-    def __init__(self, batches: "Iterable[Batch]") -> None:
+    def __init__(self, batches: "Iterable[Batch]", total: int | None) -> None:
         self._batches = batches
+        self.total = total
+        """How many rows there will be, if that is known."""
         self.rows = 0
         self.kept: Iterator[Batch] = self.counting()
 
@@ -121,14 +129,14 @@ def _insert(
     from taskfleet.tables import content_ids
 
     settings = configuration.settings
-    progress = _Progress()
+    progress = _Progress(batches)
     under_way = insertion.begin(database, source=settings.task_table, on_wait=progress.wait)
     try:
         for batch in batches.kept:
             rows = batch.encode(function.fault_of_columns)
             ids = content_ids(rows.data) if rows.ids is None else rows.ids
             under_way.add(ids, rows.data, ids_are_derived=rows.ids is None, now=time.time(), row_number=rows.row_number)
-            progress.show(under_way.rows)
+            progress.show()
         if not batches.rows:
             raise InsertError(
                 f"{settings.task_table} has no rows to insert (START_TASK={settings.start_task}). Nothing was inserted."
@@ -160,19 +168,27 @@ def _summary(job_id: str, report: InsertReport, left_out: int) -> str:
 
 
 class _Progress:
-    """Rows inserted so far, on a terminal; nothing elsewhere."""
+    """Rows read so far and the time left, on a terminal; nothing elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, batches: _Counted) -> None:
+        self._batches = batches
         self._bar: Any = None
 
-    def show(self, rows: int) -> None:
+    def show(self) -> None:
         if not sys.stderr.isatty():
             return
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(unit="row", unit_scale=True, desc="Inserting", dynamic_ncols=True, leave=False)
-        self._bar.update(rows - self._bar.n)
+            self._bar = tqdm(
+                total=self._batches.total,
+                unit="row",
+                unit_scale=True,
+                desc="Inserting",
+                dynamic_ncols=True,
+                leave=False,
+            )
+        self._bar.update(self._batches.rows - self._bar.n)
 
     def wait(self, process: str) -> None:
         print(f"Waiting for another insertion into this job to end (process {process.split('|')[1]}).", file=sys.stderr)

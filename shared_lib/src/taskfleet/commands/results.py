@@ -1,11 +1,12 @@
 """``poe results``: the table joined with what became of it."""
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from taskfleet.commands.arguments import make_parser, open_job, users_path
 from taskfleet.ledger import inquiry
-from taskfleet.tasks import State
+from taskfleet.tasks import JSON, State
 from taskfleet.watch.status import gather
 
 EXAMPLES = """\
@@ -25,9 +26,9 @@ def run(argv: Sequence[str]) -> int:
     from taskfleet.tables import write_results
 
     path = users_path(arguments.output)
-    with database.snapshot():
-        n = write_results(path, lambda: inquiry.results(database), columns=inquiry.RESULT_COLUMNS)
     status = gather(database, time.time())
+    with database.snapshot():
+        n = write_results(path, lambda: _shown(inquiry.results(database), status.total), columns=inquiry.RESULT_COLUMNS)
     left = status.total - status.ended
     print(
         f"Wrote {n:,} rows to {arguments.output}: {status.counts[State.SUCCEEDED]:,} succeeded, {status.counts[State.FAILED]:,} failed."
@@ -35,3 +36,12 @@ def run(argv: Sequence[str]) -> int:
     if left:
         print(f"{left:,} tasks are not done yet; their rows have no result.")
     return 0
+
+
+def _shown(rows: Iterator[dict[str, JSON]], total: int) -> Iterator[dict[str, JSON]]:
+    """Pass rows on; on a terminal a bar shows how far it is (twice: the columns are looked at first)."""
+    if not sys.stderr.isatty():
+        return rows
+    from tqdm import tqdm
+
+    return iter(tqdm(rows, total=total, unit="row", unit_scale=True, desc="Results", leave=False, dynamic_ncols=True))

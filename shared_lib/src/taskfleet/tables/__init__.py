@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from taskfleet.tables.batch import Batch, ColumnBatch, FaultOfColumns, ListBatch, Rows
     from taskfleet.tables.filtering import FilterTasks, filter_batches
     from taskfleet.tables.ids import content_id, content_ids
-    from taskfleet.tables.reading import read_batches, slice_batches
+    from taskfleet.tables.reading import count_rows, read_batches, slice_batches
     from taskfleet.tables.results import write_results
     from taskfleet.tables.values import JSON
 
@@ -30,6 +30,7 @@ __all__ = [
     "Rows",
     "content_id",
     "content_ids",
+    "count_rows",
     "filter_batches",
     "read_batches",
     "slice_batches",
@@ -40,7 +41,7 @@ _HOMES = {
     "batch": ("Batch", "ColumnBatch", "FaultOfColumns", "ListBatch", "Rows"),
     "filtering": ("FilterTasks", "filter_batches"),
     "ids": ("content_id", "content_ids"),
-    "reading": ("read_batches", "slice_batches"),
+    "reading": ("count_rows", "read_batches", "slice_batches"),
     "results": ("write_results",),
     "values": ("JSON",),
 }

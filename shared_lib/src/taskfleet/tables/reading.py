@@ -38,6 +38,20 @@ def read_batches(
     return list_batches(iterable_records(source, name), name, batch_rows)
 
 
+def count_rows(source: str | os.PathLike[str]) -> int | None:
+    """Count a table's rows without reading them; None where that is not possible (other formats, other places)."""
+    address = parse_address(source)
+    if address.scheme != "local" or address.format not in ("feather", "parquet"):
+        return None
+    import pyarrow.dataset
+
+    try:
+        rows: int = pyarrow.dataset.dataset(address.location, format=address.format).count_rows()
+    except Exception:  # whatever is wrong with it, the reader will say so
+        return None
+    return rows
+
+
 def slice_batches(batches: Iterable[Batch], skip: int, limit: int | None) -> Iterator[Batch]:
     """Pass over the first `skip` rows and yield at most `limit` rows after them; None means all.
 
