@@ -242,8 +242,8 @@ class Slot:
         self._accept(records)
         self._heard_at = time.monotonic()
         most = self._order.tasks_per_process
-        if self._pid and most and self._next_index >= most and not self._given:
-            self._bury()  # it has done all it was made for and is leaving
+        if self._pid and most and self._next_index >= most and not self._given and not self._outgoing:
+            self._bury()  # it has done all it was made for, has heard what was taken back from it, and is leaving
 
     def _look_for_kept(self) -> None:
         """Take the records that a runner has not sent yet because it is busy with a long task."""

@@ -129,6 +129,7 @@ class Supervisor:
         self._waiting_said = False
         self._suspects: set[tuple[int, int]] = set()
         self._not_ours: frozenset[int] = frozenset()
+        self._strays_until = 0.0
 
     def run(self) -> None:
         """Work until all tasks are done, the limit is reached or somebody says stop.
@@ -172,6 +173,8 @@ class Supervisor:
             self._wait()
             self._record()
             self._keep_lease()
+            if time.monotonic() < self._strays_until:  # a dying process leaves us its children after it closed its end
+                self._end_strays()
         except LeaseLostError:
             self._lose_all()
         except LedgerError as error:
@@ -366,7 +369,7 @@ class Supervisor:
         slot.channel.close()
         self._slots.remove(slot)
         held = list(slot.assigned.values())
-        self._end_strays()
+        self._strays_until = time.monotonic() + LAST_WORDS_SECONDS
         if len(held) > 1:
             self._suspects.update(lease[:2] for lease in held)
             self._take_back(held)
