@@ -1,0 +1,158 @@
+"""One slot, spoken to as the supervisor does."""
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from taskfleet.functions import examine
+from taskfleet.tasks import Finished, Outcome
+from taskfleet.worker.order import Order
+from taskfleet.worker.slot import Slot
+from taskfleet.worker.wire import Channel
+
+
+def run_task(n, gate=None, text=""):
+    if gate is not None:
+        open(f"{gate}-began", "w").close()
+    while gate is not None and not os.path.exists(gate):
+        time.sleep(0.005)
+    return n
+
+
+class Talk:
+    """A slot in a process of its own and our end of its channel."""
+
+    def __init__(self, tasks_per_process):
+        ours, theirs = socket.socketpair()
+        order = Order(
+            function="task:run_task",
+            project="/",
+            job_id="job",
+            hostname="here",
+            output_path=None,
+            args=(),
+            slots=1,
+            tasks_per_process=tasks_per_process,
+            max_runtime_seconds=None,
+            memory_limit_bytes=None,
+            max_result_bytes=1 << 20,
+            output_tail_bytes=1000,
+        )
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                ours.close()
+                Slot(Channel(theirs), examine(run_task), order).serve()
+            finally:
+                os._exit(0)
+        theirs.close()
+        self.channel = Channel(ours)
+        self.done = {}
+        self.returned = []
+
+    def run(self, *tasks):
+        """Hand over tasks: pairs of a number and arguments."""
+        leases = [(n, 1, f"t{n}", json.dumps({"n": n, **arguments})) for n, arguments in tasks]
+        self.channel.send(("run", leases))
+
+    def until(self, condition, seconds=30):
+        """Listen until something holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"done {self.done.keys()}, returned {self.returned}"
+            if select.select([self.channel], [], [], 0.02)[0]:
+                for message in self.channel.receive():
+                    match message:
+                        case ("done", attempts):
+                            self.done |= {attempt[0]: Finished._make(attempt) for attempt in attempts}
+                        case ("returned", keys):
+                            self.returned.append(keys)
+            if self.channel.wants_write:
+                self.channel.flush()
+
+    def until_idle(self):
+        """Wait until the slot has taken in what was sent: its own process has used no time for a while."""
+        used, since = None, 0.0
+        self.until(lambda: not self.channel.wants_write)
+        while (now := time.monotonic()) - since < 0.2 or used is None:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            if fields[11:13] != used or fields[0] != "S":
+                used, since = fields[11:13], now
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def slot(request):
+    talks = []
+
+    def make(tasks_per_process):
+        talks.append(Talk(tasks_per_process))
+        return talks[-1]
+
+    yield make
+    for talk in talks:
+        talk.channel.close()
+        deadline = time.monotonic() + 20
+        while not os.waitpid(talk.pid, os.WNOHANG)[0]:  # it sees that we are gone, and ends
+            if time.monotonic() > deadline:
+                os.kill(talk.pid, signal.SIGKILL)
+                os.waitpid(talk.pid, 0)
+                pytest.fail("the slot did not end")
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 3, 50])
+def test_what_is_taken_back_while_it_is_on_its_way_to_a_busy_process(slot, tmp_path, tasks_per_process):
+    """Large tasks fill the channel to a process that is busy; taken back, they must not keep it from its end."""
+    gate = tmp_path / "gate"
+    talk = slot(tasks_per_process)
+    talk.run((1, {"gate": str(gate)}))
+    talk.until((tmp_path / "gate-began").exists)
+    talk.run((2, {"text": "x" * 5_000_000}), (3, {"text": "x" * 5_000_000}))
+    talk.until_idle()
+    talk.channel.send(("recall",))
+    talk.until(lambda: talk.returned)
+    assert talk.returned == [[(2, 1), (3, 1)]]
+    gate.touch()
+    talk.until(lambda: talk.done)
+    talk.run((4, {}), (5, {}))
+    talk.until(lambda: len(talk.done) == 3)
+    assert {n: (one.outcome, one.result) for n, one in talk.done.items()} == {
+        n: (Outcome.SUCCEEDED, str(n)) for n in (1, 4, 5)
+    }
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 2, 3])
+def test_tasks_taken_back_at_any_moment_are_either_done_or_returned(slot, tasks_per_process):
+    talk = slot(tasks_per_process)
+    given = 0
+    for turn in range(400):
+        talk.run(*((given + n, {}) for n in range(7)))
+        given += 7
+        if turn % 3 == 0:
+            talk.until(lambda given=given: len(talk.done) >= given // 2 or len(talk.returned) > 2, seconds=5)
+        talk.channel.send(("recall",))
+        talk.until(lambda turn=turn: len(talk.returned) == turn + 1)
+    returned = [seq for keys in talk.returned for seq, _ in keys]
+    talk.until(lambda: len(talk.done) + len(returned) == given)
+    assert sorted([*talk.done, *returned]) == list(range(given))
+    assert all(one.result == str(n) for n, one in talk.done.items())
+    assert returned
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
+def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstarted(slot, tmp_path, tasks_per_process):
+    talk = slot(tasks_per_process)
+    talk.run((1, {"gate": str(tmp_path / "never")}), (2, {}), (3, {}))
+    talk.channel.send(("kill",))
+    talk.until(lambda: talk.returned)
+    assert talk.returned in ([[(2, 1), (3, 1)]], [[(1, 1), (2, 1), (3, 1)]])
+    if talk.done:
+        assert talk.done[1].outcome == Outcome.INTERRUPTED
+    talk.run((4, {}))
+    talk.until(lambda: 4 in talk.done)
