@@ -8,6 +8,8 @@
     ├── InsertError             the tasks cannot be inserted; nothing was
     ├── FunctionError           the task function cannot be found or imported, or its parameters are not usable
     ├── LedgerError             the ledger file is missing, damaged, busy or of another job
+    ├── QueueError              a queue is missing, of another job, or its service refuses what is asked
+    │   └── QueueUnreachableError   its service does not answer now; what is asked may be asked again
     └── CommandError            the command line asks for something that makes no sense
 
 The library raises; only the command line prints and exits (``cli.main``).
@@ -36,6 +38,14 @@ class FunctionError(TaskfleetError):
 
 class LedgerError(TaskfleetError):
     """The ledger file is missing, damaged, busy or belongs to another job."""
+
+
+class QueueError(TaskfleetError):
+    """A queue is missing or of another job, or its service refuses: credentials, permissions, a wrong region."""
+
+
+class QueueUnreachableError(QueueError):
+    """A queue's service does not answer or is overloaded, after several tries."""
 
 
 class CommandError(TaskfleetError):

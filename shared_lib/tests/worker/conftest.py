@@ -36,6 +36,15 @@ def note(word):
     os.close(fd)
 
 
+def ancestor(generations):
+    """Give the process id of this process's parent (1), its parent (2), and so on."""
+    pid = os.getpid()
+    for _ in range(generations):
+        with open(f"/proc/{pid}/stat") as file:
+            pid = int(file.read().rpartition(")")[2].split()[1])
+    return pid
+
+
 def wait_for(gate, seconds=120):
     """Wait until the test opens a gate."""
     deadline = time.monotonic() + seconds

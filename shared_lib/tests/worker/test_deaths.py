@@ -27,14 +27,16 @@ def begin(project, per_process, **settings):
     return worker
 
 
-def parent_of(project, pid):
-    return project.processes()[pid]
+def slot_of(project, pid, per_process):
+    """Give the slot above a task's process; between them stands what forks a process per task."""
+    parents = project.processes()
+    return parents[parents[pid]] if per_process == 1 else parents[pid]
 
 
 def test_a_slot_that_is_killed_is_replaced_and_its_task_tried_again(project, per_process):
     worker = begin(project, per_process)
     runner = project.noted_number("runner0")
-    os.kill(parent_of(project, runner), signal.SIGKILL)
+    os.kill(slot_of(project, runner, per_process), signal.SIGKILL)
     project.until_noted("ended 0")
     assert runner not in project.processes()  # the task does not go on unseen
     project.open_gate("gate")
@@ -56,6 +58,18 @@ def test_a_runner_that_is_killed_fails_its_task_alone(project, per_process):
     assert project.noted()["began 0"] == 1
 
 
+def test_what_forks_a_process_per_task_may_die(project):
+    worker = begin(project, 1)
+    task_process = project.noted_number("runner0")
+    os.kill(project.processes()[task_process], signal.SIGKILL)
+    project.until(lambda: project.counts().get("failed") == 1)
+    assert task_process not in project.processes()
+    project.open_gate("gate")
+    worker.wait()
+    assert project.counts() == {"succeeded": 9, "failed": 1}
+    assert project.noted()["began 0"] == 1
+
+
 def test_the_warm_process_may_die(project, per_process):
     worker = begin(project, per_process)
     os.kill(worker.warm, signal.SIGKILL)
@@ -68,7 +82,7 @@ def test_the_warm_process_may_die(project, per_process):
 def test_the_warm_process_and_then_a_slot_may_die(project, per_process):
     worker = begin(project, per_process)
     runner = project.noted_number("runner0")
-    slot = parent_of(project, runner)
+    slot = slot_of(project, runner, per_process)
     os.kill(worker.warm, signal.SIGKILL)
     os.kill(slot, signal.SIGKILL)
     project.until_noted("ended 0")
@@ -83,10 +97,11 @@ def test_when_the_warm_process_dies_again_and_again_the_worker_gives_up_and_lose
     project.write(
         """
         import os, signal
+        from notes import ancestor
         def run_task():
-            status = dict(line.split(":", 1) for line in open(f"/proc/{os.getppid()}/status"))
-            os.kill(int(status["PPid"]), signal.SIGKILL)
-            os.kill(os.getppid(), signal.SIGKILL)
+            slot = ancestor(2)
+            os.kill(ancestor(3), signal.SIGKILL)
+            os.kill(slot, signal.SIGKILL)
         """,
         RETRIES_ON_LOST=50,
         SLOTS=1,
@@ -139,7 +154,15 @@ def test_all_processes_may_be_killed_together(project, per_process):
 
 def test_a_task_that_kills_its_slot_does_not_hurt_the_others(project, per_process):
     project.write(
-        "import os\ndef run_task(n):\n    if n == 5: os.kill(os.getppid(), 9); wait_for('never')\n    return n",
+        f"""
+        import os
+        from notes import ancestor
+        def run_task(n):
+            if n == 5:
+                os.kill(ancestor({2 if per_process == 1 else 1}), 9)
+                wait_for("never")
+            return n
+        """,
         TASKS_PER_PROCESS=per_process,
         RETRIES_ON_LOST=2,
     )

@@ -290,8 +290,8 @@ def test_what_a_task_has_started_ends_with_its_process(project, culprit):
     worker = project.start()
     project.until_noted("quick")
     project.until(lambda: project.counts().get("succeeded") == 1, "the culprit's end")
-    # the supervisor, the warm process, two slots, and the runner of the task that waits
-    project.until(lambda: len(project.processes()) == 5, "the end of what it left")
+    # the supervisor, the warm process, two slots with a runner each, and the process of the task that waits
+    project.until(lambda: len(project.processes()) == 7, "the end of what it left")
     project.open_gate("gate")
     worker.wait()
 

@@ -15,7 +15,7 @@ def caught(request, monkeypatch):
 
     def make(tail_bytes):
         file = OutputFile(tail_bytes)
-        return file, lambda text: os.write(file._fd, text)
+        return file, lambda text: os.write(file.fd, text)
 
     return make
 
@@ -56,7 +56,7 @@ def test_the_file_stays_small_however_much_is_printed_and_its_end_is_right(caugh
     for start in range(0, len(whole), 100_000):
         write(whole[start : start + 100_000])
         file.bound()
-        assert os.fstat(file._fd).st_blocks * 512 <= EMPTY_BEYOND_BYTES + 200_000
+        assert os.fstat(file.fd).st_blocks * 512 <= EMPTY_BEYOND_BYTES + 200_000
     assert file.take() == whole[-5000:]
     assert file.take() is None
 
@@ -65,7 +65,7 @@ def test_bounding_leaves_a_little_output_alone(caught):
     file, write = caught(10)
     write(b"0123456789abc")
     file.bound()
-    assert os.fstat(file._fd).st_size == 13
+    assert os.fstat(file.fd).st_size == 13
     assert file.take() == b"3456789abc"
 
 
@@ -82,7 +82,7 @@ def test_what_a_slot_bounds_is_whole_for_the_runner_that_shares_the_file(caught)
     assert runners.take() == b"next"
     write(b"y" * (2 * EMPTY_BEYOND_BYTES))
     file.bound()
-    assert os.fstat(file._fd).st_blocks * 512 <= EMPTY_BEYOND_BYTES
+    assert os.fstat(file.fd).st_blocks * 512 <= EMPTY_BEYOND_BYTES
     assert runners.take() == b"y" * 8
 
 

@@ -1,5 +1,6 @@
 """Stopping a worker: once and running tasks finish, twice and they are handed back; nothing is lost and nothing costs a try."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -217,3 +218,30 @@ def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(project, per_process,
     assert project.counts() == ({"succeeded": 2, "pending": 18} if times == 1 else {"pending": 20})
     assert project.task("t0").state is (State.SUCCEEDED if times == 1 else State.PENDING)
     assert time.time() > project.last("t0").started_at
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_sent_to_all_processes_at_once_costs_no_task_a_try(project, per_process, number):
+    """As systemd does when it stops a service, and scancel with a batch job."""
+    project.write(
+        """
+        def run_task(n):
+            note(f"began {n}")
+            wait_for("gate")
+        """,
+        TASKS_PER_PROCESS=per_process,
+        RETRIES_ON_EXIT=0,
+        RETRIES_ON_EXCEPTION=0,
+    )
+    worker = project.insert([{"n": n} for n in range(5)]).start()
+    project.until_noted("began 0", "began 1")
+    for pid in sorted(project.processes()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    worker.wait(code=130)
+    assert project.counts() == {"pending": 5}
+    assert {attempt.outcome for attempt in project.task("t0").attempts} == {Outcome.INTERRUPTED}
+    assert "died" not in worker.text
+    project.open_gate("gate")
+    project.work()
+    assert project.counts() == {"succeeded": 5}

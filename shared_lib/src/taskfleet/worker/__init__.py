@@ -2,10 +2,11 @@
 
 ::
 
-    supervisor ── warm process (imported task.py once) ── slot ── runner ── your function
-       │                                                  slot ── runner ── your function
+    supervisor ── warm process (imported task.py once) ── slot ── runner ── a process per task, with your function in it
+       │                                                  slot ── runner ── (or in the runner itself: TASKS_PER_PROCESS)
        └─ queue: leases, renewals, outcomes
 
-``supervisor`` is the loop, ``flow`` says how much to lease ahead, ``warm``, ``slot`` and ``runner`` are the processes, ``limits`` what they
-are told, ``records`` and ``wire`` how they talk, ``output`` what tasks print, ``system`` what the operating system offers.
+``supervisor`` is the loop, ``flow`` says how much to lease ahead, ``warm``, ``slot``, ``runner`` and ``process_per_task`` are the
+processes, ``order`` what they are told, ``records`` and ``wire`` how they talk, ``output`` what tasks print, ``system`` what the operating
+system offers.
 """

@@ -6,12 +6,18 @@ repair, and the C library's own ``fork`` does. Handlers that the user's modules 
 new seeds, or every task would draw the same numbers.
 """
 
+import _signal  # type: ignore[import-not-found]
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 _Handler = Callable[[], Any]
+
+#: Signals that ask a worker for its end.
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: Modules whose handlers only matter with more than one thread, or are stood in for here.
 _NEEDLESS = frozenset({"logging", "threading", "random", "concurrent.futures.thread", "weakref"})
@@ -62,12 +68,13 @@ def _load_fork() -> Callable[[], int]:
 
 
 _fork = _load_fork()
+_users_mask: set[signal.Signals | int] | None = None
 _reseed: list[_Handler] | None = None
 _calls_handlers = False
 
 
 def fork() -> int:
-    """Fork this process; 0 in the child. Must be followed there by ``after_fork_in_runner``.
+    """Fork this process; 0 in the child. Must be followed there by ``after_fork``.
 
     Raises:
         OSError: The system has no room for another process.
@@ -88,7 +95,7 @@ def fork() -> int:
     return os.fork() if pid < 0 else pid  # os.fork fails in the same way, and says why
 
 
-def after_fork_in_runner() -> None:
+def after_fork() -> None:
     """Give the child random numbers of its own, and call the handlers of the user's modules."""
     for seed in _reseed or ():
         seed()
@@ -96,5 +103,32 @@ def after_fork_in_runner() -> None:
         _call(in_child for _, _, in_child in _handlers)
 
 
+def block_stopping_signals() -> None:
+    """Have this process and its children untouched by signals that ask for the end.
+
+    Who sends them to all of a worker's processes at once (systemd, scancel) means the supervisor, which sees to the others.
+    """
+    global _users_mask
+    _users_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
+
+
+def unblock_signals() -> None:
+    """Let signals in again, in a process that runs user code."""
+    if _users_mask is not None:
+        _signal.pthread_sigmask(
+            signal.SIG_SETMASK, _users_mask
+        )  # without the layer that makes enums of what it returns
+
+
 def _reseeders() -> list[_Handler]:
-    return [sys.modules[name].seed for name in ("random", "numpy.random") if name in sys.modules]
+    """Find what gives the loaded generators new seeds; for ``random`` without its layer in Python, which touches more pages."""
+    found: list[_Handler] = []
+    if "random" in sys.modules:
+        import _random
+        import random
+
+        random.seed()  # forgets the second of a pair of normal deviates, which the layer below does not know of
+        found.append(partial(_random.Random.seed, random._inst))
+    if "numpy.random" in sys.modules:
+        found.append(sys.modules["numpy.random"].seed)
+    return found

@@ -13,44 +13,44 @@ class OutputFile:
     """The file that stands in for a slot's standard output and error; processes forked from it share it."""
 
     def __init__(self, tail_bytes: int) -> None:
-        self._fd = _unnamed_file()
+        self.fd = unnamed_file()
         self._tail_bytes = tail_bytes
         self._bounded_to = 0
 
     def redirect(self) -> None:
         """Make it the standard output and error of this process and its children to come."""
-        os.dup2(self._fd, 1)
-        os.dup2(self._fd, 2)
+        os.dup2(self.fd, 1)
+        os.dup2(self.fd, 2)
 
     def take(self) -> bytes | None:
         """Give the end of what was printed since the last call, None if nothing was, and forget it."""
-        size = os.fstat(self._fd).st_size
+        size = os.fstat(self.fd).st_size
         if not size:
             return None
         tail = self._tail(size)
-        os.ftruncate(self._fd, 0)
+        os.ftruncate(self.fd, 0)
         return tail or None
 
     def bound(self) -> None:
         """Keep the file from filling the disk while a task prints without end."""
-        size = os.fstat(self._fd).st_size
+        size = os.fstat(self.fd).st_size
         if size < self._bounded_to:
             self._bounded_to = 0
         if size - self._bounded_to <= EMPTY_BEYOND_BYTES:
             return
         self._bounded_to = max(0, size - self._tail_bytes)
-        if not free_beginning(self._fd, self._bounded_to):
+        if not free_beginning(self.fd, self._bounded_to):
             tail = self._tail(size)
-            os.ftruncate(self._fd, 0)
-            os.write(self._fd, tail)
+            os.ftruncate(self.fd, 0)
+            os.write(self.fd, tail)
             self._bounded_to = 0
 
     def _tail(self, size: int) -> bytes:
         start = max(0, size - self._tail_bytes)
-        return os.pread(self._fd, size - start, start)
+        return os.pread(self.fd, size - start, start)
 
 
-def _unnamed_file() -> int:
+def unnamed_file() -> int:
     """Open a file without a name, for appending; in memory where the system offers that."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("taskfleet-output")

@@ -4,6 +4,7 @@ A runner is a process that runs user code, so its word is checked: a record is a
 interpreted. Finished records stand in shared memory until they are sent, so that a crash in the next task loses none of them.
 """
 
+import math
 import mmap
 import struct
 from typing import NamedTuple
@@ -11,21 +12,27 @@ from typing import NamedTuple
 from taskfleet.context import SIGNS
 from taskfleet.tasks import Outcome
 
-#: mark, index, outcome, started_at, elapsed_seconds, retry delay (NaN for none), exit code, lengths of result, error and output (-1 for
-#: none)
-_HEADER = struct.Struct("<4sQBdddiqii")
+#: mark, index, outcome, started_at, elapsed_seconds, retry delay (NaN for none), exit code, peak memory in MiB (0 for unknown), lengths of
+#: result, error and output (-1 for none)
+_HEADER = struct.Struct("<4sQBdddidqii")
+_PEAK = struct.Struct("<d")
+_PEAK_AT = struct.calcsize("<4sQBdddi")
+_OUTPUT_LENGTH = struct.Struct("<i")
+_OUTPUT_LENGTH_AT = _HEADER.size - _OUTPUT_LENGTH.size
 #: Tells records from what a task wrote into a descriptor that is not its own, zeros among it.
 _MARK = b"\xf5rec"
 _NONE = -1
 _LAST_OUTCOME = max(Outcome)
 
 #: Layout of the shared memory: signs | index of the task begun last | its start | tasks to skip, from and to | bytes of records |
-#: how often they were dropped | records
+#: index of the task reported last | how often records were dropped | records
 _BEGUN = struct.Struct("<Qd")
 _SKIP = struct.Struct("<QQ")
 _USED = struct.Struct("<Q")
 _DROPPED = struct.Struct("<Q")
-_SIGNS_AT, _BEGUN_AT, _SKIP_AT, _USED_AT, _DROPPED_AT, _RECORDS_AT = 0, 8, 24, 40, 48, 56
+_REPORTED = struct.Struct("<Q")
+_USED_AND_REPORTED = struct.Struct("<QQ")
+_SIGNS_AT, _BEGUN_AT, _SKIP_AT, _USED_AT, _REPORTED_AT, _DROPPED_AT, _RECORDS_AT = 0, 8, 24, 40, 48, 56, 64
 _SIZE = 1 << 17
 CAPACITY = _SIZE - _RECORDS_AT
 
@@ -47,6 +54,8 @@ class Record(NamedTuple):
     result: bytes | None = None
     error: bytes | None = None
     output: bytes | None = None
+    peak_memory_mib: float = 0.0
+    """0 for unknown."""
 
     def pack(self) -> bytes:
         """Give the record as bytes."""
@@ -61,6 +70,7 @@ class Record(NamedTuple):
                     self.elapsed_seconds,
                     self.retry_delay_seconds,
                     self.exit_code,
+                    self.peak_memory_mib,
                     _NONE if result is None else len(result),
                     _NONE if error is None else len(error),
                     _NONE if output is None else len(output),
@@ -70,6 +80,21 @@ class Record(NamedTuple):
                 output or b"",
             )
         )
+
+
+def pack_success(index: int, started_at: float, elapsed_seconds: float, result: bytes) -> bytes:
+    """Give the record of a success as bytes; quicker than to make a ``Record`` first."""
+    return (
+        _HEADER.pack(_MARK, index, 0, started_at, elapsed_seconds, math.nan, 0, 0.0, len(result), _NONE, _NONE) + result
+    )
+
+
+def amended(record: bytes, peak_memory_mib: float, output: bytes | None) -> bytes:
+    """Give a packed record without output those two facts, which only the parent of the task's process knows."""
+    changed = bytearray(record)
+    _PEAK.pack_into(changed, _PEAK_AT, peak_memory_mib)
+    _OUTPUT_LENGTH.pack_into(changed, _OUTPUT_LENGTH_AT, _NONE if output is None else len(output))
+    return bytes(changed) + (output or b"")
 
 
 class CorruptRecordError(Exception):
@@ -98,7 +123,7 @@ def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], in
     records: list[Record] = []
     start = 0
     while len(buffer) - start >= _HEADER.size:
-        mark, index, outcome, started_at, elapsed, delay, code, *lengths = _HEADER.unpack_from(buffer, start)
+        mark, index, outcome, started_at, elapsed, delay, code, peak, *lengths = _HEADER.unpack_from(buffer, start)
         if mark != _MARK or index > last_index or outcome > _LAST_OUTCOME or min(lengths) < _NONE:
             raise CorruptRecordError(records, start)
         end = start + _HEADER.size + sum(max(length, 0) for length in lengths)
@@ -109,7 +134,8 @@ def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], in
         for length in lengths:
             texts.append(None if length == _NONE else bytes(buffer[at : at + length]))
             at += max(length, 0)
-        records.append(Record(index, outcome, started_at, elapsed, delay, code, *texts))
+        result, error, output = texts
+        records.append(Record(index, outcome, started_at, elapsed, delay, code, result, error, output, peak))
         start = end
     return records, start
 
@@ -139,6 +165,7 @@ class SharedMemory:
         """Make it ready for a new runner; the signs stay."""
         self.begin(NOTHING_BEGUN, 0.0)
         self.skip(0, 0)
+        self.report(NOTHING_BEGUN)
         self.forget()
 
     def signs(self) -> int:
@@ -184,6 +211,31 @@ class SharedMemory:
         """Give the records that are kept."""
         (used,) = _USED.unpack_from(self._memory, _USED_AT)
         return self._memory[_RECORDS_AT : _RECORDS_AT + min(used, CAPACITY)]
+
+    def take_last(self, used: int) -> bytes:
+        """Take the record that stands after ``used`` bytes of others out again."""
+        record = self.kept()[used:]
+        _USED.pack_into(self._memory, _USED_AT, used)
+        return record
+
+    def amend_peak(self, used: int, peak_memory_mib: float) -> None:
+        """Enter the peak memory into the record that stands after ``used`` bytes of others."""
+        _PEAK.pack_into(self._memory, _RECORDS_AT + used + _PEAK_AT, peak_memory_mib)
+
+    def keep_and_report(self, used: int, record: bytes, index: int) -> None:
+        """Keep a record, as ``keep`` does, and then say that it is whole, as ``report`` does."""
+        end = used + len(record)
+        self._memory[_RECORDS_AT + used : _RECORDS_AT + end] = record
+        _USED_AND_REPORTED.pack_into(self._memory, _USED_AT, end, index)
+
+    def report(self, index: int) -> None:
+        """Say that the record of this task is whole."""
+        _REPORTED.pack_into(self._memory, _REPORTED_AT, index)
+
+    def reported(self) -> tuple[int, int]:
+        """Give the task whose record was said to be whole last, and how many bytes of records are kept."""
+        used, index = _USED_AND_REPORTED.unpack_from(self._memory, _USED_AT)
+        return index, used
 
     def forget(self) -> None:
         """Drop the records, because they were sent."""

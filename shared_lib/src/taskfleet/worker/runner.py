@@ -1,37 +1,36 @@
-"""The process that runs user code. It is forked by a slot, does one or more tasks, and never talks to anything but its slot."""
+"""The process that runs user code, or forks what does (``process_per_task``). It never talks to anything but its slot."""
 
 import json
+import json.encoder
 import math
 import os
+import signal
 import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from taskfleet.context import Fail, Retry, TaskContext
 from taskfleet.functions import TaskFunction
 from taskfleet.tasks import Outcome
 from taskfleet.tracebacks import describe_error, shorten_error
-from taskfleet.worker.forking import after_fork_in_runner
+from taskfleet.worker.forking import after_fork, unblock_signals
 from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
-from taskfleet.worker.records import CAPACITY, Record, SharedMemory
+from taskfleet.worker.records import CAPACITY, Record, SharedMemory, amended, pack_success
 
 #: A task as a runner gets it: id, attempt, data.
 Job = tuple[str, int, str]
 
 #: Finished records are sent when the oldest is this old, and at the end of what was given.
-SEND_AFTER_SECONDS = 0.005
+SEND_AFTER_SECONDS = 0.01
 
 #: The exit code of a runner that cannot reach its slot any more.
 CUT_OFF = 97
 
 CHUNK_HEADER = struct.Struct("<I")
-
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class Runner:
@@ -48,40 +47,21 @@ class Runner:
         self._pid = 0
         self._index = 0
         self._used = 0
+        self._most = order.tasks_per_process
         self._sent_at = time.monotonic()
         self._needs_context = function.is_rms_style or bool(function.injected)
         self._bare = self._context("", 0)
-        self._prepared: dict[str, Any] | None = None
+        self._call = function.call
+        self._is_rms_style = function.is_rms_style
+        self._encode = make_encode()
+        self._most_bytes = order.max_result_bytes
+        self._fd = sock.fileno()
         self._streams = (sys.stdout, sys.stderr)
-
-    def prepare(self, job: Job) -> None:
-        """Make the first task ready, still in the slot: what is done before the fork costs the child no page copies."""
-        with suppress(Exception):  # it will fail again, and be reported, in the child
-            self._prepared = self._arguments(job)
-        self._memory.begin(0, time.monotonic())
-
-    def serve_one(self, job: Job) -> None:
-        """Be the runner for one task, in the process just forked; what it printed is the slot's to collect.
-
-        Each page of memory that is touched here has to be copied first, so this does as little as it can.
-        """
-        self._pid = os.getpid()
-        after_fork_in_runner()
-        record = self._try(0, job)
-        if os.getpid() != self._pid:  # the task forked, and this is the child, come back from the user's function
-            os._exit(0)
-        _flush_streams()
-        body = record.pack()
-        if len(body) <= CAPACITY:
-            self._memory.keep(0, body)  # the slot looks there when this process is gone: one thing less to wake it for
-        else:
-            self._send_bytes(body)
 
     def serve(self, chunk: Sequence[Job]) -> None:
         """Be the runner, in the process just forked: do these tasks, and more as they come, until the process is worn out."""
-        self._pid = os.getpid()
-        after_fork_in_runner()
-        most = self._order.tasks_per_process
+        self._begin()
+        most = self._most
         todo: Sequence[Job] | None = chunk
         while todo is not None:
             self.run(todo)
@@ -91,24 +71,37 @@ class Runner:
 
     def run(self, chunk: Sequence[Job]) -> None:
         """Do a run of tasks; all of it has been sent when this returns."""
-        memory, take_output = self._memory, self._output.take
+        memory = self._memory
         for job in chunk:
             index, self._index = self._index, self._index + 1
             memory.begin(index, time.monotonic())
             if memory.is_skipped(index):
-                continue
-            record = self._try(index, job)
-            if os.getpid() != self._pid:  # the task forked, and this is the child, come back from the user's function
-                os._exit(0)
-            _flush_streams()
-            self._restore_streams()
-            try:
-                output = take_output()
-            except OSError:  # the task closed our descriptors: the next ones need another process
-                self._report(record)
-                os._exit(CUT_OFF)
-            self._report(record if output is None else record._replace(output=output))
+                self._skip()
+            else:
+                self._do(index, job)
         self._send()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        after_fork()
+        unblock_signals()
+
+    def _do(self, index: int, job: Job) -> None:
+        """Do one task and report it."""
+        body = self._try(index, job)
+        if os.getpid() != self._pid:  # the task forked, and this is the child, come back from the user's function
+            os._exit(0)
+        flush_streams()
+        self._restore_streams()
+        try:
+            output = self._output.take()
+        except OSError:  # the task closed our descriptors: the next ones need another process
+            self._report(body)
+            os._exit(CUT_OFF)
+        self._report(body if output is None else amended(body, 0.0, output))
+
+    def _skip(self) -> None:
+        """Leave one task out."""
 
     def _restore_streams(self) -> None:
         """Give the next task the standard output and error that this one may have replaced or closed."""
@@ -122,36 +115,38 @@ class Runner:
         task_id, attempt, data = job
         return self._function.arguments(data, self._context(task_id, attempt) if self._needs_context else self._bare)
 
-    def _try(self, index: int, job: Job) -> Record:
-        prepared, self._prepared = self._prepared, None
+    def _try(self, index: int, job: Job, prepared: dict[str, Any] | None = None) -> bytes:
+        """Call the function; give the packed record of what came of it."""
         started_at, started = time.time(), time.perf_counter()
         try:
-            arguments = self._arguments(job) if prepared is None else prepared
-            value = self._function.result(self._function.call(**arguments))
+            value = self._call(**(self._arguments(job) if prepared is None else prepared))
+            if self._is_rms_style:
+                value = self._function.result(value)
             elapsed = time.perf_counter() - started
-            return self._encode(index, started_at, elapsed, value)
-        except BaseException as error:  # whatever a task raises is its outcome
-            return _unsuccessful(index, started_at, time.perf_counter() - started, error)
-
-    def _encode(self, index: int, started_at: float, elapsed: float, value: object) -> Record:
-        try:
-            result = _encoder.encode(value).encode()
-        except (TypeError, ValueError):
-            from taskfleet.tables.values import Refused, to_json
-
             try:
-                result = _encoder.encode(to_json(value)).encode()
-            except Refused as refused:
-                reason = f"ResultNotJSON: {refused.sentence('the result')}"
-                return Record(index, Outcome.EXCEPTION, started_at, elapsed, math.nan, 0, None, shorten_error(reason))
-        most = self._order.max_result_bytes
-        if len(result) > most:
-            error = (
-                f"ResultTooLarge: the result is {len(result) / 2**20:.1f} MiB of JSON; MAX_RESULT_MIB allows {most / 2**20:g}. Write large "
-                "results to a file and return its path."
-            )
-            return Record(index, Outcome.EXCEPTION, started_at, elapsed, Fail.delay_seconds, 0, None, error.encode())
-        return Record(index, Outcome.SUCCEEDED, started_at, elapsed, math.nan, 0, result)
+                result = "".join(self._encode(value, 0)).encode()
+            except (TypeError, ValueError):
+                return self._try_harder_to_encode(index, started_at, elapsed, value)
+            if len(result) > self._most_bytes:
+                return _too_large(index, started_at, elapsed, len(result), self._most_bytes).pack()
+            return pack_success(index, started_at, elapsed, result)
+        except BaseException as error:  # whatever a task raises is its outcome
+            return _unsuccessful(index, started_at, time.perf_counter() - started, error).pack()
+
+    def _try_harder_to_encode(self, index: int, started_at: float, elapsed: float, value: object) -> bytes:
+        from taskfleet.tables.values import Refused, to_json
+
+        self._encode = make_encode()  # the failed attempt is still in its memory of what it has seen
+        try:
+            result = "".join(self._encode(to_json(value), 0)).encode()
+        except Refused as refused:
+            reason = f"ResultNotJSON: {refused.sentence('the result')}"
+            return Record(
+                index, Outcome.EXCEPTION, started_at, elapsed, math.nan, 0, None, shorten_error(reason)
+            ).pack()
+        if len(result) > self._most_bytes:
+            return _too_large(index, started_at, elapsed, len(result), self._most_bytes).pack()
+        return pack_success(index, started_at, elapsed, result)
 
     def _context(self, task_id: str, attempt: int) -> TaskContext:
         order = self._order
@@ -168,8 +163,7 @@ class Runner:
             signs=self._memory.signs,
         )
 
-    def _report(self, record: Record) -> None:
-        body = record.pack()
+    def _report(self, body: bytes) -> None:
         if self._used + len(body) > CAPACITY:
             self._send()
         if len(body) > CAPACITY:
@@ -217,6 +211,32 @@ def _receive_exactly(sock: socket.socket, size: int) -> bytes | None:
     return bytes(received)
 
 
+def make_encode() -> Callable[[object, int], Iterable[str]]:
+    """Make a function that gives a value as pieces of strict, compact JSON; its second argument is 0.
+
+    What ``JSONEncoder.encode`` makes anew for each value is made once here.
+
+    The function raises TypeError for what JSON cannot carry, and ValueError for NaN, infinities and what contains itself; it is of no
+    further use then.
+    """
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    c_make_encoder = getattr(json.encoder, "c_make_encoder", None)
+    if c_make_encoder is None:  # not CPython
+        return lambda value, _: (encoder.encode(value),)
+    encode: Callable[[object, int], Iterable[str]] = c_make_encoder(
+        {}, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, False
+    )
+    return encode
+
+
+def _too_large(index: int, started_at: float, elapsed: float, n_bytes: int, most_bytes: int) -> Record:
+    error = (
+        f"ResultTooLarge: the result is {n_bytes / 2**20:.1f} MiB of JSON; MAX_RESULT_MIB allows {most_bytes / 2**20:g}. Write large "
+        "results to a file and return its path."
+    )
+    return Record(index, Outcome.EXCEPTION, started_at, elapsed, Fail.delay_seconds, 0, None, error.encode())
+
+
 def _unsuccessful(index: int, started_at: float, elapsed: float, error: BaseException) -> Record:
     outcome, delay, code = Outcome.EXCEPTION, math.nan, 0
     if isinstance(error, Retry):
@@ -230,7 +250,22 @@ def _unsuccessful(index: int, started_at: float, elapsed: float, error: BaseExce
     return Record(index, outcome, started_at, elapsed, delay, code, None, describe_error(error))
 
 
-def _flush_streams() -> None:
+def exit_reason(exit_code: int) -> str:
+    """Put into words how a process ended that should have handed over a result."""
+    if exit_code == CUT_OFF:
+        return "Exit: the task's process could not hand over its result; did the task close file descriptors that are not its own?"
+    if exit_code >= 0:
+        return f"Exit: the task's process ended with code {exit_code} before the function returned"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    hint = " (out of memory? the system kills so)" if name == "SIGKILL" else ""
+    return f"Exit: the task's process was killed by {name}{hint}"
+
+
+def flush_streams() -> None:
+    """Write out what the task printed."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -23,15 +23,16 @@ from taskfleet.tasks import Finished, Outcome
 from taskfleet.worker.forking import fork
 from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
+from taskfleet.worker.process_per_task import ForkingRunner
 from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, salvage, unpack
-from taskfleet.worker.runner import CHUNK_HEADER, CUT_OFF, Runner
+from taskfleet.worker.runner import CHUNK_HEADER, Runner, exit_reason
 from taskfleet.worker.system import adopt_orphans, end_orphans, memory_bytes
 from taskfleet.worker.wire import Channel
 
 #: A lease as plain values: seq, attempt, id, data.
 PlainLease = tuple[int, int, str, str]
 
-HAND_OVER_AFTER_SECONDS = 0.01
+HAND_OVER_AFTER_SECONDS = 0.02
 MEMORY_CHECK_SECONDS = 0.05
 OUTPUT_CHECK_SECONDS = 0.5
 #: A runner that is at a later task than the slot knows of, and silent for so long, has something to tell and is busy.
@@ -48,6 +49,8 @@ class Slot:
         self._channel = channel
         self._function = function
         self._order = order
+        self._most = 0 if order.tasks_per_process == 1 else order.tasks_per_process
+        """How many tasks a runner is given in its life; one that forks for each lives as long as the slot."""
         self._memory = SharedMemory()
         self._output = OutputFile(order.output_tail_bytes)
         self._poll = select.poll()
@@ -127,7 +130,7 @@ class Slot:
         """Take back what has not begun."""
         unstarted = list(self._waiting)
         self._waiting.clear()
-        if self._order.tasks_per_process == 1 or len(self._given) == 0 or not self._pid:
+        if not self._given or not self._pid:
             return unstarted
         os.kill(self._pid, signal.SIGSTOP)  # while it stands still, what it has begun cannot change
         _, status = os.waitpid(self._pid, os.WUNTRACED)
@@ -150,13 +153,13 @@ class Slot:
         """Give waiting tasks to the runner, starting one if there is none."""
         if not self._waiting:
             return
-        most = self._order.tasks_per_process
+        most = self._most
         if self._pid:
             room = len(self._waiting) if most == 0 else most - self._next_index
-            if room > 0 and most != 1:
+            if room > 0:
                 self._give(room)
             return
-        chunk = self._take(len(self._waiting) if most == 0 else most)
+        chunk = self._take(most or len(self._waiting))
         self._start_runner([(task_id, attempt, data) for _, attempt, task_id, data in chunk])
 
     def _take(self, most: int) -> list[PlainLease]:
@@ -192,9 +195,8 @@ class Slot:
             self._socket, self._runners_socket = socket.socketpair()
             self._socket.setblocking(False)
             self._poll.register(self._socket.fileno(), select.POLLIN)
-            self._runner = Runner(self._function, self._order, self._memory, self._output, self._runners_socket)
-        assert self._runner is not None
-        self._runner.prepare(chunk[0])
+            runner_type = ForkingRunner if self._order.tasks_per_process == 1 else Runner
+            self._runner = runner_type(self._function, self._order, self._memory, self._output, self._runners_socket)
         self._pid = fork()
         if self._pid == 0:
             self._be_runner(chunk)
@@ -211,10 +213,7 @@ class Slot:
             os.setsid()
             self._channel.close()
             self._socket.close()
-            if self._order.tasks_per_process == 1:
-                self._runner.serve_one(chunk[0])
-            else:
-                self._runner.serve(chunk)
+            self._runner.serve(chunk)
             code = 0
         finally:
             os._exit(code)
@@ -241,7 +240,7 @@ class Slot:
         del self._incoming[:used]
         self._accept(records)
         self._heard_at = time.monotonic()
-        most = self._order.tasks_per_process
+        most = self._most
         if self._pid and most and self._next_index >= most and not self._given and not self._outgoing:
             self._bury()  # it has done all it was made for, has heard what was taken back from it, and is leaving
 
@@ -278,6 +277,7 @@ class Slot:
                     _text(record.output),
                     None if math.isnan(record.retry_delay_seconds) else record.retry_delay_seconds,
                     record.exit_code if record.outcome == Outcome.EXIT else None,
+                    record.peak_memory_mib or None,
                 )
             )
 
@@ -296,10 +296,8 @@ class Slot:
 
     def _bury(self, status: int | None = None) -> None:
         """Take leave of a runner that has died or is about to: its last words, its orphans, its cause of death."""
-        peak_memory_mib = None
         if status is None:
-            _, status, usage = os.wait4(self._pid, 0)
-            peak_memory_mib = usage.ru_maxrss / 1024
+            _, status = os.waitpid(self._pid, 0)
         self._pid = 0
         if self._pidfd >= 0:
             self._poll.unregister(self._pidfd)
@@ -311,8 +309,6 @@ class Slot:
         if self._given or self._outgoing or self._incoming:
             self._explain_death(status)
             self._drop_sockets()
-        elif self._order.tasks_per_process == 1 and self._done:
-            self._done[-1] = self._done[-1]._replace(peak_memory_mib=peak_memory_mib, output=_text(self._output.take()))
         self._kill_reason = None
         self._culprit_is_unsure = False
         self._next_index = 0
@@ -353,7 +349,7 @@ class Slot:
                 time.time() - elapsed,
                 elapsed,
                 None,
-                reason or _exit_reason(exit_code),
+                reason or exit_reason(exit_code),
                 _text(output),
                 None,
                 exit_code if outcome is Outcome.EXIT else None,
@@ -395,7 +391,8 @@ class Slot:
         now = time.monotonic()
         if now < self._measure_at:
             return 0
-        used = memory_bytes(os.getpid(), enough=self._order.memory_limit_bytes or 0)
+        parent = self._pid if self._order.tasks_per_process == 1 else os.getpid()
+        used = memory_bytes(parent, enough=self._order.memory_limit_bytes or 0)
         cost = time.monotonic() - now
         self._measure_at = now + max(MEMORY_CHECK_SECONDS, 20 * cost)
         return used
@@ -433,19 +430,6 @@ class Slot:
         if self._channel.wants_write != self._waits_to_write:
             self._waits_to_write = self._channel.wants_write
             self._poll.modify(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._waits_to_write else 0))
-
-
-def _exit_reason(exit_code: int) -> str:
-    if exit_code == CUT_OFF:
-        return "Exit: the task's process could not hand over its result; did the task close file descriptors that are not its own?"
-    if exit_code >= 0:
-        return f"Exit: the task's process ended with code {exit_code} before the function returned"
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    hint = " (out of memory? the system kills so)" if name == "SIGKILL" else ""
-    return f"Exit: the task's process was killed by {name}{hint}"
 
 
 def _text(value: bytes | None) -> str | None:

@@ -24,11 +24,12 @@ from taskfleet.errors import FunctionError, LedgerError
 from taskfleet.queues import FinishReport, LeaseLostError, Queue
 from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.flow import Flow
+from taskfleet.worker.forking import STOPPING_SIGNALS
 from taskfleet.worker.order import Order
 from taskfleet.worker.system import adopt_orphans, children_of, end_orphans
 from taskfleet.worker.wire import Channel
 
-RECORD_AFTER_SECONDS = 0.02
+RECORD_AFTER_SECONDS = 0.03
 RECORD_AT_ONCE = 1000
 #: How often an idle worker looks for new tasks, and a stopping one at the clock.
 IDLE_SECONDS = 0.2
@@ -37,8 +38,6 @@ RECALL_AFTER_SECONDS = 0.2
 #: How long the slots have to answer when their tasks are killed, before they are given up.
 LAST_WORDS_SECONDS = 5.0
 TROUBLE_PAUSE_SECONDS = 1.0
-#: Those that are ignored from the start stay so: ``nohup`` asks for that.
-_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: How often in a row the warm process may die before it has forked a slot that did anything.
 WARM_DEATHS = 3
 
@@ -282,6 +281,8 @@ class Supervisor:
             return
         batch = self._finished
         leases, finished = [lease for lease, _ in batch], [outcome for _, outcome in batch]
+        if self._signals:
+            finished = [_excused(outcome) for outcome in finished]
         report = self._queue.finish(finished, self._clock())
         self._finished = []
         self._ask_again_at = 0.0  # a retry may be due, or this was the last
@@ -423,7 +424,7 @@ class Supervisor:
                     return None
                 continue
             if not part:
-                return b""
+                return None if self._signals else b""
             line += part
         self._control.settimeout(None)
         return line
@@ -524,7 +525,9 @@ class Supervisor:
         reader.setblocking(False)
         writer.setblocking(False)
         self._selector.register(reader, selectors.EVENT_READ, (_drain, reader))
-        known = [number for number in _STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        known = [
+            number for number in STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+        ]  # nohup ignores one
         handlers = {number: signal.signal(number, lambda *_: self.stop()) for number in known}
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
 
@@ -540,6 +543,15 @@ class Supervisor:
     def _say(self, text: str) -> None:
         for observer in self._observers:
             observer.say(text)
+
+
+def _excused(finished: Finished) -> Finished:
+    """Do not hold it against a task that the signal which stopped the worker was sent to its process as well."""
+    is_by_signal = finished.outcome == Outcome.EXIT and -(finished.exit_code or 0) in STOPPING_SIGNALS
+    is_by_key = finished.outcome == Outcome.EXCEPTION and (finished.error or "").startswith("KeyboardInterrupt")
+    if is_by_signal or is_by_key:
+        return finished._replace(outcome=Outcome.INTERRUPTED, error="The worker was stopped")
+    return finished
 
 
 def _drain(reader: socket.socket) -> None:

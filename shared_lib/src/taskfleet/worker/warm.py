@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.worker.forking import record_handlers
+from taskfleet.worker.forking import block_stopping_signals, record_handlers
 from taskfleet.worker.order import Order
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.system import adopt_orphans, children_of, die_with_parent, end_orphans
@@ -49,6 +49,7 @@ def main() -> None:
     except FunctionError as error:
         _answer(control, {"error": str(error)})
         return
+    block_stopping_signals()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):
