@@ -1,4 +1,7 @@
-"""For the tests of a project: ``check_table`` says whether a table and a task function fit."""
+"""For the tests of a project: ``check_table`` says whether a table and a task function fit.
+
+The modules beside this one stand in for cloud services, over sockets, for the real client libraries.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
