@@ -140,9 +140,7 @@ def look_at_everything(job):
     job.lease(job.worker(), 5000)
 
 
-def test_a_ledger_in_a_folder_that_cannot_be_written(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere, so there is nothing to refuse")
+def test_a_ledger_in_a_folder_that_cannot_be_written(tmp_path, permissions):
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
     with pytest.raises(LedgerError, match="check the permissions of the file and of its folder"):

@@ -3,7 +3,6 @@
 import gc
 import gzip
 import json
-import os
 import subprocess
 import sys
 import tracemalloc
@@ -265,8 +264,7 @@ def test_a_missing_file_a_directory_and_an_empty_file_are_refused_at_once(tmp_pa
         read_batches(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_told_as_such(tmp_path):
+def test_a_file_without_permission_is_told_as_such(tmp_path, permissions):
     path = save(tmp_path / "t.json", ROWS)
     path.chmod(0)
     with pytest.raises(TableError, match="permission denied"):

@@ -167,8 +167,7 @@ def test_results_go_to_local_files_only():
         write_results("s3://bucket/r.csv", lambda: iter([]))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_refused(tmp_path):
+def test_a_folder_without_permission_is_refused(tmp_path, permissions):
     tmp_path.chmod(0o500)
     with pytest.raises(TableError, match="Permission denied"):
         write_results(tmp_path / "r.csv", lambda: iter([]))

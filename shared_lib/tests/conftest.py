@@ -1,0 +1,61 @@
+"""What tests may need from the system."""
+
+import ctypes
+import os
+import struct
+import sys
+
+import pytest
+
+#: From <linux/capability.h>: what lets root past the permissions of files.
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+@pytest.fixture
+def lacking():
+    """Ends a test that needs what is not there: ``lacking(reason)`` skips it, but fails it where CI is set, lest it is never run."""
+
+    def end(reason):
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have what this test needs: {reason}")
+        pytest.skip(reason)
+
+    return end
+
+
+@pytest.fixture
+def permissions(lacking):
+    """Has permissions of files apply to this process even if it is root's, as long as the test runs."""
+    if os.geteuid() != 0:
+        yield
+        return
+    if not sys.platform.startswith("linux"):
+        lacking("root's privileges can be laid down on Linux only; run the tests as another user")
+    effective, permitted, inheritable = _capabilities()
+    _set_effective(effective & ~(1 << _CAP_DAC_OVERRIDE | 1 << _CAP_DAC_READ_SEARCH), permitted, inheritable)
+    yield
+    _set_effective(effective, permitted, inheritable)
+
+
+def _call(name, header, data):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(header, data) != 0:
+        raise OSError(ctypes.get_errno(), f"{name} failed")
+
+
+def _header():
+    return ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION_3, 0))
+
+
+def _capabilities():
+    """Give the effective, permitted and inheritable sets of this thread."""
+    data = ctypes.create_string_buffer(24)
+    _call("capget", _header(), data)
+    low, high = struct.unpack("3I", data.raw[:12]), struct.unpack("3I", data.raw[12:24])
+    return [one | other << 32 for one, other in zip(low, high, strict=True)]
+
+
+def _set_effective(*sets):
+    low, high = (one & 0xFFFFFFFF for one in sets), (one >> 32 for one in sets)
+    _call("capset", _header(), ctypes.create_string_buffer(struct.pack("6I", *low, *high)))
