@@ -185,8 +185,8 @@ class Project:
         name, _, value = self.mark.partition("=")
         return kept | {name: value, "NOTES": str(self._notes), "GATES": str(self._gates)}
 
-    def start(self, *arguments, environment=None, ignoring=()):
-        """Start a worker in the background."""
+    def start(self, *arguments, environment=None, ignoring=(), before=()):
+        """Start a worker in the background; ``before`` stands before its command."""
         log = self.folder / f"worker-{len(self.workers)}.log"
 
         def prepare():
@@ -195,7 +195,7 @@ class Project:
 
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "taskfleet", "launch_worker", *map(str, arguments)],
+                [*before, sys.executable, "-m", "taskfleet", "launch_worker", *map(str, arguments)],
                 cwd=self.folder,
                 env=self.environment() | (environment or {}),
                 stdin=subprocess.DEVNULL,
