@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def is_surely_dead(name: str) -> bool:
     if place != _place() or not rest.isdigit():
         return False
     pid = int(rest)
+    if sys.platform == "win32":  # where os.kill(pid, 0) is Ctrl-C
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

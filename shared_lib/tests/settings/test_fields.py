@@ -124,6 +124,7 @@ def test_good_values_are_taken(name, text, value):
         ("SHUTDOWN_GRACE_SECONDS", ["-0.001", "-inf", "soon"], "a number of at least 0"),
         ("MAX_RUNTIME_SECONDS", ["0", "-1", "nan", "inf", "1 h"], "a number above 0"),
         ("MEMORY_LIMIT_GIB", ["0", "16GB"], "a number above 0"),
+        ("MAX_RESULT_MIB", ["0", "900.1", "1024"], "a number above 0 and at most 900"),
         ("KEEP_WAITING", ["", "y", "2", "maybe", "tru"], "true or false"),
     ],
 )
@@ -151,3 +152,16 @@ def test_numbers_are_finite():
     assert math.isfinite(parse("1e308"))
     with pytest.raises(ValueError, match="at least -5"):
         parse("-5.1")
+
+
+@pytest.mark.parametrize(
+    ("platform", "method", "others"),
+    [("linux", "fork", ("spawn", "forkserver")), ("darwin", "spawn", ("fork", "forkserver")), ("win32", "spawn", ())],
+)
+def test_the_start_method_suits_the_system(monkeypatch, platform, method, others):
+    monkeypatch.setattr("sys.platform", platform)
+    assert module.start_method("auto") == module.start_method(method) == method
+    assert [module.start_method(other) for other in others] == list(others)
+    for unknown in {"", "Fork", "threads", "fork", "forkserver"} - {method, *others}:
+        with pytest.raises(ValueError, match=r"'auto' or (fork or )?spawn"):
+            module.start_method(unknown)

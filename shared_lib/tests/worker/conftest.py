@@ -23,6 +23,9 @@ JOB = "job"
 #: How long something may take on a machine that is busy with other things.
 PATIENCE_SECONDS = 60.0
 
+#: Values of TASKS_PER_PROCESS, and what they mean.
+PER_PROCESS = {1: "process-per-task", 0: "process-for-ever", 3: "three-per-process"}
+
 #: Each task's own words, and gates that it can wait at, so that no test has to guess how long something takes.
 NOTES = '''
 import os
@@ -145,8 +148,10 @@ class Worker:
 class Project:
     """A project's folder with a job in it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, start_method="auto"):
         self.folder = folder
+        self.start_method = start_method
+        self._defaults = DEFAULTS | {"START_METHOD": start_method}
         self.mark = f"{MARK}={uuid.uuid4()}"
         self.workers = []
         self._notes = folder / "notes.txt"
@@ -158,10 +163,14 @@ class Project:
     def write(self, source, *, exports=None, **settings):
         """Write task.py and config/task.env."""
         (self.folder / "task.py").write_text("from notes import note, wait_for\n" + textwrap.dedent(source))
-        lines = [f"{name}={value}" for name, value in (DEFAULTS | settings).items()]
+        lines = [f"{name}={value}" for name, value in (self._defaults | settings).items()]
         lines += [f"export {name}={value}" for name, value in (exports or {}).items()]
         (self.folder / "config" / "task.env").write_text("\n".join(lines) + "\n")
         return self
+
+    def forks_per_task(self, per_process):
+        """Whether between a slot and a task's process stands the runner that forked it."""
+        return per_process == 1 and self.start_method in ("auto", "fork")
 
     @property
     def ledger_path(self):
@@ -302,18 +311,45 @@ class Project:
                 worker.process.wait()
 
 
+def pytest_generate_tests(metafunc):
+    """Give tests that ask for it each TASKS_PER_PROCESS, and those that are marked so each start method with some of them."""
+    given = " ".join(str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))
+    wants_methods = metafunc.definition.get_closest_marker("every_start_method") is not None
+    if "per_process" in metafunc.fixturenames and "per_process" not in given:
+        pairs = [("fork", n) for n in PER_PROCESS]
+        if wants_methods:
+            pairs += [("spawn", 1), ("spawn", 0), ("forkserver", 1), ("forkserver", 3)]
+        names = [PER_PROCESS[n] if method == "fork" else f"{method}-{PER_PROCESS[n]}" for method, n in pairs]
+        values = [pytest.param(*pair, marks=_slow_if_not_forked(pair[0])) for pair in pairs]
+        metafunc.parametrize(("start_method", "per_process"), values, ids=names, indirect=True)
+    elif wants_methods:
+        methods = ("fork", "spawn", "forkserver")
+        values = [pytest.param(method, marks=_slow_if_not_forked(method)) for method in methods]
+        metafunc.parametrize("start_method", values, indirect=True)
+
+
+def _slow_if_not_forked(method):
+    return () if method == "fork" else pytest.mark.slow
+
+
 @pytest.fixture
-def project(tmp_path, request):
+def start_method(request):
+    """START_METHOD."""
+    return getattr(request, "param", "auto")
+
+
+@pytest.fixture
+def project(tmp_path, start_method):
     """A project without tasks; at the end nothing of it may run any more and its counts must be right."""
     folder = tmp_path / "project"
     folder.mkdir()
-    one = Project(folder)
+    one = Project(folder, start_method)
     yield one
     one.clear_up()
     one.check()
 
 
-@pytest.fixture(params=[1, 0, 3], ids=["process-per-task", "process-for-ever", "three-per-process"])
+@pytest.fixture
 def per_process(request):
     """TASKS_PER_PROCESS."""
     return request.param

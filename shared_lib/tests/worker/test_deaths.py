@@ -28,11 +28,13 @@ def begin(project, per_process, **settings):
 
 
 def slot_of(project, pid, per_process):
-    """Give the slot above a task's process; between them stands what forks a process per task."""
+    """Give the slot above a task's process; between them may stand a fork server, or what forks a process per task."""
     parents = project.processes()
-    return parents[parents[pid]] if per_process == 1 else parents[pid]
+    is_below_another = project.start_method == "forkserver" or project.forks_per_task(per_process)
+    return parents[parents[pid]] if is_below_another else parents[pid]
 
 
+@pytest.mark.every_start_method
 def test_a_slot_that_is_killed_is_replaced_and_its_task_tried_again(project, per_process):
     worker = begin(project, per_process)
     runner = project.noted_number("runner0")
@@ -47,6 +49,7 @@ def test_a_slot_that_is_killed_is_replaced_and_its_task_tried_again(project, per
     assert "A slot's process died; another one takes its place." in worker.text
 
 
+@pytest.mark.every_start_method
 def test_a_runner_that_is_killed_fails_its_task_alone(project, per_process):
     worker = begin(project, per_process)
     os.kill(project.noted_number("runner0"), signal.SIGKILL)
@@ -70,6 +73,7 @@ def test_what_forks_a_process_per_task_may_die(project):
     assert project.noted()["began 0"] == 1
 
 
+@pytest.mark.every_start_method
 def test_the_warm_process_may_die(project, per_process):
     worker = begin(project, per_process)
     os.kill(worker.warm, signal.SIGKILL)
@@ -79,6 +83,7 @@ def test_the_warm_process_may_die(project, per_process):
     assert project.noted()["began 0"] == 1
 
 
+@pytest.mark.every_start_method
 def test_the_warm_process_and_then_a_slot_may_die(project, per_process):
     worker = begin(project, per_process)
     runner = project.noted_number("runner0")
@@ -111,6 +116,7 @@ def test_when_the_warm_process_dies_again_and_again_the_worker_gives_up_and_lose
     assert project.counts() == {"pending": 1}
 
 
+@pytest.mark.every_start_method
 def test_when_the_supervisor_is_killed_nothing_is_left_and_another_worker_takes_over_at_once(project, per_process):
     worker = begin(project, per_process, LEASE_SECONDS=3600)
     worker.kill()
@@ -132,6 +138,7 @@ def test_a_worker_that_is_not_yet_buried_counts_as_dead(project):
     worker.wait(code=-9)
 
 
+@pytest.mark.every_start_method
 def test_when_the_supervisor_is_killed_while_the_module_is_imported_nothing_is_left(project):
     project.write("note('importing')\nwait_for('never')\ndef run_task(): pass")
     worker = project.insert([{}]).start()
@@ -141,6 +148,7 @@ def test_when_the_supervisor_is_killed_while_the_module_is_imported_nothing_is_l
     project.until(lambda: not project.processes(), "the end of the import", seconds=8)
 
 
+@pytest.mark.every_start_method
 def test_all_processes_may_be_killed_together(project, per_process):
     begin(project, per_process)
     for pid in project.processes():
@@ -152,6 +160,7 @@ def test_all_processes_may_be_killed_together(project, per_process):
     assert project.counts() == {"succeeded": 10}
 
 
+@pytest.mark.every_start_method
 def test_a_task_that_kills_its_slot_does_not_hurt_the_others(project, per_process):
     project.write(
         f"""
@@ -159,16 +168,18 @@ def test_a_task_that_kills_its_slot_does_not_hurt_the_others(project, per_proces
         from notes import ancestor
         def run_task(n):
             if n == 5:
-                os.kill(ancestor({2 if per_process == 1 else 1}), 9)
+                os.kill(ancestor({1 + project.forks_per_task(per_process)}), 9)
                 wait_for("never")
             return n
         """,
         TASKS_PER_PROCESS=per_process,
         RETRIES_ON_LOST=2,
+        RETRIES_ON_EXIT=2,
     )
     project.insert([{"n": n} for n in range(10)]).work()
     assert project.counts() == {"succeeded": 9, "failed": 1}
-    assert project.task("t5").kind is Outcome.LOST
+    # With a fork server it is the server that it kills, and with it itself.
+    assert project.task("t5").kind is (Outcome.EXIT if project.start_method == "forkserver" else Outcome.LOST)
     assert len(project.task("t5").attempts) == 3
 
 

@@ -209,6 +209,7 @@ def check_fate(project, name):
 
 
 @pytest.mark.slow
+@pytest.mark.every_start_method
 def test_each_culprit_meets_its_fate_and_its_neighbours_do_not_notice(project, per_process):
     project.write(CULPRITS, TASKS_PER_PROCESS=per_process)
     quick = [f"quick{index}" for index in range(len(NAMES))]
@@ -270,13 +271,15 @@ def test_the_tasks_before_a_culprit_are_not_run_again_and_those_behind_run_once(
         assert project.task(culprit).kind is kinds.get(culprit, Outcome.EXIT)
 
 
+@pytest.mark.every_start_method
 def test_a_task_that_crashes_the_process_again_and_again_fails_in_the_end(project, per_process):
     project.write(
         "import os\ndef run_task(n):\n    note(n)\n    if n == 1: os.abort()",
         TASKS_PER_PROCESS=per_process,
         RETRIES_ON_EXIT=2,
     )
-    project.insert([{"n": n} for n in range(3)]).work()
+    worker = project.insert([{"n": n} for n in range(3)]).work()
+    assert "died" not in worker.text  # no slot was harmed
     assert project.noted() == {"0": 1, "1": 3, "2": 1}
     assert project.counts() == {"succeeded": 2, "failed": 1}
 
@@ -296,6 +299,7 @@ def test_what_a_task_has_started_ends_with_its_process(project, culprit):
     worker.wait()
 
 
+@pytest.mark.every_start_method
 def test_what_a_task_has_started_ends_with_the_worker_if_its_process_is_kept(project):
     project.write(CULPRITS, TASKS_PER_PROCESS=0)
     cases = ("child_runs_on", "daemon", "daemon_program", "process_not_joined", "many_children", "starts_threads")
@@ -303,6 +307,7 @@ def test_what_a_task_has_started_ends_with_the_worker_if_its_process_is_kept(pro
     assert project.counts() == {"succeeded": len(cases)}  # and the fixture looks what is left
 
 
+@pytest.mark.every_start_method
 def test_a_killed_task_leaves_no_child_behind(project, per_process):
     project.write(
         """

@@ -67,6 +67,7 @@ TIME_CASES = re.findall(r"def (\w+)\(\):", TIME)
 
 
 @pytest.mark.slow
+@pytest.mark.every_start_method
 def test_no_task_runs_longer_than_it_may(project, per_process):
     project.write(TIME, TASKS_PER_PROCESS=per_process, MAX_RUNTIME_SECONDS=0.7, RETRIES_ON_EXIT=3)
     quick = [f"quick{index}" for index in range(len(TIME_CASES))]
@@ -83,6 +84,7 @@ def test_no_task_runs_longer_than_it_may(project, per_process):
     assert project.noted() == dict.fromkeys(names, 1)
 
 
+@pytest.mark.every_start_method
 def test_a_task_that_ran_too_long_is_tried_again_if_the_settings_say_so(project, per_process):
     project.write(
         """
@@ -100,6 +102,7 @@ def test_a_task_that_ran_too_long_is_tried_again_if_the_settings_say_so(project,
     assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.TIMEOUT, Outcome.SUCCEEDED]
 
 
+@pytest.mark.every_start_method
 def test_the_time_limit_counts_from_the_start_of_each_task(project, per_process):
     project.write(
         "import time\ndef run_task(): time.sleep(0.25)", TASKS_PER_PROCESS=per_process, MAX_RUNTIME_SECONDS=1.2
@@ -186,6 +189,7 @@ GREEDY = (
 
 
 @pytest.mark.slow
+@pytest.mark.every_start_method
 def test_a_task_dies_of_the_memory_it_uses_and_not_of_what_it_maps(project, per_process):
     project.write(
         MEMORY, TASKS_PER_PROCESS=per_process, MEMORY_LIMIT_GIB=0.5, RETRIES_ON_EXIT=3, RETRIES_ON_EXCEPTION=3

@@ -77,6 +77,7 @@ RESULTS = f"""
 """
 
 
+@pytest.mark.every_start_method
 def test_a_result_is_kept_as_json_and_what_json_cannot_carry_fails_with_the_reason(project, per_process):
     project.write(RESULTS, TASKS_PER_PROCESS=per_process)
     project.insert({name: {"case": name} for name in GOOD | BAD}).work()
@@ -97,6 +98,7 @@ def test_a_result_is_valid_json_text(project):
 
 
 @pytest.mark.slow
+@pytest.mark.every_start_method
 def test_large_results_are_kept_up_to_the_limit_and_beyond_it_are_not_tried_again(project, per_process):
     project.write(
         "def run_task(mib): note(mib); return 'é' * (mib << 19)",
@@ -115,6 +117,7 @@ def test_large_results_are_kept_up_to_the_limit_and_beyond_it_are_not_tried_agai
     assert set(project.noted().values()) == {1}
 
 
+@pytest.mark.every_start_method
 def test_a_function_is_given_its_columns_and_what_it_names(project, per_process):
     project.write(
         """
@@ -198,6 +201,7 @@ def test_a_function_of_the_rms_style_runs_unchanged(project, per_process):
     )
 
 
+@pytest.mark.every_start_method
 def test_a_task_can_ask_for_another_try_or_forbid_one(project, per_process):
     project.write(
         """
@@ -235,6 +239,7 @@ def test_a_task_can_ask_for_another_try_or_forbid_one(project, per_process):
     assert project.tally("retries") == 4
 
 
+@pytest.mark.every_start_method
 def test_exported_variables_reach_the_task_and_the_environments_value_comes_first(project, per_process):
     project.write(
         "import os\nAT_IMPORT = os.environ['MINE']\ndef run_task(): return [AT_IMPORT, os.environ['MINE'], os.environ['OTHER']]",
@@ -245,12 +250,14 @@ def test_exported_variables_reach_the_task_and_the_environments_value_comes_firs
     assert project.result("t0") == ["from outside", "from outside", "from the file"]
 
 
+@pytest.mark.every_start_method
 def test_standard_input_is_empty(project, per_process):
     project.write("import sys\ndef run_task(): return sys.stdin.read()", TASKS_PER_PROCESS=per_process)
     project.insert([{}]).work()
     assert project.result("t0") == ""
 
 
+@pytest.mark.every_start_method
 def test_every_task_has_random_numbers_of_its_own(project, per_process):
     project.write(
         """
@@ -270,6 +277,7 @@ def test_every_task_has_random_numbers_of_its_own(project, per_process):
 # --- what a task prints ---
 
 
+@pytest.mark.every_start_method
 def test_what_a_task_prints_is_kept_with_it_and_nothing_else(project, per_process):
     project.write(
         """
@@ -298,6 +306,7 @@ def test_what_a_task_prints_is_kept_with_it_and_nothing_else(project, per_proces
 
 
 @pytest.mark.slow
+@pytest.mark.every_start_method
 def test_the_end_of_a_million_lines_is_kept(project, per_process):
     project.write(
         """
@@ -326,6 +335,7 @@ def test_the_end_of_a_million_lines_is_kept(project, per_process):
     assert project.last("t0").output == project.last("t3").output == "little\n"
 
 
+@pytest.mark.every_start_method
 def test_what_a_task_printed_before_it_crashed_or_was_killed_is_kept(project, per_process):
     project.write(
         """
@@ -354,6 +364,7 @@ def test_output_can_be_done_without(project, per_process):
 # --- how an attempt is recorded ---
 
 
+@pytest.mark.every_start_method
 def test_an_attempts_figures_are_kept(project):
     project.write("import time\ndef run_task(): x = bytearray(200 << 20); time.sleep(0.3); return len(x)")
     project.insert([{}]).work()
@@ -403,6 +414,7 @@ def test_a_traceback_shows_the_users_code_and_not_ours(project, per_process):
         ),
     ],
 )
+@pytest.mark.every_start_method
 def test_a_module_that_cannot_be_used_is_said_and_nothing_is_leased(project, source, said):
     project.write("").folder.joinpath("task.py").write_text(source)
     worker = project.insert([{}] * 3).work(code=1, seconds=5)
@@ -478,6 +490,7 @@ def test_the_modules_handlers_at_fork_are_called_in_the_process_of_each_task(pro
     assert len(pids) == 7 if per_process == 1 else len(pids) < 7
 
 
+@pytest.mark.every_start_method
 def test_threads_pools_and_logging_work_inside_a_task(project, per_process):
     project.write(
         """
@@ -512,6 +525,7 @@ def test_threads_pools_and_logging_work_inside_a_task(project, per_process):
 
 
 @pytest.mark.slow
+@pytest.mark.every_start_method
 def test_the_events_file_has_one_line_for_each_attempt(project, per_process):
     project.write(
         """

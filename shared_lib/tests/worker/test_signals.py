@@ -28,6 +28,7 @@ SOURCE = """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.every_start_method
 def test_asked_once_running_tasks_finish_and_the_others_go_back_without_a_trace(project, per_process, number):
     project.write(SOURCE, TASKS_PER_PROCESS=per_process)
     worker = project.insert([{"n": n} for n in range(50)]).start()
@@ -65,6 +66,7 @@ def test_quick_tasks_under_way_in_batches_are_run_once_although_the_worker_is_st
     assert set(project.noted().values()) == {1}
 
 
+@pytest.mark.every_start_method
 def test_asked_twice_running_tasks_are_handed_back_which_costs_them_no_try(project, per_process):
     project.write(SOURCE, TASKS_PER_PROCESS=per_process, RETRIES_ON_EXCEPTION=0, RETRIES_ON_LOST=0)
     worker = project.insert([{"n": n} for n in range(10)]).start()
@@ -87,6 +89,7 @@ def test_asked_twice_running_tasks_are_handed_back_which_costs_them_no_try(proje
     }
 
 
+@pytest.mark.every_start_method
 def test_the_grace_period_ends(project, per_process):
     project.write(SOURCE, TASKS_PER_PROCESS=per_process, SHUTDOWN_GRACE_SECONDS=0.5)
     worker = project.insert([{"n": n} for n in range(2)]).start()
@@ -97,6 +100,7 @@ def test_the_grace_period_ends(project, per_process):
     assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.INTERRUPTED]
 
 
+@pytest.mark.every_start_method
 def test_a_task_sees_that_the_worker_was_asked_to_stop(project, per_process):
     project.write(
         """
@@ -138,6 +142,7 @@ def test_a_worker_that_waits_can_be_stopped(project):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.every_start_method
 def test_stopped_while_the_module_is_still_importing(project, number):
     project.write(
         """
@@ -168,6 +173,7 @@ def test_signals_that_were_ignored_from_the_start_stay_ignored(project):
 
 
 @pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.every_start_method
 def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(project, per_process, times):
     """The terminal sends SIGINT to its whole foreground group."""
     project.write(SOURCE, TASKS_PER_PROCESS=per_process)

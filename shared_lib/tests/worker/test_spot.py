@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from taskfleet.tasks import Outcome, State
 
 TASK = """
@@ -17,9 +18,12 @@ def run_task(n, context):
 """
 
 
-def test_a_notice_reaches_the_tasks_and_costs_none_of_them_a_try(tmp_path):
+@pytest.mark.parametrize("start_method", ["auto", "spawn", "forkserver"])
+def test_a_notice_reaches_the_tasks_and_costs_none_of_them_a_try(tmp_path, start_method):
     (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "task.env").write_text("JOB_ID=spot\nEVENT_FILE=events.jsonl\nRETRIES_ON_LOST=0\nSLOTS=2\n")
+    (tmp_path / "config" / "task.env").write_text(
+        f"JOB_ID=spot\nEVENT_FILE=events.jsonl\nRETRIES_ON_LOST=0\nSLOTS=2\nSTART_METHOD={start_method}\n"
+    )
     (tmp_path / "task.py").write_text(TASK)
     (tmp_path / "tasks.json").write_text(json.dumps([{"task_id": str(n), "data": {"n": n}} for n in range(6)]))
 
@@ -32,7 +36,7 @@ def test_a_notice_reaches_the_tasks_and_costs_none_of_them_a_try(tmp_path):
 
     poe("insert_tasks")
     began = time.monotonic()
-    worked = poe("launch_worker", "--simulate-spot-termination-after", "0.5", "--simulate-spot-termination-delay", "1")
+    worked = poe("launch_worker", "--simulate-spot-termination-after", "1", "--simulate-spot-termination-delay", "1")
     assert time.monotonic() - began < 8, "the tasks were not ended by the notice"
     assert "Spot termination notice (simulated): 2 running tasks have 1 s to finish." in worked.stderr
     assert "Spot terminations: 1" in worked.stdout

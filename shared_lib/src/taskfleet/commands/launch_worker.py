@@ -110,6 +110,7 @@ def _order(configuration: Configuration, *, slots: int, args: tuple[str, ...]) -
         memory_limit_bytes=None if settings.memory_limit_gib is None else int(settings.memory_limit_gib * 2**30),
         max_result_bytes=int(settings.max_result_mib * 2**20),
         output_tail_bytes=int(settings.output_tail_kib * 2**10),
+        start_method=settings.start_method,
     )
 
 
@@ -122,6 +123,8 @@ def _greeting(settings: Settings, slots: int) -> str:
     process = {0: "a process kept for ever", 1: "a process for each task"}.get(
         settings.tasks_per_process, f"a process for {settings.tasks_per_process} tasks"
     )
+    if settings.start_method != "fork":
+        process += f" (START_METHOD={settings.start_method})"
     limits = []
     if settings.max_runtime_seconds is not None:
         limits.append(f"at most {settings.max_runtime_seconds:g} s each")

@@ -4,12 +4,16 @@ A write-ahead log needs memory that all its users share, so it cannot be used be
 keeps a rollback journal, which is slower and as safe, as long as the file system's locks work.
 """
 
-import fcntl
 import os
 import secrets
 from pathlib import Path
 
 from taskfleet.errors import LedgerError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: As the kernel names them in /proc/self/mounts; any ``fuse.`` one counts too.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -55,11 +59,13 @@ def is_shared(folder: Path, mounts: str | None = None) -> bool:
 
 
 def check_locks(folder: Path) -> None:
-    """See whether a lock held by one process keeps another one out.
+    """See whether a lock held by one process keeps another one out; on Windows only ``Witness`` looks.
 
     Raises:
         LedgerError: It does not, or locks are not offered at all.
     """
+    if fcntl is None:
+        return
     probe = folder / f".lock-test-{secrets.token_hex(8)}"
     fd = os.open(probe, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -7,6 +7,7 @@ reference table in the documentation.
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,16 +113,18 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, *, above: bool = False) -> Callable[[str], float]:
-    """Take a finite number from ``low`` on, or above it."""
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """Take a finite number from ``low`` on, or above it, up to ``high``."""
     wanted = f"a number {'above' if above else 'of at least'} {low:g}"
+    if high < math.inf:
+        wanted += f" and at most {high:g}"
 
     def parse(value: str) -> float:
         try:
             found = float(value)
         except ValueError:
             raise ValueError(wanted) from None
-        if not math.isfinite(found) or found < low or (above and found == low):
+        if not math.isfinite(found) or not low <= found <= high or (above and found == low):
             raise ValueError(wanted)
         return found
 
@@ -158,6 +161,16 @@ def slots(value: str) -> int | None:
         return whole(1, 4096)(value)
     except ValueError:
         raise ValueError("'auto' (one per CPU) or a whole number from 1 to 4096") from None
+
+
+def start_method(value: str) -> str:
+    """Take one of the standard library's start methods, or ``auto`` for the one that suits the system."""
+    if value == "auto":
+        return "fork" if sys.platform.startswith("linux") else "spawn"
+    known = ("spawn",) if sys.platform == "win32" else ("fork", "spawn", "forkserver")
+    if value in known:
+        return value
+    raise ValueError(" or ".join(["'auto'", *known]))
 
 
 def _feather(value: str) -> str:
@@ -242,6 +255,14 @@ class Settings:
         metavar="N",
         default="1",
     )
+    start_method: str = setting(
+        "worker",
+        "How the processes that run tasks are started: 'fork' from one that has imported your module already, or 'spawn' or 'forkserver' "
+        "as in Python's multiprocessing, where each imports it; 'auto' is fork on Linux, spawn elsewhere, where fork is unsafe.",
+        start_method,
+        metavar="METHOD",
+        default="auto",
+    )
     skip_tasks: int = setting(
         "worker", "Leave the first so many tasks of the job to other workers.", whole(0), metavar="N", default="0"
     )
@@ -294,7 +315,7 @@ class Settings:
     max_result_mib: float = setting(
         "limits",
         "The largest result a task may return, as JSON text.",
-        number(0, above=True),
+        number(0, 900, above=True),  # a value in SQLite has at most 1,000,000,000 bytes
         metavar="MIB",
         default="16",
     )

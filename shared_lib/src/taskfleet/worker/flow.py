@@ -24,13 +24,15 @@ class Flow:
     """Time per task in a slot, None before the first has finished."""
     mean_bytes: float = 0.0
     """Size of a task's data."""
+    start_seconds: float = 0.0
+    """What starting the process costs each task, beyond a fork."""
 
     def measure(self, elapsed_seconds: list[float]) -> None:
         """Take the durations of some finished tasks into account."""
         if not elapsed_seconds:
             return
         overhead = PROCESS_SECONDS if self.process_per_task else SMALLEST_SECONDS
-        mean = sum(elapsed_seconds) / len(elapsed_seconds) + overhead
+        mean = sum(elapsed_seconds) / len(elapsed_seconds) + overhead + self.start_seconds
         self.mean_seconds = mean if self.mean_seconds is None else 0.7 * self.mean_seconds + 0.3 * mean
 
     def measure_bytes(self, sizes: list[int]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 _Handler = Callable[[], Any]
 
 #: Signals that ask a worker for its end.
-STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 #: Modules whose handlers only matter with more than one thread, or are stood in for here.
 _NEEDLESS = frozenset({"logging", "threading", "random", "concurrent.futures.thread", "weakref"})
@@ -59,9 +59,13 @@ def _call(handlers: Iterable[_Handler | None]) -> None:
             traceback.print_exc()
 
 
+def _no_fork() -> int:
+    raise OSError("this system has no fork; START_METHOD=spawn works here")
+
+
 def _load_fork() -> Callable[[], int]:
     if not sys.platform.startswith("linux"):
-        return os.fork
+        return getattr(os, "fork", _no_fork)
     import ctypes
 
     return ctypes.PyDLL(None).fork  # PyDLL: keeps the interpreter's lock, which the child then holds too
@@ -95,6 +99,12 @@ def fork() -> int:
     return os.fork() if pid < 0 else pid  # os.fork fails in the same way, and says why
 
 
+def reseed() -> None:
+    """Give a process that was not forked random numbers of its own, whatever the user's module has done to the generators."""
+    for seed in _reseeders():
+        seed()
+
+
 def after_fork() -> None:
     """Give the child random numbers of its own, and call the handlers of the user's modules."""
     for seed in _reseed or ():
@@ -109,11 +119,18 @@ def block_stopping_signals() -> None:
     Who sends them to all of a worker's processes at once (systemd, scancel) means the supervisor, which sees to the others.
     """
     global _users_mask
-    _users_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
+    if hasattr(signal, "pthread_sigmask"):
+        _users_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
+
+
+def unblock_inherited_signals() -> None:
+    """Let signals in again, in a process that was started by one in which they are blocked."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
 
 
 def unblock_signals() -> None:
-    """Let signals in again, in a process that runs user code."""
+    """Let signals in again, in a process that runs user code and was forked from one in which they are blocked."""
     if _users_mask is not None:
         _signal.pthread_sigmask(
             signal.SIG_SETMASK, _users_mask

@@ -23,6 +23,8 @@ class Order:
     memory_limit_bytes: int | None
     max_result_bytes: int
     output_tail_bytes: int
+    start_method: str = "fork"
+    """How runners are started, as ``multiprocessing`` names it."""
 
     def pack(self) -> dict[str, Any]:
         """Give it as plain values."""

@@ -1,19 +1,21 @@
 """What tasks print: caught in an unnamed file per slot, of which only the end is kept."""
 
-import fcntl
 import os
 
-from taskfleet.worker.system import free_beginning
+from taskfleet.worker.shared_file import SharedFile
+from taskfleet.worker.system import append_only, free_beginning, read_at
 
 #: While a task runs, its slot looks at the file now and then and gives back all but the end when it has grown by this.
 EMPTY_BEYOND_BYTES = 1 << 20
 
 
 class OutputFile:
-    """The file that stands in for a slot's standard output and error; processes forked from it share it."""
+    """The file that stands in for a slot's standard output and error; processes forked from it, or given ``file``, share it."""
 
-    def __init__(self, tail_bytes: int) -> None:
-        self.fd = unnamed_file()
+    def __init__(self, tail_bytes: int, file: SharedFile | None = None) -> None:
+        self.file = SharedFile("taskfleet-output") if file is None else file
+        self.fd = self.file.fd
+        append_only(self.fd)
         self._tail_bytes = tail_bytes
         self._bounded_to = 0
 
@@ -47,18 +49,4 @@ class OutputFile:
 
     def _tail(self, size: int) -> bytes:
         start = max(0, size - self._tail_bytes)
-        return os.pread(self.fd, size - start, start)
-
-
-def unnamed_file() -> int:
-    """Open a file without a name, for appending; in memory where the system offers that."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("taskfleet-output")
-    else:
-        import tempfile
-
-        with tempfile.TemporaryFile(prefix="taskfleet-") as file:
-            fd = os.dup(file.fileno())
-    os.set_inheritable(fd, False)
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
-    return fd
+        return read_at(self.fd, size - start, start)

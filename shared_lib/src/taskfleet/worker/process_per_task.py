@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 from taskfleet.tasks import Outcome
 from taskfleet.worker.forking import after_fork, fork, unblock_signals
-from taskfleet.worker.output import unnamed_file
 from taskfleet.worker.records import CAPACITY, Record, amended
 from taskfleet.worker.runner import CUT_OFF, SEND_AFTER_SECONDS, Job, Runner, exit_reason
-from taskfleet.worker.system import adopt_orphans, end_orphans
+from taskfleet.worker.shared_file import SharedFile
+from taskfleet.worker.system import MAXRSS_PER_MIB, adopt_orphans, end_orphans
 
 #: Records up to this go into the shared memory, in which the runner keeps so much room; longer ones go into a file.
 SHORT_BYTES = CAPACITY // 2
@@ -29,7 +29,7 @@ class ForkingRunner(Runner):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._most = 0  # the children are worn out, not this process
-        self._long_record = unnamed_file()
+        self._long_record = SharedFile("taskfleet-record").fd
         self._prepared: list[dict[str, Any] | None] = []
 
     def _begin(self) -> None:
@@ -65,7 +65,7 @@ class ForkingRunner(Runner):
         except ChildProcessError:  # which is how the system says that nothing is left of it
             pass
         reported, used = memory.reported()
-        peak_memory_mib = usage.ru_maxrss / 1024
+        peak_memory_mib = usage.ru_maxrss / MAXRSS_PER_MIB
         if reported == index and used > self._used and not os.lseek(self._output.fd, 0, os.SEEK_END):
             memory.amend_peak(self._used, peak_memory_mib)
             self._used = used
@@ -117,6 +117,7 @@ class ForkingRunner(Runner):
 
 def _write_all(fd: int, body: bytes) -> None:
     with open(fd, "wb", closefd=False) as file:
+        file.seek(0)  # where others wrote that share the descriptor's position
         file.write(body)
 
 

@@ -6,11 +6,13 @@ interpreted. Finished records stand in shared memory until they are sent, so tha
 
 import math
 import mmap
+import os
 import struct
 from typing import NamedTuple
 
 from taskfleet.context import SIGNS
 from taskfleet.tasks import Outcome
+from taskfleet.worker.shared_file import SharedFile
 
 #: mark, index, outcome, started_at, elapsed_seconds, retry delay (NaN for none), exit code, peak memory in MiB (0 for unknown), lengths of
 #: result, error and output (-1 for none)
@@ -155,11 +157,20 @@ def salvage(buffer: bytes, last_index: int) -> list[Record]:
 
 
 class SharedMemory:
-    """What a slot and its runner see of each other."""
+    """What a slot and its runner see of each other.
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _SIZE)
-        self.reset()
+    Args:
+        file: Where it is kept, for a runner that is not forked; None for nowhere.
+        fresh: Whether it begins empty, as the slot's does, and not with what is there.
+    """
+
+    def __init__(self, file: SharedFile | None = None, *, fresh: bool = True) -> None:
+        self.file = file
+        if file is not None and fresh:
+            os.ftruncate(file.fd, _SIZE)
+        self._memory = mmap.mmap(-1 if file is None else file.fd, _SIZE)
+        if fresh:
+            self.reset()
 
     def reset(self) -> None:
         """Make it ready for a new runner; the signs stay."""

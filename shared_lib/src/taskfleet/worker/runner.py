@@ -20,6 +20,7 @@ from taskfleet.worker.forking import after_fork, unblock_signals
 from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
 from taskfleet.worker.records import CAPACITY, Record, SharedMemory, amended, pack_success
+from taskfleet.worker.system import own_peak_memory_mib
 
 #: A task as a runner gets it: id, attempt, data.
 Job = tuple[str, int, str]
@@ -98,7 +99,10 @@ class Runner:
         except OSError:  # the task closed our descriptors: the next ones need another process
             self._report(body)
             os._exit(CUT_OFF)
-        self._report(body if output is None else amended(body, 0.0, output))
+        peak_memory_mib = own_peak_memory_mib() if self._most == 1 else 0.0  # else others' tasks may have held it
+        if output is not None or peak_memory_mib:
+            body = amended(body, peak_memory_mib, output)
+        self._report(body)
 
     def _skip(self) -> None:
         """Leave one task out."""

@@ -10,13 +10,13 @@ import gc
 import marshal
 import math
 import os
-import select
 import signal
 import socket
 import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from taskfleet.functions import TaskFunction
 from taskfleet.tasks import Finished, Outcome
@@ -26,8 +26,20 @@ from taskfleet.worker.output import OutputFile
 from taskfleet.worker.process_per_task import ForkingRunner
 from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, salvage, unpack
 from taskfleet.worker.runner import CHUNK_HEADER, Runner, exit_reason
-from taskfleet.worker.system import adopt_orphans, end_orphans, memory_bytes
+from taskfleet.worker.system import (
+    CAN_DIE_WITH_PARENT,
+    POLLIN,
+    POLLOUT,
+    adopt_orphans,
+    end_orphans,
+    kill_group,
+    make_poll,
+    memory_bytes,
+)
 from taskfleet.worker.wire import Channel
+
+if TYPE_CHECKING:
+    from taskfleet.worker.launching import Launcher
 
 #: A lease as plain values: seq, attempt, id, data.
 PlainLease = tuple[int, int, str, str]
@@ -43,17 +55,20 @@ BARREN_DEATHS = 3
 
 
 class Slot:
-    """Runs tasks one at a time."""
+    """Runs tasks one at a time. With another start method than fork it has no function: runners import it themselves."""
 
-    def __init__(self, channel: Channel, function: TaskFunction, order: Order) -> None:
+    def __init__(self, channel: Channel, function: TaskFunction | None, order: Order) -> None:
         self._channel = channel
         self._function = function
         self._order = order
-        self._most = 0 if order.tasks_per_process == 1 else order.tasks_per_process
+        self._launcher = _make_launcher(order)
+        # where a child that outlives its runner could not be found, the slot itself forks, a runner for each task
+        self._forks_per_task = order.tasks_per_process == 1 and self._launcher is None and CAN_DIE_WITH_PARENT
+        self._most = 0 if self._forks_per_task else order.tasks_per_process
         """How many tasks a runner is given in its life; one that forks for each lives as long as the slot."""
-        self._memory = SharedMemory()
-        self._output = OutputFile(order.output_tail_bytes)
-        self._poll = select.poll()
+        self._memory = SharedMemory() if self._launcher is None else self._launcher.memory
+        self._output = OutputFile(order.output_tail_bytes) if self._launcher is None else self._launcher.output
+        self._poll = make_poll()
         self._waiting: deque[PlainLease] = deque()
         self._done: list[Finished] = []
         self._done_since = 0.0
@@ -80,7 +95,7 @@ class Slot:
         adopt_orphans()
         gc.freeze()
         self._output.redirect()
-        self._poll.register(self._channel.fileno(), select.POLLIN)
+        self._poll.register(self._channel.fileno(), POLLIN)
         self._channel.send(("hello", os.getpid()))
         try:
             while True:
@@ -101,7 +116,7 @@ class Slot:
                     self._enforce_limits()
         except EOFError:  # the supervisor is gone: so is the right to go on
             self._kill(Outcome.INTERRUPTED, "The worker ended")
-            end_orphans()
+            end_orphans()  # helpers too
 
     # --- what the supervisor says ---
 
@@ -132,6 +147,8 @@ class Slot:
         self._waiting.clear()
         if not self._given or not self._pid:
             return unstarted
+        if self._launcher is not None:  # which has one task at a time, not to be stopped and asked
+            return unstarted
         os.kill(self._pid, signal.SIGSTOP)  # while it stands still, what it has begun cannot change
         _, status = os.waitpid(self._pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
@@ -156,8 +173,13 @@ class Slot:
         most = self._most
         if self._pid:
             room = len(self._waiting) if most == 0 else most - self._next_index
+            if self._launcher is not None:
+                room = min(room, 1 - len(self._given))
             if room > 0:
                 self._give(room)
+            return
+        if self._launcher is not None:
+            self._launch_runner(self._launcher)
             return
         chunk = self._take(most or len(self._waiting))
         self._start_runner([(task_id, attempt, data) for _, attempt, task_id, data in chunk])
@@ -188,21 +210,38 @@ class Slot:
             del self._outgoing[:sent]
         if bool(self._outgoing) != self._runner_is_full:
             self._runner_is_full = bool(self._outgoing)
-            self._poll.modify(self._socket.fileno(), select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+            self._poll.modify(self._socket.fileno(), POLLIN | (POLLOUT if self._outgoing else 0))
 
     def _start_runner(self, chunk: list[tuple[str, int, str]]) -> None:
-        if self._socket is None or self._runners_socket is None:
-            self._socket, self._runners_socket = socket.socketpair()
-            self._socket.setblocking(False)
-            self._poll.register(self._socket.fileno(), select.POLLIN)
-            runner_type = ForkingRunner if self._order.tasks_per_process == 1 else Runner
-            self._runner = runner_type(self._function, self._order, self._memory, self._output, self._runners_socket)
+        runners_socket = self._connect()
+        if self._runner is None:
+            assert self._function is not None
+            runner_type = ForkingRunner if self._forks_per_task else Runner
+            self._runner = runner_type(self._function, self._order, self._memory, self._output, runners_socket)
         self._pid = fork()
         if self._pid == 0:
             self._be_runner(chunk)
+        self._watch_runner()
+
+    def _launch_runner(self, launcher: "Launcher") -> None:
+        """Start a runner that is no child by fork; its first task follows through the socket, and waits there for the import."""
+        self._pid = launcher.start(self._connect())
+        self._watch_runner()
+        self._give(1)
+
+    def _connect(self) -> socket.socket:
+        """Give the runners' end of the channel to them, which lasts until one of them dies with something in it."""
+        if self._socket is None or self._runners_socket is None:
+            self._socket, self._runners_socket = socket.socketpair()
+            self._socket.setblocking(False)
+            self._poll.register(self._socket.fileno(), POLLIN)
+        return self._runners_socket
+
+    def _watch_runner(self) -> None:
         if hasattr(os, "pidfd_open"):
-            self._pidfd = os.pidfd_open(self._pid)
-            self._poll.register(self._pidfd, select.POLLIN)
+            with suppress(ProcessLookupError):  # a fork server has buried it already
+                self._pidfd = os.pidfd_open(self._pid)
+                self._poll.register(self._pidfd, POLLIN)
 
     def _be_runner(self, chunk: list[tuple[str, int, str]]) -> None:
         """Never returns: this is the forked child."""
@@ -290,20 +329,20 @@ class Slot:
         if not self._pid:
             return
         self._kill_reason = self._kill_reason or (outcome, reason)
-        for kill in (os.killpg, os.kill):  # the group, and the process itself in case it has no group of its own yet
-            with suppress(ProcessLookupError, PermissionError):
-                kill(self._pid, signal.SIGKILL)
+        kill_group(self._pid)
 
     def _bury(self, status: int | None = None) -> None:
         """Take leave of a runner that has died or is about to: its last words, its orphans, its cause of death."""
-        if status is None:
+        if self._launcher is not None:
+            status = self._launcher.wait()
+        elif status is None:
             _, status = os.waitpid(self._pid, 0)
         self._pid = 0
         if self._pidfd >= 0:
             self._poll.unregister(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        end_orphans()
+        self._end_orphans()
         if self._socket is not None:
             self._hear_last_words()
         if self._given or self._outgoing or self._incoming:
@@ -313,6 +352,9 @@ class Slot:
         self._culprit_is_unsure = False
         self._next_index = 0
         self._memory.reset()
+
+    def _end_orphans(self) -> None:
+        end_orphans() if self._launcher is None else end_orphans(spare=self._launcher.helpers)
 
     def _hear_last_words(self) -> None:
         """Take the records that were sent or kept before the end."""
@@ -391,8 +433,9 @@ class Slot:
         now = time.monotonic()
         if now < self._measure_at:
             return 0
-        parent = self._pid if self._order.tasks_per_process == 1 else os.getpid()
-        used = memory_bytes(parent, enough=self._order.memory_limit_bytes or 0)
+        helpers = frozenset[int]() if self._launcher is None else self._launcher.helpers
+        parent = self._pid if self._forks_per_task else os.getpid()
+        used = memory_bytes(parent, enough=self._order.memory_limit_bytes or 0, spare=helpers)
         cost = time.monotonic() - now
         self._measure_at = now + max(MEMORY_CHECK_SECONDS, 20 * cost)
         return used
@@ -415,11 +458,25 @@ class Slot:
                 waits.append(began_at + self._order.max_runtime_seconds - now + 0.001)
             if self._pidfd < 0:
                 waits.append(0.01)
-                with suppress(ChildProcessError):
-                    if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                        self._bury()
-                        return 0.0
+                if self._bury_if_dead():
+                    return 0.0
         return max(0.0, min(waits)) * 1000 if waits else None
+
+    def _bury_if_dead(self) -> bool:
+        """Look whether the runner has died, where the system does not tell."""
+        status, has_ended = None, False
+        if self._launcher is not None:
+            has_ended = self._launcher.has_ended()
+        else:
+            with suppress(ChildProcessError):
+                if hasattr(os, "waitid"):
+                    has_ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+                else:  # macOS before Python 3.13
+                    pid, status = os.waitpid(self._pid, os.WNOHANG)
+                    has_ended = pid != 0
+        if has_ended:
+            self._bury(status)
+        return has_ended
 
     def _hand_over(self, *, at_once: bool = False) -> None:
         """Send what is finished, in batches."""
@@ -429,7 +486,15 @@ class Slot:
             self._done.clear()
         if self._channel.wants_write != self._waits_to_write:
             self._waits_to_write = self._channel.wants_write
-            self._poll.modify(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._waits_to_write else 0))
+            self._poll.modify(self._channel.fileno(), POLLIN | (POLLOUT if self._waits_to_write else 0))
+
+
+def _make_launcher(order: Order) -> "Launcher | None":
+    if order.start_method == "fork":
+        return None
+    from taskfleet.worker.launching import Launcher  # which imports much that a fork does without
+
+    return Launcher(order)
 
 
 def _text(value: bytes | None) -> str | None:

@@ -14,7 +14,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -26,7 +25,15 @@ from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.flow import Flow
 from taskfleet.worker.forking import STOPPING_SIGNALS
 from taskfleet.worker.order import Order
-from taskfleet.worker.system import adopt_orphans, children_of, end_orphans
+from taskfleet.worker.system import (
+    adopt_orphans,
+    children_of,
+    end_orphans,
+    kill_group,
+    send_socket,
+    start_arguments,
+    start_values,
+)
 from taskfleet.worker.wire import Channel
 
 RECORD_AFTER_SECONDS = 0.03
@@ -310,20 +317,24 @@ class Supervisor:
     # --- the slots ---
 
     def _start_slot(self) -> None:
-        assert self._control is not None
         ours, theirs = socket.socketpair()
         try:
-            socket.send_fds(self._control, [b"s"], [theirs.fileno()])
+            self._send_socket(theirs)
         except OSError:
             if not self._restart_warm():  # somebody said stop meanwhile
                 ours.close()
                 theirs.close()
                 return
-            socket.send_fds(self._control, [b"s"], [theirs.fileno()])
+            self._send_socket(theirs)
         theirs.close()
         slot = _SlotHandle(Channel(ours), heard_at=time.monotonic())
         self._slots.append(slot)
         self._selector.register(ours, selectors.EVENT_READ, (self._hear, slot))
+
+    def _send_socket(self, theirs: socket.socket) -> None:
+        assert self._control is not None
+        assert self._warm is not None
+        send_socket(self._control, theirs, self._warm.pid)
 
     def _hear(self, slot: _SlotHandle) -> None:
         slot.channel.flush()
@@ -390,17 +401,20 @@ class Supervisor:
         """Have the user's module imported; False if somebody said stop meanwhile."""
         self._control, theirs = socket.socketpair()
         environment = {**self._exports, **os.environ}
+        argument, descriptors = start_arguments(theirs)
         self._warm = subprocess.Popen(
-            [sys.executable, "-m", "taskfleet.worker.warm", str(theirs.fileno())],
+            [sys.executable, "-m", "taskfleet.worker.warm", argument],
             stdin=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
+            pass_fds=descriptors,
             cwd=self._order.project,
             env=environment,
             start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
+        values = self._order.pack() | start_values(theirs, self._warm.pid)
         theirs.close()
         assert self._warm.stdin is not None
-        self._warm.stdin.write(json.dumps(self._order.pack()).encode() + b"\n")
+        self._warm.stdin.write(json.dumps(values).encode() + b"\n")
         self._warm.stdin.close()
         line = self._read_answer()
         if line is None:
@@ -408,6 +422,8 @@ class Supervisor:
         answer = json.loads(line or b'{"error": "The process that imports the task function died while importing it."}')
         if "error" in answer:
             raise FunctionError(answer["error"])
+        if self._order.tasks_per_process:
+            self._flow.start_seconds = answer.get("start_seconds", 0.0) / self._order.tasks_per_process
         return True
 
     def _read_answer(self) -> bytes | None:
@@ -470,13 +486,13 @@ class Supervisor:
         self._deadline = time.monotonic() + seconds
         self._signals_to_kill = self._signals + 1
         running = sum(1 for slot in self._slots if slot.assigned)
+        for slot in self._slots:
+            slot.channel.send(("signs", sign))
+            slot.channel.send(("recall",))
         if running:
             self._say(text.format(running, seconds))
         self._queue.give_back(list(self._buffer))
         self._buffer.clear()
-        for slot in self._slots:
-            slot.channel.send(("signs", sign))
-            slot.channel.send(("recall",))
 
     def _say_goodbye(self) -> None:
         """Hand back what unresponsive slots hold."""
@@ -516,8 +532,7 @@ class Supervisor:
     def _kill_warm(self) -> None:
         """Kill the warm process and what the user's module has started in its group."""
         assert self._warm is not None
-        with suppress(ProcessLookupError):
-            os.killpg(self._warm.pid, signal.SIGKILL)
+        kill_group(self._warm.pid)
 
     def _catch_signals(self) -> Callable[[], None]:
         """Let signals ask for the end; returns what undoes it."""

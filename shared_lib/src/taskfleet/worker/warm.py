@@ -1,8 +1,10 @@
 """The warm process: imports the user's module once and forks the slots, so that a slot costs a fork and not an interpreter.
 
 Started by the supervisor as ``python -m taskfleet.worker.warm FD`` in a session of its own, so that Ctrl-C at the terminal reaches the
-supervisor alone. It reads its order as JSON from standard input, answers with one JSON line on the socket, and then gets one byte and
-one descriptor for each slot it is to fork. When the supervisor is gone it ends, and everything below it.
+supervisor alone. It reads its order as JSON from standard input, answers with one JSON line on the socket, and then gets one socket
+for each slot it is to start. When the supervisor is gone it ends, and everything below it.
+
+With another start method than fork it has the module imported in a process of its own, to see whether that works, and spawns the slots.
 """
 
 import atexit
@@ -15,16 +17,24 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
 from taskfleet.worker.forking import block_stopping_signals, record_handlers
 from taskfleet.worker.order import Order
 from taskfleet.worker.slot import Slot
-from taskfleet.worker.system import adopt_orphans, children_of, die_with_parent, end_orphans
+from taskfleet.worker.system import (
+    adopt_orphans,
+    children_of,
+    die_with_parent,
+    end_orphans,
+    receive_socket,
+    receive_start,
+)
 from taskfleet.worker.wire import Channel
 
 TICK_SECONDS = 1.0
@@ -37,12 +47,15 @@ def main() -> None:
         True
     )  # while the user's module is imported, which may take for ever, nobody listens for the supervisor's end
     adopt_orphans()
-    control = socket.socket(fileno=int(sys.argv[1]))
-    os.set_inheritable(control.fileno(), False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    order = Order.unpack(json.loads(sys.stdin.readline()))
+    values = json.loads(sys.stdin.readline())
+    control = receive_start(sys.argv[1], values)
+    order = Order.unpack(values)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = [order.function, *order.args]
+    if order.start_method != "fork":
+        _start_without_fork(control, order)
+        return
     record_handlers()
     try:
         function = load_function(order.function, Path(order.project))
@@ -58,7 +71,28 @@ def main() -> None:
     gc.freeze()  # what is loaded now is not touched by collections in the children, so its pages stay shared
     die_with_parent(False)
     _answer(control, {"ready": True})
-    _fork_slots(control, function, order)
+    _start_slots(control, function, order)
+
+
+def _start_without_fork(control: socket.socket, order: Order) -> None:
+    """Do the same without the user's module, which is only tried in another process."""
+    from multiprocessing import resource_tracker
+
+    from taskfleet.worker.launching import try_import
+
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # a process of the standard library's; all below use this one
+    helpers = frozenset(children_of(os.getpid()))
+    answer = try_import(order)
+    end_orphans(spare=helpers)
+    if answer is None:
+        return
+    block_stopping_signals()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    die_with_parent(False)
+    _answer(control, answer)
+    if "ready" in answer:
+        _start_slots(control, None, order)
 
 
 def _answer(control: socket.socket, answer: dict[str, object]) -> None:
@@ -66,55 +100,65 @@ def _answer(control: socket.socket, answer: dict[str, object]) -> None:
         control.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def _fork_slots(control: socket.socket, function: TaskFunction, order: Order) -> None:
+def _start_slots(control: socket.socket, function: TaskFunction | None, order: Order) -> None:
     helpers = frozenset(children_of(os.getpid()))  # started by the user's module; they live as long as this process
-    slots: set[int] = set()
+    slots: dict[int, Any] = {}
     wakeup, writer = socket.socketpair()  # a child's death wakes the loop
     wakeup.setblocking(False)
     writer.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     while True:
         ready, _, _ = select.select([control, wakeup], [], [], TICK_SECONDS)
         if wakeup in ready:
             wakeup.recv(4096)
         if control in ready:
-            message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-            if not message:
+            sock = receive_socket(control)
+            if sock is None:
                 break
-            sock = socket.socket(fileno=descriptors[0])
-            pid = os.fork()
-            if pid == 0:
-                code = 1
-                try:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    for one in (control, wakeup, writer):
-                        one.close()
-                    os.setsid()
-                    Slot(Channel(sock), function, order).serve()
-                    code = 0
-                finally:
-                    os._exit(code)
+            if function is None:
+                from taskfleet.worker.launching import start_slot
+
+                process = start_slot(sock, order)
+                slots[process.pid] = process
+            else:
+                slots[_fork_slot(sock, (control, wakeup, writer), function, order)] = None
             sock.close()
-            slots.add(pid)
-        slots -= _ended(slots)
-        end_orphans(spare=helpers | slots)
+        _forget_ended(slots)
+        end_orphans(spare=helpers | slots.keys())
     deadline = (
         time.monotonic() + LAST_WAIT_SECONDS
     )  # the slots see the supervisor's end too and clear up after themselves
     while slots and time.monotonic() < deadline:
-        slots -= _ended(slots)
+        _forget_ended(slots)
         time.sleep(0.01)
+    signal.set_wakeup_fd(-1)
 
 
-def _ended(slots: set[int]) -> set[int]:
-    ended = set()
-    for pid in slots:
+def _fork_slot(sock: socket.socket, others: Iterable[socket.socket], function: TaskFunction, order: Order) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for one in others:
+                one.close()
+            os.setsid()
+            Slot(Channel(sock), function, order).serve()
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+
+def _forget_ended(slots: dict[int, Any]) -> None:
+    """Take those out that have ended: forked ones by their process id, the others by their ``multiprocessing.Process``."""
+    for pid, process in list(slots.items()):
         with suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                ended.add(pid)
-    return ended
+            if os.waitpid(pid, os.WNOHANG)[0] if process is None else process.exitcode is not None:
+                del slots[pid]
 
 
 def _leave(*_: object) -> NoReturn:
@@ -126,8 +170,9 @@ def _leave(*_: object) -> NoReturn:
 if __name__ == "__main__":
     try:
         main()
-        signal.signal(signal.SIGALRM, _leave)
-        signal.alarm(int(LAST_WAIT_SECONDS))
+        if hasattr(signal, "SIGALRM"):
+            signal.signal(signal.SIGALRM, _leave)
+            signal.alarm(int(LAST_WAIT_SECONDS))
         atexit._run_exitfuncs()  # what the user's module wants done, done here because _leave skips it
         sys.stdout.flush()
     except BaseException:

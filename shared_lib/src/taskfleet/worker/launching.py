@@ -1,0 +1,225 @@
+"""Starting slots and runners without fork, by the standard library's ``spawn`` and ``forkserver``.
+
+Where fork is unsafe (macOS) or unknown (Windows) the warm process does not import the user's module; each runner does, in an interpreter
+of its own. All else is as with fork: the same slot holds the same runner to the same limits. Slots are always spawned; with ``forkserver``
+each slot has a server that forks its runners before any of the user's code is in it.
+"""
+
+import atexit
+import json
+import math
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from taskfleet.errors import FunctionError
+from taskfleet.functions import TaskFunction, load_function
+from taskfleet.tasks import Outcome
+from taskfleet.worker.forking import block_stopping_signals, reseed, unblock_inherited_signals
+from taskfleet.worker.order import Order
+from taskfleet.worker.output import OutputFile
+from taskfleet.worker.records import Record, SharedMemory
+from taskfleet.worker.runner import Runner, receive_chunk
+from taskfleet.worker.shared_file import SharedFile
+from taskfleet.worker.system import (
+    CAN_DIE_WITH_PARENT,
+    blunt_descriptors,
+    children_of,
+    die_with_parent,
+    kill_group,
+    lead_group,
+)
+
+#: How often a process is tried to be started, should a task have killed what starts it, and how long that has to be gone in between.
+START_ATTEMPTS = 20
+START_PAUSE_SECONDS = 0.05
+#: What ``multiprocessing`` says of a process whose fork server died.
+LOST_CODE = 255
+#: How long what the user's module wants done at exit may take, after it was imported to see whether it can be.
+LAST_WAIT_SECONDS = 1.0
+
+
+class Launcher:
+    """Starts a slot's runners, one after the other, and knows what became of the one at hand."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._context: Any = multiprocessing.get_context(order.start_method)
+        self._process: Any = None
+        self.memory = SharedMemory(SharedFile("taskfleet-memory"))
+        self.output = OutputFile(order.output_tail_bytes)
+        self.helpers: frozenset[int] = frozenset()
+        """Children of this process that are no runners: a server that forks them."""
+
+    def start(self, sock: socket.socket) -> int:
+        """Start a runner that is to get its tasks through a socket; return its process id.
+
+        Raises:
+            OSError: The system has no room for another process.
+        """
+        for left in reversed(range(START_ATTEMPTS)):
+            try:
+                return self._start(sock)
+            except (OSError, EOFError) as error:
+                if not left:
+                    raise OSError(f"no process can be started: {error!r}") from error
+                time.sleep(START_PAUSE_SECONDS)
+        raise AssertionError
+
+    def _start(self, sock: socket.socket) -> int:
+        if self._order.start_method == "forkserver":
+            from multiprocessing import forkserver
+
+            forkserver.set_forkserver_preload([__name__])
+            forkserver.ensure_running()
+        self.helpers = frozenset(children_of(os.getpid()))  # what a runner had started is gone when the next one starts
+        process = self._context.Process(
+            target=_be_runner, args=(self._order, self.memory.file, self.output.file, sock), name="taskfleet-runner"
+        )
+        process.start()
+        self._process = process
+        return int(process.pid)
+
+    def has_ended(self) -> bool:
+        """Whether the runner is gone."""
+        return self._process.exitcode is not None
+
+    def wait(self) -> int:
+        """Wait for the runner's end; give its status as ``os.waitpid`` does."""
+        self._process.join()
+        code = self._process.exitcode
+        if code == LOST_CODE and self._order.start_method == "forkserver":
+            kill_group(self._process.pid)  # it may be the server that died
+        self._process.close()
+        return int(code << 8 if code >= 0 else -code)
+
+
+def start_slot(sock: socket.socket, order: Order) -> Any:
+    """Start a slot's process, which serves the supervisor at the other end of a socket; return the process."""
+    process = multiprocessing.get_context("spawn").Process(target=_be_slot, args=(sock, order), name="taskfleet-slot")
+    process.start()
+    return process
+
+
+def try_import(order: Order) -> dict[str, object] | None:
+    """See in a process of its own whether the user's module can be imported.
+
+    Returns:
+        The answer for the supervisor: how long it takes to start such a process, or what is wrong; None if the process died.
+    """
+    context: Any = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    began = time.monotonic()
+    process = context.Process(target=_be_trial, args=(order, theirs), name="taskfleet-trial")
+    process.start()
+    theirs.close()
+    try:
+        answer: dict[str, object] = json.loads(ours.recv_bytes())
+    except (EOFError, OSError):
+        answer = {}
+    seconds = time.monotonic() - began
+    process.join(LAST_WAIT_SECONDS)
+    process.kill()
+    process.join()
+    if "ready" in answer:
+        answer["start_seconds"] = seconds
+    return answer or None
+
+
+# --- what runs in the processes that are started; none of these returns ---
+
+
+def _be_slot(sock: socket.socket, order: Order) -> None:
+    from taskfleet.worker.slot import Slot
+    from taskfleet.worker.wire import Channel
+
+    code = 1
+    try:
+        lead_group()
+        block_stopping_signals()
+        Slot(Channel(sock), None, order).serve()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _be_trial(order: Order, answers: "connection.Connection[Any, Any]") -> None:
+    try:
+        die_with_parent(True)
+        try:
+            load_function(order.function, Path(order.project))
+            answer: dict[str, object] = {"ready": True}
+        except FunctionError as error:
+            answer = {"error": str(error)}
+        answers.send_bytes(json.dumps(answer).encode())
+        answers.close()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _be_runner(order: Order, memory_file: SharedFile, output_file: SharedFile, sock: socket.socket) -> None:
+    code = 1
+    try:
+        lead_group()
+        unblock_inherited_signals()
+        _end_with_slot()
+        output = OutputFile(order.output_tail_bytes, output_file)
+        output.redirect()
+        memory = SharedMemory(memory_file, fresh=False)
+        blunt_descriptors(memory_file.fd)
+        function = _import(order, sock, memory)
+        if function is not None:
+            output.take()  # what was printed at import belongs to no task
+            chunk = receive_chunk(sock)
+            if chunk is not None:
+                Runner(function, order, memory, output, sock).serve(chunk)
+            code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _end_with_slot() -> None:
+    die_with_parent(True)
+    parent = multiprocessing.parent_process()
+    if not CAN_DIE_WITH_PARENT and parent is not None:
+        threading.Thread(target=_wait_for_end, args=(parent.sentinel,), daemon=True).start()
+
+
+def _wait_for_end(sentinel: int) -> None:
+    """End this process and its group with the one whose sentinel it is; the plain way, which code that keeps the GIL can hold up."""
+    connection.wait([sentinel])
+    kill_group(os.getpid())
+    os._exit(1)
+
+
+def _import(order: Order, sock: socket.socket, memory: SharedMemory) -> TaskFunction | None:
+    """Import the user's module; should that fail here, although it did not at the start, the task at hand fails of it."""
+    try:
+        function = load_function(order.function, Path(order.project))
+    except FunctionError as error:
+        receive_chunk(sock)
+        memory.begin(0, time.monotonic())
+        record = Record(0, Outcome.EXIT, time.time(), 0.0, math.nan, 1, None, str(error).encode("utf-8", "replace"))
+        sock.sendall(record.pack())
+        return None
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    reseed()
+    return function
