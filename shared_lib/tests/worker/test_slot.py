@@ -27,7 +27,7 @@ def run_task(n, gate=None, text=""):
 class Talk:
     """A slot in a process of its own and our end of its channel."""
 
-    def __init__(self, tasks_per_process):
+    def __init__(self, tasks_per_process, slot_type=Slot, max_runtime_seconds=None):
         ours, theirs = socket.socketpair()
         order = Order(
             function="task:run_task",
@@ -38,7 +38,7 @@ class Talk:
             args=(),
             slots=1,
             tasks_per_process=tasks_per_process,
-            max_runtime_seconds=None,
+            max_runtime_seconds=max_runtime_seconds,
             memory_limit_bytes=None,
             max_result_bytes=1 << 20,
             output_tail_bytes=1000,
@@ -47,7 +47,7 @@ class Talk:
         if self.pid == 0:
             try:
                 ours.close()
-                Slot(Channel(theirs), examine(run_task), order).serve()
+                slot_type(Channel(theirs), examine(run_task), order).serve()
             finally:
                 os._exit(0)
         theirs.close()
@@ -90,8 +90,8 @@ class Talk:
 def slot(request):
     talks = []
 
-    def make(tasks_per_process):
-        talks.append(Talk(tasks_per_process))
+    def make(*arguments, **options):
+        talks.append(Talk(*arguments, **options))
         return talks[-1]
 
     yield make
@@ -156,3 +156,27 @@ def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstart
         assert talk.done[1].outcome == Outcome.INTERRUPTED
     talk.run((4, {}))
     talk.until(lambda: 4 in talk.done)
+
+
+class LateSlot(Slot):
+    """Lets the task that it is about to kill come to its end, and the next one begin."""
+
+    def _kill(self, outcome, reason, condemned=None):
+        deadline = time.monotonic() + 20
+        while self._at_task() == condemned and time.monotonic() < deadline:
+            time.sleep(0.001)
+        super()._kill(outcome, reason, condemned)
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
+def test_a_task_that_ends_at_its_limit_does_not_have_the_next_one_blamed(slot, tmp_path, tasks_per_process):
+    gate, second = tmp_path / "gate", tmp_path / "second"
+    talk = slot(tasks_per_process, LateSlot, max_runtime_seconds=2.0)
+    talk.run((1, {"gate": str(gate)}), (2, {"gate": str(second)}))
+    talk.until((tmp_path / "gate-began").exists)
+    time.sleep(2.2)
+    gate.touch()
+    talk.until(lambda: 1 in talk.done)
+    second.touch()
+    talk.until(lambda: 2 in talk.done)
+    assert [talk.done[n].outcome for n in (1, 2)] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]

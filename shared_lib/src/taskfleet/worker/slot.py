@@ -88,6 +88,7 @@ class Slot:
         self._outgoing = bytearray()
         self._runner_is_full = False
         self._kill_reason: tuple[Outcome, str] | None = None
+        self._condemned: int | None = None
         self._culprit_is_unsure = False
 
     def serve(self) -> None:
@@ -325,10 +326,12 @@ class Slot:
             self._done_since = time.monotonic()
         self._done.append(finished)
 
-    def _kill(self, outcome: Outcome, reason: str) -> None:
+    def _kill(self, outcome: Outcome, reason: str, condemned: int | None = None) -> None:
+        """Kill the runner; if it is for what one task did, and that has just ended, the next one is not to blame."""
         if not self._pid:
             return
         self._kill_reason = self._kill_reason or (outcome, reason)
+        self._condemned = condemned
         kill_group(self._pid)
 
     def _bury(self, status: int | None = None) -> None:
@@ -348,7 +351,7 @@ class Slot:
         if self._given or self._outgoing or self._incoming:
             self._explain_death(status)
             self._drop_sockets()
-        self._kill_reason = None
+        self._kill_reason = self._condemned = None
         self._culprit_is_unsure = False
         self._next_index = 0
         self._memory.reset()
@@ -371,7 +374,7 @@ class Slot:
         culprit = None
         if self._given:
             self._barren_deaths += 1
-            is_sure = self._given[0][0] == begun and not self._culprit_is_unsure
+            is_sure = self._given[0][0] == begun and not self._culprit_is_unsure and self._condemned in (None, begun)
             if is_sure or self._barren_deaths >= BARREN_DEATHS:
                 _, culprit = self._given.popleft()
                 self._barren_deaths = 0
@@ -417,11 +420,12 @@ class Slot:
         is_running = begun == self._given[0][0]
         limit = order.max_runtime_seconds
         if limit is not None and is_running and time.monotonic() - began_at > limit:
-            self._kill(Outcome.TIMEOUT, f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={limit:g}")
+            self._kill(Outcome.TIMEOUT, f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={limit:g}", begun)
         elif order.memory_limit_bytes is not None and (used := self._memory_used()) > order.memory_limit_bytes:
             self._kill(
                 Outcome.MEMORY,
                 f"Memory: it held {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB allows {order.memory_limit_bytes / 2**30:g}",
+                begun,
             )
         else:
             self._output.bound()
