@@ -251,3 +251,30 @@ def test_a_signal_sent_to_all_processes_at_once_costs_no_task_a_try(project, per
     project.open_gate("gate")
     project.work()
     assert project.counts() == {"succeeded": 5}
+
+
+#: The ledger is busy for too long when something is to be handed back for the first time.
+BUSY_ONCE = """
+from taskfleet.errors import LedgerError
+from taskfleet.queues.embedded import EmbeddedQueue
+give_back = EmbeddedQueue.give_back
+def busy_once(queue, leases):
+    EmbeddedQueue.give_back = give_back
+    raise LedgerError("The ledger is busy.")
+EmbeddedQueue.give_back = busy_once
+"""
+
+
+def test_a_busy_ledger_while_stopping_is_asked_again_and_nothing_is_waited_for(project):
+    project.write("def run_task(n):\n    note(n)\n    if n >= 60: wait_for('gate')", TASKS_PER_PROCESS=0, SLOTS=2)
+    (project.folder / "sitecustomize.py").write_text(BUSY_ONCE)
+    worker = project.insert([{"n": n} for n in range(1000)]).start(environment={"PYTHONPATH": str(project.folder)})
+    project.until(lambda: sum(int(n) >= 60 for n in project.noted()) == 2, "two tasks at the gate")
+    worker.kill(signal.SIGINT)
+    project.until(lambda: "The ledger is busy. Trying again." in worker.text)
+    project.open_gate("gate")
+    worker.wait(code=130, seconds=15)  # of a grace period of 30 s
+    counts = project.counts()
+    assert counts["succeeded"] < 200
+    assert counts == {"succeeded": len(project.noted()), "pending": 1000 - len(project.noted())}
+    assert project.ask(lambda database: database.value("SELECT max(attempt) FROM state WHERE state = 1")) == 0

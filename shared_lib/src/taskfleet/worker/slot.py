@@ -8,7 +8,6 @@ It is forked from the warm process, runs no user code itself and so always answe
 
 import gc
 import marshal
-import math
 import os
 import signal
 import socket
@@ -70,7 +69,7 @@ class Slot:
         self._output = OutputFile(order.output_tail_bytes) if self._launcher is None else self._launcher.output
         self._poll = make_poll()
         self._waiting: deque[PlainLease] = deque()
-        self._done: list[Finished] = []
+        self._done: list[tuple[object, ...]] = []  # of Finished
         self._done_since = 0.0
         self._barren_deaths = 0
         self._waits_to_write = False
@@ -300,31 +299,35 @@ class Slot:
         return max(self._next_index - 1, 0)
 
     def _accept(self, records: Iterable[Record]) -> None:
+        given, done = self._given, self._done
+        if not done:
+            self._done_since = time.monotonic()
         for record in records:
-            if not self._given or record.place != self._given[0][0]:
+            if not given or record[0] != given[0][0]:
                 continue  # known already: it was sent and kept; or those between were lost to a task that wrote into our channel
-            _, (seq, attempt, *_) = self._given.popleft()
-            self._barren_deaths = 0
-            self._finish(
-                Finished(
-                    seq,
-                    attempt,
-                    record.outcome,
-                    record.started_at,
-                    record.elapsed_seconds,
-                    _text(record.result),
-                    _text(record.error),
-                    _text(record.output),
-                    None if math.isnan(record.retry_delay_seconds) else record.retry_delay_seconds,
-                    record.exit_code if record.outcome == Outcome.EXIT else None,
-                    record.peak_memory_mib or None,
+            lease = given.popleft()[1]
+            _, outcome, started_at, elapsed, delay, exit_code, result, error, output, peak = record
+            done.append(
+                (
+                    lease[0],
+                    lease[1],
+                    outcome,
+                    started_at,
+                    elapsed,
+                    None if result is None else result.decode("utf-8", "replace"),
+                    None if error is None else error.decode("utf-8", "replace"),
+                    None if output is None else output.decode("utf-8", "replace"),
+                    None if delay != delay else delay,
+                    exit_code if outcome == Outcome.EXIT else None,
+                    peak or None,
                 )
             )
+            self._barren_deaths = 0
 
     def _finish(self, finished: Finished) -> None:
         if not self._done:
             self._done_since = time.monotonic()
-        self._done.append(finished)
+        self._done.append(tuple(finished))
 
     def _kill(self, outcome: Outcome, reason: str, condemned: int | None = None) -> None:
         """Kill the runner; if it is for what one task did, and that has just ended, the next one is not to blame."""
@@ -486,7 +489,7 @@ class Slot:
         """Send what is finished, in batches."""
         idle = not self._waiting and not self._given
         if self._done and (at_once or idle or time.monotonic() - self._done_since >= HAND_OVER_AFTER_SECONDS):
-            self._channel.send(("done", [tuple(finished) for finished in self._done]))
+            self._channel.send(("done", self._done))
             self._done.clear()
         if self._channel.wants_write != self._waits_to_write:
             self._waits_to_write = self._channel.wants_write

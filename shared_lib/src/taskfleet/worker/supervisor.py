@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.flow import Flow
 from taskfleet.worker.forking import STOPPING_SIGNALS
 from taskfleet.worker.order import Order
+from taskfleet.worker.records import as_named
 from taskfleet.worker.system import (
     adopt_orphans,
     children_of,
@@ -35,6 +36,8 @@ from taskfleet.worker.system import (
     start_values,
 )
 from taskfleet.worker.wire import Channel
+
+ELAPSED = Finished._fields.index("elapsed_seconds")
 
 RECORD_AFTER_SECONDS = 0.03
 RECORD_AT_ONCE = 1000
@@ -122,6 +125,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._slots: list[_SlotHandle] = []
         self._buffer: deque[Lease] = deque()
+        self._unwanted: list[Lease] = []
         self._finished: list[tuple[Lease, Finished]] = []
         self._finished_since = 0.0
         self._ask_again_at = 0.0
@@ -177,6 +181,7 @@ class Supervisor:
                 self._lease()
             self._assign()
             self._wait()
+            self._give_back()
             self._record()
             self._keep_lease()
             if time.monotonic() < self._strays_until:  # a dying process leaves us its children after it closed its end
@@ -191,7 +196,7 @@ class Supervisor:
             observer.tick(now)
 
     def _is_over(self) -> bool:
-        busy = self._finished or any(slot.assigned for slot in self._slots)
+        busy = self._finished or self._unwanted or any(slot.assigned for slot in self._slots)
         if self._phase is Phase.WORKING:
             return not busy and not self._buffer and (self._drained or self._tasks_left == 0)
         return not busy or (self._phase is Phase.KILLING and time.monotonic() > self._deadline)
@@ -308,6 +313,7 @@ class Supervisor:
             "This worker's lease was lost (it was suspended, or somebody ran poe release). It goes on as a new worker."
         )
         self._buffer.clear()
+        self._unwanted.clear()
         for slot in self._slots:
             slot.channel.send(("recall",))
             slot.recalled = True
@@ -355,25 +361,30 @@ class Supervisor:
                 case ("hello", pid):
                     slot.pid = pid
 
-    def _take(self, slot: _SlotHandle, attempts: Iterable[tuple[Any, ...]]) -> None:
+    def _take(self, slot: _SlotHandle, attempts: Sequence[tuple[Any, ...]]) -> None:
         if not self._finished:
             self._finished_since = time.monotonic()
         elapsed = []
+        assigned = slot.assigned
         for attempt in attempts:
-            finished = Finished._make(attempt)
-            key = (finished.seq, finished.attempt)
-            self._suspects.discard(key)
-            lease = slot.assigned.pop(key)
-            self._finished.append((lease, finished))
-            elapsed.append(finished.elapsed_seconds)
+            self._finished.append((assigned.pop(attempt[:2]), as_named(Finished, attempt)))
+            elapsed.append(attempt[ELAPSED])
+        if self._suspects:
+            self._suspects.difference_update(attempt[:2] for attempt in attempts)
         self._flow.measure(elapsed)
 
     def _take_back(self, leases: list[Lease]) -> None:
         leases = [lease for lease in leases if lease.task_id]
         if self._phase is Phase.WORKING:
             self._buffer.extendleft(reversed(leases))
-        elif leases:
-            self._queue.give_back(leases)
+        else:
+            self._unwanted += leases
+
+    def _give_back(self) -> None:
+        """Return what will not be begun; after a failure of the queue the next turn tries again."""
+        if self._unwanted:
+            self._queue.give_back(self._unwanted)
+            self._unwanted = []
 
     def _lose_slot(self, slot: _SlotHandle) -> None:
         """A slot's process died: its task is lost, and maybe the reason. If it held several, each is tried alone to find out."""
@@ -491,7 +502,7 @@ class Supervisor:
             slot.channel.send(("recall",))
         if running:
             self._say(text.format(running, seconds))
-        self._queue.give_back(list(self._buffer))
+        self._unwanted += self._buffer
         self._buffer.clear()
 
     def _say_goodbye(self) -> None:
