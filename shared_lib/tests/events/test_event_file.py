@@ -63,7 +63,7 @@ def test_duplicates_and_interrupted_attempts_are_no_events(tmp_path):
     leases = [Lease(n, 1, f"t{n}", "{}") for n in range(4)]
     outcomes = [Outcome.SUCCEEDED, Outcome.SUCCEEDED, Outcome.INTERRUPTED, Outcome.EXCEPTION]
     attempts = [Finished(n, 1, outcome, 0.0, 0.1) for n, outcome in enumerate(outcomes)]
-    report = FinishReport(duplicates={1}, retry_delay_seconds={2: 0.0, 3: 1.0})
+    report = FinishReport(duplicates={(1, 1)}, retry_delay_seconds={(2, 1): 0.0, (3, 1): 1.0})
     file.recorded(leases, attempts, report)
     file.write(make_event("fatal_exception", 0.0, exception="zum Schluß\n"))
     file.close()
@@ -71,6 +71,16 @@ def test_duplicates_and_interrupted_attempts_are_no_events(tmp_path):
     events = [json.loads(line) for line in lines]
     assert [event.get("task_id") for event in events] == ["t0", "t3", None]
     assert [event.get("retry") for event in events] == [False, True, None]
+
+
+def test_an_attempt_is_an_event_also_beside_a_late_one_at_the_same_task(tmp_path):
+    file = EventFile(tmp_path / "events.jsonl")
+    late, timely = Lease(1, 1, "t1", "{}"), Lease(1, 2, "t1", "{}")
+    attempts = [Finished(1, lease.attempt, Outcome.SUCCEEDED, 0.0, 0.1) for lease in (late, timely)]
+    file.recorded([late, timely], attempts, FinishReport(duplicates={(1, 1)}))
+    file.close()
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(event["task_id"], event["attempt"]) for event in events] == [("t1", 2)]
 
 
 def test_what_was_there_stays(tmp_path):

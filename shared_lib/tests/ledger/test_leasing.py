@@ -176,9 +176,9 @@ def test_a_late_finisher_changes_nothing_and_counts_as_a_duplicate(job, done, po
     assert (new.seq, new.attempt) == (old.seq, 2)
     for _ in range(2):
         before = job.dump("tally")
-        assert job.finish(late, done(old, outcome)).duplicates == {1}
+        assert job.finish(late, done(old, outcome)).duplicates == {(1, 1)}
         assert job.dump("tally") == before
-        assert job.finish(timely, done(new)).duplicates in (set(), {1})
+        assert job.finish(timely, done(new)).duplicates in (set(), {(1, 2)})
     assert job.attempts(1) == [(1, Outcome.LOST), (2, Outcome.SUCCEEDED)]
     assert counters.tallies(job.database)["duplicates"] == 3
 
@@ -210,7 +210,7 @@ def test_an_attempt_is_fenced_by_its_worker(job, done, outcome):
     job.insert(1)
     [lease] = job.lease(job.worker())
     before = job.dump("tally", "worker")
-    assert job.finish(job.worker(), done(lease, outcome)).duplicates == {1}
+    assert job.finish(job.worker(), done(lease, outcome)).duplicates == {(1, 1)}
     assert job.dump("tally", "worker") == before
 
 
@@ -223,7 +223,7 @@ def test_finishing_the_same_batch_again_changes_nothing(job, done):
     job.finish(worker_id, *batch, now=1.0)
     before = job.dump("tally")
     again = job.finish(worker_id, *batch, now=2.0)
-    assert again == leasing.FinishReport(duplicates={1, 2, 3, 4, 5})
+    assert again == leasing.FinishReport(duplicates={(seq, 1) for seq in (1, 2, 3, 4, 5)})
     assert job.dump("tally") == before
     assert counters.tallies(job.database) == {"inserted": 5, "duplicates": 5, "retries": 1, "lost": 0}
 
@@ -246,13 +246,13 @@ def test_a_mixed_batch_is_recorded_each_to_its_own(job, done):
     stale = Finished(8, 7, int(Outcome.SUCCEEDED), 0.0, 1.0)
     report = job.finish(worker_id, stale, *[done(*pair) for pair in zip(leases, outcomes, strict=True)], now=100.0)
     by_outcome = dict(zip(outcomes, range(1, 9), strict=True))
-    assert report.duplicates == {8}
+    assert report.duplicates == {(8, 7)}
     assert report.retry_delay_seconds == {
-        by_outcome[Outcome.EXCEPTION]: 10.0,
-        by_outcome[Outcome.TIMEOUT]: 10.0,
-        by_outcome[Outcome.EXIT]: 10.0,
-        by_outcome[Outcome.LOST]: 0.0,
-        by_outcome[Outcome.RETRY]: 10.0,
+        (by_outcome[Outcome.EXCEPTION], 1): 10.0,
+        (by_outcome[Outcome.TIMEOUT], 1): 10.0,
+        (by_outcome[Outcome.EXIT], 1): 10.0,
+        (by_outcome[Outcome.LOST], 1): 0.0,
+        (by_outcome[Outcome.RETRY], 1): 10.0,
     }
     assert job.counts() == {State.PENDING: 6, State.FAILED: 1, State.SUCCEEDED: 1}
     assert job.states()[by_outcome[Outcome.MEMORY]] is State.FAILED
@@ -413,7 +413,7 @@ def test_an_ended_workers_tasks_go_back_without_costing_a_try(job, done):
     assert job.attempts(1) == []
     rows = "SELECT ended_at, end_reason FROM worker ORDER BY worker_id"
     assert job.database.rows(rows) == [(7.0, "stopped"), (None, None)]
-    assert job.finish(worker_id, done(lease)).duplicates == {1}
+    assert job.finish(worker_id, done(lease)).duplicates == {(1, 1)}
     assert job.finish(other, done(kept)).duplicates == set()
     leasing.end_worker(job.database, worker_id, now=9.0)
     assert job.database.rows(rows)[0] == (7.0, "stopped")
@@ -445,7 +445,7 @@ def test_each_kind_of_failure_has_its_own_tries(job, outcome, tries):
     now = 0.0
     for number in range(1, tries + 1):
         report = job.try_once(outcome, now=now)
-        assert set(report.retry_delay_seconds) == ({1} if number < tries else set())
+        assert set(report.retry_delay_seconds) == ({(1, number)} if number < tries else set())
         now += 1000.0
     assert job.states() == {1: State.FAILED}
     assert job.attempts(1) == [(number, outcome) for number in range(1, tries + 1)]
@@ -500,7 +500,7 @@ def test_back_off_stays_finite_after_hundreds_of_retries():
 
 def test_what_is_not_the_tasks_fault_is_tried_again_at_once(job):
     job.insert(1)
-    assert job.try_once(Outcome.LOST, now=5.0).retry_delay_seconds == {1: 0.0}
+    assert job.try_once(Outcome.LOST, now=5.0).retry_delay_seconds == {(1, 1): 0.0}
     assert job.try_once(Outcome.INTERRUPTED, now=5.0) == leasing.FinishReport()
     assert job.try_once(Outcome.SUCCEEDED, now=5.0) == leasing.FinishReport()
 
@@ -605,7 +605,7 @@ def test_the_queue_goes_on_as_a_new_worker(job, done):
     queue.renew(4.0)
     [newest] = queue.lease(1, 4.0)
     report = queue.finish([done(old), done(new), done(newest)], 5.0)
-    assert report.duplicates == {1}
+    assert report.duplicates == {(1, 1), (1, 2)}
     assert job.attempts(1) == [(3, Outcome.SUCCEEDED)]
 
 

@@ -85,7 +85,7 @@ def test_retry_gives_all_tries_back(failed_job, way):
         assert [lease[:2] for lease in leases] == [(3, number), (4, number)]
         for lease in leases:
             ended = Finished(lease.seq, lease.attempt, int(Outcome.EXCEPTION), 0.0, 1.0)
-            delays.append(failed_job.finish(worker_id, ended, now=number * 100.0).retry_delay_seconds.get(lease.seq))
+            delays.append(failed_job.finish(worker_id, ended, now=number * 100.0).retry_delay_seconds.get(lease[:2]))
     assert delays == [10.0, 10.0, 20.0, 20.0, None, None]
     assert [outcome for _, outcome in failed_job.attempts(3)] == [Outcome.EXCEPTION] * 6
 
@@ -179,12 +179,12 @@ def test_release_takes_all_leases_back_without_costing_a_try(job, done):
     assert job.counts() == {State.PENDING: 3, State.SUCCEEDED: 1}
     assert job.database.rows("SELECT DISTINCT ended_at, end_reason FROM worker") == [(3.0, "released")]
     assert job.attempts(2) == []
-    assert job.finish(one, done(leases[1])).duplicates == {2}
+    assert job.finish(one, done(leases[1])).duplicates == {leases[1][:2]}
     third = job.worker()
     again = job.lease(third, 9)
     assert [lease[:2] for lease in again] == [(2, 2), (3, 2), (4, 1)]
-    for number, lease in enumerate(again[:2]):
+    for lease in again[:2]:
         report = job.finish(third, done(lease, Outcome.EXCEPTION))
-        assert report.retry_delay_seconds == {number + 2: 10.0}
+        assert report.retry_delay_seconds == {lease[:2]: 10.0}
     assert leasing.release(job.database, now=4.0) == 1
     assert leasing.release(job.database, now=5.0) == 0

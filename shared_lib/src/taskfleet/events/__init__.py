@@ -66,10 +66,10 @@ class EventFile:
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
         """Write one event for each attempt that counts."""
         lines = [
-            json.dumps(task_event(lease, outcome, retry=outcome.seq in report.retry_delay_seconds), ensure_ascii=False)
+            json.dumps(task_event(lease, outcome, retry=outcome[:2] in report.retry_delay_seconds), ensure_ascii=False)
             + "\n"
             for lease, outcome in zip(leases, finished, strict=True)
-            if outcome.seq not in report.duplicates and outcome.outcome != Outcome.INTERRUPTED
+            if outcome[:2] not in report.duplicates and outcome.outcome != Outcome.INTERRUPTED
         ]
         self._file.write("".join(lines))
         self._file.flush()

@@ -22,12 +22,15 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishReport:
-    """What the ledger made of a batch of finished attempts; what is not listed here came to its end."""
+    """What the ledger made of a batch of finished attempts; what is not listed here came to its end.
 
-    duplicates: set[int] = field(default_factory=set)
-    """Sequence numbers of tasks whose attempt had lost its lease: nothing was changed."""
-    retry_delay_seconds: dict[int, float] = field(default_factory=dict)
-    """Sequence numbers of the tasks that get another try, and when."""
+    By (seq, attempt), as a batch may hold an attempt that had lost its lease and a later one at the same task.
+    """
+
+    duplicates: set[tuple[int, int]] = field(default_factory=set)
+    """Attempts that had lost their lease: nothing was changed."""
+    retry_delay_seconds: dict[tuple[int, int], float] = field(default_factory=dict)
+    """Attempts after which the task gets another try, and when."""
 
 
 _FENCE = "WHERE seq = ? AND attempt = ? AND worker_id = ? AND state = 2"
@@ -125,7 +128,7 @@ def finish(
                 if database.execute(_SUCCEED, (f.seq, f.attempt, worker_id)).rowcount == 1:
                     recorded.append(f)
                 else:
-                    report.duplicates.add(f.seq)
+                    report.duplicates.add((f.seq, f.attempt))
             successes = recorded
         database.execute("RELEASE successes")
         _keep_attempts(database, worker_id, successes)
@@ -270,7 +273,7 @@ def _finish_unsuccessful(
     else:
         changed = database.execute(_TRY_AGAIN, (now + delay if delay else 0.0, *fence)).rowcount
     if changed != 1:
-        report.duplicates.add(f.seq)
+        report.duplicates.add((f.seq, f.attempt))
         return 0
     counters.add(database, State.RUNNING, 0, -1)
     if delay is None:
@@ -278,7 +281,7 @@ def _finish_unsuccessful(
     else:
         counters.add(database, State.PENDING, 0, 1)
         if outcome is not Outcome.INTERRUPTED:
-            report.retry_delay_seconds[f.seq] = delay
+            report.retry_delay_seconds[f.seq, f.attempt] = delay
     _keep_attempts(database, worker_id, [f])
     return int(delay is None)
 

@@ -33,12 +33,12 @@ class Progress:
         if not self._verbose:
             return
         for lease, outcome in zip(leases, finished, strict=True):
-            word = "a duplicate" if outcome.seq in report.duplicates else Outcome(outcome.outcome).word
+            word = "a duplicate" if outcome[:2] in report.duplicates else Outcome(outcome.outcome).word
             line = f"{lease.task_id} attempt {outcome.attempt}: {word} after {text.duration(outcome.elapsed_seconds)}"
             if outcome.error:
                 line += f" ({outcome.error.partition(chr(10))[0]})"
-            if outcome.seq in report.retry_delay_seconds:
-                line += f"; again in {text.duration(report.retry_delay_seconds[outcome.seq])}"
+            if outcome[:2] in report.retry_delay_seconds:
+                line += f"; again in {text.duration(report.retry_delay_seconds[outcome[:2]])}"
             self.say(line)
 
     def tick(self, now: float) -> None:

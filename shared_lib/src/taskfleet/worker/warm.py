@@ -133,7 +133,7 @@ def _start_slots(control: socket.socket, function: TaskFunction | None, order: O
     while slots and time.monotonic() < deadline:
         _forget_ended(slots)
         time.sleep(0.01)
-    signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(-1)  # its socket goes with this function, and children may end after it
 
 
 def _fork_slot(sock: socket.socket, others: Iterable[socket.socket], function: TaskFunction, order: Order) -> int:

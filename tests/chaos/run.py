@@ -1,0 +1,166 @@
+"""One run from beginning to end: the scenario, then peace, then the checks."""
+
+import heapq
+import itertools
+import os
+import signal
+import time
+from contextlib import suppress
+
+from tests.chaos import checks, clock, faults
+from tests.chaos.harness import TICK_SECONDS, Job, StuckError
+from tests.chaos.scenario import Command, Insert, Jump, Work
+
+#: The next step is taken when nothing has begun for so long.
+STILL_SECONDS = 0.35
+#: What comes to its end at all does so much sooner, also on a machine with much else to do.
+PATIENCE_SECONDS = 90.0
+LAST_SECONDS = 20.0
+
+
+class Run:
+    """A scenario at work on a job."""
+
+    def __init__(self, scenario, folder):
+        self.scenario = scenario
+        self.job = Job(
+            folder, dict(scenario.settings), scenario.patience_seconds, own_disk=scenario.fills_disk
+        )
+        self.insertions = []
+        """(table, process) for each that was started."""
+        self._undo = []
+        self._count = itertools.count()
+
+    def play(self):
+        """Do it all; return what is wrong afterwards."""
+        job = self.job
+        try:
+            for index, table in enumerate(self.scenario.tables):
+                job.write_table(index, table)
+            self._disturb()
+            self._make_peace()
+            self._drain()
+        except StuckError as stuck:
+            return [*self._stacks(), str(stuck)]
+        evidence = checks.gather(job, self.scenario, self.insertions)
+        return checks.complaints(evidence)
+
+    # --- disturbing ---
+
+    def _disturb(self):
+        for step in self.scenario.steps:
+            self._wait_for(step.begun)
+            self._wait(step.delay_seconds)
+            self._act(step.act)
+
+    def _wait_for(self, begun):
+        still_since, seen = time.monotonic(), -1
+        while (now := self.job.begun()) < begun:
+            if now != seen:
+                still_since, seen = time.monotonic(), now
+            if time.monotonic() - still_since > STILL_SECONDS:
+                return
+            self._tick()
+
+    def _wait(self, seconds):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._tick()
+
+    def _act(self, act):
+        job = self.job
+        match act:
+            case Insert(table, killed_after):
+                one = job.insert(table)
+                self.insertions.append((table, one))
+                if killed_after is not None:
+                    self._later(killed_after, lambda: self._kill_inserter(one))
+                elif not self.insertions[:-1] or table == 0:
+                    self._until(lambda: one.exit_code is not None or one not in job.alive(), seconds=1.0)
+            case Work(settings, in_new_interpreter):
+                job.work(settings, in_new_interpreter=in_new_interpreter)
+            case Command(words):
+                job.command(words)
+            case _:
+                undo = faults.begin(act, job)
+                if undo is not None:
+                    self._later(*undo)
+
+    def _kill_inserter(self, one):
+        if one.exit_code is None:
+            one.was_hit = True
+            self.job.note(f"kill -9 inserter {one.pid}")
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGKILL)
+
+    def _later(self, seconds, action):
+        heapq.heappush(self._undo, (time.monotonic() + seconds, next(self._count), action))
+
+    def _tick(self):
+        while self._undo and self._undo[0][0] <= time.monotonic():
+            heapq.heappop(self._undo)[2]()
+        self.job.reap()
+        time.sleep(TICK_SECONDS)
+
+    def _until(self, condition, seconds):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self._tick()
+        return True
+
+    # --- making peace ---
+
+    def _make_peace(self):
+        """Undo all that is still wrong. The clock keeps the latest time it has shown: what was put off until then has its turn."""
+        while self._undo:
+            self._tick()
+        jumps = [step.act.offset_seconds for step in self.scenario.steps if isinstance(step.act, Jump)]
+        clock.jump_to(max([0.0, *jumps]))
+        self.job.note("peace")
+
+    def _drain(self):
+        job = self.job
+        for kind in ("inserter", "command"):
+            if not self._until(lambda kind=kind: not job.alive(kind), PATIENCE_SECONDS):
+                raise StuckError(f"an {kind} does not come to its end: {[one.pid for one in job.alive(kind)]}")
+        for table in self.scenario.repeated:
+            if not any(index == table and one.exit_code == 0 for index, one in self.insertions):
+                one = job.insert(table)
+                self.insertions.append((table, one))
+                if not self._until(lambda one=one: one.exit_code is not None, PATIENCE_SECONDS):
+                    raise StuckError(f"the undisturbed inserter {one.pid} does not come to its end")
+                if one.exit_code:
+                    raise StuckError(f"the undisturbed inserter {one.pid} ended with {one.exit_code}:\n{one.text}")
+        last = job.work()
+        if not self._until(lambda: last.exit_code is not None, PATIENCE_SECONDS):
+            raise StuckError(f"the undisturbed worker {last.pid} does not come to its end")
+        if last.exit_code:
+            raise StuckError(f"the undisturbed worker {last.pid} ended with {last.exit_code}:\n{last.text}")
+        for one in job.alive("worker"):
+            if one.keeps_waiting:
+                with suppress(ProcessLookupError):
+                    os.kill(one.pid, signal.SIGTERM)
+        if not self._until(lambda: not job.alive(), PATIENCE_SECONDS):
+            raise StuckError(f"these do not come to their end: {[one.pid for one in job.alive()]}")
+        self._until(lambda: not job.reap(), LAST_SECONDS)
+
+    def _stacks(self):
+        """Have what is stuck write its stack into its log."""
+        left = self.job.left()
+        for one in self.job.alive():
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGABRT)
+        self._wait(0.5)
+        return [f"still running: {left}"]
+
+    # --- telling ---
+
+    def story(self):
+        """Tell what happened."""
+        job = self.job
+        lines = [self.scenario.text(), "", *(f"{at:8.3f}  {text}" for at, text in job.history)]
+        for one in job.started:
+            lines += ["", f"--- {one.what} {one.pid} ended with {one.exit_code}", one.text.rstrip()]
+        return "\n".join(lines)
