@@ -24,11 +24,17 @@ RUN_SECONDS = 400
 
 def main():
     """Do the runs; 0 if nothing is wrong after any of them."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Do what is seeded to a job; see what is left of it.")
-    parser.add_argument("--seed", type=int, help="of the first run; each further one has the next. Drawn anew if not said.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description="Do what is seeded to a job; see what is left of it."
+    )
+    parser.add_argument(
+        "--seed", type=int, help="of the first run; each further one has the next. Drawn anew if not said."
+    )
     parser.add_argument("--runs", type=int, default=1, help="how many (1)")
     parser.add_argument("--seconds", type=float, help="begin no further run after so long")
-    parser.add_argument("--jobs", type=int, default=0, help="how many side by side; four for each CPU if not said: they mostly wait")
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="how many side by side; four for each CPU if not said: they mostly wait"
+    )
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
     parser.add_argument("--verbose", action="store_true", help="tell the story of every run")
     arguments = parser.parse_args()
@@ -99,7 +105,10 @@ class Pool:
         self.done += 1
         if status:
             self.failed.append(seed)
-            print(f"chaos: seed {seed} failed ({os.waitstatus_to_exitcode(status)}). Repeat it: {COMMAND.format(seed)}", flush=True)
+            print(
+                f"chaos: seed {seed} failed ({os.waitstatus_to_exitcode(status)}). Repeat it: {COMMAND.format(seed)}",
+                flush=True,
+            )
 
     def end(self):
         """End what still runs, when this is interrupted."""

@@ -260,7 +260,9 @@ def nothing_is_left(evidence):
 def processes_ended_properly(evidence):
     """Everything that was not killed ended with a code that means something, and without a traceback."""
     for what, code, was_hit, text in evidence.processes:
-        too_early = text.rstrip().endswith("KeyboardInterrupt") and "Worker for job" not in text and _signalled(evidence)
+        too_early = (
+            text.rstrip().endswith("KeyboardInterrupt") and "Worker for job" not in text and _signalled(evidence)
+        )
         if not too_early and ("Traceback (most recent call last)" in text or "Fatal Python error" in text):
             yield f"a {what} printed a traceback:\n{text.rstrip()}"
         if code not in (0, 1, 130) and not was_hit and not (code in (-2, -15, -1) and _signalled(evidence)):

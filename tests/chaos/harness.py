@@ -21,7 +21,6 @@ from taskfleet.ledger import database
 
 # What the commands import, so that a fork of this process has it.
 from taskfleet.commands import insert_tasks, launch_worker, purge, release, retry, status  # noqa: F401 isort: skip
-from taskfleet import tables  # isort: skip
 from taskfleet.tables import content_ids, read_batches, records  # noqa: F401 isort: skip
 
 from tests.chaos import clock, work
@@ -270,7 +269,9 @@ class Job:
     def notes(self):
         """Give what the tasks have noted: (word, id, attempt, n) and how often."""
         text = self.notes_path.read_text() if self.notes_path.exists() else ""
-        return Counter((word, task_id, int(attempt), int(n)) for word, task_id, attempt, n in map(str.split, text.splitlines()))
+        return Counter(
+            (word, task_id, int(attempt), int(n)) for word, task_id, attempt, n in map(str.split, text.splitlines())
+        )
 
     def query(self, sql):
         """Ask the ledger, without the library."""

@@ -23,11 +23,10 @@ class Run:
 
     def __init__(self, scenario, folder):
         self.scenario = scenario
-        self.job = Job(
-            folder, dict(scenario.settings), scenario.patience_seconds, own_disk=scenario.fills_disk
-        )
+        self.job = Job(folder, dict(scenario.settings), scenario.patience_seconds, own_disk=scenario.fills_disk)
         self.insertions = []
         """(table, process) for each that was started."""
+        self.evidence = None
         self._undo = []
         self._count = itertools.count()
 
@@ -42,8 +41,8 @@ class Run:
             self._drain()
         except StuckError as stuck:
             return [*self._stacks(), str(stuck)]
-        evidence = checks.gather(job, self.scenario, self.insertions)
-        return checks.complaints(evidence)
+        self.evidence = checks.gather(job, self.scenario, self.insertions)
+        return checks.complaints(self.evidence)
 
     # --- disturbing ---
 

@@ -133,9 +133,7 @@ class Scenario:
     def text(self):
         """Describe it."""
         settings = " ".join(f"{name}={value}" for name, value in self.settings)
-        tables = ", ".join(
-            f"{len(table.rows)} {'with' if table.has_ids else 'without'} ids" for table in self.tables
-        )
+        tables = ", ".join(f"{len(table.rows)} {'with' if table.has_ids else 'without'} ids" for table in self.tables)
         lines = [f"settings: {settings}", f"tables: {tables}; {self.repeated} are inserted again at the end"]
         lines.append(f"the ledger is waited for {self.patience_seconds:g} s")
         lines += [f"  at {step.begun} begun + {step.delay_seconds:.3f} s: {step.act}" for step in self.steps]
@@ -216,7 +214,9 @@ def _draw_settings(chance, limit):
 
 
 def _draw_tables(chance, limit):
-    kinds = ["quick"] * 12 + ["sleep"] * 3 + ["aware", "print", "child", "big", "raise", "flaky", "fail", "retry", "again"]
+    kinds = (
+        ["quick"] * 12 + ["sleep"] * 3 + ["aware", "print", "child", "big", "raise", "flaky", "fail", "retry", "again"]
+    )
     kinds += ["exit", "leave"]
     rows = [_draw_row(chance, n, kinds) for n in range(chance.choice([10, 30, 60]))]
     if limit:

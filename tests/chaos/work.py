@@ -7,7 +7,7 @@ from taskfleet.tasks import Outcome
 
 NOTES = "CHAOS_NOTES"
 
-SOURCE = '''
+SOURCE = """
 import os
 import sys
 import time
@@ -47,7 +47,7 @@ def run_task(n, kind, seconds, context):
         os._exit(0)
     note("ended", context, n)
     return {"square": n * n, "pad": "x" * (200_000 if kind == "big" else n)}
-'''
+"""
 
 #: How long a task that runs too long would run.
 TOO_LONG_SECONDS = 20.0

@@ -515,7 +515,7 @@ def test_fail_forbids_another_try(job, outcome):
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1e6])
 def test_the_delay_that_was_asked_for_is_respected(job, delay):
     job.insert(1)
-    assert job.try_once(Outcome.RETRY, now=7.0, retry_delay_seconds=delay).retry_delay_seconds == {1: delay}
+    assert job.try_once(Outcome.RETRY, now=7.0, retry_delay_seconds=delay).retry_delay_seconds == {(1, 1): delay}
     assert due(job, 1) == (7.0 + delay if delay else 0.0)
     worker_id = job.worker(now=7.0, lease_seconds=1e9)
     if delay:

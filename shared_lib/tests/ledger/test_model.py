@@ -203,7 +203,7 @@ class Machine(RuleBasedStateMachine):
         batch = []
         for pick, outcome, delay in picks:
             holder, lease = self.leases[-1 - pick % len(self.leases)]
-            if (holder == worker_id or not own) and lease.seq not in [f.seq for f in batch]:
+            if (holder == worker_id or not own) and lease[:2] not in [f[:2] for f in batch]:
                 delay = None if outcome in (Outcome.SUCCEEDED, Outcome.INTERRUPTED, Outcome.LOST) else delay
                 batch.append(Finished(lease.seq, lease.attempt, int(outcome), 0.0, 1.0, retry_delay_seconds=delay))
         report = leasing.finish(self.job.database, worker_id, batch, policy=self.policy, now=self.now)
@@ -212,11 +212,11 @@ class Machine(RuleBasedStateMachine):
         for ended in batch:
             task = tasks[ended.seq]
             if (task.state, task.worker, task.attempt) != (State.RUNNING, worker_id, ended.attempt):
-                duplicates.add(ended.seq)
+                duplicates.add(ended[:2])
                 continue
             delay = self.end_attempt(task, Outcome(ended.outcome), ended.retry_delay_seconds)
             if delay is not None:
-                delays[ended.seq] = delay
+                delays[ended[:2]] = delay
         assert report == leasing.FinishReport(duplicates=duplicates, retry_delay_seconds=delays)
         self.tallies["duplicates"] += len(duplicates)
         self.tallies["retries"] += len(delays)

@@ -1,0 +1,259 @@
+"""Hundreds of chaos runs; and, for each check, that it sees what is wrong."""
+
+import copy
+import dataclasses
+import json
+import os
+import pickle
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from taskfleet.tasks import Outcome, State
+
+from tests.chaos import checks
+from tests.chaos.scenario import Insert, Row, Scenario, Step, Table, Work
+from tests.chaos.work import ENDS
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = 400
+#: No further run is begun after so long, which a slow machine needs for the fewest that are asked for.
+SECONDS = 240
+FEWEST = 100
+
+#: Nothing goes wrong in it but the tasks.
+CALM = Scenario(
+    seed=0,
+    settings=tuple(
+        {
+            "TASKS_PER_PROCESS": "1",
+            "SLOTS": "2",
+            "LEASE_SECONDS": "30",
+            "RETRIES_ON_EXCEPTION": "1",
+            "RETRIES_ON_TIMEOUT": "0",
+            "RETRIES_ON_EXIT": "1",
+            "RETRIES_ON_LOST": "1",
+            "RETRIES_ON_REQUEST": "3",
+            "RETRY_DELAY_SECONDS": "0",
+            "MAX_RUNTIME_SECONDS": "0.5",
+            "EVENT_FILE": "events.jsonl",
+        }.items()
+    ),
+    tables=(Table(tuple(Row(n, kind, 20.0 * (kind == "slow")) for n, kind in enumerate(ENDS)), has_ids=True),),
+    steps=(Step(0, 0.0, Insert(0)), Step(0, 0.0, Work())),
+    repeated=(0,),
+    patience_seconds=60.0,
+)
+
+ONE_RUN = """
+import pickle, sys
+from pathlib import Path
+from tests.chaos import clock
+clock.install()
+from tests.chaos.run import Run
+run = Run(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
+try:
+    wrong = run.play()
+finally:
+    run.job.clear_up()
+sys.exit("; ".join(wrong)) if wrong else Path(sys.argv[1]).write_bytes(pickle.dumps(run.evidence))
+"""
+
+
+def run_python(*arguments, seconds):
+    """Run an interpreter from the repository's folder; should this be interrupted, it is asked to end what it has started."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        return process.communicate(timeout=seconds)[0], process.returncode
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 240)
+def test_whatever_happens_to_a_job_nothing_is_lost_or_done_twice(capsys):
+    seed = random.SystemRandom().randrange(1_000_000_000)
+    said, code = run_python(
+        "-m", "tests.chaos", "--seed", seed, "--runs", RUNS, "--seconds", SECONDS, seconds=SECONDS + 200
+    )
+    with capsys.disabled():
+        print(f"\n{said}")
+    assert code == 0, said
+    done = re.search(r"chaos: (\d+) runs in .* 0 failed", said)
+    assert int(done[1]) >= FEWEST
+
+
+def test_one_command_repeats_a_run():
+    stories = []
+    for _ in range(2):
+        said, code = run_python("-m", "tests.chaos", "--seed", 7, "--verbose", seconds=200)
+        assert code == 0, said
+        stories.append(re.search(r"===== seed 7\n(settings: .*?)\n\n", said, re.DOTALL)[1])
+    assert stories[0] == stories[1]
+
+
+@pytest.fixture(scope="module")
+def calm_evidence(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("calm")
+    (folder / "scenario").write_bytes(pickle.dumps(CALM))
+    said, code = run_python("-c", ONE_RUN, folder / "scenario", folder / "run", seconds=200)
+    assert code == 0, said
+    return pickle.loads((folder / "scenario").read_bytes())
+
+
+@pytest.fixture
+def evidence(calm_evidence):
+    one = copy.deepcopy(calm_evidence)
+    assert checks.complaints(one) == []
+    return one
+
+
+def task(evidence, kind):
+    (found,) = [task for task in evidence.tasks if task.kind == kind]
+    return found
+
+
+def lose_a_task(evidence):
+    evidence.tasks.remove(task(evidence, "quick"))
+
+
+def forget_a_count(evidence):
+    evidence.counters[int(State.SUCCEEDED), 0] -= 1
+
+
+def leave_a_task_running(evidence):
+    one = task(evidence, "quick")
+    one.state, one.holder = State.RUNNING, 1
+
+
+def kill_a_task(evidence):
+    task(evidence, "quick").state = State.KILLED
+
+
+def record_a_second_success(evidence):
+    one = task(evidence, "quick")
+    one.attempts.append(dataclasses.replace(one.attempts[0], number=2))
+
+
+def record_an_older_success(evidence):
+    task(evidence, "flaky").attempt = 3
+
+
+def change_a_result(evidence):
+    task(evidence, "big").attempts[0].result = json.dumps({"square": 0})
+
+
+def claim_what_never_ended(evidence):
+    one = task(evidence, "quick")
+    evidence.notes["ended", one.task_id, 1, one.n] = 0
+
+
+def mix_up_output(evidence):
+    task(evidence, "quick").attempts[0].output = "of another task\n"
+
+
+def fail_for_no_reason(evidence):
+    task(evidence, "quick").attempts[0].outcome = Outcome.EXIT
+
+
+def try_too_often(evidence):
+    one = task(evidence, "raise")
+    one.attempts.append(dataclasses.replace(one.attempts[-1], number=3))
+    one.attempt = 3
+
+
+def try_too_seldom(evidence):
+    one = task(evidence, "exit")
+    one.attempts.pop()
+    one.attempt = 1
+
+
+def run_an_attempt_twice(evidence):
+    one = task(evidence, "quick")
+    evidence.notes["began", one.task_id, 1, one.n] += 1
+
+
+def charge_an_interruption(evidence):
+    task(evidence, "sleep").attempt += 1
+
+
+def leave_a_process(evidence):
+    evidence.left[os.getpid()] = "sleep 1000"
+
+
+def leave_a_file(evidence):
+    evidence.files.append("jobs/core")
+
+
+def damage_the_file(evidence):
+    evidence.integrity = "row 7 missing from index state_running"
+
+
+def half_an_insertion(evidence):
+    evidence.open_insertions = 1
+
+
+def print_a_traceback(evidence):
+    what, code, was_hit, text = evidence.processes[1]
+    evidence.processes[1] = (what, code, was_hit, f"{text}\nTraceback (most recent call last):\n")
+
+
+def crash_a_worker(evidence):
+    what, _, was_hit, text = evidence.processes[1]
+    evidence.processes[1] = (what, -11, was_hit, text)
+
+
+def tell_twice(evidence):
+    evidence.events.append(
+        next(line for line in evidence.events if '"task_completed"' in line and '"retry": false' in line)
+    )
+
+
+def tell_too_little(evidence):
+    evidence.events.remove(
+        next(line for line in evidence.events if '"task_completed"' in line and '"retry": false' in line)
+    )
+
+
+TAMPERED = {
+    lose_a_task: checks.insertions_are_whole,
+    forget_a_count: checks.counts_add_up,
+    leave_a_task_running: checks.every_task_came_to_its_end,
+    kill_a_task: checks.every_task_came_to_its_end,
+    record_a_second_success: checks.none_succeeded_twice,
+    record_an_older_success: checks.none_succeeded_twice,
+    change_a_result: checks.successes_are_true,
+    claim_what_never_ended: checks.successes_are_true,
+    mix_up_output: checks.successes_are_true,
+    fail_for_no_reason: checks.failures_are_explained,
+    try_too_often: checks.failures_are_explained,
+    try_too_seldom: checks.failures_are_explained,
+    run_an_attempt_twice: checks.attempts_are_begun_once,
+    charge_an_interruption: checks.interruptions_cost_nothing,
+    leave_a_process: checks.nothing_is_left,
+    leave_a_file: checks.nothing_is_left,
+    damage_the_file: checks.file_is_whole,
+    half_an_insertion: checks.insertions_are_whole,
+    print_a_traceback: checks.processes_ended_properly,
+    crash_a_worker: checks.processes_ended_properly,
+    tell_twice: checks.events_are_written_once,
+    tell_too_little: checks.events_are_written_once,
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERED, ids=lambda tamper: tamper.__name__)
+def test_the_checks_see_what_is_wrong(evidence, tamper):
+    tamper(evidence)
+    assert list(TAMPERED[tamper](evidence))
+
+
+def test_every_check_was_seen_to_complain():
+    assert set(TAMPERED.values()) == set(checks.CHECKS)
