@@ -16,6 +16,8 @@ STILL_SECONDS = 0.35
 #: What comes to its end at all does so much sooner, also on a machine with much else to do.
 PATIENCE_SECONDS = 90.0
 LAST_SECONDS = 20.0
+#: For how long a process that is started in peace waits for the ledger's lock.
+UNDISTURBED_PATIENCE_SECONDS = 60.0
 
 
 class Run:
@@ -117,6 +119,7 @@ class Run:
             self._tick()
         jumps = [step.act.offset_seconds for step in self.scenario.steps if isinstance(step.act, Jump)]
         clock.jump_to(max([0.0, *jumps]))
+        self.job.patience_seconds = UNDISTURBED_PATIENCE_SECONDS
         self.job.note("peace")
 
     def _drain(self):

@@ -278,3 +278,26 @@ def test_a_busy_ledger_while_stopping_is_asked_again_and_nothing_is_waited_for(p
     assert counts["succeeded"] < 200
     assert counts == {"succeeded": len(project.noted()), "pending": 1000 - len(project.noted())}
     assert project.ask(lambda database: database.value("SELECT max(attempt) FROM state WHERE state = 1")) == 0
+
+
+#: The ledger is busy for too long when the progress is to be shown for the second time.
+BUSY_FOR_PROGRESS = """
+from taskfleet.errors import LedgerError
+from taskfleet.watch import progress
+gather, calls = progress.gather, []
+def busy_once(*arguments):
+    calls.append(arguments)
+    if len(calls) == 2:
+        raise LedgerError("The ledger is busy.")
+    return gather(*arguments)
+progress.gather = busy_once
+"""
+
+
+def test_a_worker_goes_on_when_its_progress_cannot_be_read(project):
+    project.write("import time\ndef run_task(n): time.sleep(0.1)", PROGRESS_SECONDS=0.1, SLOTS=2)
+    (project.folder / "sitecustomize.py").write_text(BUSY_FOR_PROGRESS)
+    worker = project.insert([{"n": n} for n in range(20)]).start(environment={"PYTHONPATH": str(project.folder)})
+    worker.wait(code=0)
+    assert "The ledger is busy. Trying again." in worker.text
+    assert project.counts() == {"succeeded": 20}

@@ -186,14 +186,14 @@ class Supervisor:
             self._keep_lease()
             if time.monotonic() < self._strays_until:  # a dying process leaves us its children after it closed its end
                 self._end_strays()
+            now = self._clock()
+            for observer in self._observers:
+                observer.tick(now)
         except LeaseLostError:
             self._lose_all()
         except LedgerError as error:
             self._say(f"{error} Trying again.")
             time.sleep(TROUBLE_PAUSE_SECONDS)
-        now = self._clock()
-        for observer in self._observers:
-            observer.tick(now)
 
     def _is_over(self) -> bool:
         busy = self._finished or self._unwanted or any(slot.assigned for slot in self._slots)

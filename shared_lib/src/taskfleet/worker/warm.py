@@ -43,12 +43,14 @@ LAST_WAIT_SECONDS = 5.0
 
 def main() -> None:
     """Serve the supervisor at the other end of the descriptor given as the first argument."""
-    die_with_parent(
-        True
-    )  # while the user's module is imported, which may take for ever, nobody listens for the supervisor's end
+    # While the user's module is imported, which may take for ever, nobody listens for the supervisor's end.
+    die_with_parent(True)
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    values = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the supervisor is gone already
+        return
+    values = json.loads(line)
     control = receive_start(sys.argv[1], values)
     order = Order.unpack(values)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
