@@ -1,6 +1,7 @@
 """The words of a job: what states a task goes through and how an attempt at it can end."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -115,12 +116,14 @@ NO_RETRY = -1.0
 class RetryPolicy:
     """How many more tries a task gets after each kind of unsuccessful attempt, and when.
 
-    The n-th retry waits ``delay_seconds * 2**(n-1)``, at most ``max_delay_seconds``.
+    The n-th retry of a kind waits ``delay_seconds * 2**(n-1)``, at most ``max_delay_seconds``; one whose worker was lost does not wait.
     """
 
     retries: dict[Outcome, int]
     delay_seconds: float = 1.0
     max_delay_seconds: float = 300.0
+    delays: Mapping[Outcome, tuple[float, float | None]] = field(default_factory=dict)
+    """For some kinds, what stands in for ``delay_seconds`` and, unless None, for ``max_delay_seconds``."""
 
     def delay_before_retry(self, finished_outcome: Outcome, earlier: int) -> float | None:
         """Say after how many seconds to try again, or None if the cap is reached.
@@ -133,9 +136,9 @@ class RetryPolicy:
             return 0.0
         if earlier >= self.retries.get(finished_outcome, 0):
             return None
-        if finished_outcome is Outcome.LOST:
-            return 0.0
-        return float(min(self.delay_seconds * 2.0 ** min(earlier, 60), self.max_delay_seconds))
+        usual = 0.0 if finished_outcome is Outcome.LOST else self.delay_seconds
+        first, longest = self.delays.get(finished_outcome, (usual, None))
+        return float(min(first * 2.0 ** min(earlier, 60), self.max_delay_seconds if longest is None else longest))
 
 
 def attempt_key(seq: int, attempt: int) -> int:

@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+from dataclasses import replace
 
 import pytest
 from taskfleet.ledger import counters, inquiry, leasing
@@ -492,6 +493,20 @@ def test_back_off_doubles_up_to_its_cap(job):
     assert delays == [10.0, 20.0, 40.0, 65.0, 65.0, 65.0]
 
 
+def test_each_kind_may_have_its_own_back_off():
+    settings = Settings(
+        retry_delay_seconds=2.0, retry_delays=(("exit", 10.0, 25.0), ("timeout", 60.0, None), ("lost", 3.0, None))
+    )
+    policy = replace(retry_policy(settings), retries=dict.fromkeys(Outcome, 9))
+    kinds = (Outcome.EXCEPTION, Outcome.EXIT, Outcome.TIMEOUT, Outcome.LOST)
+    assert [[policy.delay_before_retry(kind, n) for n in (0, 1, 2, 8)] for kind in kinds] == [
+        [2.0, 4.0, 8.0, 300.0],
+        [10.0, 20.0, 25.0, 25.0],
+        [60.0, 120.0, 240.0, 300.0],
+        [3.0, 6.0, 12.0, 300.0],
+    ]
+
+
 def test_back_off_stays_finite_after_hundreds_of_retries():
     policy = RetryPolicy(retries={Outcome.EXIT: 900}, delay_seconds=1e-3)
     assert policy.delay_before_retry(Outcome.EXIT, 899) == 300.0
@@ -656,10 +671,14 @@ def test_the_queue_says_what_is_left_for_its_worker(job, done):
 
 def test_the_caps_come_from_the_settings():
     names = ["exception", "timeout", "exit", "memory", "lost", "request"]
-    settings = Settings(retry_delay_seconds=4.5, **{f"retries_on_{name}": n for n, name in enumerate(names, 10)})
+    settings = Settings(
+        retry_delay_seconds=4.5,
+        retry_delay_max_seconds=9.0,
+        **{f"retries_on_{name}": n for n, name in enumerate(names, 10)},
+    )
     policy = retry_policy(settings)
     assert policy.delay_seconds == 4.5
-    assert policy.max_delay_seconds == 300.0
+    assert policy.max_delay_seconds == 9.0
     assert policy.retries == {
         Outcome.EXCEPTION: 10,
         Outcome.TIMEOUT: 11,

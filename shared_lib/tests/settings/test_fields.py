@@ -100,6 +100,12 @@ def test_the_defaults_are_the_documented_ones():
         ("MEMORY_LIMIT_GIB", "0.5", 0.5),
         ("RETRIES_ON_LOST", "900", 900),
         ("RETRIES_ON_LOST", "0", 0),
+        ("RETRY_DELAYS", "", ()),
+        (
+            "RETRY_DELAYS",
+            "exit=10..600, timeout=0.5 lost=0",
+            (("exit", 10.0, 600.0), ("timeout", 0.5, None), ("lost", 0.0, None)),
+        ),
         *[("VERBOSE", text, True) for text in ("true", "True", "YES", "on", "1")],
         *[("VERBOSE", text, False) for text in ("false", "No", "OFF", "0")],
     ],
@@ -125,6 +131,11 @@ def test_good_values_are_taken(name, text, value):
         ("MAX_RUNTIME_SECONDS", ["0", "-1", "nan", "inf", "1 h"], "a number above 0"),
         ("MEMORY_LIMIT_GIB", ["0", "16GB"], "a number above 0"),
         ("MAX_RESULT_MIB", ["0", "900.1", "1024"], "a number above 0 and at most 900"),
+        (
+            "RETRY_DELAYS",
+            ["exit", "exit=", "exit=-1", "crash=1", "exit=5..1", "exit=1 exit=2", "exit=1.."],
+            "kind=first",
+        ),
         ("KEEP_WAITING", ["", "y", "2", "maybe", "tru"], "true or false"),
     ],
 )

@@ -11,7 +11,20 @@ from taskfleet.settings.reader import find_project, is_reference
 from taskfleet.settings.reference import env_file
 
 FIELDS = {field.name: field for field in describe()}
-TEXTS = ["2", "3", "true", "false", "task_a:run", "task_b:run", "fq://one", "fq://two", "spawn", "forkserver"]
+TEXTS = [
+    "2",
+    "3",
+    "true",
+    "false",
+    "task_a:run",
+    "task_b:run",
+    "fq://one",
+    "fq://two",
+    "spawn",
+    "forkserver",
+    "exit=1",
+    "exit=2",
+]
 PLACES = ["flag", "environment", "file", "default"]
 
 

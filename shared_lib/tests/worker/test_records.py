@@ -12,6 +12,7 @@ from taskfleet.worker.records import (
     CorruptRecordError,
     Record,
     SharedMemory,
+    amended,
     salvage,
     unpack,
 )
@@ -120,3 +121,22 @@ def test_signs_outlast_a_runner_and_skipped_tasks_do_not():
     memory.reset()
     assert memory.signs() == 3
     assert not any(memory.is_skipped(index) for index in range(6))
+
+
+def test_a_record_that_is_still_to_be_completed_is_not_taken_from_a_runner_that_goes_on():
+    memory = SharedMemory()
+    first = Record(0, Outcome.SUCCEEDED, 1.0, 0.5, math.nan, 0, b"1").pack()
+    second = Record(1, Outcome.SUCCEEDED, 2.0, 0.5, math.nan, 0, b"2").pack()
+    memory.keep_and_report(0, first, 0)
+    assert memory.kept_now() == b""
+    assert memory.kept() == first  # of a runner that died, better this than nothing
+    memory.settle(0, len(first), 7.5)
+    memory.keep_and_report(len(first), second, 1)
+    [complete] = salvage(memory.kept_now(), 1)
+    assert (complete.place, complete.peak_memory_mib) == (0, 7.5)
+    assert len(salvage(memory.kept(), 1)) == 2
+    memory.take_last(len(first))
+    memory.keep(len(first), amended(second, 1.5, b"printed"))
+    assert [record.output for record in salvage(memory.kept_now(), 1)] == [None, b"printed"]
+    memory.forget()
+    assert memory.kept_now() == memory.kept() == b""

@@ -17,16 +17,19 @@ REAP_SECONDS = 2.0
 
 def retry_policy(settings: Settings) -> RetryPolicy:
     """Take the caps and delays from the settings."""
+    kinds = {
+        "exception": Outcome.EXCEPTION,
+        "timeout": Outcome.TIMEOUT,
+        "exit": Outcome.EXIT,
+        "memory": Outcome.MEMORY,
+        "lost": Outcome.LOST,
+        "request": Outcome.RETRY,
+    }
     return RetryPolicy(
-        retries={
-            Outcome.EXCEPTION: settings.retries_on_exception,
-            Outcome.TIMEOUT: settings.retries_on_timeout,
-            Outcome.EXIT: settings.retries_on_exit,
-            Outcome.MEMORY: settings.retries_on_memory,
-            Outcome.LOST: settings.retries_on_lost,
-            Outcome.RETRY: settings.retries_on_request,
-        },
+        retries={kind: getattr(settings, f"retries_on_{word}") for word, kind in kinds.items()},
         delay_seconds=settings.retry_delay_seconds,
+        max_delay_seconds=settings.retry_delay_max_seconds,
+        delays={kinds[word]: (first, longest) for word, first, longest in settings.retry_delays},
     )
 
 

@@ -131,6 +131,25 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Callab
     return parse
 
 
+def delays_by_kind(value: str) -> tuple[tuple[str, float, float | None], ...]:
+    """Take ``kind=first`` or ``kind=first..longest``, in seconds, for any number of kinds."""
+    found: dict[str, tuple[str, float, float | None]] = {}
+    seconds = number(0)
+    for part in re.split(r"[\s,]+", value.strip()) if value.strip() else ():
+        kind, _, delays = part.partition("=")
+        first, dots, longest = delays.partition("..")
+        try:
+            known = {"exception", "timeout", "exit", "memory", "lost", "request"}
+            if kind not in known or kind in found or (dots and seconds(longest) < seconds(first)):
+                raise ValueError
+            found[kind] = (kind, seconds(first), seconds(longest) if dots else None)
+        except ValueError:
+            raise ValueError(
+                "kind=first or kind=first..longest in seconds, separated by spaces; kinds: exception, timeout, exit, memory, lost, request"
+            ) from None
+    return tuple(found.values())
+
+
 def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
     """Take an empty text for none."""
     return lambda value: parse(value) if value else None
@@ -358,10 +377,19 @@ class Settings:
     )
     retry_delay_seconds: float = setting(
         "retries",
-        "How long the first retry waits; each further one waits twice as long, five minutes at most.",
+        "How long the first retry waits; each further one of its kind waits twice as long.",
         number(0),
         metavar="SECONDS",
         default="1",
+    )
+    retry_delay_max_seconds: float = setting(
+        "retries", "How long a retry waits at most.", number(0), metavar="SECONDS", default="300"
+    )
+    retry_delays: tuple[tuple[str, float, float | None], ...] = setting(
+        "retries",
+        "Other delays in seconds for some kinds, as kind=first..longest: 'exit=10..600 timeout=60'. A lost task waits only if named here.",
+        delays_by_kind,
+        metavar="LIST",
     )
     event_file: str | None = setting(
         "watch",

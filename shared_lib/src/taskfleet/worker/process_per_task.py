@@ -67,7 +67,7 @@ class ForkingRunner(Runner):
         reported, used = memory.reported()
         peak_memory_mib = usage.ru_maxrss / MAXRSS_PER_MIB
         if reported == index and used > self._used and not os.lseek(self._output.fd, 0, os.SEEK_END):
-            memory.amend_peak(self._used, peak_memory_mib)
+            memory.settle(self._used, used, peak_memory_mib)
             self._used = used
         else:
             self._report(self._record(index, reported == index, status, peak_memory_mib))

@@ -27,14 +27,24 @@ _NONE = -1
 _LAST_OUTCOME = max(Outcome)
 
 #: Layout of the shared memory: signs | index of the task begun last | its start | tasks to skip, from and to | bytes of records |
-#: index of the task reported last | how often records were dropped | records
+#: index of the task reported last | how often records were dropped | bytes of records that will not change any more | records
 _BEGUN = struct.Struct("<Qd")
 _SKIP = struct.Struct("<QQ")
 _USED = struct.Struct("<Q")
 _DROPPED = struct.Struct("<Q")
 _REPORTED = struct.Struct("<Q")
 _USED_AND_REPORTED = struct.Struct("<QQ")
-_SIGNS_AT, _BEGUN_AT, _SKIP_AT, _USED_AT, _REPORTED_AT, _DROPPED_AT, _RECORDS_AT = 0, 8, 24, 40, 48, 56, 64
+_SETTLED = struct.Struct("<Q")
+_SIGNS_AT, _BEGUN_AT, _SKIP_AT, _USED_AT, _REPORTED_AT, _DROPPED_AT, _SETTLED_AT, _RECORDS_AT = (
+    0,
+    8,
+    24,
+    40,
+    48,
+    56,
+    64,
+    72,
+)
 _SIZE = 1 << 17
 CAPACITY = _SIZE - _RECORDS_AT
 
@@ -215,12 +225,14 @@ class SharedMemory:
         end = used + len(record)
         self._memory[_RECORDS_AT + used : _RECORDS_AT + end] = record
         _USED.pack_into(self._memory, _USED_AT, end)
+        _SETTLED.pack_into(self._memory, _SETTLED_AT, end)
         return end
 
     def kept_now(self) -> bytes:
         """Give the records that are kept by a runner that goes on meanwhile; nothing if it has just sent them."""
         dropped = _DROPPED.unpack_from(self._memory, _DROPPED_AT)
-        records = self.kept()  # others are only ever written over them after these were dropped
+        (settled,) = _SETTLED.unpack_from(self._memory, _SETTLED_AT)
+        records = self.kept()[:settled]  # others are only ever written over them after these were dropped
         return records if dropped == _DROPPED.unpack_from(self._memory, _DROPPED_AT) else b""
 
     def kept(self) -> bytes:
@@ -234,12 +246,13 @@ class SharedMemory:
         _USED.pack_into(self._memory, _USED_AT, used)
         return record
 
-    def amend_peak(self, used: int, peak_memory_mib: float) -> None:
-        """Enter the peak memory into the record that stands after ``used`` bytes of others."""
+    def settle(self, used: int, end: int, peak_memory_mib: float) -> None:
+        """Enter the peak memory into the record that stands from ``used`` to ``end``; it is complete now."""
         _PEAK.pack_into(self._memory, _RECORDS_AT + used + _PEAK_AT, peak_memory_mib)
+        _SETTLED.pack_into(self._memory, _SETTLED_AT, end)
 
     def keep_and_report(self, used: int, record: bytes, index: int) -> None:
-        """Keep a record, as ``keep`` does, and then say that it is whole, as ``report`` does."""
+        """Keep a record that is still to be completed, and then say that it is whole so far, as ``report`` does."""
         end = used + len(record)
         self._memory[_RECORDS_AT + used : _RECORDS_AT + end] = record
         _USED_AND_REPORTED.pack_into(self._memory, _USED_AT, end, index)
@@ -257,4 +270,5 @@ class SharedMemory:
         """Drop the records, because they were sent."""
         (dropped,) = _DROPPED.unpack_from(self._memory, _DROPPED_AT)
         _DROPPED.pack_into(self._memory, _DROPPED_AT, dropped + 1)
+        _SETTLED.pack_into(self._memory, _SETTLED_AT, 0)
         _USED.pack_into(self._memory, _USED_AT, 0)
