@@ -349,7 +349,8 @@ def _commanded(evidence, name):
 
 
 def _was_killed(evidence):
-    return any(was_hit for _, _, was_hit, _ in evidence.processes)
+    """Whether a process was killed, be it by a signal to stop that came before it could be caught."""
+    return any(was_hit or code < 0 for _, code, was_hit, _ in evidence.processes)
 
 
 def _listed(task):

@@ -84,6 +84,25 @@ def test_the_warm_process_may_die(project, per_process):
 
 
 @pytest.mark.every_start_method
+def test_a_task_ends_when_all_above_it_is_killed_at_once(project, per_process):
+    worker = begin(project, per_process)
+    tasks = {project.noted_number(f"runner{n}") for n in (0, 1)}
+    parents = project.processes()
+    above = {worker.process.pid, worker.warm}
+    for pid in tasks:
+        while (pid := parents[pid]) in parents:
+            above.add(pid)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # none can see another die
+        for pid in above:
+            os.kill(pid, number)
+    project.until(lambda: not tasks & project.processes().keys(), "the end of the tasks", seconds=10)
+    worker.process.wait()
+    project.open_gate("gate")
+    project.work()
+    assert project.counts() == {"succeeded": 10}
+
+
+@pytest.mark.every_start_method
 def test_the_warm_process_and_then_a_slot_may_die(project, per_process):
     worker = begin(project, per_process)
     runner = project.noted_number("runner0")

@@ -7,9 +7,12 @@ without waking anybody, and all that is not urgent is left to the slot, which ne
 
 import math
 import os
+import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from taskfleet.tasks import Outcome
@@ -18,6 +21,9 @@ from taskfleet.worker.records import CAPACITY, Record, amended
 from taskfleet.worker.runner import CUT_OFF, SEND_AFTER_SECONDS, Job, Runner, exit_reason
 from taskfleet.worker.shared_file import SharedFile
 from taskfleet.worker.system import MAXRSS_PER_MIB, adopt_orphans, end_orphans
+
+with suppress(ImportError):  # Windows, where there is no fork either
+    import fcntl
 
 #: Records up to this go into the shared memory, in which the runner keeps so much room; longer ones go into a file.
 SHORT_BYTES = CAPACITY // 2
@@ -31,11 +37,18 @@ class ForkingRunner(Runner):
         self._most = 0  # the children are worn out, not this process
         self._long_record = SharedFile("taskfleet-record").fd
         self._prepared: list[dict[str, Any] | None] = []
+        self._lifeline, self._slots_end = socket.socketpair()
+        self._fd_of_lifeline = self._lifeline.fileno()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         after_fork()
         adopt_orphans()
+        # The system kills whoever owns the lifeline when its other end, which is the slot's alone, is closed: should the slot die, and
+        # this process with it, the child does too. That costs the child nothing, unlike asking for it itself.
+        self._slots_end.close()
+        fcntl.fcntl(self._lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(self._lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
     def run(self, chunk: Sequence[Job]) -> None:
         """See ``Runner.run``; what can be done for all tasks at once is, before the first fork."""
@@ -58,6 +71,7 @@ class ForkingRunner(Runner):
         pid = fork()
         if pid == 0:
             self._be_child(index, job, prepared)
+        fcntl.fcntl(self._fd_of_lifeline, fcntl.F_SETOWN, pid)
         _, status, usage = os.wait4(pid, 0)
         try:
             os.waitpid(-1, os.WNOHANG)

@@ -30,6 +30,7 @@ from taskfleet.worker.system import (
     POLLIN,
     POLLOUT,
     adopt_orphans,
+    die_with,
     end_orphans,
     kill_group,
     make_poll,
@@ -218,9 +219,10 @@ class Slot:
             assert self._function is not None
             runner_type = ForkingRunner if self._forks_per_task else Runner
             self._runner = runner_type(self._function, self._order, self._memory, self._output, runners_socket)
+        slot = os.getpid()
         self._pid = fork()
         if self._pid == 0:
-            self._be_runner(chunk)
+            self._be_runner(chunk, slot)
         self._watch_runner()
 
     def _launch_runner(self, launcher: "Launcher") -> None:
@@ -243,12 +245,13 @@ class Slot:
                 self._pidfd = os.pidfd_open(self._pid)
                 self._poll.register(self._pidfd, POLLIN)
 
-    def _be_runner(self, chunk: list[tuple[str, int, str]]) -> None:
-        """Never returns: this is the forked child."""
+    def _be_runner(self, chunk: list[tuple[str, int, str]], slot: int) -> None:
+        """Never returns: this is the forked child of the slot with that process id."""
         code = 1
         try:
             assert self._socket is not None
             assert self._runner is not None
+            die_with(slot)
             os.setsid()
             self._channel.close()
             self._socket.close()

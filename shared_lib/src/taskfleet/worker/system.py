@@ -52,6 +52,13 @@ def die_with_parent(wanted: bool) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if wanted else 0, 0, 0, 0)
 
 
+def die_with(parent: int) -> None:
+    """Have this process, a fork of that one, killed when its parent dies, also if it has died already."""
+    die_with_parent(True)
+    if _libc is not None and os.getppid() != parent:
+        os._exit(1)
+
+
 def own_peak_memory_mib() -> float:
     """Give the most memory that this process has held; 0 where the system does not tell."""
     try:
