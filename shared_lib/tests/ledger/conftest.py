@@ -113,7 +113,7 @@ class Job:
         """Give all there is in the ledger."""
         tables = [name for (name,) in self.database.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         kept = sorted(set(tables) - set(without) - {"sqlite_sequence"})
-        return {name: self.database.rows(f"SELECT * FROM {name} ORDER BY 1, 2") for name in kept}
+        return {name: sorted(self.database.rows(f"SELECT * FROM {name}"), key=repr) for name in kept}
 
     def check(self) -> None:
         """Count everything again and compare; what holds after every change."""

@@ -20,7 +20,7 @@ from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
 APPLICATION_ID = 0x74666C74
 
 #: Numbered migrations; the file's ``user_version`` says how many it has had.
-MIGRATIONS = ("001_ledger.sql",)
+MIGRATIONS = ("001_ledger.sql", "002_queues.sql")
 
 BUSY_TIMEOUT_SECONDS = 60.0
 
@@ -143,7 +143,10 @@ def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool |
     with _closed_on_error(database):
         with database.transaction():
             if _migrate(database) == 0:
-                database.execute("INSERT INTO job VALUES (?, ?, ?)", (job_id, project_name(project), now))
+                database.execute(
+                    "INSERT INTO job (job_id, project, created_at) VALUES (?, ?, ?)",
+                    (job_id, project_name(project), now),
+                )
         _check_job(database, job_id, project)
     return database
 

@@ -108,7 +108,10 @@ def _known_tasks(database: Database, state: State | None, kind: Outcome | None, 
 
 def _fresh_tasks(database: Database, limit: int) -> Iterator[TaskLine]:
     """Yield tasks that were never leased."""
-    fresh = "SELECT seq, id FROM segment JOIN task ON seq BETWEEN next_seq AND last_seq ORDER BY seq LIMIT ?"
+    fresh = (
+        "SELECT task.seq, id FROM segment JOIN task ON task.seq BETWEEN next_seq AND last_seq LEFT JOIN state USING (seq) "
+        "WHERE state.seq IS NULL ORDER BY task.seq LIMIT ?"  # with a queue at a service, states come by events, in any order
+    )
     for seq, task_id in database.stream(fresh, (limit,)):
         yield TaskLine(seq=seq, task_id=task_id, state=State.PENDING, kind=None, attempts=0, reason=None)
 

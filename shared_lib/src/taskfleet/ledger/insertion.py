@@ -107,7 +107,10 @@ class Insertion:
             )
             if added:
                 first = self._first_seq
-                database.execute("INSERT INTO segment VALUES (?, ?, ?)", (first, first, self._next_seq - 1))
+                database.execute(
+                    "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)",
+                    (first, first, self._next_seq - 1),
+                )
                 counters.add(database, State.PENDING, 0, added)
                 counters.tally(database, "inserted", added)
         return InsertReport(added=added, already_there=self._already_there, identical=self._identical)

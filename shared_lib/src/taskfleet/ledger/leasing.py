@@ -131,7 +131,7 @@ def finish(
                     report.duplicates.add((f.seq, f.attempt))
             successes = recorded
         database.execute("RELEASE successes")
-        _keep_attempts(database, worker_id, successes)
+        keep_attempts(database, worker_id, successes)
         counters.add(database, State.RUNNING, 0, -len(successes))
         counters.add(database, State.SUCCEEDED, 0, len(successes))
         counters.add_durations(database, [f.elapsed_seconds for f in successes])
@@ -247,7 +247,9 @@ def _lease_fresh(database: Database, worker_id: int, most: int, skip: int) -> li
     if next_seq <= skip:  # leave the part before to others, as a segment of its own
         database.execute("UPDATE segment SET last_seq = ? WHERE first_seq = ?", (skip, first_seq))
         first_seq = next_seq = skip + 1
-        database.execute("INSERT INTO segment VALUES (?, ?, ?)", (first_seq, next_seq, last_seq))
+        database.execute(
+            "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)", (first_seq, next_seq, last_seq)
+        )
     rows = database.rows(
         "SELECT seq, 1, id, data FROM task WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?", (next_seq, last_seq, most)
     )
@@ -282,7 +284,7 @@ def _finish_unsuccessful(
         counters.add(database, State.PENDING, 0, 1)
         if outcome is not Outcome.INTERRUPTED:
             report.retry_delay_seconds[f.seq, f.attempt] = delay
-    _keep_attempts(database, worker_id, [f])
+    keep_attempts(database, worker_id, [f])
     return int(delay is None)
 
 
@@ -300,7 +302,8 @@ def _retry_delay(database: Database, f: Finished, outcome: Outcome, policy: Retr
     return delay
 
 
-def _keep_attempts(database: Database, worker_id: int, finished: Sequence[Finished]) -> None:
+def keep_attempts(database: Database, worker_id: int, finished: Sequence[Finished]) -> None:
+    """Write down how attempts ended."""
     database.execute_many(
         _ATTEMPT,
         [

@@ -55,7 +55,8 @@ def purge(database: Database) -> int:
             first_seq, next_seq, last_seq = segment
             end = min(next_seq + STEP, last_seq + 1)
             n = database.execute(
-                "INSERT INTO state (seq, state) SELECT seq, 5 FROM task WHERE seq >= ? AND seq < ?", (next_seq, end)
+                "INSERT OR IGNORE INTO state (seq, state) SELECT seq, 5 FROM task WHERE seq >= ? AND seq < ?",
+                (next_seq, end),
             ).rowcount
             database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (end, first_seq))
             _move(database, State.PENDING, State.KILLED, n)

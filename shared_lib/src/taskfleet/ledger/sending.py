@@ -1,0 +1,122 @@
+"""Sending tasks from the ledger to a queue at a service, so that it can be interrupted anywhere and gone on with.
+
+The ledger remembers how far it has come, after each batch that the service has taken: what is killed in between sends that batch again,
+which costs some tasks a second run at most. One process sends at a time.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from taskfleet.errors import LedgerError, TaskfleetError
+from taskfleet.ledger.database import Database
+from taskfleet.processes import identity, is_surely_dead
+from taskfleet.queues.envelope import Parcel
+from taskfleet.tasks import State
+
+#: A sender elsewhere (another host or container) that has not sent anything for so long is taken for dead.
+ABANDONED_AFTER_SECONDS = 600.0
+POLL_SECONDS = 0.2
+#: Tasks sent between two notes of how far it has come.
+STEP = 10_000
+
+
+def count_unsent(database: Database) -> int:
+    """Say how many tasks still have to be sent."""
+    fresh = database.value(
+        "SELECT coalesce(sum(last_seq - max(sent_seq, next_seq - 1)), 0) FROM segment WHERE sent_seq < last_seq AND next_seq <= last_seq"
+    )
+    return int(fresh + database.value("SELECT count(*) FROM unsent"))
+
+
+def send_all(
+    database: Database,
+    send: Callable[[list[Parcel]], None],
+    *,
+    on_progress: Callable[[int], None] = lambda _n: None,
+    on_wait: Callable[[str], None] = lambda _process: None,
+    clock: Callable[[], float] = time.time,
+) -> int:
+    """Send all tasks that have not been sent.
+
+    Args:
+        database: The job's ledger.
+        send: Gives tasks to the service; they have been taken when it returns.
+        on_progress: Called with the number of tasks sent so far.
+        on_wait: Called once with the identity of another sender that is waited for.
+        clock: Seconds since the epoch.
+
+    Returns:
+        The number of tasks sent.
+    """
+    total = 0
+    with _alone(database, on_wait, clock) as touch:
+        for parcels, note in _steps(database):
+            if parcels:
+                send(parcels)
+            with database.transaction():
+                touch()
+                note()
+            total += len(parcels)
+            on_progress(total)
+    return total
+
+
+def _steps(database: Database) -> Iterator[tuple[list[Parcel], Callable[[], None]]]:
+    """Yield tasks to send, and what notes that they were."""
+    while seqs := [seq for (seq,) in database.rows("SELECT seq FROM unsent ORDER BY seq LIMIT ?", (STEP,))]:
+        rows = database.rows(
+            "SELECT task.seq, id, data, state.attempt FROM unsent JOIN task USING (seq) JOIN state USING (seq) "
+            "WHERE unsent.seq <= ? AND state.state = ? ORDER BY task.seq",
+            (seqs[-1], int(State.PENDING)),
+        )
+
+        def forget(last: int = seqs[-1]) -> None:
+            database.execute("DELETE FROM unsent WHERE seq <= ?", (last,))
+
+        yield [Parcel(*row) for row in rows], forget
+    while segment := database.row(
+        "SELECT first_seq, max(sent_seq, next_seq - 1), last_seq FROM segment WHERE sent_seq < last_seq AND next_seq <= last_seq "
+        "ORDER BY first_seq LIMIT 1"
+    ):
+        first_seq, sent_seq, last_seq = segment
+        end = min(sent_seq + STEP, last_seq)
+        rows = database.rows(
+            "SELECT seq, id, data FROM task WHERE seq > ? AND seq <= ? ORDER BY seq",
+            (max(sent_seq, first_seq - 1), end),
+        )
+
+        def step(first: int = first_seq, end: int = end) -> None:
+            database.execute("UPDATE segment SET sent_seq = ? WHERE first_seq = ?", (end, first))
+
+        yield [Parcel(*row) for row in rows], step
+
+
+@contextmanager
+def _alone(
+    database: Database, on_wait: Callable[[str], None], clock: Callable[[], float]
+) -> Iterator[Callable[[], None]]:
+    """Be the only sender; yields what says in a transaction that this one lives."""
+    me = identity()
+    told = False
+    while True:
+        with database.transaction():
+            other = database.row("SELECT process, touched_at FROM sender")
+            if other is None or is_surely_dead(other[0]) or clock() - other[1] > ABANDONED_AFTER_SECONDS:
+                database.execute("DELETE FROM sender")
+                database.execute("INSERT INTO sender VALUES (?, ?)", (me, clock()))
+                break
+        if not told:
+            on_wait(other[0])
+            told = True
+        time.sleep(POLL_SECONDS)
+
+    def touch() -> None:
+        if database.execute("UPDATE sender SET touched_at = ? WHERE process = ?", (clock(), me)).rowcount != 1:
+            raise LedgerError("Another process took over sending, because nothing was heard of this one. Run it again.")
+
+    try:
+        yield touch
+    finally:
+        with suppress(TaskfleetError), database.transaction():
+            database.execute("DELETE FROM sender WHERE process = ?", (me,))
