@@ -59,6 +59,10 @@ class Transport(Protocol):
     """For how long a delivery can be leased in all, renewals included; infinity if there is no end."""
     counts_exactly: ClassVar[bool]
     """Whether ``size`` is exact."""
+    fences_receipts: ClassVar[bool]
+    """Whether ``extend`` and ``acknowledge`` with the receipt of an earlier delivery leave the present holder's alone."""
+    knows_lost_leases: ClassVar[bool]
+    """Whether ``extend`` reports each receipt whose message has been handed out again or dropped."""
 
     def create(self, *, tags: dict[str, str]) -> None:
         """Make the queue if it is not there; harmless if it is."""

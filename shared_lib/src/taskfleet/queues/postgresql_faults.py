@@ -1,0 +1,175 @@
+"""What can be wrong with a PostgreSQL server, in words, and its addresses without their secrets."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from taskfleet.errors import QueueError
+
+SCHEMES = ("postgresql://", "postgres://")
+
+#: Parameters of an address whose values nobody may see.
+_SECRETS = r"(?:ssl)?password|oauth_client_secret|scram_(?:client|server)_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong and what to do about it."""
+
+    what: str
+    remedy: str
+    passes: bool
+    """Whether it may be over in a moment."""
+
+    @classmethod
+    def of_statement(cls, sqlstate: str, text: str) -> Self:
+        """Explain what the server says of a statement."""
+        for prefix, remedy, passes in _STATES:
+            if sqlstate.startswith(prefix):
+                return cls(_one_line(text), remedy, passes)
+        return cls(
+            f"{_one_line(text)} (SQLSTATE {sqlstate})", "This was not expected; look into the server's log.", False
+        )
+
+    @classmethod
+    def of_connection(cls, text: str) -> Self:
+        """Explain why there is no connection, or none any more.
+
+        The server's words are all there is to go by, since libpq keeps the code to itself; those in other languages than English count as
+        something that passes, and are shown.
+        """
+        for pattern, remedy, passes in _WORDS:
+            if re.search(pattern, text):
+                return cls(_one_line(text), remedy, passes)
+        return cls(_one_line(text), "Check the address and the server's log.", True)
+
+
+#: Beginnings of SQLSTATE codes, the first that fits counts: what to do, and whether it may pass.
+_STATES = (
+    (
+        "42P01",
+        "Its tables are not there: create the queue, or check the database's name and the user's search_path.",
+        False,
+    ),
+    (
+        "42501",
+        "Have the database's owner run GRANT CREATE ON SCHEMA public, or create the queue once and run "
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON taskfleet_queues, taskfleet_messages, for this user.",
+        False,
+    ),
+    ("3F000", "Give the user a schema in its search_path, for instance with CREATE SCHEMA AUTHORIZATION.", False),
+    (
+        "25006",
+        "This is a read-only standby; use the address of the primary server (or both and target_session_attrs=read-write).",
+        False,
+    ),
+    (
+        "42",
+        "Its tables are of another version of taskfleet; update shared_lib/ everywhere, or use another database.",
+        False,
+    ),
+    ("53100", "The server's disk is full; make room there.", True),
+    ("533", "The server has no connection left; raise max_connections or put pgbouncer before it.", True),
+    ("53", "The server is short of memory or another resource; look into its log.", True),
+    ("57014", "The server gave up on it; raise statement_timeout for this user if that is set.", True),
+    ("57", "The server is stopping or starting.", True),
+    ("58", "The server's disk or file system failed; look into its log.", True),
+    ("08", "The connection was lost; check the network and whether the server runs.", True),
+    ("40", "The server is busy with conflicting transactions.", True),
+    ("55P03", "Another session holds a lock for long; look into pg_locks.", True),
+    ("XX001", "The server's data is damaged; restore it from a backup.", False),
+    ("XX002", "An index of the server's is damaged; run REINDEX TABLE taskfleet_messages.", False),
+)
+
+#: What libpq, the server and pgbouncer say when there is no connection.
+_WORDS = (
+    (
+        r"password authentication failed|no password supplied|SASL|server login failed|wrong password",
+        "Correct the user or the password in QUEUE_URL, PGPASSWORD or ~/.pgpass.",
+        False,
+    ),
+    (
+        r'role ".*" does not exist|no such user',
+        "Create the user (CREATE ROLE … LOGIN) or correct its name in QUEUE_URL or PGUSER.",
+        False,
+    ),
+    (
+        r'database ".*" does not exist|no such database',
+        "Create the database (createdb) or correct its name in QUEUE_URL or PGDATABASE.",
+        False,
+    ),
+    (
+        r"[Pp]eer authentication failed|[Ii]dent authentication failed",
+        "Run as that user, or use a password and a host in QUEUE_URL.",
+        False,
+    ),
+    (
+        r"pg_hba\.conf",
+        "Have the server's pg_hba.conf let this user in from here; many servers want sslmode=require.",
+        False,
+    ),
+    (
+        r"permission denied for database|is not permitted to log in",
+        "Have the database's owner run GRANT CONNECT, or ALTER ROLE … LOGIN.",
+        False,
+    ),
+    (r"does not support SSL|certificate|sslmode|root\.crt", "Correct sslmode and sslrootcert in QUEUE_URL.", False),
+    (
+        r"session is (not )?read-only|hot standby mode",
+        "Use the address of the primary server, or wait until there is one.",
+        True,
+    ),
+    (
+        r"could not translate host name|Name or service",
+        "Check the host in QUEUE_URL or PGHOST, and the name server.",
+        True,
+    ),
+    (
+        r"Connection refused|No such file or directory",
+        "Start the server, or correct the host and the port in QUEUE_URL.",
+        True,
+    ),
+    (
+        r"too many clients|connection slots|no more connections",
+        "Raise max_connections or put pgbouncer before the server.",
+        True,
+    ),
+    (r"is (starting up|shutting down)|not yet accepting|in recovery mode", "Wait until the server is up.", True),
+    (
+        r"[Tt]imeout|timed out|no answer|unreachable|No route",
+        "Check the network, firewalls and how busy the server is.",
+        True,
+    ),
+    (r"closed|lost|reset|terminat|EOF|Broken pipe", "Check the network and whether the server runs.", True),
+)
+
+
+def shown(address: str) -> str:
+    """Give an address without its secrets."""
+    scheme, separator, rest = address.partition("://")
+    user_info, at, place = rest.rpartition("@")
+    user = user_info.partition(":")[0] + (":***" if ":" in user_info else "")
+    return scheme + separator + re.sub(rf"(?i)((?:{_SECRETS})=)[^&]*", r"\1***", f"{user}{at}{place}")
+
+
+def check(address: str) -> None:
+    """Refuse what is not an address, before libpq takes a part of a password for a host or a port and prints it.
+
+    Raises:
+        QueueError: It does not begin like one, or has an "@" or "/" in its user or password.
+    """
+    if not address.startswith(SCHEMES):
+        scheme = address.partition("://")[0] if "://" in address else ""
+        raise QueueError(
+            f"A PostgreSQL queue's address begins with postgresql://, not with {scheme + '://' if scheme else 'anything else'}."
+        )
+    rest = address.partition("://")[2].partition("?")[0]
+    if rest.count("@") > 1 or "@" in rest.partition("/")[2]:
+        raise QueueError(
+            f'The address {shown(address)} has an "@" or "/" in its user, password or database; write them as %40 and %2F in QUEUE_URL, or '
+            "put the password into PGPASSWORD or ~/.pgpass."
+        )
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().rstrip(".")
