@@ -15,12 +15,18 @@ from taskfleet.functions import TaskFunction, load_function, load_object
 from taskfleet.ledger import insertion
 from taskfleet.ledger.database import Database, create
 from taskfleet.ledger.insertion import InsertReport
+from taskfleet.queues.addresses import is_remote
 from taskfleet.settings import Configuration
 from taskfleet.settings.reader import is_reference
 from taskfleet.watch.text import counted
 
 if TYPE_CHECKING:
+    from taskfleet.queues.job import JobQueues
     from taskfleet.tables import Batch
+    from taskfleet.tables.batch import Rows
+
+#: Data shorter than this fit into a message of any service.
+LARGE = 10_000
 
 FilterTasks = Callable[[Any, str | None], Any]
 Source = Iterable[Mapping[str, Any]]
@@ -58,6 +64,43 @@ def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: Filt
         print(f"Checked {rows:,} rows: all fit {function.name}. Nothing was inserted (--dry-run).")
         return 0
     settings = configuration.settings
+    if is_remote(settings.queue_url):
+        from taskfleet.queues.job import JobQueues
+
+        with JobQueues(configuration) as queues:
+            return _insert_and_send(configuration, batches, function, queues)
+    database = _open(configuration)
+    report, left_out = _insert(database, configuration, batches, function)
+    database.close()
+    print(_summary(settings.job_id, report, left_out))
+    return 0
+
+
+def _insert_and_send(
+    configuration: Configuration, batches: "_Counted", function: TaskFunction, queues: "JobQueues"
+) -> int:
+    """Insert into the ledger, then send to the queue what it does not have yet."""
+    database = _open(configuration)
+    queues.create()
+    report, left_out = _insert(database, configuration, batches, function, queues.fault_of_size)
+    try:
+        sent = queues.send_unsent(database, say=lambda text: print(text, file=sys.stderr))
+    except BaseException:
+        print(
+            f"{_summary(configuration.settings.job_id, report, left_out)}\n\nNot all tasks were sent to {queues.tasks.address} yet. "
+            "They are safe in the ledger; the same command goes on where this one stopped.",
+            file=sys.stderr,
+        )
+        raise
+    database.close()
+    print(f"{_summary(configuration.settings.job_id, report, left_out, sent)}")
+    return 0
+
+
+def _open(configuration: Configuration) -> Database:
+    from taskfleet.queues.job import settle_queue
+
+    settings = configuration.settings
     database = create(
         configuration.ledger_path,
         job_id=settings.job_id,
@@ -65,10 +108,8 @@ def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: Filt
         now=time.time(),
         shared=settings.shared_ledger,
     )
-    report, left_out = _insert(database, configuration, batches, function)
-    database.close()
-    print(_summary(settings.job_id, report, left_out))
-    return 0
+    settle_queue(database, configuration)
+    return database
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,7 +165,11 @@ class _Counted:
 
 
 def _insert(
-    database: Database, configuration: Configuration, batches: _Counted, function: TaskFunction
+    database: Database,
+    configuration: Configuration,
+    batches: _Counted,
+    function: TaskFunction,
+    fault_of_size: Callable[[str, str], str | None] | None = None,
 ) -> tuple[InsertReport, int]:
     from taskfleet.tables import content_ids
 
@@ -135,6 +180,8 @@ def _insert(
         for batch in batches.kept:
             rows = batch.encode(function.fault_of_columns)
             ids = content_ids(rows.data) if rows.ids is None else rows.ids
+            if fault_of_size is not None:
+                _check_sizes(ids, rows, fault_of_size)
             under_way.add(ids, rows.data, ids_are_derived=rows.ids is None, now=time.time(), row_number=rows.row_number)
             progress.show()
         if not batches.rows:
@@ -150,7 +197,13 @@ def _insert(
     return report, batches.rows - under_way.rows
 
 
-def _summary(job_id: str, report: InsertReport, left_out: int) -> str:
+def _check_sizes(ids: Sequence[str], rows: "Rows", fault_of_size: Callable[[str, str], str | None]) -> None:
+    for index, (task_id, data) in enumerate(zip(ids, rows.data, strict=True)):
+        if len(data) > LARGE and (fault := fault_of_size(task_id, data)):
+            raise InsertError(f"Row {rows.row_number(index):,}: {fault}. Nothing was inserted.")
+
+
+def _summary(job_id: str, report: InsertReport, left_out: int, sent: int = 0) -> str:
     lines = [f"Inserted {counted(report.added, 'task')} into job {job_id}."]
     if not report.added:
         lines = [f"Nothing new for job {job_id}."]
@@ -163,7 +216,11 @@ def _summary(job_id: str, report: InsertReport, left_out: int) -> str:
             f"Note: {counted(report.identical, 'row')} equal to an earlier one; each is a task of its own. "
             "If that is not meant, remove them from the table."
         )
-    lines.append("\nNext: poe launch_worker" if report.added else "\nNext: poe status")
+    if sent:
+        lines.append(f"Sent {counted(sent, 'task')} to the queue.")
+        lines.append("\nNext: poe launch_worker (anywhere), and poe monitor here")
+    else:
+        lines.append("\nNext: poe launch_worker" if report.added else "\nNext: poe status")
     return "\n".join(lines)
 
 

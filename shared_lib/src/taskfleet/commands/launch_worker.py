@@ -11,7 +11,10 @@ from taskfleet.commands.arguments import configure, make_parser, script_folder
 from taskfleet.events import EventFile, make_event
 from taskfleet.ledger.database import open_ledger
 from taskfleet.processes import hostname
+from taskfleet.queues import Queue
+from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.embedded import EmbeddedQueue
+from taskfleet.queues.job import check_queue
 from taskfleet.settings import Configuration, Settings
 from taskfleet.tasks import State
 from taskfleet.watch.progress import Progress
@@ -46,11 +49,31 @@ def run(argv: Sequence[str]) -> int:
         ("job", "worker", "limits", "retries", "watch"),
     )
     configuration = configure(parser.parse_args(argv), start=script_folder())
+    if is_remote(configuration.settings.queue_url):
+        from taskfleet.commands.remote_worker import work_remotely
+
+        return work_remotely(configuration, own)
+    return _work_here(configuration, own)
+
+
+def _work_here(configuration: Configuration, own: Sequence[str]) -> int:
+    """Work on tasks in the ledger."""
     settings = configuration.settings
     database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
+    check_queue(database, configuration)
     slots = settings.slots or available_cpus()
     queue = EmbeddedQueue(database, settings, slots=slots, now=time.time())
     progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)
+    was_stopped = supervise(configuration, queue, progress, make_order(configuration, slots=slots, args=own))
+    status = gather(database, time.time())
+    database.close()
+    print(f"{final_report(status, time.time())}\n\nNext: {_next(status)}")
+    return cli.INTERRUPTED if was_stopped else 0
+
+
+def supervise(configuration: Configuration, queue: Queue, progress: Progress, order: Order) -> bool:
+    """Work on a queue until it is done with or somebody says stop; return whether somebody did."""
+    settings = configuration.settings
     observers: list[Observer] = [progress]
     events = None
     if settings.event_file:
@@ -58,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
         observers.append(events)
     supervisor = Supervisor(
         queue,
-        _order(configuration, slots=slots, args=tuple(own)),
+        order,
         observers=observers,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.shutdown_grace_seconds,
@@ -68,7 +91,7 @@ def run(argv: Sequence[str]) -> int:
         notice_seconds=settings.simulate_spot_termination_delay_seconds,
         exports=configuration.exports,
     )
-    progress.say(_greeting(settings, slots))
+    progress.say(_greeting(settings, order.slots))
     try:
         supervisor.run()
     except Exception as error:
@@ -80,10 +103,7 @@ def run(argv: Sequence[str]) -> int:
         progress.close(time.time())
         if events is not None:
             events.close()
-    status = gather(database, time.time())
-    database.close()
-    print(f"{final_report(status, time.time())}\n\nNext: {_next(status)}")
-    return cli.INTERRUPTED if supervisor.was_stopped else 0
+    return supervisor.was_stopped
 
 
 def available_cpus() -> int:
@@ -94,7 +114,9 @@ def available_cpus() -> int:
         return os.cpu_count() or 1
 
 
-def _order(configuration: Configuration, *, slots: int, args: tuple[str, ...]) -> Order:
+def make_order(
+    configuration: Configuration, *, slots: int, args: Sequence[str], most_result_bytes: int | None = None
+) -> Order:
     """Take what concerns the tasks from the settings."""
     settings = configuration.settings
     return Order(
@@ -103,12 +125,12 @@ def _order(configuration: Configuration, *, slots: int, args: tuple[str, ...]) -
         job_id=settings.job_id,
         hostname=hostname(),
         output_path=settings.output_path,
-        args=args,
+        args=tuple(args),
         slots=slots,
         tasks_per_process=settings.tasks_per_process,
         max_runtime_seconds=settings.max_runtime_seconds,
         memory_limit_bytes=None if settings.memory_limit_gib is None else int(settings.memory_limit_gib * 2**30),
-        max_result_bytes=int(settings.max_result_mib * 2**20),
+        max_result_bytes=min(int(settings.max_result_mib * 2**20), most_result_bytes or sys.maxsize),
         output_tail_bytes=int(settings.output_tail_kib * 2**10),
         start_method=settings.start_method,
     )

@@ -28,18 +28,19 @@ TYPES = {
 }
 
 
-def make_event(event_type: str, now: float, **fields: JSON) -> dict[str, JSON]:
-    """Make an event."""
+def make_event(event_type: str, now: float, *, host: str = "", **fields: JSON) -> dict[str, JSON]:
+    """Make an event, of this machine unless another is named."""
     timestamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"timestamp": timestamp, "hostname": hostname(), "event_type": event_type, **fields}
+    return {"timestamp": timestamp, "hostname": host or hostname(), "event_type": event_type, **fields}
 
 
-def task_event(lease: Lease, finished: Finished, *, retry: bool) -> dict[str, JSON]:
+def task_event(lease: Lease, finished: Finished, *, retry: bool, host: str = "") -> dict[str, JSON]:
     """Make the event of one attempt that ended."""
     outcome = Outcome(finished.outcome)
     event = make_event(
         TYPES[outcome] if retry or outcome is not Outcome.RETRY else TYPES[Outcome.EXCEPTION],
         finished.started_at + finished.elapsed_seconds,
+        host=host,
         task_id=lease.task_id,
         attempt=finished.attempt,
         retry=retry,

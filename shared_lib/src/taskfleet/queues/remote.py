@@ -100,7 +100,7 @@ class RemoteQueue:
             for held in [held for held in self._courier.held.values() if held.ends_at < soon and held.parcels]:
                 self._hand_over(held, now)
 
-    def finish(self, finished: Sequence[Finished], now: float) -> FinishReport:
+    def finish(self, finished: Sequence[Finished], now: float) -> FinishReport:  # noqa: ARG002
         """See ``Queue.finish``."""
         self._attend()
         report = FinishReport()

@@ -15,6 +15,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+#: Addresses of queues: in the ledger, and at services.
+EMBEDDED = re.compile(r"ledger|fq://.+")
+REMOTE = re.compile(r"sqs://[^/?]+.*|https?://[^/]+/\d+/[^/?]+.*|pubsub://[^?]+|postgres(ql)?://.*", re.DOTALL)
+
 #: What the fields are about, in the order in which they are shown.
 GROUPS = {
     "job": "The job",
@@ -91,10 +95,20 @@ def function_name(value: str) -> str:
 
 
 def queue_url(value: str) -> str:
-    """Take the address of a queue this version knows."""
-    if value == "ledger" or re.match(r"fq://.", value):
+    """Take the address of a queue."""
+    if EMBEDDED.fullmatch(value) or REMOTE.fullmatch(value):
         return value
-    raise ValueError("'ledger' (the embedded queue; no other kind is built in yet)")
+    raise ValueError("'ledger', sqs://NAME, pubsub://PROJECT/NAME or postgresql://[USER@][HOST]/DATABASE")
+
+
+def tasks_per_message(value: str) -> int | None:
+    """Take a number of tasks, or 'auto' for None."""
+    if value == "auto":
+        return None
+    try:
+        return whole(1, 1000)(value)
+    except ValueError:
+        raise ValueError("'auto' or a whole number from 1 to 1000") from None
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -213,7 +227,7 @@ class Settings:
     )
     queue_url: str = setting(
         "job",
-        "Where the tasks wait: 'ledger' is the queue embedded in the ledger file.",
+        "Where the tasks wait: 'ledger' (embedded in the ledger file), sqs://NAME, pubsub://PROJECT/NAME or postgresql://USER@HOST/DATABASE.",
         queue_url,
         metavar="URL",
         default="ledger",
@@ -264,6 +278,13 @@ class Settings:
     insert_limit: int | None = setting(
         "insert", "Insert at most so many rows.", optional(whole(1)), metavar="N", flag="--limit"
     )
+    tasks_per_message: int | None = setting(
+        "insert",
+        "With a queue at a service: how many tasks travel in one message; 'auto' goes by their number and by how long they take.",
+        tasks_per_message,
+        metavar="N",
+        default="auto",
+    )
     slots: int | None = setting(
         "worker", "How many tasks run at once: 'auto' is one per CPU.", slots, metavar="N", default="auto"
     )
@@ -286,6 +307,13 @@ class Settings:
         "worker", "Leave the first so many tasks of the job to other workers.", whole(0), metavar="N", default="0"
     )
     max_tasks: int | None = setting("worker", "Stop after so many tasks.", optional(whole(1)), metavar="N")
+    idle_seconds: float = setting(
+        "worker",
+        "With SQS or Pub/Sub, which cannot say exactly what they have: end when the queue has given nothing for so long.",
+        number(0),
+        metavar="SECONDS",
+        default="60",
+    )
     keep_waiting: bool = setting(
         "worker", "Wait for new tasks when all are done, instead of ending.", switch, metavar="BOOL", default="false"
     )

@@ -18,7 +18,7 @@ class Progress:
     """Shows how the whole job gets on, whoever works on it, as one worker sees it in the ledger."""
 
     def __init__(
-        self, database: Database, *, every_seconds: float, verbose: bool, stream: IO[str] | None = None
+        self, database: Database | None, *, every_seconds: float, verbose: bool, stream: IO[str] | None = None
     ) -> None:
         self._database = database
         self._stream = stream or sys.stderr
@@ -52,7 +52,7 @@ class Progress:
             if self._is_terminal:
                 self._show_bar(now)
             else:
-                self.say(text.progress_line(gather(self._database, now)))
+                self.say(self._line(now))
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
@@ -72,8 +72,15 @@ class Progress:
             self._bar.close()
             self._bar = None
 
+    def _job(self) -> Database:
+        assert self._database is not None
+        return self._database
+
+    def _line(self, now: float) -> str:
+        return text.progress_line(gather(self._job(), now))
+
     def _show_bar(self, now: float) -> None:
-        status = gather(self._database, now)
+        status = gather(self._job(), now)
         if self._bar is None:
             from tqdm import tqdm
 

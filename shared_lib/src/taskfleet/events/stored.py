@@ -1,0 +1,22 @@
+"""Events of what a ledger has recorded, for a file of events that was lost or never begun."""
+
+from collections.abc import Iterator
+
+from taskfleet.events import task_event
+from taskfleet.ledger.database import Database
+from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, Finished, Lease, Outcome, State
+
+
+def stored_events(database: Database) -> Iterator[dict[str, JSON]]:
+    """Yield one event for each recorded attempt, in the order in which the attempts ended."""
+    rows = database.stream(
+        "SELECT key, outcome, attempt.started_at, elapsed_seconds, result, error, output, exit_code, peak_memory_mib, id, hostname, "
+        "state.state, state.attempt FROM attempt JOIN task ON task.seq = key / ? JOIN state USING (seq) LEFT JOIN worker "
+        "ON worker.worker_id = attempt.worker_id WHERE outcome <> ? ORDER BY attempt.started_at + elapsed_seconds",
+        (ATTEMPTS_PER_TASK, int(Outcome.INTERRUPTED)),
+    )
+    for key, outcome, began, elapsed, result, error, output, exit_code, peak, task_id, host, state, last in rows:
+        seq, attempt = divmod(key, ATTEMPTS_PER_TASK)
+        finished = Finished(seq, attempt, outcome, began, elapsed, result, error, output, None, exit_code, peak)
+        retry = outcome != Outcome.SUCCEEDED and not (state == State.FAILED and attempt == last)
+        yield task_event(Lease(seq, attempt, task_id, ""), finished, retry=retry, host=host or "?")

@@ -1,0 +1,52 @@
+"""The progress of a worker that has no ledger at hand: what it has done itself."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import IO, Any
+
+from taskfleet.queues import FinishReport
+from taskfleet.tasks import Finished, Lease, Outcome
+from taskfleet.watch import text
+from taskfleet.watch.progress import Progress
+
+
+class OwnProgress(Progress):
+    """Counts the attempts of one worker, and shows them as ``Progress`` does a job's."""
+
+    def __init__(self, *, every_seconds: float, verbose: bool, now: float, stream: IO[str] | None = None) -> None:
+        super().__init__(None, every_seconds=every_seconds, verbose=verbose, stream=stream)
+        self._began_at = now
+        self._counts: Counter[str] = Counter()
+        self._seconds = 0.0
+
+    def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
+        """Count attempts, and print a line for each, if that was asked for."""
+        for outcome in finished:
+            if outcome.outcome == Outcome.SUCCEEDED:
+                self._counts["succeeded"] += 1
+                self._seconds += outcome.elapsed_seconds
+            elif outcome.outcome != Outcome.INTERRUPTED:
+                self._counts["to be tried again" if outcome[:2] in report.retry_delay_seconds else "failed"] += 1
+        super().recorded(leases, finished, report)
+
+    def report(self, now: float) -> str:
+        """Say what was done in all."""
+        return f"{self._line(now)} in {text.duration(now - self._began_at)}"
+
+    def _line(self, now: float) -> str:
+        parts = [f"{text.counted(self._counts['succeeded'], 'task')} done here"]
+        parts += [f"{self._counts[word]:,} {word}" for word in ("failed", "to be tried again") if self._counts[word]]
+        if self._counts["succeeded"]:
+            parts.append(text.rate(self._counts["succeeded"] / max(now - self._began_at, 1e-3)))
+            parts.append(f"{text.duration(self._seconds / self._counts['succeeded'])} each")
+        return ", ".join(parts)
+
+    def _show_bar(self, now: float) -> None:  # noqa: ARG002
+        if self._bar is None:
+            from tqdm import tqdm
+
+            bar: Any = tqdm(unit="task", file=self._stream, dynamic_ncols=True, smoothing=0.1)
+            self._bar = bar
+        self._bar.set_postfix(failed=self._counts["failed"], refresh=False)
+        self._bar.update(self._counts["succeeded"] + self._counts["failed"] - self._bar.n)
+        self._bar.refresh()
