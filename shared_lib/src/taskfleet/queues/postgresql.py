@@ -28,7 +28,7 @@ from taskfleet.queues.transport import Message, Outgoing, Size
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 4 << 20
 RECEIPTS = 5000
-SWEPT_MESSAGES = 10_000
+SWEPT_MESSAGES = 200_000
 
 #: Pauses between looks into an empty queue: they grow while nothing comes, also from one call to the next.
 SHORTEST_WAIT_SECONDS = 0.02
@@ -150,15 +150,18 @@ _ORPHANED: LiteralString = """
     WHERE queue_id IS NOT NULL AND NOT EXISTS (SELECT FROM taskfleet_queues WHERE id = present.queue_id)
 """
 
+# A stretch of the index; each goes on where the one before ended, lest it steps over all that was deleted so far.
 _SWEEP: LiteralString = """
-    WITH swept AS (
-        DELETE FROM taskfleet_messages WHERE id = ANY (ARRAY(
-            SELECT id FROM taskfleet_messages WHERE queue_id = %(queue_id)s
-            ORDER BY queue_id, ready_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
-        ))
-        RETURNING 1
+    WITH stretch AS MATERIALIZED (
+        SELECT coalesce((
+            SELECT ready_at FROM taskfleet_messages WHERE queue_id = %(queue_id)s AND ready_at >= %(since)s::timestamptz
+            ORDER BY queue_id, ready_at OFFSET %(most)s LIMIT 1
+        ), 'infinity') AS until
+    ), swept AS (
+        DELETE FROM taskfleet_messages
+        WHERE queue_id = %(queue_id)s AND ready_at >= %(since)s::timestamptz AND ready_at <= (SELECT until FROM stretch)
     )
-    SELECT count(*) FROM swept
+    SELECT until::text FROM stretch
 """
 
 T = TypeVar("T")
@@ -291,8 +294,9 @@ class PostgresqlTransport:
     def _sweep(self) -> None:
         """Delete the messages of queues that are gone, also those that somebody did not get to, or sent at the last moment."""
         for (queue_id,) in self._rows_if_tables(_ORPHANED):
-            while self._rows(_SWEEP, queue_id=queue_id, most=SWEPT_MESSAGES) != [(0,)]:
-                pass
+            since = "-infinity"
+            while since != "infinity":
+                [(since,)] = self._rows(_SWEEP, queue_id=queue_id, since=since, most=SWEPT_MESSAGES)
 
     def _encoded(self, message: Outgoing) -> bytes:
         try:
@@ -314,7 +318,7 @@ class PostgresqlTransport:
         return body
 
     def _held(self, receipts: Sequence[str]) -> dict[str, list[int]]:
-        pairs = [re.fullmatch(r"(\d{1,18})-(\d{1,9})", receipt) for receipt in receipts]
+        pairs = [re.fullmatch(r"([0-9]{1,18})-([0-9]{1,9})", receipt) for receipt in receipts]
         if None in pairs:
             raise QueueError(f"{self._label} never gave a receipt like {receipts[pairs.index(None)]!r}.")
         numbers = sorted(
@@ -376,15 +380,20 @@ class PostgresqlTransport:
 
     def _missing_parameters(self) -> dict[str, Any]:
         """Give the parameters of a connection that neither the address nor the environment has."""
+        given: dict[str, Any] = {}
+        reason = ""
         try:
             given = conninfo_to_dict(self.address)
         except psycopg.Error as error:  # whose text may hold what was taken for something else, even the password
             unknown = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
             reason = f"libpq knows no parameter {unknown[1]!r}" if unknown else "libpq cannot read it"
+        if not re.fullmatch(r"[0-9,]*", str(given.get("port", ""))):
+            reason = "its port is not a number"
+        if reason:
             raise QueueError(
                 f"The address {shown(self.address)} is not valid: {reason}. It looks like "
                 "postgresql://USER@HOST:PORT/DATABASE, special characters as in %40."
-            ) from None
+            )
         defaults: dict[str, Any] = {"fallback_application_name": "taskfleet", **KEEPALIVES}
         if "PGCONNECT_TIMEOUT" not in os.environ:
             defaults["connect_timeout"] = CONNECT_SECONDS

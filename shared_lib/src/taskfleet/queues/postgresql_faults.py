@@ -130,7 +130,7 @@ _WORDS = (
         True,
     ),
     (
-        r"too many clients|connection slots|no more connections",
+        r"too many (?:clients|connections)|connection slots|no more connections",
         "Raise max_connections or put pgbouncer before the server.",
         True,
     ),
@@ -149,6 +149,8 @@ def shown(address: str) -> str:
     scheme, separator, rest = address.partition("://")
     user_info, at, place = rest.rpartition("@")
     user = user_info.partition(":")[0] + (":***" if ":" in user_info else "")
+    if "[" not in place:  # what stands where a port should may be the password of one who left out the host
+        place = re.sub(r"^([^/?:]*):(?![0-9]*(?:[,/?]|$))[^/?]*", r"\1:***", place)
     return scheme + separator + re.sub(rf"(?i)((?:{_SECRETS})=)[^&]*", r"\1***", f"{user}{at}{place}")
 
 

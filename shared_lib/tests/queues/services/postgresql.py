@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from taskfleet.queues.postgresql import PostgresqlTransport
 
-USER, DATABASE = "owner", "tasks"
+USER = "owner"
 
 
 class PostgresqlService:
@@ -24,6 +24,7 @@ class PostgresqlService:
     def __init__(self) -> None:
         self.password = secrets.token_hex(12)
         self.folder = Path()
+        self.database = "tasks"
         self.port = 0
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -47,7 +48,7 @@ class PostgresqlService:
             subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
             self.boot()
             with psycopg.connect(self.url(database="postgres"), autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE {DATABASE}")
+                connection.execute(f"CREATE DATABASE {self.database}")
         except BaseException:
             self.stop()
             raise
@@ -91,11 +92,11 @@ class PostgresqlService:
     def data(self) -> Path:
         return self.folder / "data"
 
-    def url(self, *, user: str = USER, password: str | None = None, database: str = DATABASE, host: str = "") -> str:
+    def url(self, *, user: str = USER, password: str | None = None, database: str = "", host: str = "") -> str:
         """Give the address, by the socket unless a host is given."""
         place = f"{host}:{self.port}" if host else ""
         query = "" if host else f"?host={self.folder}&port={self.port}"
-        return f"postgresql://{user}:{password or self.password}@{place}/{database}{query}"
+        return f"postgresql://{user}:{password or self.password}@{place}/{database or self.database}{query}"
 
     def connect(self, **parts: str) -> psycopg.Connection:
         return psycopg.connect(self.url(**parts), autocommit=True)
