@@ -361,6 +361,26 @@ def test_a_lease_that_ended_unnoticed_can_be_extended(database, queue):
     assert queue.size().ready == 0
 
 
+def test_a_receipt_of_another_queue_has_no_effect(database, queue, opened):
+    other = opened(database, "other")
+    other.create(tags={})
+    queue.send([Outgoing("1")])
+    [held] = queue.receive(1, wait_seconds=0, lease_seconds=60)
+    assert other.extend([held.receipt], 0) == {held.receipt}
+    other.acknowledge([held.receipt])
+    assert queue.size().leased == 1
+
+
+def test_a_wait_asks_the_server_only_now_and_then(database, queue, opened):
+    transactions = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+    [(before,)] = rows(database, transactions)
+    assert opened(database, "queue").receive(1, wait_seconds=3, lease_seconds=60) == []
+    deadline = time.monotonic() + 5  # the server takes a moment to count
+    while (now := rows(database, transactions)[0][0]) < before + 5 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert before + 5 <= now < before + 100
+
+
 def test_big_and_many_messages_are_sent_in_several_statements(database, queue, monkeypatch):
     monkeypatch.setattr(module, "BATCH_BYTES", 1000)
     monkeypatch.setattr(module, "BATCH_MESSAGES", 7)

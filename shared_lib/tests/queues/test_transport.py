@@ -201,7 +201,7 @@ class TestWaiting:
     def test_waiting_costs_hardly_any_work(self, transport):
         began = time.process_time()
         assert transport.receive(1, wait_seconds=3, lease_seconds=LEASE) == []
-        assert time.process_time() - began < 1.0
+        assert time.process_time() - began < 0.6
 
 
 class TestLeases:
@@ -345,6 +345,7 @@ class TestOutages:
                 assert time.monotonic() - began < 20
         finally:
             service.resume()
+        assert impatient.exists()
         # Requests that had already left may be done now, so "during" may have come.
         seen, deadline = set(), time.monotonic() + 30
         service.advance(LEASE + 1)
