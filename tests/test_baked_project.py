@@ -12,7 +12,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LIBRARY_COMMANDS = (
     *("insert_tasks", "launch_worker", "status", "tasks", "task", "results"),
-    *("retry", "release", "purge", "delete_queue", "settings"),
+    *(
+        "retry",
+        "release",
+        "monitor",
+        "show_queue",
+        "purge_queue",
+        "move_queue",
+        "copy_queue",
+        "delete_queue",
+        "settings",
+    ),
 )
 
 

@@ -221,7 +221,18 @@ class TestAnswers:
         assert [group["heading"] for group in groups] == ["Tasks", "Development"]
         assert [name for group in groups for name in group["tasks"]] == [
             *("insert_tasks", "launch_worker", "status", "tasks", "task", "results"),
-            *("retry", "release", "purge", "delete_queue", "settings", "test"),
+            *(
+                "retry",
+                "release",
+                "monitor",
+                "show_queue",
+                "purge_queue",
+                "move_queue",
+                "copy_queue",
+                "delete_queue",
+                "settings",
+                "test",
+            ),
         ]
         for group in groups:
             for command in group["tasks"].values():

@@ -158,7 +158,7 @@ def every_task_came_to_its_end(evidence):
     for task in evidence.tasks:
         if task.state not in (State.SUCCEEDED, State.FAILED, State.KILLED):
             yield f"{task.task_id} ({task.kind}) is left {task.state.word}"
-        if task.state is State.KILLED and not _commanded(evidence, "purge"):
+        if task.state is State.KILLED and not _commanded(evidence, "purge_queue"):
             yield f"{task.task_id} was killed, and nobody purged"
         if task.holder is not None:
             yield f"{task.task_id} has ended and is held by worker {task.holder}"

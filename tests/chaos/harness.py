@@ -20,7 +20,7 @@ from taskfleet import cli
 from taskfleet.ledger import database
 
 # What the commands import, so that a fork of this process has it.
-from taskfleet.commands import insert_tasks, launch_worker, purge, release, retry, status  # noqa: F401 isort: skip
+from taskfleet.commands import insert_tasks, launch_worker, purge_queue, release, retry, status  # noqa: F401 isort: skip
 from taskfleet.tables import content_ids, read_batches, records  # noqa: F401 isort: skip
 
 from tests.chaos import clock, work

@@ -288,7 +288,7 @@ _FAULTS = [
                 ("release",),
                 ("retry", "--failed"),
                 ("retry", "--failed", "--killed"),
-                ("purge", "--yes"),
+                ("purge_queue", "--yes"),
                 ("status", "--json"),
             ]
         )

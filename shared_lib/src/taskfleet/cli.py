@@ -21,7 +21,11 @@ COMMANDS = {
     "results": "Write the table joined with results and failures to a file",
     "retry": "Put failed or killed tasks back into the queue",
     "release": "Take all leases back, of workers that were lost",
-    "purge": "Take all waiting tasks out of the queue",
+    "monitor": "Take what workers elsewhere tell into the ledger",
+    "show_queue": "Show what is in the queue, and a task of it",
+    "purge_queue": "Take all waiting tasks out of the queue",
+    "move_queue": "Have the tasks travel by another queue",
+    "copy_queue": "Send the waiting tasks to another queue as well",
     "delete_queue": "Delete the job: its queue and its ledger",
     "settings": "Show every setting, its value and where it comes from",
 }

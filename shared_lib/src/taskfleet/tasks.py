@@ -26,7 +26,7 @@ class State(IntEnum):
     FAILED = 4
     """No further attempt will be made unless somebody asks for it (``poe retry``)."""
     KILLED = 5
-    """Somebody took it out of the queue (``poe purge``)."""
+    """Somebody took it out of the queue (``poe purge_queue``)."""
 
     @property
     def word(self) -> str:

@@ -23,7 +23,7 @@ DOCUMENTED = {
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "tasks", "task t0", "results -o x.csv", "retry --failed", "release", "purge --yes"]
+    "command", ["status", "tasks", "task t0", "results -o x.csv", "retry --failed", "release", "purge_queue --yes"]
 )
 def test_a_job_without_a_ledger_says_to_insert_first(poe, command):
     answer = poe(*command.split())

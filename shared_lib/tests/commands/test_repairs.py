@@ -39,14 +39,14 @@ def test_retry_wants_to_know_which(poe, trouble):
 
 def test_purged_tasks_can_be_put_back(poe):
     poe("insert_tasks")
-    assert "Took 4 tasks" in poe("purge", "--yes").out
+    assert "Took 4 tasks" in poe("purge_queue", "--yes").out
     assert counts(poe) == {"killed": 4}
-    assert "No tasks are waiting" in poe("purge", "--yes").out
+    assert "No tasks are waiting" in poe("purge_queue", "--yes").out
     assert "Put 4 tasks back" in poe("retry", "--killed").out
     assert counts(poe) == {"pending": 4}
 
 
-@pytest.mark.parametrize("command", ["purge", "delete_queue"])
+@pytest.mark.parametrize("command", ["purge_queue", "delete_queue"])
 def test_nothing_is_taken_away_when_nobody_can_confirm(project, poe, monkeypatch, command):
     poe("insert_tasks")
     with open("/dev/null") as nobody:

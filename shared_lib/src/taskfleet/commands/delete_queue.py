@@ -8,6 +8,8 @@ from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.errors import CommandError
 from taskfleet.ledger.database import open_ledger
 from taskfleet.processes import is_surely_dead
+from taskfleet.queues.addresses import is_remote
+from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.watch.status import gather
 
 EXAMPLES = """\
@@ -26,7 +28,8 @@ def run(argv: Sequence[str]) -> int:
     configuration = configure(arguments)
     path, job_id = configuration.ledger_path, configuration.settings.job_id
     if not arguments.force:
-        database = open_ledger(path, job_id=job_id)
+        database = open_ledger(path, job_id=job_id, project=configuration.project)
+        check_queue(database, configuration)
         status = gather(database, time.time())
         alive = database.rows("SELECT process, lease_until FROM worker WHERE ended_at IS NULL")
         database.close()
@@ -38,6 +41,9 @@ def run(argv: Sequence[str]) -> int:
     else:
         what = f"This deletes job {job_id} and all of {path}."
     confirm(what, job_id, yes=arguments.yes)
+    if is_remote(configuration.settings.queue_url):
+        with JobQueues(configuration) as queues:
+            queues.delete()
     existed = path.exists()
     for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal"), Path(f"{path}-writer")):
         name.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from taskfleet.events.stored import stored_events
 from taskfleet.ledger import counters, recording, sending
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.queues.addresses import is_remote
-from taskfleet.queues.job import JobQueues, check_queue
+from taskfleet.queues.job import JobQueues
 from taskfleet.queues.transport import Transport
 from taskfleet.settings import Configuration
 from taskfleet.tasks import JSON, Lease, Outcome, State
@@ -52,10 +52,9 @@ def run(argv: Sequence[str]) -> int:
     settings = configuration.settings
     if not is_remote(settings.queue_url):
         raise CommandError(
-            "The tasks of this job wait in the ledger itself (QUEUE_URL=ledger), where workers write what they do: poe status --watch shows it."
+            "The tasks of this job wait in the ledger itself (QUEUE_URL=ledger), where workers write what they do: poe status --watch"
         )
     database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
-    check_queue(database, configuration)
     with JobQueues(configuration) as queues:
         queues.require()
         monitor = Monitor(database, configuration, queues.events, prints=arguments.print_events)

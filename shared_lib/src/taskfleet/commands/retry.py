@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
-from taskfleet.commands.arguments import make_parser, open_job
+from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.errors import CommandError
 from taskfleet.ledger import repair
+from taskfleet.ledger.database import open_ledger
+from taskfleet.queues.job import check_queue, send_if_remote
 from taskfleet.tasks import FAILURE_KINDS
 from taskfleet.watch.text import counted
 
 EXAMPLES = """\
   poe retry --failed                    all that failed
   poe retry --failed --kind exit        those whose process crashed
-  poe retry --killed                    what poe purge took out
+  poe retry --killed                    what poe purge_queue took out
   poe retry addition-task-000001        one task"""
 
 
@@ -35,7 +37,13 @@ def run(argv: Sequence[str]) -> int:
     if not (arguments.failed or arguments.killed or arguments.task_ids):
         raise CommandError("Say which tasks: --failed, --failed --kind exit, --killed, or task ids.")
     kinds = [kind for kind in FAILURE_KINDS if arguments.failed and (not arguments.kind or kind.word in arguments.kind)]
-    n = repair.retry(open_job(arguments), kinds=kinds, killed=arguments.killed, ids=arguments.task_ids)
+    configuration = configure(arguments)
+    database = open_ledger(
+        configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project
+    )
+    check_queue(database, configuration)
+    n = repair.retry(database, kinds=kinds, killed=arguments.killed, ids=arguments.task_ids)
+    send_if_remote(database, configuration)
     if arguments.task_ids and n < len(set(arguments.task_ids)) and not kinds and not arguments.killed:
         print(
             f"Left alone, because unknown, or neither failed nor killed: {counted(len(set(arguments.task_ids)) - n, 'task')}."

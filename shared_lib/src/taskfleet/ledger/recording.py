@@ -196,8 +196,8 @@ def _read_tasks(database: Database, seqs: Iterable[int]) -> dict[int, _Task]:
 
 def _read_attempts(database: Database, seqs: Iterable[int]) -> set[int]:
     rows = database.rows(
-        f"SELECT key FROM json_each(?) JOIN attempt ON key > json_each.value * {ATTEMPTS_PER_TASK} "
-        f"AND key < (json_each.value + 1) * {ATTEMPTS_PER_TASK}",
+        f"SELECT attempt.key FROM json_each(?) JOIN attempt ON attempt.key > json_each.value * {ATTEMPTS_PER_TASK} "
+        f"AND attempt.key < (json_each.value + 1) * {ATTEMPTS_PER_TASK}",
         (_listed(seqs),),
     )
     return {key for (key,) in rows}

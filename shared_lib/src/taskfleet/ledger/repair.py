@@ -62,6 +62,7 @@ def purge(database: Database) -> int:
             _move(database, State.PENDING, State.KILLED, n)
             total += n
     with database.transaction():
+        database.execute("DELETE FROM unsent")
         for state in (State.PENDING, State.WAITING):
             n = database.execute("UPDATE state SET state = 5 WHERE state = ?", (int(state),)).rowcount
             _move(database, state, State.KILLED, n)
@@ -73,11 +74,14 @@ def _put_back(database: Database, state: State, kind: int, where: str, parameter
     total = 0
     while True:
         with database.transaction():
-            n = database.execute(
+            changed = database.rows(
                 "UPDATE state SET state = 1, kind = 0, available_at = 0, tries_from = attempt "
-                f"WHERE seq IN (SELECT seq FROM state {where})",
+                f"WHERE seq IN (SELECT seq FROM state {where}) RETURNING seq",
                 parameters,
-            ).rowcount
+            )
+            n = len(changed)
+            if database.value("SELECT queue_url FROM job") is not None:
+                database.execute_many("INSERT OR IGNORE INTO unsent VALUES (?)", changed)
             counters.add(database, state, kind, -n)
             counters.add(database, State.PENDING, 0, n)
         total += n

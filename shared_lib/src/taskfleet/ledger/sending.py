@@ -62,6 +62,18 @@ def send_all(
     return total
 
 
+def pending(database: Database) -> Iterator[list[Parcel]]:
+    """Yield all pending tasks, many at a time."""
+    last = 0
+    while rows := database.rows(
+        "SELECT task.seq, id, data, coalesce(attempt, 0) FROM task LEFT JOIN state USING (seq) WHERE task.seq > ? "
+        "AND task.seq <= (SELECT coalesce(max(last_seq), 0) FROM segment) AND coalesce(state.state, 1) = 1 ORDER BY task.seq LIMIT ?",
+        (last, STEP),
+    ):
+        yield [Parcel(*row) for row in rows]
+        last = rows[-1][0]
+
+
 def _steps(database: Database) -> Iterator[tuple[list[Parcel], Callable[[], None]]]:
     """Yield tasks to send, and what notes that they were."""
     while seqs := [seq for (seq,) in database.rows("SELECT seq FROM unsent ORDER BY seq LIMIT ?", (STEP,))]:

@@ -1,7 +1,7 @@
 """A job's queues at a service: made and deleted with the job, and filled from its ledger."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -95,18 +95,8 @@ class JobQueues:
             How many tasks were sent.
         """
         unsent = sending.count_unsent(database)
-        most = self._tasks_per_message or self._fitting_number(database)
-        ledger = recording.token(database)
+        send = self._sender(database)
         bar = _Bar(unsent)
-
-        def send(parcels: list[Parcel]) -> None:
-            self.tasks.send(
-                [
-                    Outgoing(pack(Envelope(job_id=self._job_id, ledger=ledger, parcels=chunk)))
-                    for chunk in group(parcels, most=most, most_bytes=MOST_BYTES)
-                ]
-            )
-
         try:
             return sending.send_all(
                 database,
@@ -118,6 +108,29 @@ class JobQueues:
             )
         finally:
             bar.close()
+
+    def send(self, database: Database, steps: Iterable[list[Parcel]]) -> int:
+        """Send tasks, without the ledger taking note of it; return how many."""
+        send = self._sender(database)
+        total = 0
+        for parcels in steps:
+            send(parcels)
+            total += len(parcels)
+        return total
+
+    def _sender(self, database: Database) -> Callable[[list[Parcel]], None]:
+        most = self._tasks_per_message or self._fitting_number(database)
+        ledger = recording.token(database)
+
+        def send(parcels: list[Parcel]) -> None:
+            self.tasks.send(
+                [
+                    Outgoing(pack(Envelope(job_id=self._job_id, ledger=ledger, parcels=chunk)))
+                    for chunk in group(parcels, most=most, most_bytes=MOST_BYTES)
+                ]
+            )
+
+        return send
 
     def _fitting_number(self, database: Database) -> int:
         """Say how many tasks a message should have."""
@@ -155,6 +168,15 @@ def check_queue(database: Database, configuration: Configuration) -> None:
             f"The tasks of job {configuration.settings.job_id!r} travel by {known}, and QUEUE_URL says {given}. Set QUEUE_URL={known}, "
             f"or have them moved: poe move_queue --to {given}"
         )
+
+
+def send_if_remote(database: Database, configuration: Configuration) -> int:
+    """Send what the ledger has to send, if the tasks travel by a service; return how many."""
+    if not is_remote(configuration.settings.queue_url):
+        return 0
+    with JobQueues(configuration) as queues:
+        queues.require()
+        return queues.send_unsent(database, say=lambda text: print(text, file=sys.stderr))
 
 
 class _Bar:
