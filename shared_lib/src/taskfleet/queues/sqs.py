@@ -1,0 +1,312 @@
+"""AWS SQS queues: ``SqsTransport``.
+
+Permissions that are used: sqs:SendMessage, ReceiveMessage, DeleteMessage, ChangeMessageVisibility, GetQueueUrl and GetQueueAttributes by
+workers; sqs:CreateQueue, TagQueue, DeleteQueue and PurgeQueue besides, where a job is made and deleted.
+
+Limits are from https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from taskfleet.errors import QueueError
+from taskfleet.queues.patience import PassingError, persist
+from taskfleet.queues.sqs_faults import MISSING, explain
+from taskfleet.queues.transport import Message, Outgoing, Size
+
+#: Messages in one call, and their bytes in all.
+BATCH_MESSAGES = 10
+BATCH_BYTES = 1 << 20
+#: Calls in flight.
+CALLS = 8
+LONGEST_WAIT_SECONDS = 20
+RETENTION_SECONDS = 14 * 86400
+#: Of a queue that is created; each ``receive`` says its own.
+LEASE_SECONDS = 30
+CONNECT_SECONDS = 5
+#: What an answer may take beyond what was asked to be waited for.
+ANSWER_SECONDS = 15
+
+#: What SQS says of a receipt whose message is nobody's or somebody else's now.
+_LOST = ("MessageNotInflight", "InvalidParameterValue", "ReceiptHandleIsInvalid")
+_OVER_LIMIT = ("OverLimit", "AWS.SimpleQueueService.OverLimit")
+
+
+class SqsTransport:
+    """A standard queue; see ``Transport``. Region, profile, credentials and endpoint are those of the SDK's own chain.
+
+    Bodies must be of characters that XML knows, as ``envelope.carriable`` makes them; SQS refuses others.
+
+    Args:
+        address: ``sqs://NAME``, ``sqs://NAME?region=REGION`` or the queue's own address, ``https://sqs.REGION.amazonaws.com/ACCOUNT/NAME``.
+        patience_seconds: For how long a verb tries again while SQS does not answer or turns it away.
+
+    Raises:
+        QueueError: The address is not one, or the profile does not exist.
+    """
+
+    most_message_bytes: ClassVar[int] = 1 << 20
+    longest_delay_seconds: ClassVar[float] = 900.0
+    longest_lease_seconds: ClassVar[float] = 43_200.0
+    counts_exactly: ClassVar[bool] = False
+    fences_receipts: ClassVar[bool] = True
+    knows_lost_leases: ClassVar[bool] = True
+
+    def __init__(self, address: str, *, patience_seconds: float = 60.0) -> None:
+        self.address = address
+        self._patience_seconds = patience_seconds
+        self._label = f"Queue {address}"
+        self._name, region, endpoint, self._url = _parse(address)
+        try:
+            self._client: Any = boto3.session.Session().client(
+                "sqs",
+                region_name=region,
+                endpoint_url=endpoint,
+                config=Config(
+                    retries={"total_max_attempts": 1, "mode": "standard"},  # ours decides, which knows what it repeats
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=LONGEST_WAIT_SECONDS + ANSWER_SECONDS,
+                    max_pool_connections=CALLS,
+                    parameter_validation=False,
+                    tcp_keepalive=True,
+                ),
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise explain(error, label=self._label, action="", region=region or "?") from error
+        self._region: str = self._client.meta.region_name
+        self._pool: ThreadPoolExecutor | None = None
+
+    def create(self, *, tags: dict[str, str]) -> None:
+        """See ``Transport.create``; the first to create it sets its tags. It keeps messages for 14 days, the longest SQS offers."""
+        if self.exists():
+            return
+        attributes = {
+            "VisibilityTimeout": str(LEASE_SECONDS),
+            "MessageRetentionPeriod": str(RETENTION_SECONDS),
+            "MaximumMessageSize": str(self.most_message_bytes),
+        }
+        answer = self._call("create_queue", QueueName=self._name, Attributes=attributes, tags=tags)
+        self._url = answer["QueueUrl"]
+
+    def exists(self) -> bool:
+        """See ``Transport.exists``."""
+        try:
+            self._call("get_queue_attributes", AttributeNames=["QueueArn"])
+        except _MissingError:
+            self._url = None if self._name else self._url
+            return False
+        return True
+
+    def delete(self) -> None:
+        """See ``Transport.delete``. For a minute no queue of that name can be created."""
+        with suppress(_MissingError):
+            self._call("delete_queue")
+        if self._name:
+            self._url = None
+
+    def purge(self) -> None:
+        """See ``Transport.purge``; SQS takes up to a minute, and allows one purge a minute."""
+        self._call("purge_queue")
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """See ``Transport.send``."""
+        for message in messages:
+            size = len(message.body.encode("utf-8", "surrogatepass"))
+            if not 0 < size <= self.most_message_bytes:
+                raise QueueError(
+                    f"{self._label}: a message of {size:,} bytes; SQS takes 1 to {self.most_message_bytes:,}."
+                )
+        self._all(self._send_batch, list(_packed(messages)))
+
+    def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
+        """See ``Transport.receive``. SQS hands out ten at a time: more are asked for as long as they come."""
+        if most <= 0:
+            return []
+        found = self._receive(min(most, BATCH_MESSAGES), wait_seconds, lease_seconds)
+        is_full = len(found) == BATCH_MESSAGES
+        while is_full and len(found) < most:
+            calls = min(-(-(most - len(found)) // BATCH_MESSAGES), CALLS)
+            wanted = [min(BATCH_MESSAGES, most - len(found) - BATCH_MESSAGES * index) for index in range(calls)]
+            more = self._all(lambda n: self._receive(n, 0, lease_seconds), wanted)
+            for one in more:
+                found += one
+            is_full = all(more)
+        return found
+
+    def extend(self, receipts: Sequence[str], lease_seconds: float) -> set[str]:
+        """See ``Transport.extend``. A message cannot be leased for more than 12 hours in all."""
+        seconds = min(math.ceil(lease_seconds), int(self.longest_lease_seconds))
+        lost: set[str] = set()
+
+        def extend(batch: Sequence[str]) -> None:
+            entries = [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt in batch]
+            lost.update(batch[index] for index in self._batch("change_message_visibility_batch", entries, _LOST))
+
+        self._all(extend, list(_chunks(receipts)))
+        return lost
+
+    def acknowledge(self, receipts: Sequence[str]) -> None:
+        """See ``Transport.acknowledge``."""
+
+        def acknowledge(batch: Sequence[str]) -> None:
+            self._batch("delete_message_batch", [{"ReceiptHandle": receipt} for receipt in batch], _LOST)
+
+        self._all(acknowledge, list(_chunks(receipts)))
+
+    def size(self) -> Size:
+        """See ``Transport.size``; SQS says so itself that its counts are about right, and a minute late."""
+        names = [f"ApproximateNumberOfMessages{what}" for what in ("", "NotVisible", "Delayed")]
+        found = self._call("get_queue_attributes", AttributeNames=names)["Attributes"]
+        ready, leased, delayed = (int(found[name]) for name in names)
+        return Size(ready=ready, leased=leased, delayed=delayed, is_exact=False)
+
+    def close(self) -> None:
+        """See ``Transport.close``."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        self._client.close()
+
+    # --- calls ---
+
+    def _receive(self, most: int, wait_seconds: float, lease_seconds: float) -> list[Message]:
+        try:
+            answer = self._call(
+                "receive_message",
+                MaxNumberOfMessages=most,
+                WaitTimeSeconds=min(math.ceil(wait_seconds), LONGEST_WAIT_SECONDS),
+                VisibilityTimeout=min(math.ceil(lease_seconds), int(self.longest_lease_seconds)),
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            )
+        except _OverLimitError:  # 120,000 messages are in flight; when some are done, there will be more
+            return []
+        return [
+            Message(one["Body"], one["ReceiptHandle"], int(one["Attributes"]["ApproximateReceiveCount"]))
+            for one in answer.get("Messages", ())
+        ]
+
+    def _send_batch(self, batch: Sequence[Outgoing]) -> None:
+        entries: list[dict[str, Any]] = [
+            {"MessageBody": body, "DelaySeconds": min(math.ceil(delay), int(self.longest_delay_seconds))}
+            if delay > 0
+            else {"MessageBody": body}
+            for body, delay in batch
+        ]
+        self._batch("send_message_batch", entries, ())
+
+    def _batch(self, verb: str, entries: list[dict[str, Any]], final: Sequence[str]) -> list[int]:
+        """Call with several entries, and again with those that fail; return the places of those that failed with a final code."""
+        left = {str(index): {"Id": str(index), **entry} for index, entry in enumerate(entries)}
+        hopeless: list[int] = []
+
+        def call() -> None:
+            answer = self._call_once(verb, Entries=list(left.values()))
+            failed = {one["Id"]: one for one in answer.get("Failed", ())}
+            for index in [index for index in left if index not in failed]:
+                del left[index]
+            for index, one in failed.items():
+                code = one["Code"].rpartition(".")[2]
+                if code in final:
+                    hopeless.append(int(index))
+                    del left[index]
+                elif one.get("SenderFault") and "hrottl" not in code:
+                    raise QueueError(
+                        f"{self._label}: SQS refuses an entry of {_action(verb)}: {one.get('Message', '')} ({code})"
+                    )
+            if left:
+                raise PassingError(f"{self._label}: SQS has not taken all of a batch ({code}); it is repeated.")
+
+        persist(self._patience_seconds, call)
+        return hopeless
+
+    def _call(self, verb: str, **arguments: Any) -> Any:
+        return persist(self._patience_seconds, lambda: self._call_once(verb, **arguments))
+
+    def _call_once(self, verb: str, **arguments: Any) -> Any:
+        if verb != "create_queue":
+            if self._url is None:
+                self._url = self._ask("get_queue_url", QueueName=self._name)["QueueUrl"]
+            arguments["QueueUrl"] = self._url
+        return self._ask(verb, **arguments)
+
+    def _ask(self, verb: str, **arguments: Any) -> Any:
+        try:
+            return getattr(self._client, verb)(**arguments)
+        except (BotoCoreError, ClientError, ValueError) as error:
+            explained = explain(error, label=self._label, action=_action(verb), region=self._region)
+            code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+            if code.rpartition("#")[2] in MISSING:
+                raise _MissingError(str(explained)) from error
+            if code.rpartition("#")[2] in _OVER_LIMIT:
+                raise _OverLimitError(str(explained)) from error
+            raise explained from error
+
+    def _all(self, call: Callable[[Any], Any], batches: Sequence[Any]) -> list[Any]:
+        """Do all calls, several at a time."""
+        if len(batches) <= 1:
+            return [call(batch) for batch in batches]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(CALLS, thread_name_prefix="sqs")
+        return list(self._pool.map(call, batches))
+
+
+class _MissingError(QueueError):
+    """The queue is not there."""
+
+
+class _OverLimitError(QueueError):
+    """Too many messages are in flight."""
+
+
+def _action(verb: str) -> str:
+    """Give a call's name in IAM: batches need the permission for one."""
+    return "".join(word.capitalize() for word in verb.removesuffix("_batch").split("_"))
+
+
+def _parse(address: str) -> tuple[str, str | None, str | None, str | None]:
+    """Give the name, region, endpoint and queue address that an address holds."""
+    parts = urlsplit(address)
+    if parts.scheme == "sqs":
+        name = parts.netloc or parts.path.strip("/")
+        region = parse_qs(parts.query).get("region", [None])[0]
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name) or parts.path.strip("/") not in ("", name):
+            raise QueueError(
+                f"{address} is no address of an SQS queue: its name has 1 to 80 letters, digits, '-' or '_' ('-events' among them)."
+            )
+        return name, region, None, None
+    found = re.fullmatch(r"/(\d+)/([A-Za-z0-9_-]{1,80})", parts.path)
+    if parts.scheme not in ("http", "https") or found is None:
+        raise QueueError(
+            f"{address} is no address of an SQS queue: write sqs://NAME or https://sqs.REGION.amazonaws.com/ACCOUNT/NAME."
+        )
+    amazon = re.search(r"(?:^|\.)(?:sqs\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.(?:queue\.)?amazonaws\.com", parts.netloc)
+    endpoint = None if amazon else f"{parts.scheme}://{parts.netloc}"
+    return "", amazon[1] if amazon else None, endpoint, f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _packed(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    batch: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        more = len(message.body.encode("utf-8", "surrogatepass"))
+        if batch and (len(batch) == BATCH_MESSAGES or size + more > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += more
+    if batch:
+        yield batch
+
+
+def _chunks(receipts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(receipts), BATCH_MESSAGES):
+        yield receipts[start : start + BATCH_MESSAGES]
