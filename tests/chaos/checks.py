@@ -256,7 +256,7 @@ def nothing_is_left(evidence):
             "config/task.env",
             "events.jsonl",
         )
-        if not expected and not (name.startswith("jobs/.lock-test-") and _was_killed(evidence)):
+        if not expected:
             yield f"the file {name} is left"
 
 

@@ -159,14 +159,17 @@ class Job:
 
     def fork(self, action):
         """Run an action in a child that ends with what it returns; give its id."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = os.fork()
         if pid:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             return pid
         code = 70
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             code = action() or 0
         except KeyboardInterrupt:  # before or after the library could hear it
             code = cli.INTERRUPTED

@@ -85,6 +85,40 @@ def test_what_waits_behind_a_long_task_is_done_by_another_slot(project):
     assert set(project.noted().values()) == {1}
 
 
+def test_what_waits_in_a_worker_whose_slots_are_all_at_long_tasks_goes_to_another(project, per_process):
+    project.write(
+        """
+        import os
+
+        def run_task(n):
+            note(n)
+            if n >= 100 and "FIRST" in os.environ:
+                wait_for("gate")
+        """,
+        TASKS_PER_PROCESS=per_process,
+    )
+    project.insert([{"n": n} for n in range(2000)])
+    first = project.start("--slots", 2, environment={"FIRST": "yes"})
+    project.until(lambda: project.counts().get("succeeded") == 100, "the quick ones")
+    project.until(lambda: project.counts() == {"succeeded": 100, "running": 2, "pending": 1898}, "it to give back")
+    second = project.start()
+    project.until(lambda: project.counts().get("succeeded") == 1998, "all but the long ones")
+    project.open_gate("gate")
+    first.wait()
+    second.wait()
+    assert project.noted() == {str(n): 1 for n in range(2000)}
+    assert not [n for n in range(2000) if len(project.task(f"t{n}").attempts) != 1]
+
+
+def test_what_a_worker_gave_back_while_its_slots_were_at_long_tasks_it_does_later(project):
+    project.write("import time\ndef run_task(n): time.sleep(n == 50 and 4)", TASKS_PER_PROCESS=0)
+    project.insert([{"n": n} for n in range(400)])
+    worker = project.start("--slots", 1, "--max-tasks", 399)
+    project.until(lambda: project.counts() == {"succeeded": 50, "running": 1, "pending": 349}, "it to give back")
+    worker.wait()
+    assert project.counts() == {"succeeded": 399, "pending": 1}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 def test_several_workers_share_a_job_and_run_every_task_once(project, per_process, workers):

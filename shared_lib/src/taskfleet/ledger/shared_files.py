@@ -6,6 +6,7 @@ keeps a rollback journal, which is slower and as safe, as long as the file syste
 
 import os
 import secrets
+import signal
 from pathlib import Path
 
 from taskfleet.errors import LedgerError
@@ -66,27 +67,38 @@ def check_locks(folder: Path) -> None:
     """
     if fcntl is None:
         return
-    probe = folder / f".lock-test-{secrets.token_hex(8)}"
-    fd = os.open(probe, os.O_RDWR | os.O_CREAT, 0o600)
+    import tempfile  # which takes as long to import as all of status needs for its reading
+
     try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                fcntl.lockf(os.open(probe, os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                code = 0
-            finally:
-                os._exit(code)
-        kept_out = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        with tempfile.TemporaryFile(dir=folder, prefix=".lock-test-") as probe:  # it has a name only where it must
+            fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            pid = _fork_undisturbed()
+            if pid == 0:
+                code = 1
+                try:
+                    fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    code = 0
+                finally:
+                    os._exit(code)
+            kept_out = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     except OSError:
         kept_out = False
-    finally:
-        os.close(fd)
-        probe.unlink(missing_ok=True)
     if not kept_out:
         raise _no_locks(folder)
+
+
+def _fork_undisturbed() -> int:
+    """Fork; in the midst of Python's handlers at a fork a Ctrl-C would be lost, with a traceback. The child keeps all signals blocked."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    pid = -1
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        pid = os.fork()
+    finally:
+        if pid != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid
 
 
 class Witness:

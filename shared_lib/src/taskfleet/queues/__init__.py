@@ -34,6 +34,8 @@ class Queue(Protocol):
 
     counts_exactly: ClassVar[bool]
     """Whether ``count`` is exact."""
+    surplus_after_seconds: ClassVar[float]
+    """A worker whose slots have all been at long tasks for so long gives back what it has not begun; the dearer that is, the longer."""
 
     def lease(self, most: int, now: float) -> list[Lease]:
         """Lease up to ``most`` tasks; does not wait; an empty list means that nothing is due.

@@ -37,6 +37,7 @@ class EmbeddedQueue:
     """One worker's view of the ledger as a queue. Leases end ``lease_seconds`` after the last renewal, or with the process."""
 
     counts_exactly: ClassVar[bool] = True
+    surplus_after_seconds: ClassVar[float] = 2.0
 
     def __init__(self, database: Database, settings: Settings, *, slots: int, now: float) -> None:
         self._database = database

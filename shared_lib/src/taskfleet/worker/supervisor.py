@@ -83,7 +83,8 @@ class Observer(Protocol):
 class _SlotHandle:
     channel: Channel
     assigned: dict[tuple[int, int], Lease] = field(default_factory=dict)
-    heard_at: float = 0.0
+    moved_at: float = 0.0
+    """When it last ended a task, or was given one while it had none."""
     recalled: bool = False
     pid: int = 0
 
@@ -178,8 +179,11 @@ class Supervisor:
         try:
             self._heed_signals()
             if self._phase is Phase.WORKING:
-                self._lease()
-            self._assign()
+                if self._is_stuck():
+                    self._share_surplus()
+                else:
+                    self._lease()
+                    self._assign()
             self._wait()
             self._give_back()
             self._record()
@@ -238,8 +242,6 @@ class Supervisor:
 
     def _assign(self) -> None:
         """Hand tasks to the slots, the emptiest first."""
-        if self._phase is not Phase.WORKING:
-            return
         most = self._flow.per_slot
         for slot in sorted(self._slots, key=lambda slot: len(slot.assigned)):
             if not self._buffer:
@@ -252,6 +254,8 @@ class Supervisor:
                 chunk = [self._buffer.popleft()]
             else:
                 chunk = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
+            if not slot.assigned:
+                slot.moved_at = time.monotonic()
             slot.assigned.update(((lease.seq, lease.attempt), lease) for lease in chunk)
             slot.channel.send(("run", [tuple(lease) for lease in chunk]))
         if not self._buffer:
@@ -263,9 +267,25 @@ class Supervisor:
             return
         now = time.monotonic()
         for slot in self._slots:
-            if len(slot.assigned) > 1 and not slot.recalled and now - slot.heard_at > RECALL_AFTER_SECONDS:
-                slot.recalled = True
-                slot.channel.send(("recall",))
+            if now - slot.moved_at > RECALL_AFTER_SECONDS:
+                self._recall(slot)
+
+    def _recall(self, slot: _SlotHandle) -> None:
+        if len(slot.assigned) > 1 and not slot.recalled:
+            slot.recalled = True
+            slot.channel.send(("recall",))
+
+    def _is_stuck(self) -> bool:
+        """Whether all slots have been at long tasks for so long that what waits here is better off with other workers."""
+        since = time.monotonic() - self._queue.surplus_after_seconds
+        return bool(self._slots) and all(slot.assigned and slot.moved_at < since for slot in self._slots)
+
+    def _share_surplus(self) -> None:
+        """Let other workers have what waits here."""
+        for slot in self._slots:
+            self._recall(slot)
+        self._unwanted += self._buffer
+        self._buffer.clear()
 
     def _wait(self) -> None:
         for key, _ in self._selector.select(self._patience_seconds()):
@@ -333,7 +353,7 @@ class Supervisor:
                 return
             self._send_socket(theirs)
         theirs.close()
-        slot = _SlotHandle(Channel(ours), heard_at=time.monotonic())
+        slot = _SlotHandle(Channel(ours), moved_at=time.monotonic())
         self._slots.append(slot)
         self._selector.register(ours, selectors.EVENT_READ, (self._hear, slot))
 
@@ -349,10 +369,10 @@ class Supervisor:
         except EOFError:
             self._lose_slot(slot)
             return
-        slot.heard_at = time.monotonic()
         for message in messages:
             match message:
                 case ("done", attempts):
+                    slot.moved_at = time.monotonic()
                     self._warm_deaths = 0
                     self._take(slot, attempts)
                 case ("returned", keys):
@@ -375,7 +395,7 @@ class Supervisor:
 
     def _take_back(self, leases: list[Lease]) -> None:
         leases = [lease for lease in leases if lease.task_id]
-        if self._phase is Phase.WORKING:
+        if self._phase is Phase.WORKING and not self._is_stuck():
             self._buffer.extendleft(reversed(leases))
         else:
             self._unwanted += leases
@@ -384,6 +404,8 @@ class Supervisor:
         """Return what will not be begun; after a failure of the queue the next turn tries again."""
         if self._unwanted:
             self._queue.give_back(self._unwanted)
+            if self._tasks_left is not None:
+                self._tasks_left += len(self._unwanted)
             self._unwanted = []
 
     def _lose_slot(self, slot: _SlotHandle) -> None:
