@@ -39,7 +39,9 @@ LONGEST_DEADLINE_SECONDS = 600
 LEASE_SECONDS = 30
 SUBSCRIPTION_RETENTION_SECONDS = 7 * 86400
 TOPIC_RETENTION_SECONDS = 31 * 86400
-ANSWER_SECONDS = 20.0
+ANSWER_SECONDS = 10.0
+#: What an uplink is trusted to carry.
+UPLINK_BYTES_PER_SECOND = 50_000
 #: What the service calls deliveries are counted only where there is a topic for those that fail; so often none does.
 MOST_DELIVERIES = 100
 
@@ -64,6 +66,7 @@ class PubSubTransport:
     Args:
         address: ``pubsub://PROJECT/NAME``, or ``pubsub://NAME`` for the default project.
         patience_seconds: For how long a verb tries again while the service does not answer or turns it away.
+        clock: Seconds since the epoch.
 
     Raises:
         QueueError: The address is not one, or there are no credentials.
@@ -76,8 +79,11 @@ class PubSubTransport:
     fences_receipts: ClassVar[bool] = False
     knows_lost_leases: ClassVar[bool] = False
 
-    def __init__(self, address: str, *, patience_seconds: float = 60.0) -> None:
+    def __init__(
+        self, address: str, *, patience_seconds: float = 60.0, clock: Callable[[], float] = time.time
+    ) -> None:
         self.address = address
+        self._clock = clock
         self._patience_seconds = patience_seconds
         self._label = f"Queue {address}"
         project, self._name = _parse(address)
@@ -100,7 +106,8 @@ class PubSubTransport:
         self._project = project
         self._topic = f"projects/{project}/topics/{self._name}"
         self._subscription = f"projects/{project}/subscriptions/{self._name}"
-        self._calls: dict[str, Callable[..., Any]] = {}
+        self._metadata = (("x-goog-request-params", f"project={project}"),)
+        self._stubs: dict[str, Any] = {}
 
     def create(self, *, tags: dict[str, str]) -> None:
         """See ``Transport.create``; the first to create it sets the labels. The subscription is there before anything is sent."""
@@ -151,19 +158,23 @@ class PubSubTransport:
     def purge(self) -> None:
         """See ``Transport.purge``; it takes effect within a minute or so."""
         request = _raw(types.SeekRequest)(subscription=self._subscription)
-        request.time.FromNanoseconds(time.time_ns())
+        request.time.FromNanoseconds(int(self._clock() * 1e9))
         self._call("Subscriber/Seek", request, types.SeekResponse)
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         """See ``Transport.send``."""
         raw = _raw(types.PubsubMessage)
-        now = time.time()
+        now = self._clock()
         packed = []
         for body, delay in messages:
             data = body.encode("utf-8", "surrogatepass")
             if not 0 < len(data) <= self.most_message_bytes:
                 raise QueueError(
                     f"{self._label}: a message of {len(data):,} bytes; this library sends 1 to {self.most_message_bytes:,}."
+                )
+            if delay > self.longest_delay_seconds:
+                raise QueueError(
+                    f"{self._label}: a delay of {delay:g} s; messages are kept for {self.longest_delay_seconds:g} s."
                 )
             attributes = {NOT_BEFORE: f"{now + delay:.3f}", DELAY: f"{delay:.3f}"} if delay > 0 else None
             packed.append(raw(data=data, attributes=attributes))
@@ -223,25 +234,25 @@ class PubSubTransport:
 
     def _pull(self, most: int, wait_seconds: float) -> Sequence[Any]:
         request = _raw(types.PullRequest)(subscription=self._subscription, max_messages=most)
-        if wait_seconds <= 0:
-            request.return_immediately = True
-        try:
-            answer = self._call(
-                "Subscriber/Pull",
-                request,
-                types.PullResponse,
-                seconds=wait_seconds if wait_seconds > 0 else ANSWER_SECONDS,
-            )
-        except _EmptyError:
-            return ()
-        found: Sequence[Any] = answer.received_messages
-        return found
+        request.return_immediately = wait_seconds <= 0
+        stub = self._stub("Subscriber/Pull", types.PullResponse)
+
+        def pull() -> Any:
+            try:
+                return stub(request, timeout=wait_seconds or ANSWER_SECONDS, metadata=self._metadata)
+            except grpc.RpcError as error:
+                if wait_seconds > 0 and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    return None  # the service itself would wait for longer
+                raise self._explain("Subscriber/Pull", error) from error
+
+        answer = persist(self._patience_seconds, pull)
+        return () if answer is None else answer.received_messages  # type: ignore[no-any-return]
 
     def _sorted_out(self, found: Sequence[Any]) -> tuple[list[Message], dict[int, list[str]]]:
         """Give the messages that are due, and the receipts of the others by the seconds they are early."""
         messages: list[Message] = []
         early: dict[int, list[str]] = {}
-        now = time.time()
+        now = self._clock()
         for one in found:
             attributes = one.message.attributes
             deliveries = one.delivery_attempt
@@ -271,13 +282,14 @@ class PubSubTransport:
         answers: list[Answer] = [None] * len(requests)
         left = list(range(len(requests)))
         stub = self._stub(method, answer)
-        metadata = (("x-goog-request-params", f"project={self._project}"),)
-
         def call() -> None:
             trouble: Exception | None = None
             for start in range(0, len(left), CALLS):
                 places = left[start : start + CALLS]
-                futures = [stub.future(requests[place], timeout=seconds, metadata=metadata) for place in places]
+                upload_seconds = sum(requests[place].ByteSize() for place in places) / UPLINK_BYTES_PER_SECOND
+                futures = [
+                    stub.future(requests[place], timeout=seconds + upload_seconds, metadata=self._metadata) for place in places
+                ]
                 for place, future in zip(places, futures, strict=True):
                     try:
                         answers[place] = future.result()
@@ -295,10 +307,10 @@ class PubSubTransport:
         return answers
 
     def _stub(self, method: str, answer: Any) -> Any:
-        stub = self._calls.get(method)
+        stub = self._stubs.get(method)
         if stub is None:
             kind = empty_pb2.Empty if answer is None else _raw(answer)
-            stub = self._calls[method] = self._channel.unary_unary(
+            stub = self._stubs[method] = self._channel.unary_unary(
                 f"/google.pubsub.v1.{method}",
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=kind.FromString,
@@ -312,8 +324,6 @@ class PubSubTransport:
             return _ThereError(str(explained))
         if code is grpc.StatusCode.NOT_FOUND:
             return _MissingError(str(explained))
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED and method == "Subscriber/Pull":
-            return _EmptyError(str(explained))
         return explained
 
 
@@ -323,10 +333,6 @@ class _MissingError(QueueError):
 
 class _ThereError(QueueError):
     """It is there already."""
-
-
-class _EmptyError(QueueError):
-    """No message came in time."""
 
 
 def _parse(address: str) -> tuple[str, str]:

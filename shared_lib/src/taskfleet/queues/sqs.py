@@ -28,13 +28,13 @@ BATCH_MESSAGES = 10
 BATCH_BYTES = 1 << 20
 #: Calls in flight.
 CALLS = 8
-LONGEST_WAIT_SECONDS = 20
+LONGEST_WAIT_SECONDS = 5
 RETENTION_SECONDS = 14 * 86400
 #: Of a queue that is created; each ``receive`` says its own.
 LEASE_SECONDS = 30
 CONNECT_SECONDS = 5
 #: What an answer may take beyond what was asked to be waited for.
-ANSWER_SECONDS = 15
+ANSWER_SECONDS = 7
 
 #: What SQS says of a receipt whose message is nobody's or somebody else's now.
 _LOST = ("MessageNotInflight", "InvalidParameterValue", "ReceiptHandleIsInvalid")
@@ -125,6 +125,10 @@ class SqsTransport:
                 raise QueueError(
                     f"{self._label}: a message of {size:,} bytes; SQS takes 1 to {self.most_message_bytes:,}."
                 )
+            if message.delay_seconds > self.longest_delay_seconds:
+                raise QueueError(
+                    f"{self._label}: a delay of {message.delay_seconds:g} s; SQS delays messages by up to {self.longest_delay_seconds:g} s."
+                )
         self._all(self._send_batch, list(_packed(messages)))
 
     def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
@@ -196,7 +200,7 @@ class SqsTransport:
 
     def _send_batch(self, batch: Sequence[Outgoing]) -> None:
         entries: list[dict[str, Any]] = [
-            {"MessageBody": body, "DelaySeconds": min(math.ceil(delay), int(self.longest_delay_seconds))}
+            {"MessageBody": body, "DelaySeconds": math.ceil(delay)}
             if delay > 0
             else {"MessageBody": body}
             for body, delay in batch

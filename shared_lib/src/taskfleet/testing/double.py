@@ -1,0 +1,190 @@
+"""What the stand-ins for services share: a process of their own, faults to order, a clock that can be put forward.
+
+A double obeys whoever started it, in lines of JSON on its standard input, and ends when that is closed; so none outlives its tests.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+
+class Double:
+    """A service on this machine, in a process of its own, from ``start`` to ``stop``; or in a ``with`` statement."""
+
+    module: ClassVar[str]
+    """What the process runs."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it; it answers when this returns.
+
+        Raises:
+            FileNotFoundError: It lacks something that is to be installed.
+        """
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", self.module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        answer = self._answer()
+        if "lacks" in answer:
+            self.stop()
+            raise FileNotFoundError(answer["lacks"])
+        self.port = answer["port"]
+
+    def stop(self) -> None:
+        """End it, with all it has."""
+        if self._process is not None:
+            self.resume()
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def environment(self) -> dict[str, str]:
+        """Give the variables with which the service's real clients find it."""
+        raise NotImplementedError
+
+    def advance(self, seconds: float) -> None:
+        """Put its clock forward: leases and delays end earlier by so much."""
+        self._ask(advance=seconds)
+
+    def fault(
+        self, action: str, kind: str = "error", *, times: int | None = 1, share: float = 1.0, **details: Any
+    ) -> None:
+        """Have requests go wrong.
+
+        Args:
+            action: Which requests; "*" for all.
+            kind: ``error`` (turned away, with the details ``code``, ``status`` and ``message`` as the service knows them), ``lost`` (done, but
+                the answer is lost), ``partial`` (some entries of a batch fail), ``duplicate`` (what is handed out stays there for others too).
+            times: How often, None for ever.
+            share: Of the requests, from 0 to 1.
+            details: More about the error.
+        """
+        self._ask(fault={"action": action, "kind": kind, "times": times, "share": share, **details})
+
+    def clear_faults(self) -> None:
+        """Have nothing go wrong any more."""
+        self._ask(clear=True)
+
+    def requests(self) -> Counter[str]:
+        """Give how often each action was asked for so far."""
+        return Counter(self._ask()["requests"])
+
+    def pause(self) -> None:
+        """Have it be there, but not answer."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have it answer again."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End it."""
+        self.stop()
+
+    def _ask(self, **command: Any) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.module} has ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+# --- in the process ---
+
+
+class Clock:
+    """Seconds since the epoch, and what was added."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+
+    def now(self) -> float:
+        """Give the time."""
+        return time.time() + self.ahead_seconds
+
+
+class Faults:
+    """What is to go wrong, and how often each action was asked for; for several threads."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.requests: Counter[str] = Counter()
+        self._ordered: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._random = random.Random(seed)
+
+    def add(self, fault: Mapping[str, Any]) -> None:
+        """Order a fault."""
+        with self._lock:
+            self._ordered.append(dict(fault))
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._ordered.clear()
+
+    def draw(self, action: str) -> dict[str, Any]:
+        """Count a request, and give what is to go wrong with it: empty for nothing."""
+        with self._lock:
+            self.requests[action] += 1
+            for fault in self._ordered:
+                if fault["action"] in (action, "*") and fault["times"] != 0 and self._random.random() < fault["share"]:
+                    if fault["times"] is not None:
+                        fault["times"] -= 1
+                    return fault
+        return {}
+
+
+def obey(port: int, clock: Clock, faults: Faults, wake: Callable[[], None]) -> None:
+    """Say which port is listened on, and do what comes on standard input, until its end.
+
+    Args:
+        port: Where the clients come to.
+        clock: May be put forward.
+        faults: May be ordered.
+        wake: Called when the clock has been put forward.
+    """
+    print(json.dumps({"port": port}), flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "advance" in command:
+            clock.ahead_seconds += command["advance"]
+            wake()
+        if "fault" in command:
+            faults.add(command["fault"])
+        if "clear" in command:
+            faults.clear()
+        print(json.dumps({"requests": faults.requests}), flush=True)
