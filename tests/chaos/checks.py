@@ -149,7 +149,8 @@ def insertions_are_whole(evidence):
             f"the tasks are not those of the accepted insertions {accepted} and of any of the killed ones {doubtful}: "
             f"{sorted(found.elements())}"
         )
-    if evidence.open_insertions and not any(was_hit for _, _, was_hit in evidence.insertions):
+    was_hit = any(was_hit for _, _, was_hit in evidence.insertions)
+    if evidence.open_insertions and not (was_hit or evidence.scenario.fills_disk):  # clearing up takes some disk, too
         yield f"{evidence.open_insertions} insertions are neither accepted nor cleared away, and none was killed"
 
 

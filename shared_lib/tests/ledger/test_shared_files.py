@@ -1,5 +1,6 @@
 """Ledgers that several hosts share, projects that share a ledger by mistake, and ledgers of older versions."""
 
+import resource
 import sqlite3
 
 import pytest
@@ -61,6 +62,23 @@ def test_a_writer_that_finds_another_s_mark_changes_nothing_and_says_that_locks_
     with pytest.raises(LedgerError, match="File locks do not work"):
         write_while_another_host_does()
     assert shared.value("SELECT count(*) FROM tally") == 0
+
+
+def test_a_mark_that_cannot_be_left_changes_nothing_and_is_said(shared):
+    def write():
+        with shared.transaction():
+            shared.execute("INSERT INTO tally VALUES ('x', 1)")
+
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))  # Python ignores the signal; writing fails as on a full disk
+    try:
+        with pytest.raises(LedgerError, match=r"a\.db-writer.* Make room"):
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert shared.value("SELECT count(*) FROM tally") == 0
+    write()
+    assert shared.value("SELECT count(*) FROM tally") == 1
 
 
 def test_locks_that_work_are_not_complained_about(tmp_path):

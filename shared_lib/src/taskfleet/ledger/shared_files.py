@@ -112,21 +112,40 @@ class Witness:
         self._mark = b""
 
     def enter(self) -> None:
-        """Leave a mark; called with the write lock held."""
+        """Leave a mark; called with the write lock held.
+
+        Raises:
+            LedgerError: It cannot be written; the disk may be full.
+        """
         self._mark = secrets.token_bytes(16)
-        with self.path.open("wb") as file:
-            file.write(self._mark)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
+            try:
+                os.write(fd, self._mark)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self._failure(error) from error
 
     def check(self) -> None:
         """See that the mark is still there; called before the commit.
 
         Raises:
-            LedgerError: Somebody else wrote meanwhile.
+            LedgerError: Somebody else wrote meanwhile, or it cannot be read.
         """
-        if self.path.read_bytes() != self._mark:
+        try:
+            mark = self.path.read_bytes()
+        except OSError as error:
+            raise self._failure(error) from error
+        if mark != self._mark:
             raise _no_locks(self.path.parent)
+
+    def _failure(self, error: OSError) -> LedgerError:
+        return LedgerError(
+            f"{self.path}, which stands beside a ledger on a shared file system, cannot be used: {error.strerror or error}. Make room, or "
+            "check its permissions, and run the command again; nothing was lost."
+        )
 
 
 def _no_locks(folder: Path) -> LedgerError:
