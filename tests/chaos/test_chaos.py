@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import pickle
-import random
 import re
 import signal
 import subprocess
@@ -24,6 +23,10 @@ RUNS = 400
 #: No further run is begun after so long, which a slow machine needs for the fewest that are asked for.
 SECONDS = 240
 FEWEST = 100
+#: Every run of CI has the same seeds, so that it judges the change at hand. New ones are looked into by ``poe chaos``.
+FIRST_SEED = 1_000_000
+#: Of runs that found something once.
+REMEMBERED = (669013100, 500265, 500297, 962973746)
 
 #: Nothing goes wrong in it but the tasks.
 CALM = Scenario(
@@ -80,7 +83,7 @@ def run_python(*arguments, seconds):
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 240)
 def test_whatever_happens_to_a_job_nothing_is_lost_or_done_twice(capsys):
-    seed = random.SystemRandom().randrange(1_000_000_000)
+    seed = os.environ.get("CHAOS_SEED", FIRST_SEED)
     said, code = run_python(
         "-m", "tests.chaos", "--seed", seed, "--runs", RUNS, "--seconds", SECONDS, seconds=SECONDS + 200
     )
@@ -89,6 +92,14 @@ def test_whatever_happens_to_a_job_nothing_is_lost_or_done_twice(capsys):
     assert code == 0, said
     done = re.search(r"chaos: (\d+) runs in .* 0 failed", said)
     assert int(done[1]) >= FEWEST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", REMEMBERED)
+def test_what_was_found_once_is_not_found_again(seed):
+    for _ in range(3):  # the system may schedule it otherwise
+        said, code = run_python("-m", "tests.chaos", "--seed", seed, seconds=100)
+        assert code == 0, said
 
 
 def test_one_command_repeats_a_run():

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 #: A lease as plain values: seq, attempt, id, data.
 PlainLease = tuple[int, int, str, str]
 
+OUTPUT = Finished._fields.index("output")
+
 HAND_OVER_AFTER_SECONDS = 0.02
 MEMORY_CHECK_SECONDS = 0.05
 OUTPUT_CHECK_SECONDS = 0.5
@@ -71,6 +73,7 @@ class Slot:
         self._poll = make_poll()
         self._waiting: deque[PlainLease] = deque()
         self._done: list[tuple[object, ...]] = []  # of Finished
+        self._accepted_place = -1  # of what this runner's latest record is about
         self._done_since = 0.0
         self._barren_deaths = 0
         self._waits_to_write = False
@@ -325,6 +328,7 @@ class Slot:
                     peak or None,
                 )
             )
+            self._accepted_place = record[0]
             self._barren_deaths = 0
 
     def _finish(self, finished: Finished) -> None:
@@ -354,27 +358,31 @@ class Slot:
         self._end_orphans()
         if self._socket is not None:
             self._hear_last_words()
+        output = self._output.take()
         if self._given or self._outgoing or self._incoming:
-            self._explain_death(status)
+            self._explain_death(status, output)
             self._drop_sockets()
         self._kill_reason = self._condemned = None
         self._culprit_is_unsure = False
         self._next_index = 0
+        self._accepted_place = -1
         self._memory.reset()
 
     def _end_orphans(self) -> None:
         end_orphans() if self._launcher is None else end_orphans(spare=self._launcher.helpers)
 
     def _hear_last_words(self) -> None:
-        """Take the records that were sent or kept before the end."""
+        """Take the records that were sent or kept before the end; what the last of them printed may not have been added to it."""
         assert self._socket is not None
         with suppress(OSError):
             while part := self._socket.recv(1 << 20):
                 self._incoming += part
         for source in (bytes(self._incoming), self._memory.kept()):
             self._accept(salvage(source, self._last_index))
+        if self._done and self._done[-1][OUTPUT] is None and self._accepted_place == self._at_task():
+            self._done[-1] = (*self._done[-1][:OUTPUT], _text(self._output.take()), *self._done[-1][OUTPUT + 1 :])
 
-    def _explain_death(self, status: int) -> None:
+    def _explain_death(self, status: int, output: bytes | None) -> None:
         """Put the death down to the task that had begun, and let the others wait for the next runner."""
         begun, began_at = self._memory.begun()
         culprit = None
@@ -386,7 +394,6 @@ class Slot:
                 self._barren_deaths = 0
         self._waiting.extendleft(lease for _, lease in reversed(self._given))
         self._given.clear()
-        output = self._output.take()
         if culprit is None:
             return
         outcome, reason = self._kill_reason or (Outcome.EXIT, "")
