@@ -1,9 +1,9 @@
 """The services that queues are tested on: every file in ``services``, each started once when a test first wants it.
 
 A file NAME.py there has a class that ends with ``Service``, with ``start()`` (FileNotFoundError: what it runs is not installed),
-``stop()``, ``transport(name, **options)`` (the options are the transport's, such as ``patience_seconds``), ``advance(seconds)``,
-``environment()`` and, if it can, ``pause()`` and ``resume()``. ``transport`` has to work in another process on a copy of the object's plain
-attributes.
+``stop()``, ``queue_url(name)``, ``transport(name, **options)`` (the options are the transport's, such as ``patience_seconds``),
+``advance(seconds)``, ``environment()`` and, if it can, ``pause()`` and ``resume()``. ``transport`` has to work in another process on a copy
+of the object's plain attributes.
 """
 
 import json
@@ -17,6 +17,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+
+from shared_lib.tests.queues.jobs import Job
 
 HERE = Path(__file__).parent
 SERVICES = sorted(path.stem for path in (HERE / "services").glob("[!_]*.py"))
@@ -65,6 +67,21 @@ def running(started, lacking):
         return service
 
     return running
+
+
+@pytest.fixture(params=["ledger", *SERVICES])
+def new_job(request, running, name, tmp_path):
+    """Makes jobs on every kind of queue: ``new_job(**settings)``."""
+    made = []
+
+    def new_job(**settings):
+        service = None if request.param == "ledger" else running(request.param)
+        made.append(Job(service, f"{name}-{len(made)}", tmp_path / str(len(made)), **settings))
+        return made[-1]
+
+    yield new_job
+    for job in made:
+        job.close()
 
 
 @pytest.fixture(params=SERVICES)

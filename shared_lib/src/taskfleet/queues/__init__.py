@@ -55,7 +55,7 @@ class Queue(Protocol):
         """Record outcomes, for good once this returns, and decide on retries. Repeating it is harmless."""
 
     def give_back(self, leases: Sequence[Lease]) -> None:
-        """Return tasks that were not started, at once and without costing them a try."""
+        """Return tasks that were not started, at once and without costing them a try; and what this object keeps in store, if it does."""
 
     def count(self) -> Depth:
         """Say what is left."""

@@ -98,9 +98,12 @@ class Courier:
         """What the user should know."""
         self.received_at = time.monotonic()
         self.size: Size | None = None
-        """What the queue said it has when it gave nothing; None if it gave something since."""
+        """What the queue said it has when it gave nothing; None if it gave something since, or was sent something."""
+        self.is_sending = False
+        """Whether tasks are on their way back to the queue."""
         self.most_per_message = 1
         self._wanted = 0
+        self._times_sent = 0
         self._open_tasks = open_tasks
         self._open_events = open_events
         self._job_id = job_id
@@ -149,6 +152,7 @@ class Courier:
                 if self._is_stopping:
                     break
                 wanted = self._wanted
+                times_sent = self._times_sent
             began_at = time.monotonic()
             try:
                 messages = transport.receive(wanted, wait_seconds=POLL_SECONDS, lease_seconds=self._lease_seconds)
@@ -173,7 +177,7 @@ class Courier:
                 self._wanted = max(0, self._wanted - len(messages))
                 if messages:
                     self.received_at, self.size = time.monotonic(), None
-                elif size is not None:
+                elif size is not None and times_sent == self._times_sent and not self.is_sending:
                     self.size = size
         transport.close()
 
@@ -203,6 +207,7 @@ class Courier:
             if not self._is_ending and len(self.errand.ended) < FLUSH_AT:
                 self.lock.wait(min(FLUSH_SECONDS, max(0.05, self._lease_seconds * RENEW_AFTER / 2)))
             errand, self.errand = self.errand, Errand()
+            self.is_sending = bool(errand.parcels or errand.envelopes)
             return errand
 
     def _run(self, errand: Errand, tasks: Transport, told: Transport) -> None:
@@ -212,6 +217,9 @@ class Courier:
             tasks.send(outgoing)
             errand.parcels.clear()
             errand.envelopes.clear()
+            with self.lock:
+                self.is_sending, self.size, self.received_at = False, None, time.monotonic()
+                self._times_sent += 1
         if errand.leased or errand.returned or errand.ended or errand.end_reason:
             for ledger in self._ledgers(errand):
                 self._tell(errand, ledger, told)

@@ -75,7 +75,8 @@ class EmbeddedQueue:
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """See ``Queue.give_back``."""
-        leasing.give_back(self._database, self._worker_id, leases)
+        if leases:
+            leasing.give_back(self._database, self._worker_id, leases)
 
     def count(self) -> Depth:
         """See ``Queue.count``."""

@@ -1,7 +1,8 @@
 """Google Cloud Pub/Sub queues: ``PubSubTransport``.
 
-Permissions that are used: pubsub.topics.get, pubsub.topics.publish, pubsub.subscriptions.get and pubsub.subscriptions.consume by workers (the
-roles Pub/Sub Publisher, Subscriber and Viewer); those to create, delete and attach besides, where a job is made and deleted (Pub/Sub Editor).
+Permissions that are used: pubsub.topics.get, pubsub.topics.publish, pubsub.subscriptions.get and pubsub.subscriptions.consume by workers
+(the roles Pub/Sub Publisher, Subscriber and Viewer); those to create, delete and attach besides, where a job is made and deleted (Pub/Sub
+Editor).
 
 Limits are from https://cloud.google.com/pubsub/quotas.
 """
@@ -60,8 +61,8 @@ class PubSubTransport:
     """A topic with one subscription; see ``Transport``. Project and credentials are those of the SDK's own chain.
 
     Pub/Sub has no delayed messages: one that is not due yet is put off by whoever receives it, for up to ten minutes at a time, which is
-    two requests each. It counts no messages. Deliveries are counted about right, by means of a topic ``NAME-dead``, where a message ends that
-    was handed out a hundred times.
+    two requests each. It counts no messages. Deliveries are counted about right, by means of a topic ``NAME-dead``, where a message ends
+    that was handed out a hundred times.
 
     Args:
         address: ``pubsub://PROJECT/NAME``, or ``pubsub://NAME`` for the default project.
@@ -79,9 +80,7 @@ class PubSubTransport:
     fences_receipts: ClassVar[bool] = False
     knows_lost_leases: ClassVar[bool] = False
 
-    def __init__(
-        self, address: str, *, patience_seconds: float = 60.0, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, address: str, *, patience_seconds: float = 60.0, clock: Callable[[], float] = time.time) -> None:
         self.address = address
         self._clock = clock
         self._patience_seconds = patience_seconds
@@ -246,7 +245,7 @@ class PubSubTransport:
                 raise self._explain("Subscriber/Pull", error) from error
 
         answer = persist(self._patience_seconds, pull)
-        return () if answer is None else answer.received_messages  # type: ignore[no-any-return]
+        return () if answer is None else answer.received_messages
 
     def _sorted_out(self, found: Sequence[Any]) -> tuple[list[Message], dict[int, list[str]]]:
         """Give the messages that are due, and the receipts of the others by the seconds they are early."""
@@ -282,13 +281,15 @@ class PubSubTransport:
         answers: list[Answer] = [None] * len(requests)
         left = list(range(len(requests)))
         stub = self._stub(method, answer)
+
         def call() -> None:
             trouble: Exception | None = None
             for start in range(0, len(left), CALLS):
                 places = left[start : start + CALLS]
                 upload_seconds = sum(requests[place].ByteSize() for place in places) / UPLINK_BYTES_PER_SECOND
                 futures = [
-                    stub.future(requests[place], timeout=seconds + upload_seconds, metadata=self._metadata) for place in places
+                    stub.future(requests[place], timeout=seconds + upload_seconds, metadata=self._metadata)
+                    for place in places
                 ]
                 for place, future in zip(places, futures, strict=True):
                     try:
@@ -343,8 +344,8 @@ def _parse(address: str) -> tuple[str, str]:
     # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names; room is left for "-events-dead"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.~+%-]{2,243}", name) or name.lower().startswith("goog"):
         raise QueueError(
-            f"{address} is no address of a Pub/Sub queue: write pubsub://PROJECT/NAME, the name with 3 to 244 letters, digits or '-', '_', '.', "
-            "a letter first and not beginning with goog."
+            f"{address} is no address of a Pub/Sub queue: write pubsub://PROJECT/NAME, the name with 3 to 244 letters, digits or '-', "
+            "'_', '.', a letter first and not beginning with goog."
         )
     return project, name
 

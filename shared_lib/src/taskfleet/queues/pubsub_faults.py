@@ -16,7 +16,10 @@ _PERMISSIONS = {
     "Subscriber/GetSubscription": "pubsub.subscriptions.get",
     "Subscriber/DeleteSubscription": "pubsub.subscriptions.delete",
 }
-_LOG_IN = "Log in (gcloud auth application-default login), name a key file in GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service account."
+_LOG_IN = (
+    "Log in (gcloud auth application-default login), name a key file in GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
+    "account."
+)
 
 
 def explain(error: Exception, *, label: str, method: str, project: str) -> Exception:
@@ -38,7 +41,8 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
     match code:
         case grpc.StatusCode.NOT_FOUND:
             return QueueError(
-                f"{label} does not exist in project {project}. Insert tasks first (poe insert_tasks), or correct the project in QUEUE_URL. ({text})"
+                f"{label} does not exist in project {project}. Insert tasks first (poe insert_tasks), or correct the project in QUEUE_URL. "
+                f"({text})"
             )
         case grpc.StatusCode.PERMISSION_DENIED if "SERVICE_DISABLED" in text or "has not been used" in text:
             return QueueError(
@@ -47,8 +51,8 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
         case grpc.StatusCode.PERMISSION_DENIED:
             permission = _PERMISSIONS.get(method, "pubsub.subscriptions.consume")
             return QueueError(
-                f"{label}: this account may not do {permission} in project {project}. Have a role with it granted, for example Pub/Sub Editor. "
-                f"({text})"
+                f"{label}: this account may not do {permission} in project {project}. Have a role with it granted, for example Pub/Sub "
+                f"Editor. ({text})"
             )
         case grpc.StatusCode.UNAUTHENTICATED:
             return QueueError(

@@ -32,6 +32,7 @@ class RemoteQueue:
     """One worker's view of a queue at a service. What ``finish`` takes is on its way when it returns, and there when ``close`` does."""
 
     counts_exactly: ClassVar[bool] = False
+    surplus_after_seconds: ClassVar[float] = 20.0
 
     def __init__(
         self,
@@ -73,11 +74,7 @@ class RemoteQueue:
     def lease(self, most: int, now: float) -> list[Lease]:
         """See ``Queue.lease``."""
         self._attend()
-        with self._courier.lock:
-            arrived = list(self._courier.inbox)
-            self._courier.inbox.clear()
-        for held, message in arrived:
-            self._open(held, message, now)
+        self._open_arrived(now)
         leases: list[Lease] = []
         while self._backlog and len(leases) < most:
             lease, held = self._backlog.popleft()
@@ -122,7 +119,9 @@ class RemoteQueue:
         return report
 
     def give_back(self, leases: Sequence[Lease]) -> None:
-        """See ``Queue.give_back``."""
+        """See ``Queue.give_back``; what the worker has not asked for yet goes with it."""
+        self._courier.want(0)
+        self._open_arrived(time.time())
         with self._courier.lock:
             errand = self._courier.errand
             for lease in leases:
@@ -130,17 +129,25 @@ class RemoteQueue:
                 held = self._held.pop(key)
                 if errand.leased.pop(key, None) is None:
                     errand.returned.append((held.ledger, *key))
-                if not held.is_lost:
-                    errand.parcels.append((held.ledger, 0.0, False, held.parcels[key]))
-                self._settle(held, key)
+                self._return(held, key)
+            for lease, held in self._backlog:
+                self._return(held, lease[:2])
+        self._backlog.clear()
+
+    def _return(self, held: Held, key: tuple[int, int]) -> None:
+        """Send a task back as it came."""
+        if not held.is_lost:
+            self._courier.errand.parcels.append((held.ledger, 0.0, False, held.parcels[key]))
+        self._settle(held, key)
 
     def count(self) -> Depth:
         """See ``Queue.count``; as far as the service can say."""
         self._attend()
         with self._courier.lock:
-            size, errand = self._courier.size, self._courier.errand
-            idle_seconds = time.monotonic() - self._courier.received_at
-            mine = bool(self._backlog or self._courier.inbox or self._held or errand.parcels)
+            courier, errand = self._courier, self._courier.errand
+            size, idle_seconds = courier.size, time.monotonic() - courier.received_at
+            is_sending = courier.is_sending or errand.parcels or errand.envelopes
+            mine = bool(self._backlog or courier.inbox or self._held or is_sending)
         leased = 0 if size is None else size.leased or 0
         if mine or size is None:
             leasable = True
@@ -150,7 +157,7 @@ class RemoteQueue:
             leasable = bool(size.ready or size.delayed) or idle_seconds < self._idle_seconds
         return Depth(leasable=leasable, next_due_at=None, running=leased)
 
-    def close(self, now: float, reason: str = "stopped") -> None:
+    def close(self, now: float, reason: str = "stopped") -> None:  # noqa: ARG002
         """See ``Queue.close``.
 
         Raises:
@@ -159,15 +166,7 @@ class RemoteQueue:
         courier = self._courier
         courier.stop_receiving()
         if courier.failure is None:
-            for held, message in list(courier.inbox):
-                self._open(held, message, now)
-            courier.inbox.clear()
-            unstarted = [(lease, held) for lease, held in self._backlog if not held.is_lost]
-            self._held.update((lease[:2], held) for lease, held in unstarted)
-            with courier.lock:
-                courier.errand.leased.update((lease[:2], held.ledger) for lease, held in unstarted)
-            self.give_back([lease for lease, _ in unstarted])
-            self._backlog.clear()
+            self.give_back([])
         with courier.lock:
             courier.errand.end_reason = reason
         is_told = courier.end(CLOSE_SECONDS)
@@ -190,6 +189,13 @@ class RemoteQueue:
             said, self._courier.said = self._courier.said, []
         for text in said:
             self._say(text)
+
+    def _open_arrived(self, now: float) -> None:
+        with self._courier.lock:
+            arrived = list(self._courier.inbox)
+            self._courier.inbox.clear()
+        for held, message in arrived:
+            self._open(held, message, now)
 
     def _open(self, held: Held, message: Message, now: float) -> None:
         """Take the tasks out of a message."""

@@ -200,9 +200,7 @@ class SqsTransport:
 
     def _send_batch(self, batch: Sequence[Outgoing]) -> None:
         entries: list[dict[str, Any]] = [
-            {"MessageBody": body, "DelaySeconds": math.ceil(delay)}
-            if delay > 0
-            else {"MessageBody": body}
+            {"MessageBody": body, "DelaySeconds": math.ceil(delay)} if delay > 0 else {"MessageBody": body}
             for body, delay in batch
         ]
         self._batch("send_message_batch", entries, ())

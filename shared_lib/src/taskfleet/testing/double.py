@@ -69,8 +69,9 @@ class Double:
 
         Args:
             action: Which requests; "*" for all.
-            kind: ``error`` (turned away, with the details ``code``, ``status`` and ``message`` as the service knows them), ``lost`` (done, but
-                the answer is lost), ``partial`` (some entries of a batch fail), ``duplicate`` (what is handed out stays there for others too).
+            kind: ``error`` (turned away, with the details ``code``, ``status`` and ``message`` as the service knows them), ``lost`` (done,
+                but the answer is lost), ``partial`` (some entries of a batch fail), ``duplicate`` (of the action "(each message)": what is
+                handed out stays there for others too).
             times: How often, None for ever.
             share: Of the requests, from 0 to 1.
             details: More about the error.

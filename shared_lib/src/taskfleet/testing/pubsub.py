@@ -1,8 +1,8 @@
 """Google Cloud Pub/Sub on this machine, for its real clients: a double over real gRPC.
 
-As a module (``python -m taskfleet.testing.pubsub``) it is the server's process; ``PubSub`` is how a test holds it. It knows topics, pull
-subscriptions with deadlines, counted deliveries, a topic for dead letters, retention and seeking to a time. Like the service it keeps no order,
-may hand a message out again, and does not say whether an acknowledgement came too late.
+As a module (``python -m taskfleet.testing.pubsub``) it is the server's process; ``PubSub`` is how a test holds it. It knows topics, and
+pull subscriptions with deadlines, counted deliveries, a topic for dead letters, retention and seeking to a time. Like the service it keeps
+no order, may hand a message out again, and does not say whether an acknowledgement came too late.
 https://cloud.google.com/pubsub/docs/reference/rpc/google.pubsub.v1 and, for the limits, https://cloud.google.com/pubsub/quotas
 """
 
@@ -111,7 +111,9 @@ class Service:
     def publish(self, request: Any) -> dict[str, Any]:
         self._topic(request.topic)
         if not 0 < len(request.messages) <= MOST_MESSAGES:
-            raise _RefusedError("INVALID_ARGUMENT", f"The value for message_count is too large or none: {len(request.messages)}")
+            raise _RefusedError(
+                "INVALID_ARGUMENT", f"The value for message_count is too large or none: {len(request.messages)}"
+            )
         if request.ByteSize() > MOST_BYTES:
             raise _RefusedError("INVALID_ARGUMENT", f"Request payload size exceeds the limit: {MOST_BYTES} bytes.")
         now = self._clock.now()
@@ -195,7 +197,8 @@ class Service:
         return {}
 
     def _take(self, subscription: _Subscription, most: int) -> list[dict[str, Any]]:
-        now, found = self._clock.now(), []
+        now = self._clock.now()
+        found: list[dict[str, Any]] = []
         seconds = subscription.proto.ack_deadline_seconds
         policy = subscription.proto.dead_letter_policy
         while subscription.due and subscription.due[0][0] <= now and len(found) < most:
@@ -254,7 +257,7 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
     def raw(kind: Any) -> Any:
         return type(kind.pb(kind()))
 
-    methods = {
+    methods: dict[str, dict[str, Any]] = {
         "Publisher": {
             "CreateTopic": (service.create_topic, types.Topic, types.Topic),
             "GetTopic": (service.get_topic, types.GetTopicRequest, types.Topic),
@@ -282,10 +285,8 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
                 context.abort(grpc.StatusCode[fault["code"]], fault.get("message", "ordered"))
             try:
                 with service.changed:
-                    if takes_seconds:
-                        answer = method(asked, (context.time_remaining() or 2.0) - 0.2)
-                    else:
-                        answer = method(asked)
+                    left = [(context.time_remaining() or 2.0) - 0.2] if takes_seconds else []
+                    answer = method(asked, *left)
             except _RefusedError as refused:
                 context.abort(grpc.StatusCode[refused.code], str(refused))
             except Exception as error:  # else the client would see UNKNOWN, and try again for a minute

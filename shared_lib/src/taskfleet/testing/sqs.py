@@ -1,7 +1,7 @@
 """AWS SQS on this machine, for the real boto3: moto's server, made quick, strict about receipts, and able to fail.
 
-As a module (``python -m taskfleet.testing.sqs``) it is the server's process; ``Sqs`` is how a test holds it. What moto lacks is written over
-its models here: a queue of n messages costs log n instead of n, receipts of earlier deliveries have no effect, messages come in no
+As a module (``python -m taskfleet.testing.sqs``) it is the server's process; ``Sqs`` is how a test holds it. What moto lacks is written
+over its models here: a queue of n messages costs log n instead of n, receipts of earlier deliveries have no effect, messages come in no
 order, sizes are counted in bytes, 120,000 messages at most are in flight, and a deleted queue's name is taken for a minute.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 """
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from heapq import heappop, heappush
+from importlib import import_module
 from typing import Any
 
 from taskfleet.testing.double import Clock, Double, Faults, obey
@@ -79,7 +80,7 @@ class _Store:
         heappush(self.due, (max(message.visible_at, message.delayed_until), random.random(), message.id))
 
     def take(self, most: int, now_ms: float) -> list[Any]:
-        found = []
+        found: list[Any] = []
         while self.due and self.due[0][0] <= now_ms and len(found) < most:
             at, _, message_id = heappop(self.due)
             message = self.by_id.get(message_id)
@@ -90,15 +91,14 @@ class _Store:
 
 def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
     """Write over moto what it lacks; returns what wakes up all who wait for messages."""
-    from moto.sqs import models
-
+    models: Any = import_module("moto.sqs.models")
     queue_class: Any = models.Queue
     backend: Any = models.SQSBackend
     queues: list[Any] = []
     deleted_at: dict[str, float] = {}
 
-    models.unix_time = lambda *_: clock.now()  # type: ignore[assignment]
-    models.unix_time_millis = lambda *_: clock.now() * 1000  # type: ignore[assignment]
+    models.unix_time = lambda *_: clock.now()
+    models.unix_time_millis = lambda *_: clock.now() * 1000
     queue_class._messages = property(lambda queue: queue.store, _set_messages)
     queue_class.attributes = property(_Attributes)
 
@@ -125,11 +125,18 @@ def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
             raise models.BatchRequestTooLong(size)
         for entry in entries.values():
             if _ILLEGAL.search(entry["MessageBody"]):
-                raise models.SQSException("InvalidMessageContents", "The message contains characters outside the allowed set.")
+                raise models.SQSException(
+                    "InvalidMessageContents", "The message contains characters outside the allowed set."
+                )
         return plain_send_batch(self, name, entries)
 
     def receive_message(
-        self: Any, name: str, count: int, wait_seconds_timeout: int, visibility_timeout: int, names: Any = None  # noqa: ARG001
+        self: Any,
+        name: str,
+        count: int,
+        wait_seconds_timeout: int,
+        visibility_timeout: int,
+        names: Any = None,  # noqa: ARG001
     ) -> list[Any]:
         queue = self.get_queue(name)
         deadline = time.monotonic() + wait_seconds_timeout
@@ -241,13 +248,11 @@ class _Attributes(dict[str, Any]):
         self._queue = queue
 
     def __getitem__(self, name: str) -> Any:
-        from moto.core.utils import camelcase_to_underscores
-
-        value = getattr(self._queue, camelcase_to_underscores(name)) if name in self else None
+        value = getattr(self._queue, re.sub("(?<!^)([A-Z])", r"_\1", name).lower()) if name in self else None
         return str(value).lower() if isinstance(value, bool) else value
 
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ARG002
+        return self[name]
 
     def items(self) -> Any:
         return [(name, self[name]) for name in self]
@@ -304,7 +309,7 @@ def main() -> None:
     import threading
 
     try:
-        from moto.server import DomainDispatcherApplication, create_backend_app
+        moto: Any = import_module("moto.server")
         from werkzeug.serving import WSGIRequestHandler, make_server
     except ImportError:
         print(json.dumps({"lacks": "moto is not installed: uv add --dev 'moto[server]'"}), flush=True)
@@ -316,7 +321,7 @@ def main() -> None:
 
     clock, faults = Clock(), Faults()
     wake = _mend(clock, faults)
-    application = _Faulty(DomainDispatcherApplication(create_backend_app), faults)
+    application = _Faulty(moto.DomainDispatcherApplication(moto.create_backend_app), faults)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     obey(server.port, clock, faults, wake)

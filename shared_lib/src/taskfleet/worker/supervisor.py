@@ -402,7 +402,7 @@ class Supervisor:
 
     def _give_back(self) -> None:
         """Return what will not be begun; after a failure of the queue the next turn tries again."""
-        if self._unwanted:
+        if self._unwanted or self._is_stuck():
             self._queue.give_back(self._unwanted)
             if self._tasks_left is not None:
                 self._tasks_left += len(self._unwanted)

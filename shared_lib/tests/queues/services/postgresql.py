@@ -60,6 +60,10 @@ class PostgresqlService:
             self.halt(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def queue_url(self, name: str) -> str:
+        """Give the QUEUE_URL of a job of this name."""
+        return self.url()
+
     def transport(self, name: str, **options: object) -> PostgresqlTransport:
         """Open a queue of this name."""
         return PostgresqlTransport(self.url(), name, **options)

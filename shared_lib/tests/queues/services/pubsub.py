@@ -19,6 +19,10 @@ class PubSubService(PubSub):
         super().advance(seconds)
         self.ahead_seconds += seconds
 
+    def queue_url(self, name):
+        """Give the QUEUE_URL of a job of this name."""
+        return f"pubsub://{name}"
+
     def transport(self, name, **options):
         os.environ.update(self.environment())
         return PubSubTransport(f"pubsub://{name}", clock=lambda: time.time() + self.ahead_seconds, **options)

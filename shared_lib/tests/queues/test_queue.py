@@ -1,0 +1,177 @@
+"""What every queue keeps to: the one in the ledger, and those at services. See ``taskfleet.queues.Queue``."""
+
+import json
+from collections import Counter
+
+import pytest
+from taskfleet.tasks import Outcome, State
+
+from shared_lib.tests.queues.jobs import LEASE_SECONDS, ended
+
+
+@pytest.mark.slow
+class TestLeasing:
+    def test_two_workers_have_every_task_once(self, new_job):
+        job = new_job()
+        job.insert(230)
+        first, second = job.worker(), job.worker()
+        leases = []
+        for number in (1, 50, 7):
+            leases += job.lease(first, number) + job.lease(second, number)
+        first.finish([ended(lease) for lease in leases[:1]], job.now)
+        del leases[0]
+        assert len({lease.seq for lease in leases}) == len(leases) == 115
+        held = {lease.seq for lease in leases}
+        rest = {lease.seq for lease in job.work_off(first, seconds=5) + job.work_off(second, seconds=5)}
+        assert not rest & held
+
+    def test_done_is_done(self, new_job):
+        job = new_job()
+        job.insert(120)
+        worker = job.worker()
+        done = job.work_off(worker)
+        assert {lease.task_id for lease in done} == {f"t{n}" for n in range(120)}
+        assert {lease.attempt for lease in done} == {1}
+        assert {lease.task_id: json.loads(lease.data) for lease in done} == {f"t{n}": {"n": n} for n in range(120)}
+        job.until_counts(succeeded=120)
+        assert not worker.count().leasable
+        job.advance(2 * LEASE_SECONDS)
+        assert job.work_off(job.worker()) == []
+        assert job.tally("duplicates") == job.tally("lost") == 0
+
+    def test_data_and_results_are_carried_as_they_are(self, new_job):
+        job = new_job()
+        texts = ["", "ä€𝄞", "\u0000\u0001\u001f", "\uffff\ufffe", "line\nbreak\r\n", '{"a": "\\u0041"}', "x" * 150_000]
+        job.insert({f"id {n} é": {"text": text} for n, text in enumerate(texts)})
+        worker = job.worker()
+        leases = job.lease(worker, len(texts))
+        assert {lease.task_id: json.loads(lease.data)["text"] for lease in leases} == {
+            f"id {n} é": text for n, text in enumerate(texts)
+        }
+        worker.finish([ended(lease, result=lease.data) for lease in leases], job.now)
+        job.until_counts(succeeded=len(texts))
+        for lease in leases:
+            assert job.task(lease.task_id).attempts[-1].result == lease.data
+
+    def test_what_is_leased_shows_as_running(self, new_job):
+        job = new_job()
+        job.insert(3)
+        leases = job.lease(job.worker(), 3)
+        assert len(leases) == 3
+        job.until_counts(running=3)
+
+
+@pytest.mark.slow
+class TestFailing:
+    def test_a_failure_is_tried_again_up_to_its_cap(self, new_job):
+        job = new_job(RETRIES_ON_EXIT=2)
+        job.insert(30)
+        worker = job.worker()
+        tries = Counter(lease.task_id for lease in job.work_off(worker, outcome=Outcome.EXIT))
+        assert tries == {f"t{n}": 3 for n in range(30)}
+        job.until_counts(failed=30)
+        task = job.task("t7")
+        assert [one.outcome for one in task.attempts] == [Outcome.EXIT] * 3
+        assert task.kind is Outcome.EXIT
+        assert job.tally("retries") == 60
+
+    def test_kinds_of_failure_are_counted_apart(self, new_job):
+        job = new_job(RETRIES_ON_EXIT=1, RETRIES_ON_TIMEOUT=1, RETRIES_ON_EXCEPTION=0)
+        job.insert(1)
+        worker = job.worker()
+        for attempt, outcome in enumerate((Outcome.EXIT, Outcome.TIMEOUT, Outcome.EXCEPTION), 1):
+            [lease] = job.lease(worker, 1)
+            assert lease.attempt == attempt
+            worker.finish([ended(lease, outcome)], job.now)
+        job.until_counts(failed=1)
+
+    def test_a_retry_waits_for_its_time(self, new_job):
+        job = new_job(RETRIES_ON_EXCEPTION=1, RETRY_DELAY_SECONDS=200, RETRY_DELAY_MAX_SECONDS=200)
+        job.insert(1)
+        worker = job.worker()
+        [lease] = job.lease(worker, 1)
+        report = worker.finish([ended(lease, Outcome.EXCEPTION)], job.now)
+        [delay] = report.retry_delay_seconds.values()
+        assert 100 <= delay <= 200
+        assert job.work_off(worker, seconds=2) == []
+        job.until(lambda: len(job.task("t0").attempts) == 1, "the first attempt is recorded")
+        job.advance(201)
+        [again] = job.lease(worker if job.is_remote else job.worker(), 1)
+        assert again.attempt == 2
+
+    def test_being_interrupted_costs_no_try(self, new_job):
+        job = new_job(RETRIES_ON_EXCEPTION=0)
+        job.insert(1)
+        worker = job.worker()
+        for _ in range(5):
+            [lease] = job.lease(worker, 1)
+            worker.finish([ended(lease, Outcome.INTERRUPTED)], job.now)
+        [lease] = job.lease(worker, 1)
+        assert lease.attempt == 6
+        worker.finish([ended(lease)], job.now)
+        job.until_counts(succeeded=1)
+        assert job.tally("retries") == 0
+
+
+@pytest.mark.slow
+class TestGivingBack:
+    def test_what_was_not_begun_is_somebody_elses_at_once_without_a_trace(self, new_job):
+        job = new_job()
+        job.insert(60)
+        first, second = job.worker(), job.worker()
+        job.lease(first, 20)
+        first.give_back(job.lease(first, 30))
+        others = job.work_off(second, seconds=8)
+        assert len(others) == 40
+        assert {lease.attempt for lease in others} == {1}
+        job.until_counts(succeeded=40, running=20)
+
+    def test_a_worker_that_ends_leaves_nothing_behind(self, new_job):
+        job = new_job()
+        job.insert(60)
+        first = job.worker()
+        leases = job.lease(first, 5)
+        first.finish([ended(lease) for lease in leases], job.now)
+        first.close(job.now)
+        job._workers.remove(first)
+        assert len(job.work_off(job.worker())) == 55
+        job.until_counts(succeeded=60)
+        assert job.tally("lost") == job.tally("duplicates") == 0
+
+
+@pytest.mark.slow
+class TestDying:
+    def test_the_tasks_of_a_dead_worker_go_to_another(self, new_job):
+        job = new_job(TASKS_PER_MESSAGE=1)
+        job.insert(10)
+        process, leased = job.worker_with(4)
+        job.kill(process)
+        done = job.work_off(job.worker())
+        assert {lease.task_id for lease in done} == {f"t{n}" for n in range(10)}
+        assert {lease.attempt for lease in done if lease.task_id in {one[2] for one in leased}} == {2}
+        job.until_counts(succeeded=10)
+        assert job.tally("lost") >= 4
+        for _, _, task_id, _ in leased:
+            assert [one.outcome for one in job.task(task_id).attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
+
+    def test_all_tasks_of_a_dead_workers_messages_are_done_by_others(self, new_job):
+        job = new_job(TASKS_PER_MESSAGE=100)
+        job.insert(250)
+        process, _ = job.worker_with(150)
+        job.kill(process)
+        done = job.work_off(job.worker())
+        assert Counter(lease.task_id for lease in done) == {f"t{n}": 1 for n in range(250)}
+        job.until_counts(succeeded=250)
+
+    def test_a_task_that_kills_its_workers_is_given_up_and_its_neighbours_are_not(self, new_job):
+        job = new_job(TASKS_PER_MESSAGE=50, RETRIES_ON_LOST=1)
+        job.insert(50)
+        for _ in range(12):
+            process, found = job.worker_until("t17")
+            if found is None:
+                break
+            job.kill(process)
+        job.until_counts(succeeded=49, failed=1)
+        poisoned = job.task("t17")
+        assert poisoned.state is State.FAILED
+        assert poisoned.kind is Outcome.LOST
