@@ -218,7 +218,10 @@ def failures_are_explained(evidence):
             most = cap + 1 if failed_so else cap
             if task.kind == "fail" and outcome is Outcome.EXCEPTION and is_final:
                 most = 1
-            if tried[outcome] > most or (failed_so and tried[outcome] < most):
+            fewest = most if failed_so else 0
+            if outcome is Outcome.LOST and cap:
+                most += 1  # the first loss with a worker, not with a slot, is free
+            if not fewest <= tried[outcome] <= most:
                 yield f"{task.task_id} ({task.kind}) is {task.state.word} after {_listed(task)}; the cap of {outcome.word} is {cap}"
         if task.state is State.FAILED:
             kind = Outcome.EXCEPTION if last is Outcome.RETRY else last

@@ -140,6 +140,16 @@ class RetryPolicy:
         first, longest = self.delays.get(finished_outcome, (usual, None))
         return float(min(first * 2.0 ** min(earlier, 60), self.max_delay_seconds if longest is None else longest))
 
+    def delay_before_loss(self, earlier: int) -> float | None:
+        """As ``delay_before_retry``, for a task whose worker died, which may not have begun it: the first time costs it no try.
+
+        Args:
+            earlier: How often this task was lost before.
+        """
+        if not self.retries.get(Outcome.LOST, 0):
+            return None
+        return self.delay_before_retry(Outcome.LOST, max(0, earlier - 1))
+
 
 def attempt_key(seq: int, attempt: int) -> int:
     """Give the ledger's key of an attempt: readable (task 17's second attempt is 17002) and in task order."""

@@ -68,7 +68,7 @@ class Job:
             hostname="here",
             process=identity(),
             pid=os.getpid(),
-            slots=1,
+            slots=4,
             lease_seconds=lease_seconds,
             now=now,
         )

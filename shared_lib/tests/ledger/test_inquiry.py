@@ -135,7 +135,7 @@ def test_workers_are_listed_while_they_live(job):
         (two, 2.0, 5.0, 2),
         (three, 3.0, 3.0, 0),
     ]
-    assert (found[0].hostname, found[0].slots) == ("here", 1)
+    assert (found[0].hostname, found[0].slots) == ("here", 4)
 
 
 def test_results_are_the_table_with_what_became_of_each_task(varied):

@@ -468,13 +468,61 @@ def test_failures_of_different_kinds_do_not_add_up(job):
 
 def test_being_lost_too_often_is_a_failure(job, policy):
     job.insert(1)
-    for number in range(1, 4):
+    for number in range(1, 5):
+        assert job.states() in ({}, {1: State.PENDING})
         job.lease(job.worker(now=number * 100.0), now=number * 100.0)
         assert reap(job, policy, now=number * 100.0 + 50.0) == 1
     assert job.states() == {1: State.FAILED}
     assert counters.by_failure_kind(job.database)[Outcome.LOST] == 1
-    assert counters.tallies(job.database)["lost"] == 3
-    assert job.database.rows("SELECT * FROM throughput") == [(350, 1)]
+    assert counters.tallies(job.database)["lost"] == 4
+    assert job.database.rows("SELECT * FROM throughput") == [(450, 1)]
+
+
+def succeeded(lease):
+    return Finished(lease.seq, lease.attempt, int(Outcome.SUCCEEDED), 0.0, 1.0, "null")
+
+
+def test_where_no_loss_is_allowed_the_first_is_the_end(job):
+    job.insert(1)
+    job.lease(job.worker(), 1)
+    assert reap(job, RetryPolicy(retries={}), now=100.0) == 1
+    assert job.states() == {1: State.FAILED}
+
+
+def test_a_task_that_kills_its_workers_takes_no_other_along(job):
+    policy = RetryPolicy(retries={Outcome.LOST: 1})
+    job.insert(500)
+    now = 0.0
+    for _ in range(3):  # each has what comes first, and dies with task 7 running
+        now += 100.0
+        worker_id = job.worker(now=now)
+        held = job.lease(worker_id, 100, now=now)
+        while 7 not in {lease.seq for lease in held}:
+            job.finish(worker_id, *map(succeeded, held), now=now)
+            held = job.lease(worker_id, 100, now=now)
+        now += 100.0
+        assert reap(job, policy, now=now) == len(held)
+    worker_id = job.worker(now=now)
+    while held := job.lease(worker_id, 100, now=now):
+        job.finish(worker_id, *map(succeeded, held), now=now)
+    assert job.counts() == {State.SUCCEEDED: 499, State.FAILED: 1}
+    assert job.states()[7] is State.FAILED
+
+
+def test_tasks_that_were_lost_are_held_few_at_a_time_and_twice_lost_ones_alone(job):
+    policy = RetryPolicy(retries={Outcome.LOST: 5})
+    job.insert(30)
+    job.lease(job.worker(now=0.0), 10, now=0.0)
+    reap(job, policy, now=100.0)
+    first, second = job.worker(now=100.0), job.worker(now=100.0)
+    leases = job.lease(first, 20, now=100.0)
+    assert [lease.seq for lease in leases] == [1, 2, 3, 4, *range(11, 27)]  # a worker of these tests has four slots
+    assert [lease.seq for lease in job.lease(second, 3, now=100.0)] == [5, 6, 7]
+    assert [lease.seq for lease in job.lease(second, 9, now=100.0)] == [8, 27, 28, 29, 30]
+    reap(job, policy, now=200.0)
+    third = job.worker(now=200.0)
+    assert [lease.seq for lease in job.lease(third, 2, now=200.0)] == [1]
+    assert job.lease(third, 2, now=200.0) == []
 
 
 def test_back_off_doubles_up_to_its_cap(job):

@@ -154,7 +154,7 @@ class Machine(RuleBasedStateMachine):
             hostname="here",
             process=identity(),
             pid=os.getpid(),
-            slots=1,
+            slots=2,
             lease_seconds=LEASE_SECONDS,
             now=self.now,
         )
@@ -179,7 +179,10 @@ class Machine(RuleBasedStateMachine):
         behind = [(seqs[task.task_id], task) for task in self.tasks if seqs[task.task_id] > skip]
         pending = [(seq, task) for seq, task in behind if task.state is State.PENDING]
         again = sorted((task.due, seq) for seq, task in pending if not task.fresh and task.due <= self.now)
-        chosen = {seq for _, seq in again[:most]}
+        by_seq = dict(behind)
+        looked_at = [(seq, self.losses(by_seq[seq])) for _, seq in again[:most]]
+        held = [n for task in self.tasks if task.worker == worker_id and (n := self.losses(task))]
+        chosen = {seq for seq, n in looked_at if not n} | self.allowed([(s, n) for s, n in looked_at if n], held)
         fresh = sorted(seq for seq, task in pending if task.fresh)[: most - len(chosen)]
         leases = lease()
         worker.until = self.now + LEASE_SECONDS
@@ -192,6 +195,20 @@ class Machine(RuleBasedStateMachine):
             assert (lease.task_id, lease.attempt) == (task.task_id, task.attempt)
             assert lease.data == task.task_id[0]
             self.leases.append((worker_id, lease))
+
+    @staticmethod
+    def losses(task):
+        return sum(1 for number, outcome in task.attempts if outcome is Outcome.LOST and number > task.tries_from)
+
+    @staticmethod
+    def allowed(suspects, held):
+        """Which tasks that were lost a worker with two slots may have beside those that it holds, by how often each was lost."""
+        if any(n > 1 for n in held):
+            return set()
+        once = [seq for seq, n in suspects if n == 1]
+        if once or held:
+            return set(once[: 2 - len(held)])
+        return {seq for seq, _ in suspects[:1]}
 
     @precondition(lambda self: self.leases)
     @rule(
@@ -233,7 +250,7 @@ class Machine(RuleBasedStateMachine):
         if outcome is Outcome.INTERRUPTED:
             task.state, task.due = State.PENDING, 0.0
             return None
-        if asked == NO_RETRY or earlier >= self.policy.retries[outcome]:
+        if asked == NO_RETRY or earlier - free >= self.policy.retries[outcome]:
             task.state = State.FAILED
             task.kind = Outcome.EXCEPTION if outcome is Outcome.RETRY else outcome
             self.ended += 1
@@ -302,7 +319,7 @@ class Machine(RuleBasedStateMachine):
             for task in [task for task in self.tasks if task.worker == worker_id]:
                 taken += 1
                 self.tallies["lost"] += 1
-                self.tallies["retries"] += self.end_attempt(task, Outcome.LOST, None) is not None
+                self.tallies["retries"] += self.end_attempt(task, Outcome.LOST, None, free=1) is not None
         assert leasing.reap(self.job.database, policy=self.policy, now=self.now) == taken
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 20.0, 31.0, 400.0]))

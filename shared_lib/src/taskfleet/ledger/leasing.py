@@ -38,6 +38,11 @@ _SUCCEED = f"UPDATE state SET state = 3, worker_id = NULL {_FENCE}"
 _FAIL = f"UPDATE state SET state = 4, worker_id = NULL, kind = ? {_FENCE}"
 _TRY_AGAIN = f"UPDATE state SET state = 1, worker_id = NULL, available_at = ? {_FENCE}"
 _UNDO_LEASE = f"UPDATE state SET state = 1, worker_id = NULL, available_at = 0, attempt = attempt - 1 {_FENCE}"
+#: How often a task of the table state was lost with its worker or slot.
+_LOSSES = (
+    f"SELECT count(*) FROM attempt WHERE key > state.seq * {ATTEMPTS_PER_TASK} + state.tries_from "
+    f"AND key <= state.seq * {ATTEMPTS_PER_TASK} + state.attempt AND outcome = {int(Outcome.LOST)}"
+)
 _ATTEMPT = "INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -148,6 +153,8 @@ def finish(
 def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
     """Take the tasks of dead workers back: those whose lease ran out, and those whose process is known to be gone.
 
+    A worker holds tasks that it has not begun, and nobody knows which, so a task's first such loss costs it no try, unless none is allowed.
+
     Returns:
         The number of tasks taken back.
     """
@@ -164,7 +171,7 @@ def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
             ended = 0
             for seq, attempt in running:
                 lost = Finished(seq, attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died")
-                ended += _finish_unsuccessful(database, worker_id, lost, policy, now, report)
+                ended += _finish_unsuccessful(database, worker_id, lost, policy, now, report, is_sure=False)
             counters.add_finished(database, ended, now)
             counters.tally(database, "lost", len(running))
             counters.tally(database, "retries", len(report.retry_delay_seconds))
@@ -223,16 +230,41 @@ def _renew(database: Database, worker_id: int, lease_seconds: float, now: float)
 
 
 def _lease_again(database: Database, worker_id: int, most: int, skip: int, now: float) -> list[Lease]:
+    due = database.rows(
+        f"SELECT seq, ({_LOSSES}) FROM state WHERE state = 1 AND available_at <= ? AND seq > ? ORDER BY available_at, seq LIMIT ?",
+        (now, skip, most),
+    )
+    seqs = [seq for seq, losses in due if not losses]
+    if len(seqs) < len(due):
+        seqs += _suspects_to_lease(database, worker_id, [(seq, losses) for seq, losses in due if losses])
     # A task that used up its attempt numbers (by being interrupted or put back) goes on with the last one.
     leased = database.rows(
-        f"UPDATE state SET state = 2, attempt = min(attempt + 1, {LAST_ATTEMPT}), worker_id = ? WHERE seq IN (SELECT seq FROM state "
-        "WHERE state = 1 AND available_at <= ? AND seq > ? ORDER BY available_at, seq LIMIT ?) RETURNING seq, attempt",
-        (worker_id, now, skip, most),
+        f"UPDATE state SET state = 2, attempt = min(attempt + 1, {LAST_ATTEMPT}), worker_id = ? "
+        f"WHERE seq IN ({','.join(map(str, seqs))}) RETURNING seq, attempt",
+        (worker_id,),
     )
     return [
         Lease(seq, attempt, *database.row("SELECT id, data FROM task WHERE seq = ?", (seq,)) or ("", ""))
         for seq, attempt in leased
     ]
+
+
+def _suspects_to_lease(database: Database, worker_id: int, due: list[tuple[int, int]]) -> list[int]:
+    """Choose among tasks that were lost with a worker, and may be why it died.
+
+    A worker holds as many of them as it has slots, and one that was lost twice is the only one: so a task that kills its workers takes
+    few others along, and soon none.
+    """
+    slots = database.value("SELECT slots FROM worker WHERE worker_id = ?", (worker_id,))
+    held = [
+        losses
+        for (losses,) in database.rows(f"SELECT ({_LOSSES}) FROM state WHERE state = 2 AND worker_id = ?", (worker_id,))
+        if losses
+    ]
+    if held and max(held) > 1:
+        return []
+    once = [seq for seq, losses in due if losses == 1][: slots - len(held)]
+    return once if once or held else [seq for seq, _ in due[:1]]
 
 
 def _lease_fresh(database: Database, worker_id: int, most: int, skip: int) -> list[Lease] | None:
@@ -263,12 +295,19 @@ def _lease_fresh(database: Database, worker_id: int, most: int, skip: int) -> li
 
 
 def _finish_unsuccessful(
-    database: Database, worker_id: int, f: Finished, policy: RetryPolicy, now: float, report: FinishReport
+    database: Database,
+    worker_id: int,
+    f: Finished,
+    policy: RetryPolicy,
+    now: float,
+    report: FinishReport,
+    *,
+    is_sure: bool = True,
 ) -> int:
     """Record one attempt that did not succeed; return 1 if the task came to its end."""
     outcome = Outcome(f.outcome)
     fence = (f.seq, f.attempt, worker_id)
-    delay = _retry_delay(database, f, outcome, policy)
+    delay = _retry_delay(database, f, outcome, policy, is_sure)
     if delay is None:
         kind = Outcome.EXCEPTION if outcome is Outcome.RETRY else outcome
         changed = database.execute(_FAIL, (int(kind), *fence)).rowcount
@@ -288,7 +327,7 @@ def _finish_unsuccessful(
     return int(delay is None)
 
 
-def _retry_delay(database: Database, f: Finished, outcome: Outcome, policy: RetryPolicy) -> float | None:
+def _retry_delay(database: Database, f: Finished, outcome: Outcome, policy: RetryPolicy, is_sure: bool) -> float | None:
     if f.retry_delay_seconds == NO_RETRY or (f.attempt >= LAST_ATTEMPT and outcome is not Outcome.INTERRUPTED):
         return None
     tries_from = database.value("SELECT tries_from FROM state WHERE seq = ?", (f.seq,)) or 0
@@ -296,7 +335,7 @@ def _retry_delay(database: Database, f: Finished, outcome: Outcome, policy: Retr
         "SELECT count(*) FROM attempt WHERE key > ? AND key < ? AND outcome = ?",
         (attempt_key(f.seq, tries_from), attempt_key(f.seq, f.attempt), int(outcome)),
     )
-    delay = policy.delay_before_retry(outcome, earlier)
+    delay = policy.delay_before_loss(earlier) if not is_sure else policy.delay_before_retry(outcome, earlier)
     if delay is not None and f.retry_delay_seconds is not None:
         return f.retry_delay_seconds
     return delay

@@ -2,7 +2,7 @@
 
 Nothing here depends on the ledger, or on anybody else being up. A try that failed is followed by a new message for the next one, and only
 then the old one is dropped. A message that comes a second time was held by a worker that died: its tasks are shared out to several
-messages, until the one that kills its workers is alone and runs out of its tries.
+messages, until the one that kills its workers is alone and runs out of its tries. As in the ledger, a task's first such loss is free.
 """
 
 import math
@@ -21,6 +21,10 @@ from taskfleet.tasks import NO_RETRY, Finished, Lease, Outcome, RetryPolicy
 
 #: A message that came back is shared out to so many.
 PIECES = 10
+#: A task that may kill its worker, and has to wait until others that may are done with, comes again after so long.
+SUSPECT_DELAY_SECONDS = 2.0
+#: A worker that was given one leases less ahead for so long.
+CAREFUL_SECONDS = 10.0
 #: A message that a service lets nobody hold for longer is handed over so long before the end; and belongs to its worker for so long.
 HAND_OVER_SECONDS = 600.0
 CLAIM_SECONDS = 3600.0
@@ -60,6 +64,7 @@ class RemoteQueue:
         """
         self._job_id = job_id
         self._me = worker.source
+        self._slots = worker.slots
         self._policy = policy
         self._idle_seconds = idle_seconds
         self._say = say
@@ -69,6 +74,7 @@ class RemoteQueue:
         """Of the tasks that were handed out, by (seq, attempt)."""
         self._claims: dict[str, Held] = {}
         self._claim_count = 0
+        self._careful_until = 0.0
         self._tasks_per_message = 1.0
 
     def lease(self, most: int, now: float) -> list[Lease]:
@@ -85,8 +91,10 @@ class RemoteQueue:
         with self._courier.lock:
             for lease in leases:
                 self._courier.errand.leased[lease[:2]] = self._held[lease[:2]].ledger
-        missing = most - len(leases) - len(self._backlog)
-        self._courier.want(max(math.ceil(missing / self._tasks_per_message), 1 if self._claims else 0))
+        missing = math.ceil((most - len(leases) - len(self._backlog)) / self._tasks_per_message)
+        if time.monotonic() < self._careful_until:  # so that few are lost with this worker, should one of them kill it
+            missing = min(missing, self._slots)
+        self._courier.want(max(missing, 1 if self._claims else 0))
         return leases
 
     def renew(self, now: float) -> None:
@@ -215,7 +223,7 @@ class RemoteQueue:
             if envelope.not_before > now + 1:
                 for parcel in envelope.parcels:
                     self._send_back(held, parcel, envelope.not_before - now, is_alone=False)
-            elif lost and len(envelope.parcels) > 1:
+            elif lost and len(envelope.parcels) > 1 and self._policy.retries.get(Outcome.LOST, 0):
                 self._share_out(held, envelope.parcels, lost)
             else:
                 self._take_in(held, envelope.parcels, lost, now)
@@ -226,24 +234,46 @@ class RemoteQueue:
         for parcel in parcels:
             if lost:
                 parcel = parcel.after(parcel.attempt + lost, Outcome.LOST, lost)
-                is_hopeless = parcel.tries_of(Outcome.LOST) > self._policy.retries.get(Outcome.LOST, 0)
+                delay = self._policy.delay_before_loss(parcel.tries_of(Outcome.LOST) - 1)
                 death = Finished(
                     parcel.seq, parcel.attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died"
                 )
-                self._courier.errand.ended.append((held.ledger, death, None if is_hopeless else 0.0))
-                if is_hopeless:
+                self._courier.errand.ended.append((held.ledger, death, delay))
+                if delay is None:
                     continue
+            if parcel.tries_of(Outcome.LOST):
+                self._careful_until = time.monotonic() + CAREFUL_SECONDS
+            if len(parcels) == 1 and parcel.tries_of(Outcome.LOST) and not self._may_hold(parcel):
+                self._send_back(held, parcel, SUSPECT_DELAY_SECONDS, is_alone=True)
+                continue
             lease = Lease(parcel.seq, parcel.attempt + 1, parcel.task_id, parcel.data)
             held.parcels[lease[:2]] = parcel
             self._backlog.append((lease, held))
         self._courier.most_per_message = max(self._courier.most_per_message, len(parcels))
         self._tasks_per_message += 0.2 * (len(parcels) - self._tasks_per_message)
 
+    def _may_hold(self, suspect: Parcel) -> bool:
+        """Whether to begin a task that was lost with a worker, and may be why it died.
+
+        As in the ledger, a worker holds as many of them as it has slots, and one that was lost twice is the only one.
+        """
+        losses = [
+            n
+            for held in self._courier.held.values()
+            if len(held.parcels) == 1 and (n := next(iter(held.parcels.values())).tries_of(Outcome.LOST))
+        ]
+        if suspect.tries_of(Outcome.LOST) > 1:
+            return not losses
+        return len(losses) < self._slots and max(losses, default=0) < 2
+
     def _share_out(self, held: Held, parcels: Sequence[Parcel], lost: int) -> None:
         """Send the tasks of a message whose worker died back in several, so that the one that may have killed it is found."""
         size = math.ceil(len(parcels) / PIECES)
         for start in range(0, len(parcels), size):
-            piece = [parcel.after(parcel.attempt + lost) for parcel in parcels[start : start + size]]
+            piece = [
+                parcel.after(parcel.attempt + lost, Outcome.LOST, 0 if parcel.tries_of(Outcome.LOST) else 1)
+                for parcel in parcels[start : start + size]
+            ]
             self._courier.errand.envelopes.append(Envelope(job_id=self._job_id, ledger=held.ledger, parcels=piece))
 
     def _send_back(self, held: Held, parcel: Parcel, delay_seconds: float, *, is_alone: bool) -> None:

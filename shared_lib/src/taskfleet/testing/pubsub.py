@@ -154,16 +154,18 @@ class Service:
         self._subscription(request.subscription)
         del self._subscriptions[request.subscription]
 
-    def pull(self, request: Any, seconds: float) -> dict[str, Any]:
+    def pull(self, request: Any, context: Any) -> dict[str, Any]:
         if request.max_messages <= 0:
             raise _RefusedError("INVALID_ARGUMENT", "max_messages must be positive")
-        deadline = time.monotonic() + (0 if request.return_immediately else min(seconds, PATIENCE_SECONDS))
-        while True:
+        seconds = min((context.time_remaining() or 2.0) - 0.2, PATIENCE_SECONDS)
+        deadline = time.monotonic() + (0 if request.return_immediately else seconds)
+        while context.is_active():  # nothing is handed to a client that is gone
             found = self._take(self._subscription(request.subscription), min(request.max_messages, MOST_MESSAGES))
             left = deadline - time.monotonic()
             if found or left <= 0:
                 return {"received_messages": found}
             self.changed.wait(min(left, 0.25))
+        return {}
 
     def acknowledge(self, request: Any) -> None:
         _check_size(request)
@@ -276,7 +278,7 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
     }
 
     def handler(name: str, method: Callable[..., Any], request: Any, response: Any) -> Any:
-        takes_seconds = "seconds" in inspect.signature(method).parameters
+        takes_context = "context" in inspect.signature(method).parameters
         kind = empty_pb2.Empty if response is None else raw(response)
 
         def call(asked: Any, context: Any) -> Any:
@@ -285,8 +287,7 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
                 context.abort(grpc.StatusCode[fault["code"]], fault.get("message", "ordered"))
             try:
                 with service.changed:
-                    left = [(context.time_remaining() or 2.0) - 0.2] if takes_seconds else []
-                    answer = method(asked, *left)
+                    answer = method(asked, context) if takes_context else method(asked)
             except _RefusedError as refused:
                 context.abort(grpc.StatusCode[refused.code], str(refused))
             except Exception as error:  # else the client would see UNKNOWN, and try again for a minute
