@@ -238,7 +238,7 @@ class Machine(RuleBasedStateMachine):
         self.tallies["duplicates"] += len(duplicates)
         self.tallies["retries"] += len(delays)
 
-    def end_attempt(self, task: Task, outcome: Outcome, asked: float | None) -> float | None:
+    def end_attempt(self, task: Task, outcome: Outcome, asked: float | None, free: int = 0) -> float | None:
         """Move the task on; give the delay of its retry, if it gets one that counts."""
         earlier = sum(1 for number, known in task.attempts if known is outcome and number > task.tries_from)
         task.attempts.append((task.attempt, outcome))

@@ -21,6 +21,7 @@ from taskfleet.tasks import Finished
 
 #: How long one request waits for a message; a worker that ends may have to wait for it.
 POLL_SECONDS = 2.0
+SHORT_POLL_SECONDS = 0.5
 #: Events are told, and messages dropped, so often.
 FLUSH_SECONDS = 1.0
 #: ... or when so many attempts have ended.
@@ -103,6 +104,7 @@ class Courier:
         """Whether tasks are on their way back to the queue."""
         self.most_per_message = 1
         self._wanted = 0
+        self._may_die = False
         self._times_sent = 0
         self._open_tasks = open_tasks
         self._open_events = open_events
@@ -118,9 +120,15 @@ class Courier:
         self._receiver.start()
         self._sender.start()
 
-    def want(self, messages: int) -> None:
-        """Fetch up to so many messages from now on."""
+    def want(self, messages: int, *, may_die: bool = False) -> None:
+        """Fetch up to so many messages from now on.
+
+        Args:
+            messages: So many.
+            may_die: Have no request wait at the service: it would be given messages even after this process has died.
+        """
         with self.lock:
+            self._may_die = may_die
             if messages != self._wanted:
                 self._wanted = messages
                 self.lock.notify_all()
@@ -152,10 +160,11 @@ class Courier:
                 if self._is_stopping:
                     break
                 wanted = self._wanted
+                wait_seconds = 0.0 if self._may_die else POLL_SECONDS
                 times_sent = self._times_sent
             began_at = time.monotonic()
             try:
-                messages = transport.receive(wanted, wait_seconds=POLL_SECONDS, lease_seconds=self._lease_seconds)
+                messages = transport.receive(wanted, wait_seconds=wait_seconds, lease_seconds=self._lease_seconds)
                 size = None
                 if not messages and (transport.counts_exactly or time.monotonic() - asked_at > SIZE_SECONDS):
                     asked_at = time.monotonic()
@@ -179,6 +188,8 @@ class Courier:
                     self.received_at, self.size = time.monotonic(), None
                 elif size is not None and times_sent == self._times_sent and not self.is_sending:
                     self.size = size
+                if not messages and not wait_seconds and not self._is_stopping:
+                    self.lock.wait(SHORT_POLL_SECONDS)
         transport.close()
 
     # --- the sender ---

@@ -92,9 +92,10 @@ class RemoteQueue:
             for lease in leases:
                 self._courier.errand.leased[lease[:2]] = self._held[lease[:2]].ledger
         missing = math.ceil((most - len(leases) - len(self._backlog)) / self._tasks_per_message)
-        if time.monotonic() < self._careful_until:  # so that few are lost with this worker, should one of them kill it
+        is_careful = time.monotonic() < self._careful_until
+        if is_careful:  # so that few are lost with this worker, should one of them kill it
             missing = min(missing, self._slots)
-        self._courier.want(max(missing, 1 if self._claims else 0))
+        self._courier.want(max(missing, 1 if self._claims else 0), may_die=is_careful)
         return leases
 
     def renew(self, now: float) -> None:

@@ -391,8 +391,8 @@ class Settings:
     )
     retries_on_lost: int = setting(
         "retries",
-        "How often a task is tried again after its worker or machine died with it; the first time does not count, as the worker may not have "
-        "begun it. 0: never, not even then.",
+        "How often a task is tried again after its worker or machine died with it; the first time does not count, as it may not have been "
+        "begun. 0: never, not even then.",
         whole(0, 900),
         metavar="N",
         default="5",
