@@ -82,6 +82,9 @@ def test_the_defaults_are_the_documented_ones():
         ("JOB_ID", "Z" + "9_-" * 20 + "ab", "Z" + "9_-" * 20 + "ab"),
         ("QUEUE_URL", "fq://some/folder", "fq://some/folder"),
         ("QUEUE_URL", "fq:///x", "fq:///x"),
+        ("QUEUE_URL", "sqs://x", "sqs://x"),
+        ("QUEUE_URL", "pubsub://project/x", "pubsub://project/x"),
+        ("QUEUE_URL", "postgresql://me@host/base", "postgresql://me@host/base"),
         ("TASK_FUNCTION", "pkg.mod_1:_f2", "pkg.mod_1:_f2"),
         ("OUTPUT_PATH", "", None),
         ("OUTPUT_PATH", "gs://bucket/a b", "gs://bucket/a b"),
@@ -120,7 +123,7 @@ def test_good_values_are_taken(name, text, value):
     ("name", "texts", "wanted"),
     [
         ("JOB_ID", ["", "1a", "_a", "-a", "a b", "a.b", "a/b", "ä", "a" * 64, "a\n"], "a letter, then at most 62"),
-        ("QUEUE_URL", ["", "Ledger", "sqs://x", "fq:/x", "fq://", "https://x"], "'ledger'"),
+        ("QUEUE_URL", ["", "Ledger", "fq:/x", "fq://", "ftp://x"], "'ledger'"),
         ("TASK_FUNCTION", ["", "task", "task:", ":f", "1a:f", "a:b:c", "a:f()", "a b:f"], "module:function"),
         ("START_TASK", ["", "-1", "1.0", "1e3", "x", "1_", "_1", "1__0", "+1", " 1", "²", "9" * 30], "a whole number"),
         ("INSERT_LIMIT", ["0", "-1", "1.5", "all"], "a whole number from 1 on"),

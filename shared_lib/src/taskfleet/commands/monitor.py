@@ -15,6 +15,7 @@ from taskfleet.events.stored import stored_events
 from taskfleet.ledger import counters, recording, sending
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.queues.addresses import is_remote
+from taskfleet.queues.courier import HEARTBEAT_SECONDS
 from taskfleet.queues.job import JobQueues
 from taskfleet.queues.transport import Transport
 from taskfleet.settings import Configuration
@@ -34,6 +35,8 @@ MESSAGES = 50
 WAIT_SECONDS = 1.0
 LEASE_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
+#: A worker that has not given a sign of life for so long, of which it gives one each minute, counts as dead.
+SILENT_SECONDS = 3.5 * HEARTBEAT_SECONDS
 
 
 def run(argv: Sequence[str]) -> int:
@@ -123,6 +126,8 @@ class Monitor:
         for message in messages:
             self._record(unpack(message.body))
         self._transport.acknowledge([message.receipt for message in messages])
+        if not messages:  # all that was told is known
+            recording.end_silent(self._database, silent_seconds=SILENT_SECONDS, now=time.time())
         return len(messages)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, confirm, make_parser
-from taskfleet.commands.monitor import Monitor
+from taskfleet.commands.monitor import SILENT_SECONDS, Monitor
 from taskfleet.errors import CommandError
 from taskfleet.ledger import counters, moving
 from taskfleet.ledger.database import Database, open_ledger
@@ -74,9 +74,14 @@ def checked(url: str) -> str:
 
 
 def _refuse_workers(database: Database) -> None:
-    alive = database.rows("SELECT process, lease_until FROM worker WHERE ended_at IS NULL")
-    if any(until > time.time() and not is_surely_dead(process) for process, until in alive):
-        raise CommandError("Workers are at this job. Stop them first. Nothing was changed.")
+    alive = database.rows(
+        "SELECT process, max(lease_until, seen_at + ?) FROM worker WHERE ended_at IS NULL", (SILENT_SECONDS,)
+    )
+    if any(until > time.time() and not is_surely_dead(process.removeprefix("worker|")) for process, until in alive):
+        raise CommandError(
+            "Workers are at this job. Stop them first, or wait until those that died count as dead (poe status lists them). Nothing was "
+            "changed."
+        )
 
 
 def _empty(database: Database, configuration: Configuration) -> None:

@@ -9,7 +9,7 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.queues import envelope
 from taskfleet.queues.addresses import is_remote, public
 from taskfleet.queues.job import JobQueues, check_queue
-from taskfleet.queues.transport import Size, Transport
+from taskfleet.queues.transport import Outgoing, Size, Transport
 from taskfleet.tasks import JSON, State
 
 EXAMPLES = """\
@@ -65,7 +65,7 @@ def _size(size: Size) -> dict[str, JSON]:
 
 
 def _sample(transport: Transport) -> JSON:
-    """Look at a message; it goes back under the same conditions, only counted as handed out once more where that is counted."""
+    """Look at a message and put it back: as a new one if it is new, so that it does not count as one whose worker died."""
     messages = transport.receive(1, wait_seconds=1.0, lease_seconds=SAMPLE_LEASE_SECONDS)
     if not messages:
         return None
@@ -73,7 +73,11 @@ def _sample(transport: Transport) -> JSON:
     try:
         one = envelope.unpack(message.body)
     finally:
-        transport.extend([message.receipt], 0)
+        if message.deliveries > 1:
+            transport.extend([message.receipt], 0)
+        else:
+            transport.send([Outgoing(message.body)])
+            transport.acknowledge([message.receipt])
     tasks: list[JSON] = [
         {"task_id": parcel.task_id, "attempt": parcel.attempt, "data": json.loads(parcel.data)}
         for parcel in one.parcels[:SHOWN]

@@ -64,6 +64,32 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
         return _Recording(database, worker_id, seqs).record(batch, now)
 
 
+def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
+    """Take workers that have told nothing for so long for dead, and their tasks for pending; should one tell something again, it lives.
+
+    Only the list of workers depends on it: whether a task is given to another worker is the queue's business.
+
+    Returns:
+        How many were taken for dead.
+    """
+    silent = database.rows(
+        "SELECT worker_id, seen_at FROM worker WHERE ended_at IS NULL AND seen_at < ?", (now - silent_seconds,)
+    )
+    if silent:
+        with database.transaction():
+            for worker_id, seen_at in silent:
+                n = database.execute(
+                    "UPDATE state SET state = 1, worker_id = NULL, available_at = 0 WHERE state = 2 AND worker_id = ?",
+                    (worker_id,),
+                ).rowcount
+                counters.add(database, State.RUNNING, 0, -n)
+                counters.add(database, State.PENDING, 0, n)
+                database.execute(
+                    "UPDATE worker SET ended_at = ?, end_reason = 'lost' WHERE worker_id = ?", (seen_at, worker_id)
+                )
+    return len(silent)
+
+
 def _record_worker(database: Database, batch: Batch) -> int:
     """Enter the worker, or what is new of it; batches may come in any order."""
     worker = batch.worker
@@ -75,7 +101,11 @@ def _record_worker(database: Database, batch: Batch) -> int:
         ).lastrowid
         assert worker_id is not None
     else:
-        database.execute("UPDATE worker SET seen_at = max(seen_at, ?) WHERE worker_id = ?", (batch.told_at, worker_id))
+        database.execute(
+            "UPDATE worker SET seen_at = max(seen_at, ?), ended_at = iif(end_reason = 'lost' AND ended_at < ?, NULL, ended_at) "
+            "WHERE worker_id = ?",
+            (batch.told_at, batch.told_at, worker_id),
+        )
     if batch.end_reason:
         database.execute(
             "UPDATE worker SET ended_at = ?, end_reason = ? WHERE worker_id = ?",

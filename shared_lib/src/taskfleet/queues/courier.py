@@ -30,6 +30,8 @@ TROUBLE_PAUSE_SECONDS = 1.0
 #: Messages of events; more would not be cheaper.
 EVENT_BYTES = 200_000
 MOST_BYTES_OF_TASKS = 200_000
+#: A worker that has nothing to tell gives a sign of life so often.
+HEARTBEAT_SECONDS = 60.0
 #: The part of a lease after which it is renewed.
 RENEW_AFTER = 1 / 3
 #: How often a queue that gave nothing is asked for its size.
@@ -112,6 +114,7 @@ class Courier:
         self._worker = worker
         self._lease_seconds = lease_seconds
         self._number = 0
+        self._told_at = 0.0
         self._is_stopping = False
         self._is_ending = False
         self._in_trouble: set[str] = set()
@@ -197,12 +200,13 @@ class Courier:
     def _send(self) -> None:
         tasks, told = self._open_tasks(), self._open_events()
         errand = Errand()
+        self._told_at = time.monotonic()
         while True:
             try:
                 self._renew(tasks)
                 if not errand:
                     errand = self._take_errand()
-                if errand:
+                if errand or self._is_silent():
                     self._run(errand, tasks, told)
                 elif self._is_ending:
                     break
@@ -231,7 +235,7 @@ class Courier:
             with self.lock:
                 self.is_sending, self.size, self.received_at = False, None, time.monotonic()
                 self._times_sent += 1
-        if errand.leased or errand.returned or errand.ended or errand.end_reason:
+        if errand.leased or errand.returned or errand.ended or errand.end_reason or self._is_silent():
             for ledger in self._ledgers(errand):
                 self._tell(errand, ledger, told)
             errand.end_reason = ""
@@ -252,6 +256,10 @@ class Courier:
                 parcels, most=1 if is_alone else self.most_per_message, most_bytes=MOST_BYTES_OF_TASKS
             ):
                 yield Envelope(job_id=self._job_id, ledger=ledger, parcels=chunk, not_before=not_before), first
+
+    def _is_silent(self) -> bool:
+        """Whether it is time for a sign of life."""
+        return time.monotonic() - self._told_at > HEARTBEAT_SECONDS
 
     def _ledgers(self, errand: Errand) -> list[str]:
         found = [*errand.leased.values(), *(one[0] for one in chain(errand.returned, errand.ended))]
@@ -283,6 +291,7 @@ class Courier:
         numbered = [replace(one, number=self._number + index) for index, one in enumerate(batches)]
         told.send([Outgoing(events.pack(one)) for one in numbered])
         self._number += len(numbered)
+        self._told_at = time.monotonic()
         errand.leased = {key: one for key, one in errand.leased.items() if one != ledger}
         errand.returned = [one for one in errand.returned if one[0] != ledger]
         errand.ended = [one for one in errand.ended if one[0] != ledger]

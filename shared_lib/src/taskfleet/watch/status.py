@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from taskfleet.ledger import counters, inquiry
+from taskfleet.ledger import counters, inquiry, sending
 from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.database import Database
 from taskfleet.tasks import JSON, Outcome, State
@@ -34,6 +34,10 @@ class Status:
     lost: int
     spot_terminations: int
     """Workers that ended because of a termination notice."""
+    queue_url: str | None = None
+    """The service that the tasks travel by; None if they wait in the ledger."""
+    unsent: int = 0
+    """Tasks that still have to be sent there."""
 
     @property
     def ended(self) -> int:
@@ -63,6 +67,8 @@ class Status:
             "eta_seconds": self.eta_seconds,
             "durations_seconds": durations,
             "workers": workers,
+            "queue_url": self.queue_url,
+            "unsent": self.unsent,
             "duplicates": self.duplicates,
             "retries": self.retries,
             "lost": self.lost,
@@ -96,5 +102,7 @@ def gather(database: Database, now: float) -> Status:
             duplicates=tallies["duplicates"],
             retries=tallies["retries"],
             lost=tallies["lost"],
+            queue_url=(queue_url := database.value("SELECT queue_url FROM job")),
+            unsent=sending.count_unsent(database) if queue_url else 0,
             spot_terminations=database.value("SELECT count(*) FROM worker WHERE end_reason = 'preempted'"),
         )

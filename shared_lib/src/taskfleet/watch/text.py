@@ -68,6 +68,10 @@ def status_report(status: Status, now: float) -> str:
             "",
             f"Retries: {status.retries:,}   lost with their worker: {status.lost:,}   duplicate finishes ignored: {status.duplicates:,}",
         ]
+    if status.queue_url:
+        lines += ["", f"The tasks travel by {status.queue_url}; what workers tell is taken in by poe monitor."]
+    if status.unsent:
+        lines += ["", f"{counted(status.unsent, 'task')} not sent yet; poe insert_tasks goes on with it."]
     if status.workers:
         lines += ["", "Workers:"]
         for worker in status.workers:

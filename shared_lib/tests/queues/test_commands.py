@@ -1,0 +1,215 @@
+"""The commands, over each service."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from shared_lib.tests.queues.test_whole_jobs import Place
+
+TASK = "def run_task(n): return n * n"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def home(service, name, tmp_path):
+    """A project with a ledger; its queues are deleted in the end."""
+    os.environ.update(service.environment())
+    place = Place(tmp_path / "home", service, name, task=TASK, IDLE_SECONDS=2, LEASE_SECONDS=30)
+    yield place
+    database = place.folder / "jobs" / f"{name}.db"
+    if database.exists():
+        place.run("delete_queue", "--yes")
+
+
+def insert(home, numbers, code=0):
+    (home.folder / "tasks.json").write_text(json.dumps([{"task_id": f"t{n}", "n": n} for n in numbers]))
+    return home.run("insert_tasks", code=code)
+
+
+def counts(home):
+    return {word: n for word, n in json.loads(home.run("status", "--json"))["counts"].items() if n}
+
+
+def work(home):
+    return home.run("launch_worker")
+
+
+def test_a_job_from_its_insertion_to_its_deletion(home, name):
+    said = insert(home, range(50))
+    assert "Inserted 50 tasks" in said
+    assert counts(home) == {"pending": 50}
+    shown = json.loads(home.run("show_queue", "--json"))
+    assert shown["ledger"]["pending"] == 50
+    assert shown["ledger"]["unsent"] == 0
+    assert shown["sample"]["job_id"] == name
+    assert shown["sample"]["deliveries"] in (0, 1)
+    text = home.run("show_queue")
+    assert "by the ledger (exact)" in text
+    assert "a sample, put back:" in text
+    worker = work(home)
+    assert "50 tasks done here" in worker
+    assert "Next: poe monitor" in worker
+    said = home.run("monitor", "--print-events", "--event-file", "events.jsonl")
+    assert "JOB COMPLETE" in said
+    printed = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    kept = [json.loads(line) for line in (home.folder / "events.jsonl").read_text().splitlines()]
+    assert printed == kept
+    assert sorted(event["task_id"] for event in kept) == sorted(f"t{n}" for n in range(50))
+    assert counts(home) == {"succeeded": 50}
+    (home.folder / "events.jsonl").unlink()
+    home.run("monitor", "--event-file", "events.jsonl")  # a lost file is made again from the ledger
+    again = [json.loads(line) for line in (home.folder / "events.jsonl").read_text().splitlines()]
+    assert {event["task_id"] for event in again} == {f"t{n}" for n in range(50)}
+    home.run("results", "-o", "results.json")
+    rows = json.loads((home.folder / "results.json").read_text())
+    assert {row["n"]: row["result"] for row in rows} == {n: n * n for n in range(50)}
+    assert "Deleted" in home.run("delete_queue", "--yes")
+    said = home.run("launch_worker", code=1)
+    assert "Traceback" not in said
+
+
+def test_a_sample_does_not_count_as_a_loss(home):
+    insert(home, range(1))
+    for _ in range(4):
+        assert json.loads(home.run("show_queue", "--json"))["sample"]["deliveries"] in (0, 1)
+    work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 1}
+    assert json.loads(home.run("status", "--json"))["lost"] == 0
+
+
+def test_purged_tasks_are_killed_and_can_be_put_back(home):
+    insert(home, range(20))
+    assert "Took 20 tasks out of the queue" in home.run("purge_queue", "--yes")
+    assert counts(home) == {"killed": 20}
+    assert "0 tasks done here" in work(home)
+    home.run("retry", "--killed")
+    assert counts(home) == {"pending": 20}
+    assert "20 tasks done here" in work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 20}
+
+
+def test_failed_tasks_are_sent_again_by_retry(home):
+    (home.folder / "task.py").write_text("def run_task(n): assert n % 2")
+    insert(home, range(10))
+    work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 5, "failed": 5}
+    (home.folder / "task.py").write_text(TASK)
+    home.run("retry", "--failed")
+    assert "5 tasks done here" in work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 10}
+
+
+def test_inserting_twice_sends_nothing_twice_and_more_is_added(home):
+    insert(home, range(10))
+    insert(home, range(15))
+    assert counts(home) == {"pending": 15}
+    assert "15 tasks done here" in work(home)
+
+
+def test_released_tasks_are_sent_again_and_whichever_is_done_first_counts(home):
+    insert(home, range(5))
+    home.run("release")
+    work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 5}
+
+
+def test_the_monitor_can_be_stopped_and_goes_on_elsewhere(home):
+    insert(home, range(10))
+    monitor = home.start("monitor", "--no-auto-complete")
+    work(home)
+    deadline = time.monotonic() + 60
+    while counts(home) != {"succeeded": 10}:
+        assert time.monotonic() < deadline, home.text()
+        time.sleep(0.2)
+    assert monitor.poll() is None
+    monitor.send_signal(signal.SIGINT)
+    assert monitor.wait(30) == 130
+    assert "Next: poe monitor   (to go on)" in home.text()
+    insert(home, range(20))
+    work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 20}
+
+
+def test_tasks_move_to_the_ledger_and_back(home, service, name):
+    insert(home, range(30))
+    work_first = home.run("launch_worker", "--max-tasks", "10")
+    assert "10 tasks done here" in work_first
+    said = home.run("move_queue", "--to", "ledger", "--yes")
+    assert "Moved 20 tasks to ledger" in said
+    assert counts(home) == {"succeeded": 10, "pending": 20}
+    said = home.run("launch_worker", code=1)
+    assert "travel by ledger" in said
+    env = home.folder / "config" / "task.env"
+    before = env.read_text()
+    env.write_text(before.replace(f"QUEUE_URL={service.queue_url(name)}", "QUEUE_URL=ledger"))
+    home.run("launch_worker", "--max-tasks", "5")
+    assert counts(home) == {"succeeded": 15, "pending": 15}
+    home.environment["WAIT"] = "1"
+    deadline = time.monotonic() + 90
+    while True:  # a deleted SQS queue's name is taken for a minute, which is sat out
+        said = home.run("move_queue", "--to", service.queue_url(name), "--yes", code=None)
+        if "Moved 15 tasks" in said:
+            break
+        assert time.monotonic() < deadline, said
+        service.advance(61)
+    env.write_text(before)
+    assert "15 tasks done here" in work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 30}
+
+
+def test_a_copied_task_is_done_once_in_the_ledger(home, service, name, tmp_path):
+    insert(home, range(12))
+    env = home.folder / "config" / "task.env"
+    other = service.queue_url(f"{name}-copy")
+    if other == service.queue_url(name):
+        pytest.skip("one PostgreSQL database has one queue of a job")
+    assert "Sent 12 tasks" in home.run("copy_queue", "--to", other)
+    work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 12}
+    copied = home.run("launch_worker", "--queue-url", other, code=None)
+    assert "Traceback" not in copied
+    assert env.exists()
+
+
+def test_a_worker_without_a_queue_says_what_to_do(home):
+    said = home.run("launch_worker", code=1)
+    assert "does not exist" in said
+    assert "poe insert_tasks" in said
+    assert "Traceback" not in said
+
+
+def test_a_queue_of_another_job_is_refused(home, service, name, tmp_path):
+    insert(home, range(3))
+    other = Place(tmp_path / "other", service, name, task=TASK)
+    env = other.folder / "config" / "task.env"
+    env.write_text(env.read_text().replace(f"JOB_ID={name}", "JOB_ID=another"))
+    said = other.run("launch_worker", code=1)
+    assert "Traceback" not in said
+    assert "job" in said
+
+
+def test_a_service_that_is_away_for_a_while_is_waited_for(home, service):
+    (home.folder / "task.py").write_text("import time\ndef run_task(n):\n    time.sleep(0.05)\n    return n * n")
+    insert(home, range(100))
+    worker = home.start("launch_worker", "--slots", "2")
+    monitor = home.start("monitor")
+    time.sleep(1.5)
+    service.pause()
+    time.sleep(6)
+    service.resume()
+    assert monitor.wait(90) == 0, home.text()
+    assert worker.wait(60) == 0, home.text()
+    assert counts(home) == {"succeeded": 100}
+    assert "Traceback" not in home.text()
