@@ -509,20 +509,19 @@ def test_a_task_that_kills_its_workers_takes_no_other_along(job):
     assert job.states()[7] is State.FAILED
 
 
-def test_tasks_that_were_lost_are_held_few_at_a_time_and_twice_lost_ones_alone(job):
+def test_tasks_that_were_lost_twice_are_held_one_at_a_time(job):
     policy = RetryPolicy(retries={Outcome.LOST: 5})
-    job.insert(30)
-    job.lease(job.worker(now=0.0), 10, now=0.0)
-    reap(job, policy, now=100.0)
-    first, second = job.worker(now=100.0), job.worker(now=100.0)
-    leases = job.lease(first, 20, now=100.0)
-    assert [lease.seq for lease in leases] == [1, 2, 3, 4, *range(11, 27)]  # a worker of these tests has four slots
-    assert [lease.seq for lease in job.lease(second, 3, now=100.0)] == [5, 6, 7]
-    assert [lease.seq for lease in job.lease(second, 9, now=100.0)] == [8, 27, 28, 29, 30]
-    reap(job, policy, now=200.0)
-    third = job.worker(now=200.0)
-    assert [lease.seq for lease in job.lease(third, 2, now=200.0)] == [1]
-    assert job.lease(third, 2, now=200.0) == []
+    job.insert(12)
+    for now in (0.0, 200.0):
+        assert len(job.lease(job.worker(now=now), 5, now=now)) == 5
+        reap(job, policy, now=now + 100.0)
+    first, second = job.worker(now=300.0), job.worker(now=300.0)
+    assert [lease.seq for lease in job.lease(first, 9, now=300.0)] == [1, *range(6, 13)]
+    assert job.lease(first, 9, now=300.0) == []
+    [suspect] = job.lease(second, 9, now=300.0)
+    assert suspect[:2] == (2, 3)
+    job.finish(second, succeeded(suspect), now=300.0)
+    assert [lease.seq for lease in job.lease(second, 9, now=300.0)] == [3]
 
 
 def test_back_off_doubles_up_to_its_cap(job):

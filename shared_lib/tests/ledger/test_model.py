@@ -181,8 +181,9 @@ class Machine(RuleBasedStateMachine):
         again = sorted((task.due, seq) for seq, task in pending if not task.fresh and task.due <= self.now)
         by_seq = dict(behind)
         looked_at = [(seq, self.losses(by_seq[seq])) for _, seq in again[:most]]
-        held = [n for task in self.tasks if task.worker == worker_id and (n := self.losses(task))]
-        chosen = {seq for seq, n in looked_at if not n} | self.allowed([(s, n) for s, n in looked_at if n], held)
+        chosen = {seq for seq, n in looked_at if n < 2}
+        if not any(task.worker == worker_id and self.losses(task) > 1 for task in self.tasks):
+            chosen |= set([seq for seq, n in looked_at if n > 1][:1])
         fresh = sorted(seq for seq, task in pending if task.fresh)[: most - len(chosen)]
         leases = lease()
         worker.until = self.now + LEASE_SECONDS
@@ -199,16 +200,6 @@ class Machine(RuleBasedStateMachine):
     @staticmethod
     def losses(task):
         return sum(1 for number, outcome in task.attempts if outcome is Outcome.LOST and number > task.tries_from)
-
-    @staticmethod
-    def allowed(suspects, held):
-        """Which tasks that were lost a worker with two slots may have beside those that it holds, by how often each was lost."""
-        if any(n > 1 for n in held):
-            return set()
-        once = [seq for seq, n in suspects if n == 1]
-        if once or held:
-            return set(once[: 2 - len(held)])
-        return {seq for seq, _ in suspects[:1]}
 
     @precondition(lambda self: self.leases)
     @rule(

@@ -33,6 +33,9 @@ class FinishReport:
     """Attempts after which the task gets another try, and when."""
 
 
+#: A task that was lost so often with its worker may be why.
+SUSPECT_LOSSES = 2
+
 _FENCE = "WHERE seq = ? AND attempt = ? AND worker_id = ? AND state = 2"
 _SUCCEED = f"UPDATE state SET state = 3, worker_id = NULL {_FENCE}"
 _FAIL = f"UPDATE state SET state = 4, worker_id = NULL, kind = ? {_FENCE}"
@@ -234,9 +237,9 @@ def _lease_again(database: Database, worker_id: int, most: int, skip: int, now: 
         f"SELECT seq, ({_LOSSES}) FROM state WHERE state = 1 AND available_at <= ? AND seq > ? ORDER BY available_at, seq LIMIT ?",
         (now, skip, most),
     )
-    seqs = [seq for seq, losses in due if not losses]
-    if len(seqs) < len(due):
-        seqs += _suspects_to_lease(database, worker_id, [(seq, losses) for seq, losses in due if losses])
+    seqs = [seq for seq, losses in due if losses < SUSPECT_LOSSES]
+    if len(seqs) < len(due) and not _holds_suspect(database, worker_id):
+        seqs.append(next(seq for seq, losses in due if losses >= SUSPECT_LOSSES))
     # A task that used up its attempt numbers (by being interrupted or put back) goes on with the last one.
     leased = database.rows(
         f"UPDATE state SET state = 2, attempt = min(attempt + 1, {LAST_ATTEMPT}), worker_id = ? "
@@ -249,22 +252,15 @@ def _lease_again(database: Database, worker_id: int, most: int, skip: int, now: 
     ]
 
 
-def _suspects_to_lease(database: Database, worker_id: int, due: list[tuple[int, int]]) -> list[int]:
-    """Choose among tasks that were lost with a worker, and may be why it died.
-
-    A worker holds as many of them as it has slots, and one that was lost twice is the only one: so a task that kills its workers takes
-    few others along, and soon none.
-    """
-    slots = database.value("SELECT slots FROM worker WHERE worker_id = ?", (worker_id,))
-    held = [
-        losses
-        for (losses,) in database.rows(f"SELECT ({_LOSSES}) FROM state WHERE state = 2 AND worker_id = ?", (worker_id,))
-        if losses
-    ]
-    if held and max(held) > 1:
-        return []
-    once = [seq for seq, losses in due if losses == 1][: slots - len(held)]
-    return once if once or held else [seq for seq, _ in due[:1]]
+def _holds_suspect(database: Database, worker_id: int) -> bool:
+    """Whether the worker has a task already that may be why others died: no other one is to be lost with it again."""
+    return (
+        database.value(
+            f"SELECT 1 FROM state WHERE state = 2 AND worker_id = ? AND ({_LOSSES}) >= {SUSPECT_LOSSES} LIMIT 1",
+            (worker_id,),
+        )
+        is not None
+    )
 
 
 def _lease_fresh(database: Database, worker_id: int, most: int, skip: int) -> list[Lease] | None:

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from taskfleet.errors import QueueError, QueueUnreachableError
 from taskfleet.events.batch import Worker
+from taskfleet.ledger.leasing import SUSPECT_LOSSES
 from taskfleet.queues import Depth, FinishReport
 from taskfleet.queues.courier import Courier, Held
 from taskfleet.queues.envelope import Envelope, Parcel, unpack
@@ -64,7 +65,6 @@ class RemoteQueue:
         """
         self._job_id = job_id
         self._me = worker.source
-        self._slots = worker.slots
         self._policy = policy
         self._idle_seconds = idle_seconds
         self._say = say
@@ -94,7 +94,7 @@ class RemoteQueue:
         missing = math.ceil((most - len(leases) - len(self._backlog)) / self._tasks_per_message)
         is_careful = time.monotonic() < self._careful_until
         if is_careful:  # so that few are lost with this worker, should one of them kill it
-            missing = min(missing, self._slots)
+            missing = min(missing, 1)
         self._courier.want(max(missing, 1 if self._claims else 0), may_die=is_careful)
         return leases
 
@@ -224,8 +224,11 @@ class RemoteQueue:
             if envelope.not_before > now + 1:
                 for parcel in envelope.parcels:
                     self._send_back(held, parcel, envelope.not_before - now, is_alone=False)
-            elif lost and len(envelope.parcels) > 1 and self._policy.retries.get(Outcome.LOST, 0):
-                self._share_out(held, envelope.parcels, lost)
+            elif len(envelope.parcels) > 1 and lost and self._policy.retries.get(Outcome.LOST, 0):
+                if lost > 1 or envelope.parcels[0].tries_of(Outcome.LOST):
+                    self._share_out(held, envelope.parcels, lost)
+                else:  # most machines that die are not killed by a task
+                    self._take_in(held, [parcel.after(parcel.attempt + lost) for parcel in envelope.parcels], 0, now)
             else:
                 self._take_in(held, envelope.parcels, lost, now)
             if not held.parcels:
@@ -242,9 +245,10 @@ class RemoteQueue:
                 self._courier.errand.ended.append((held.ledger, death, delay))
                 if delay is None:
                     continue
-            if parcel.tries_of(Outcome.LOST):
+            is_suspect = parcel.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
+            if is_suspect:
                 self._careful_until = time.monotonic() + CAREFUL_SECONDS
-            if len(parcels) == 1 and parcel.tries_of(Outcome.LOST) and not self._may_hold(parcel):
+            if is_suspect and self._holds_suspect():
                 self._send_back(held, parcel, SUSPECT_DELAY_SECONDS, is_alone=True)
                 continue
             lease = Lease(parcel.seq, parcel.attempt + 1, parcel.task_id, parcel.data)
@@ -253,19 +257,13 @@ class RemoteQueue:
         self._courier.most_per_message = max(self._courier.most_per_message, len(parcels))
         self._tasks_per_message += 0.2 * (len(parcels) - self._tasks_per_message)
 
-    def _may_hold(self, suspect: Parcel) -> bool:
-        """Whether to begin a task that was lost with a worker, and may be why it died.
-
-        As in the ledger, a worker holds as many of them as it has slots, and one that was lost twice is the only one.
-        """
-        losses = [
-            n
+    def _holds_suspect(self) -> bool:
+        """Whether this worker has a task already that may be why others died: no other one is to be lost with it again."""
+        return any(
+            parcel.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
             for held in self._courier.held.values()
-            if len(held.parcels) == 1 and (n := next(iter(held.parcels.values())).tries_of(Outcome.LOST))
-        ]
-        if suspect.tries_of(Outcome.LOST) > 1:
-            return not losses
-        return len(losses) < self._slots and max(losses, default=0) < 2
+            for parcel in held.parcels.values()
+        )
 
     def _share_out(self, held: Held, parcels: Sequence[Parcel], lost: int) -> None:
         """Send the tasks of a message whose worker died back in several, so that the one that may have killed it is found."""

@@ -1,0 +1,153 @@
+"""What workers at a service tell is recorded once, in whatever order and however often it comes."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from taskfleet.events.batch import Batch, Worker
+from taskfleet.ledger import counters, inquiry, insertion, recording
+from taskfleet.ledger.database import create
+from taskfleet.tasks import Finished, Outcome, State
+
+TASKS = 4
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = new_ledger(tmp_path / "a.db", tmp_path)
+    yield database
+    database.close()
+
+
+def new_ledger(path, project):
+    database = create(path, job_id="job", project=project, now=0.0)
+    under_way = insertion.begin(database, source="test")
+    under_way.add([f"t{n}" for n in range(1, TASKS + 1)], ["{}"] * TASKS, ids_are_derived=False, now=0.0)
+    under_way.accept(0.0)
+    return database
+
+
+def batch(number, *, source="w1", told_at=None, end_reason="", leased=(), returned=(), ended=()):
+    worker = Worker(source=source, hostname="h", pid=1, slots=1, started_at=0.0)
+    return Batch(
+        job_id="job",
+        ledger="",
+        worker=worker,
+        number=number,
+        told_at=float(number) if told_at is None else told_at,
+        end_reason=end_reason,
+        leased=list(leased),
+        returned=list(returned),
+        ended=list(ended),
+    )
+
+
+def attempt(seq, number, outcome=Outcome.SUCCEEDED, result='"x"'):
+    good = outcome is Outcome.SUCCEEDED
+    return Finished(seq, number, int(outcome), 0.0, 1.0, result if good else None, None if good else "why")
+
+
+def check(database):
+    """Every task is in one state, the counts are those of the table, and none succeeded twice."""
+    rows = dict(database.rows("SELECT state, count(*) FROM state GROUP BY state"))
+    rows[1] = rows.get(1, 0) + TASKS - sum(rows.values())
+    counts = {int(state): n for state, n in counters.by_state(database).items() if n}
+    assert {state: n for state, n in rows.items() if n} == counts
+    successes = database.rows("SELECT key / 1000, count(*) FROM attempt WHERE outcome = 0 GROUP BY 1")
+    assert all(n == 1 for _, n in successes)
+    assert {seq for seq, _ in successes} == {seq for (seq,) in database.rows("SELECT seq FROM state WHERE state = 3")}
+    assert sum(counters.by_failure_kind(database).values()) == counts.get(int(State.FAILED), 0)
+
+
+def states(database):
+    return [inquiry.find_task(database, f"t{n}").state for n in range(1, TASKS + 1)]
+
+
+def test_what_happens_in_order(database):
+    recording.record(database, batch(0, leased=[(1, 1), (2, 1), (3, 1)]), now=0.0)
+    assert counters.by_state(database)[State.RUNNING] == 3
+    recording.record(database, batch(1, returned=[(3, 1)], ended=[(attempt(1, 1), None)]), now=1.0)
+    recording.record(database, batch(2, ended=[(attempt(2, 1, Outcome.EXIT), 5.0)], end_reason="stopped"), now=2.0)
+    assert states(database) == [State.SUCCEEDED, State.PENDING, State.PENDING, State.PENDING]
+    assert inquiry.workers(database) == []
+    check(database)
+
+
+def test_the_same_batch_twice_changes_nothing(database):
+    told = batch(0, ended=[(attempt(1, 1), None), (attempt(2, 1, Outcome.EXIT), None)])
+    assert len(recording.record(database, told, now=0.0).ended) == 2
+    again = recording.record(database, told, now=0.0)
+    assert again.is_known
+    assert again.ended == []
+    assert counters.tallies(database)["duplicates"] == 0
+    check(database)
+
+
+def test_a_second_success_is_a_duplicate_and_the_first_stands(database):
+    recording.record(database, batch(0, ended=[(attempt(1, 1, result='"a"'), None)]), now=0.0)
+    recording.record(database, batch(0, source="w2", ended=[(attempt(1, 1, result='"b"'), None)]), now=0.0)
+    recording.record(database, batch(1, source="w2", ended=[(attempt(1, 2, result='"c"'), None)]), now=0.0)
+    assert counters.tallies(database)["duplicates"] == 2
+    assert [one.result for one in inquiry.find_task(database, "t1").attempts] == ['"a"']
+    check(database)
+
+
+def test_a_success_after_a_failure_for_good_wins(database):
+    recording.record(database, batch(0, ended=[(attempt(1, 1, Outcome.EXIT), None)]), now=0.0)
+    assert states(database)[0] is State.FAILED
+    recording.record(database, batch(0, source="w2", ended=[(attempt(1, 1), None)]), now=0.0)
+    assert states(database)[0] is State.SUCCEEDED
+    check(database)
+
+
+def test_a_silent_worker_counts_as_dead_until_it_tells_something_again(database):
+    recording.record(database, batch(0, leased=[(1, 1)], told_at=10.0), now=10.0)
+    assert recording.end_silent(database, silent_seconds=100, now=105.0) == 0
+    assert recording.end_silent(database, silent_seconds=100, now=111.0) == 1
+    assert inquiry.workers(database) == []
+    assert states(database)[0] is State.PENDING
+    check(database)
+    recording.record(database, batch(1, ended=[(attempt(1, 1), None)], told_at=120.0), now=120.0)
+    assert len(inquiry.workers(database)) == 1
+    assert states(database)[0] is State.SUCCEEDED
+    check(database)
+
+
+OUTCOMES = st.sampled_from([Outcome.SUCCEEDED, Outcome.EXIT, Outcome.EXCEPTION, Outcome.LOST, Outcome.INTERRUPTED])
+SEQS = st.integers(1, TASKS)
+ENDS = st.tuples(SEQS, st.integers(1, 4), OUTCOMES, st.booleans())
+BATCHES = st.lists(
+    st.tuples(
+        st.sampled_from(["w1", "w2", "w3"]),
+        st.lists(st.tuples(SEQS, st.integers(1, 4)), max_size=3),
+        st.lists(st.tuples(SEQS, st.integers(1, 4)), max_size=2),
+        st.lists(ENDS, max_size=4),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(BATCHES, st.randoms(use_true_random=False))
+def test_whatever_is_told_in_whatever_order_and_twice_the_counts_add_up(tmp_path_factory, told, chance):
+    numbers = {"w1": 0, "w2": 0, "w3": 0}
+    sent = []
+    for source, leased, returned, ends in told:
+        ended = [
+            (attempt(seq, number, outcome), None if outcome is Outcome.SUCCEEDED or is_final else 0.0)
+            for seq, number, outcome, is_final in ends
+        ]
+        sent.append(batch(numbers[source], source=source, leased=leased, returned=returned, ended=ended))
+        numbers[source] += 1
+    delivered = sent + chance.sample(sent, len(sent) // 2)
+    chance.shuffle(delivered)
+    folder = tmp_path_factory.mktemp("recording")
+    database = new_ledger(folder / "a.db", folder)
+    try:
+        for one in delivered:
+            recording.record(database, one, now=one.told_at)
+            check(database)
+        succeeded = {f.seq for one in sent for f, _ in one.ended if f.outcome == Outcome.SUCCEEDED}
+        assert {n for n, state in enumerate(states(database), 1) if state is State.SUCCEEDED} == succeeded
+    finally:
+        database.close()

@@ -1,0 +1,198 @@
+"""What goes wrong at SQS and Pub/Sub, with their real clients: what passes is sat out, what does not is said in one sentence."""
+
+import os
+from collections import Counter
+
+import pytest
+from taskfleet.errors import QueueError, QueueUnreachableError
+from taskfleet.queues.addresses import open_transport
+from taskfleet.queues.transport import Outgoing
+
+from shared_lib.tests.queues.test_transport import receipts, take
+
+BODIES = [f"message {n}" for n in range(95)]
+
+
+@pytest.fixture
+def sqs(running):
+    service = running("sqs")
+    yield service
+    service.clear_faults()
+
+
+@pytest.fixture
+def pubsub(running):
+    service = running("pubsub")
+    yield service
+    service.clear_faults()
+
+
+@pytest.fixture(params=["sqs", "pubsub"])
+def service(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def transport(service, opened, name):
+    opened = opened(service, name, patience_seconds=20.0)
+    opened.create(tags={})
+    yield opened
+    service.clear_faults()
+    opened.delete()
+
+
+PASSING = {
+    "sqs": [
+        {"code": "ThrottlingException", "status": 400},
+        {"code": "ServiceUnavailable", "status": 503},
+        {"code": "InternalError", "status": 500},
+    ],
+    "pubsub": [{"code": "UNAVAILABLE"}, {"code": "RESOURCE_EXHAUSTED"}, {"code": "INTERNAL"}, {"code": "ABORTED"}],
+}
+KINDS = [
+    pytest.param(kind, fault, id=f"{kind}-{fault['code']}") for kind, faults in PASSING.items() for fault in faults
+]
+
+
+@pytest.mark.parametrize(("kind", "fault"), KINDS)
+def test_a_passing_trouble_is_sat_out_in_every_call(running, opened, name, kind, fault):
+    service = running(kind)
+    service.fault("*", **fault, times=None, share=0.5)
+    try:
+        transport = opened(service, name, patience_seconds=60.0)
+        transport.create(tags={})
+        transport.send([Outgoing(body) for body in BODIES])
+        messages = take(transport, len(BODIES))
+        assert {message.body for message in messages} == set(BODIES)
+        transport.extend(receipts(messages), 100)
+        transport.acknowledge(receipts(messages))
+        service.clear_faults()
+        service.advance(301)
+        assert transport.receive(1, wait_seconds=0, lease_seconds=1) == []
+    finally:
+        service.clear_faults()
+    transport.delete()
+
+
+def test_a_lost_answer_may_double_a_message_and_loses_none(service, transport):
+    send = "SendMessageBatch" if hasattr(service, "transport") and service.module.endswith("sqs") else "Publish"
+    service.fault(send, "lost", times=3)
+    transport.send([Outgoing(body) for body in BODIES])
+    service.clear_faults()
+    found = Counter(message.body for message in take(transport, len(BODIES) + 10))
+    while messages := transport.receive(50, wait_seconds=0, lease_seconds=300):
+        found.update(message.body for message in messages)
+    assert set(found) == set(BODIES)
+    assert sum(found.values()) > len(BODIES)
+
+
+def test_what_fails_of_a_batch_is_repeated_alone(sqs, opened, name):
+    transport = opened(sqs, name, patience_seconds=30.0)
+    transport.create(tags={})
+    for action in ("SendMessageBatch", "ChangeMessageVisibilityBatch", "DeleteMessageBatch"):
+        sqs.fault(action, "partial", times=4)
+    transport.send([Outgoing(body) for body in BODIES])
+    messages = take(transport, len(BODIES))
+    assert sorted(message.body for message in messages) == sorted(BODIES)
+    assert transport.extend(receipts(messages), 200) == set()
+    transport.acknowledge(receipts(messages))
+    sqs.advance(301)
+    assert transport.receive(1, wait_seconds=0, lease_seconds=1) == []
+    transport.delete()
+
+
+def test_trouble_that_does_not_end_is_said_and_can_be_tried_again(service, opened, name):
+    transport = opened(service, name, patience_seconds=1.5)
+    transport.create(tags={})
+    code = {"code": "ServiceUnavailable", "status": 503} if service.module.endswith("sqs") else {"code": "UNAVAILABLE"}
+    service.fault("*", **code, times=None)
+    with pytest.raises(QueueUnreachableError, match=name):
+        transport.send([Outgoing("a")])
+    service.clear_faults()
+    transport.send([Outgoing("a")])
+    assert take(transport, 1)[0].body == "a"
+    transport.delete()
+
+
+SENTENCES = [
+    ("sqs", {"code": "AccessDenied", "status": 403}, r"may not do sqs:SendMessage\. Have that permission granted"),
+    ("sqs", {"code": "ExpiredToken", "status": 403}, r"credentials have expired\. .* nothing is lost"),
+    ("sqs", {"code": "InvalidClientTokenId", "status": 403}, r"does not know these credentials\. .*AWS_PROFILE"),
+    ("sqs", {"code": "SignatureDoesNotMatch", "status": 403}, r"secret key is wrong, or this machine's clock"),
+    (
+        "sqs",
+        {"code": "AWS.SimpleQueueService.NonExistentQueue"},
+        r"does not exist in region us-east-1\. .*poe insert_tasks",
+    ),
+    ("pubsub", {"code": "PERMISSION_DENIED"}, r"may not do pubsub\.topics\.publish in project test-project\. .*Editor"),
+    (
+        "pubsub",
+        {"code": "UNAUTHENTICATED"},
+        r"does not accept these credentials.*gcloud auth application-default login",
+    ),
+    ("pubsub", {"code": "NOT_FOUND"}, r"does not exist in project test-project\. .*poe insert_tasks"),
+    (
+        "pubsub",
+        {"code": "PERMISSION_DENIED", "message": "Cloud Pub/Sub API has not been used in project 1 before"},
+        r"Pub/Sub is not enabled in project test-project: gcloud services enable",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault", "sentence"), SENTENCES, ids=[f"{k}-{f['code']}-{n}" for n, (k, f, _) in enumerate(SENTENCES)]
+)
+def test_what_does_not_pass_is_said_at_once_with_the_remedy(running, opened, name, kind, fault, sentence):
+    service = running(kind)
+    transport = opened(service, name, patience_seconds=30.0)
+    transport.create(tags={})
+    service.fault("SendMessageBatch" if kind == "sqs" else "Publish", **fault, times=None)
+    with pytest.raises(QueueError, match=sentence) as caught:
+        transport.send([Outgoing("a")])
+    service.clear_faults()
+    assert not isinstance(caught.value, QueueUnreachableError)
+    assert "\n" not in str(caught.value)
+    transport.delete()
+
+
+def test_no_credentials_and_no_region_are_said(sqs, name, monkeypatch, tmp_path):
+    for variable in list(os.environ):
+        if variable.startswith("AWS_"):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(QueueError, match=r"no AWS region is known\. Set AWS_REGION"):
+        open_transport(f"sqs://{name}", "job")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", sqs.environment()["AWS_ENDPOINT_URL_SQS"])
+    with pytest.raises(QueueError, match=r"no AWS credentials were found\. Log in"):
+        open_transport(f"sqs://{name}", "job").exists()
+    monkeypatch.setenv("AWS_PROFILE", "missing")
+    with pytest.raises(QueueError, match=r"AWS_PROFILE"):
+        open_transport(f"sqs://{name}", "job")
+
+
+def test_no_google_credentials_are_said(name, monkeypatch, tmp_path):
+    for variable in ("PUBSUB_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # else the metadata server is looked for
+    with pytest.raises(QueueError, match=r"no Google Cloud credentials were found\. Log in \(gcloud"):
+        open_transport(f"pubsub://project/{name}", "job")
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [
+        ("sqs://a b", "1 to 80 letters"),
+        ("sqs://" + "a" * 80, "1 to 80 letters"),
+        ("https://sqs.eu-west-1.amazonaws.com/x", "write sqs://NAME"),
+        ("pubsub://project/1", "write pubsub://PROJECT/NAME"),
+        ("pubsub://project/google-x", "not beginning with goog"),
+    ],
+)
+def test_a_wrong_address_is_refused(sqs, address, wanted):
+    os.environ.update(sqs.environment())
+    with pytest.raises(QueueError, match=wanted):
+        open_transport(address, "job", of_events=True)
