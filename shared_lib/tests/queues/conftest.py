@@ -134,7 +134,7 @@ def children():
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=os.environ | service.environment(),
+                env=os.environ | service.environment() | {"PYTHONPATH": str(HERE.parents[2])},
             )
         )
         return processes[-1]
