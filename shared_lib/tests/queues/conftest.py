@@ -111,7 +111,7 @@ def opened():
 @pytest.fixture
 def name():
     """A name that no queue has yet."""
-    return f"queue-{os.getpid()}-{next(NUMBERS)}-{time.time_ns() % 10**9}"
+    return f"taskfleet-test-{os.getpid()}-{next(NUMBERS)}-{time.time_ns() % 10**9}"
 
 
 @pytest.fixture

@@ -143,7 +143,10 @@ def test_sqs_counts_requests(client, queue, sqs):
     before = sqs.requests()
     client.send_message(QueueUrl=queue, MessageBody="a")
     receive(client, queue)
-    assert sqs.requests() - before == {"SendMessage": 1, "ReceiveMessage": 1, "(each message)": 1}
+    assert sqs.requests() - before == {"SendMessage": 1, "ReceiveMessage": 1, "(each message)": 1, "(billed)": 2}
+    before = sqs.requests()
+    client.send_message(QueueUrl=queue, MessageBody="x" * 200_000)
+    assert (sqs.requests() - before)["(billed)"] == 4  # one for each 64 KiB
 
 
 # --- Pub/Sub ---

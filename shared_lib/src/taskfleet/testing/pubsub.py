@@ -24,6 +24,8 @@ MOST_BYTES = 10_000_000
 MOST_REQUEST_BYTES = 524_288
 DEADLINES = range(10, 601)
 PATIENCE_SECONDS = 90.0
+#: The bytes that are billed, among the counts of requests.
+BILLED = "(billed bytes)"
 _NAME = re.compile(r"projects/[^/]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9_.~+%-]{2,254}")
 
 
@@ -292,9 +294,12 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
                 context.abort(grpc.StatusCode[refused.code], str(refused))
             except Exception as error:  # else the client would see UNKNOWN, and try again for a minute
                 context.abort(grpc.StatusCode.DATA_LOSS, f"the double failed: {error!r}")
+            answer = answer if isinstance(answer, kind) else kind(**(answer or {}))
+            if name in ("Publish", "Pull"):  # a thousand bytes at least (https://cloud.google.com/pubsub/pricing)
+                faults.requests[BILLED] += max(1000, asked.ByteSize(), answer.ByteSize())
             if fault.get("kind") == "lost":
                 context.abort(grpc.StatusCode.UNAVAILABLE, "ordered")
-            return answer if isinstance(answer, kind) else kind(**(answer or {}))
+            return answer
 
         return grpc.unary_unary_rpc_method_handler(
             call,

@@ -23,6 +23,9 @@ from taskfleet.testing.double import Clock, Double, Faults, obey
 IN_FLIGHT_LIMIT = 120_000
 LONGEST_LEASE_SECONDS = 43_200
 NAME_TAKEN_SECONDS = 60
+#: What the requests are billed as, among their counts.
+BILLED = "(billed)"
+BILLED_BYTES = 65_536
 _ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -273,11 +276,13 @@ class _Faulty:
                 return _refuse(fault, start_response)
             case "partial":
                 return self._part(environ, start_response)
-        answer = self._inner(environ, start_response)
+        answer = [b"".join(self._inner(environ, start_response))]
+        if action:  # every 64 KiB of a request's payload is billed as one (https://aws.amazon.com/sqs/pricing)
+            size = max(int(environ.get("CONTENT_LENGTH") or 0), len(answer[0]))
+            self._faults.requests[BILLED] += max(1, -(-size // BILLED_BYTES))
         if fault.get("kind") == "lost":
-            b"".join(answer)
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     def _part(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Do every second entry of a batch."""

@@ -1,4 +1,4 @@
-"""Google Cloud Pub/Sub, played by the double."""
+"""Google Cloud Pub/Sub, played by the double; or itself, where LIVE_CLOUD=1, GOOGLE_CLOUD_PROJECT and credentials are set."""
 
 import os
 import time
@@ -7,7 +7,25 @@ from taskfleet.queues.pubsub import PubSubTransport
 from taskfleet.testing.pubsub import PubSub
 
 
-class PubSubService(PubSub):
+class _Live:
+    """The real one: leases run out by waiting."""
+
+    def start(self):
+        """See that there is a project."""
+        if not os.environ.get("GOOGLE_CLOUD_PROJECT"):
+            raise FileNotFoundError("LIVE_CLOUD=1 needs GOOGLE_CLOUD_PROJECT")
+
+    def stop(self):
+        """Nothing is left: each test deletes its queues."""
+
+    def environment(self):
+        return {}
+
+    def advance(self, seconds):
+        time.sleep(seconds + 1)
+
+
+class PubSubService(_Live if os.environ.get("LIVE_CLOUD") else PubSub):
     """Opens its queues, too; their clock goes as its own does."""
 
     def __init__(self):
@@ -17,7 +35,8 @@ class PubSubService(PubSub):
     def advance(self, seconds):
         """Put both clocks forward."""
         super().advance(seconds)
-        self.ahead_seconds += seconds
+        if not os.environ.get("LIVE_CLOUD"):
+            self.ahead_seconds += seconds
 
     def queue_url(self, name):
         """Give the QUEUE_URL of a job of this name."""
