@@ -13,11 +13,12 @@ from tests.chaos import clock
 
 clock.install()  # before anything of the engine is imported
 
+from tests.chaos import queues  # noqa: E402
 from tests.chaos.harness import can_mount  # noqa: E402
 from tests.chaos.run import Run  # noqa: E402
-from tests.chaos.scenario import draw  # noqa: E402
+from tests.chaos.scenario import draw, draw_remote  # noqa: E402
 
-COMMAND = "uv run python -m tests.chaos --seed {}"
+COMMAND = "uv run python -m tests.chaos --queue {} --seed {}"
 #: Nothing takes so long; a run that does is ended.
 RUN_SECONDS = 400
 
@@ -30,6 +31,7 @@ def main():
     parser.add_argument(
         "--seed", type=int, help="of the first run; each further one has the next. Drawn anew if not said."
     )
+    parser.add_argument("--queue", choices=queues.NAMES, default=queues.LEDGER, help="what the tasks go over (ledger)")
     parser.add_argument("--runs", type=int, default=1, help="how many (1)")
     parser.add_argument("--seconds", type=float, help="begin no further run after so long")
     parser.add_argument(
@@ -40,12 +42,12 @@ def main():
     arguments = parser.parse_args()
     first = random.SystemRandom().randrange(1_000_000_000) if arguments.seed is None else arguments.seed
     jobs = arguments.jobs or 4 * len(os.sched_getaffinity(0))
-    print(f"chaos: {arguments.runs} runs from seed {first} on, {jobs} side by side", flush=True)
+    print(f"chaos: {arguments.runs} runs over {arguments.queue} from seed {first} on, {jobs} side by side", flush=True)
     if not can_mount():
         print("chaos: left out: the full disk, which takes root to make", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        pool = Pool(Path(folder), arguments)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, queues.running(arguments.queue) as service:
+        pool = Pool(Path(folder), arguments, service)
         try:
             return pool.run(range(first, first + arguments.runs), jobs)
         finally:
@@ -55,8 +57,9 @@ def main():
 class Pool:
     """Runs side by side, each in a process of its own."""
 
-    def __init__(self, folder, arguments):
+    def __init__(self, folder, arguments, service):
         self.folder = folder
+        self.service = service
         self.arguments = arguments
         self.running = {}
         self.failed = []
@@ -88,7 +91,9 @@ class Pool:
                 os.setsid()
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 signal.alarm(RUN_SECONDS)
-                code = one_run(seed, self.folder / str(seed), verbose=self.arguments.verbose)
+                code = one_run(
+                    seed, self.folder / str(seed), self.arguments.queue, self.service, verbose=self.arguments.verbose
+                )
             except BaseException:
                 import traceback
 
@@ -106,7 +111,7 @@ class Pool:
         if status:
             self.failed.append(seed)
             print(
-                f"chaos: seed {seed} failed ({os.waitstatus_to_exitcode(status)}). Repeat it: {COMMAND.format(seed)}",
+                f"chaos: seed {seed} failed ({os.waitstatus_to_exitcode(status)}). Repeat it: {COMMAND.format(self.arguments.queue, seed)}",
                 flush=True,
             )
 
@@ -118,9 +123,9 @@ class Pool:
             os.waitpid(pid, 0)
 
 
-def one_run(seed, folder, *, verbose):
+def one_run(seed, folder, queue, service, *, verbose):
     """Do one run; 0 if nothing is wrong."""
-    run = Run(draw(seed), folder)
+    run = Run(draw(seed) if service is None else draw_remote(seed, queue), folder, service)
     try:
         wrong = run.play()
         if wrong or verbose:

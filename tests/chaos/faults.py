@@ -7,8 +7,8 @@ import time
 from contextlib import suppress
 from functools import singledispatch
 
-from tests.chaos import clock
-from tests.chaos.scenario import Busy, FullDisk, Jump, Kill, Pause, Signal
+from tests.chaos import clock, queues
+from tests.chaos.scenario import Busy, FullDisk, Jump, Kill, Outage, Pause, Signal
 
 
 @singledispatch
@@ -101,6 +101,16 @@ def _(fault: FullDisk, job):
 def _(fault: Jump, job):
     job.note(f"the clock is off by {fault.offset_seconds:+g} s")
     clock.jump_to(fault.offset_seconds)
+
+
+@begin.register
+def _(fault: Outage, job):
+    job.note(f"the queue does not answer for {fault.seconds} s")
+    if queues.is_postgresql(job.service) and fault.pick % 2:  # in a child: the server may be stopped by another run
+        pid = job.fork(lambda: queues.break_connections(job.service, fault.pick))
+        return fault.seconds, lambda: _send(pid, signal.SIGKILL)
+    job.service.pause()
+    return fault.seconds, job.service.resume
 
 
 def _send(pid, number):

@@ -1,6 +1,6 @@
 """One job in a temporary folder: how its inserters, workers and commands are started, and what runs of it.
 
-Another queue back end needs another ``Job``; scenarios, faults and checks stay as they are.
+Over a queue at a service, workers have a folder of their own without the ledger, and a monitor is kept running beside it.
 """
 
 import ctypes
@@ -20,14 +20,14 @@ from taskfleet import cli
 from taskfleet.ledger import database
 
 # What the commands import, so that a fork of this process has it.
-from taskfleet.commands import insert_tasks, launch_worker, purge_queue, release, retry, status  # noqa: F401 isort: skip
+from taskfleet.commands import delete_queue, insert_tasks, launch_worker, monitor, purge_queue, release, retry, status  # noqa: F401 isort: skip
 from taskfleet.tables import content_ids, read_batches, records  # noqa: F401 isort: skip
 
 from tests.chaos import clock, work
 from tests.chaos.scenario import LEVELS
 
-JOB = "chaos"
 TICK_SECONDS = 0.003
+MONITOR_PAUSE_SECONDS = 1.0
 #: Enough for the ledgers of a run, and quick to fill.
 DISK_BYTES = 24 << 20
 
@@ -67,6 +67,9 @@ class Job:
     settings: dict
     patience_seconds: float
     own_disk: bool = False
+    service: object = None
+    """The queue's, None for the ledger itself."""
+    job_id: str = "chaos"
     started: list = field(default_factory=list)
     history: list = field(default_factory=list)
     """What was done, and what it hit: (seconds, text)."""
@@ -83,17 +86,24 @@ class Job:
         clock.follow(self.clock_path)
         (self.folder / "startup").mkdir()
         shutil.copy(clock.__file__, self.folder / "startup" / "sitecustomize.py")
-        (self.project / "config").mkdir()
-        lines = [f"{name}={value}" for name, value in {"JOB_ID": JOB, **self.settings}.items()]
-        (self.project / "config" / "task.env").write_text("\n".join(lines) + "\n")
-        (self.project / "task.py").write_text(work.SOURCE)
+        self.machine = self.project if self.service is None else self.folder / "machine"
+        settings = {"JOB_ID": self.job_id, **self.settings}
+        if self.service is not None:
+            settings["QUEUE_URL"] = self.service.queue_url(self.job_id)
+        for place in {self.project, self.machine}:
+            (place / "config").mkdir(parents=True)
+            lines = [f"{name}={value}" for name, value in settings.items()]
+            (place / "config" / "task.env").write_text("\n".join(lines) + "\n")
+            (place / "task.py").write_text(work.SOURCE)
+        self._monitored_at = 0.0
+        self.ends_monitor = False
         self._notes_read = 0
         self._begun = 0
 
     @property
     def ledger_path(self):
         """The ledger."""
-        return self.project / "jobs" / f"{JOB}.db"
+        return self.project / "jobs" / f"{self.job_id}.db"
 
     @property
     def event_path(self):
@@ -117,6 +127,14 @@ class Job:
         """Start a worker."""
         return self._start("worker", ["launch_worker"], dict(settings), in_new_interpreter)
 
+    def keep_monitored(self):
+        """Have a monitor run, once there is a ledger."""
+        if self.service is None or self.ends_monitor or self.alive("monitor") or not self.ledger_path.exists():
+            return
+        if time.monotonic() - self._monitored_at > MONITOR_PAUSE_SECONDS:
+            self._monitored_at = time.monotonic()
+            self._start("monitor", ["monitor"])
+
     def command(self, words):
         """Start another command."""
         return self._start("command", list(words))
@@ -129,22 +147,24 @@ class Job:
             "PYTHONPATH": str(self.folder / "startup"),
             "PYTHONFAULTHANDLER": "1",
         }
-        environment = _environment() | mine | (settings or {})
-        pid = self.fork(lambda: self._become(argv, environment, log, in_new_interpreter))
+        service = {} if self.service is None else self.service.environment()
+        environment = _environment() | service | mine | (settings or {})
+        place = self.machine if what == "worker" else self.project
+        pid = self.fork(lambda: self._become(argv, environment, log, place, in_new_interpreter))
         one = Started(pid, what, log, keeps_waiting="KEEP_WAITING" in (settings or {}))
         log.touch()
         self.started.append(one)
         self.note(f"started {what} {pid}: {' '.join(argv)} {settings or ''}")
         return one
 
-    def _become(self, argv, environment, log, in_new_interpreter):
+    def _become(self, argv, environment, log, place, in_new_interpreter):
         """Be a process of the library, in a child."""
         os.setsid()
         fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         for number in (1, 2):
             os.dup2(fd, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.chdir(self.project)
+        os.chdir(place)
         if in_new_interpreter:
             os.execve(sys.executable, [sys.executable, "-m", "taskfleet", *argv], environment)
         os.environ.clear()
@@ -216,10 +236,10 @@ class Job:
 
     def targets(self, target, pick):
         """Give the processes that a fault hits and what they are; the next best where there is none of that kind."""
-        if target == "inserter":
-            inserters = self.alive("inserter")
-            if inserters:
-                return [inserters[int(pick * len(inserters))].pid], "inserter"
+        if target in ("inserter", "monitor"):
+            found = self.alive(target)
+            if found:
+                return [found[int(pick * len(found))].pid], target
         workers = self.alive("worker")
         if not workers:
             return [], "nobody"

@@ -4,6 +4,7 @@ import heapq
 import itertools
 import os
 import signal
+import sqlite3
 import time
 from contextlib import suppress
 
@@ -16,6 +17,10 @@ STILL_SECONDS = 0.35
 #: What comes to its end at all does so much sooner, also on a machine with much else to do.
 PATIENCE_SECONDS = 90.0
 LAST_SECONDS = 20.0
+#: Leases at a service run out after some seconds, several times over.
+REMOTE_PATIENCE_SECONDS = 200.0
+#: The processes that watch are then many, for long.
+REMOTE_TICK_SECONDS = 0.02
 #: For how long a process that is started in peace waits for the ledger's lock.
 UNDISTURBED_PATIENCE_SECONDS = 60.0
 
@@ -23,9 +28,16 @@ UNDISTURBED_PATIENCE_SECONDS = 60.0
 class Run:
     """A scenario at work on a job."""
 
-    def __init__(self, scenario, folder):
+    def __init__(self, scenario, folder, service=None):
         self.scenario = scenario
-        self.job = Job(folder, dict(scenario.settings), scenario.patience_seconds, own_disk=scenario.fills_disk)
+        self.job = Job(
+            folder,
+            dict(scenario.settings),
+            scenario.patience_seconds,
+            own_disk=scenario.fills_disk,
+            service=service,
+            job_id=f"chaos-{scenario.seed}-{time.time_ns()}" if service else "chaos",
+        )
         self.insertions = []
         """(table, process) for each that was started."""
         self.evidence = None
@@ -42,9 +54,9 @@ class Run:
             self._make_peace()
             self._drain()
         except StuckError as stuck:
-            return [*self._stacks(), str(stuck)]
+            return [*self._stacks(), str(stuck), *self._open_tasks()]
         self.evidence = checks.gather(job, self.scenario, self.insertions)
-        return checks.complaints(self.evidence)
+        return [*checks.complaints(self.evidence), *self._delete_queue()]
 
     # --- disturbing ---
 
@@ -101,7 +113,8 @@ class Run:
         while self._undo and self._undo[0][0] <= time.monotonic():
             heapq.heappop(self._undo)[2]()
         self.job.reap()
-        time.sleep(TICK_SECONDS)
+        self.job.keep_monitored()
+        time.sleep(TICK_SECONDS if self.job.service is None else REMOTE_TICK_SECONDS)
 
     def _until(self, condition, seconds):
         deadline = time.monotonic() + seconds
@@ -135,6 +148,9 @@ class Run:
                     raise StuckError(f"the undisturbed inserter {one.pid} does not come to its end")
                 if one.exit_code:
                     raise StuckError(f"the undisturbed inserter {one.pid} ended with {one.exit_code}:\n{one.text}")
+        if job.service is not None:
+            self._drain_queue()
+            return
         last = job.work()
         if not self._until(lambda: last.exit_code is not None, PATIENCE_SECONDS):
             raise StuckError(f"the undisturbed worker {last.pid} does not come to its end")
@@ -147,6 +163,43 @@ class Run:
         if not self._until(lambda: not job.alive(), PATIENCE_SECONDS):
             raise StuckError(f"these do not come to their end: {[one.pid for one in job.alive()]}")
         self._until(lambda: not job.reap(), LAST_SECONDS)
+
+    def _drain_queue(self):
+        """Have what is at the service worked off, and the monitor say that all is done."""
+        job = self.job
+        known = len(job.started)
+
+        def is_complete():
+            if not job.alive("worker"):
+                job.work()
+            monitors = [one for one in job.started[known:] if one.what == "monitor"]
+            return any(one.exit_code == 0 for one in monitors)
+
+        for one in job.alive("monitor"):  # it was there when things went wrong
+            one.was_hit = True
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGKILL)
+        if not self._until(is_complete, REMOTE_PATIENCE_SECONDS):
+            raise StuckError("the job over the queue does not come to its end")
+        job.ends_monitor = True
+        for one in job.alive():
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGTERM)
+        if not self._until(lambda: not job.alive(), PATIENCE_SECONDS):
+            raise StuckError(f"these do not come to their end: {[one.pid for one in job.alive()]}")
+        self._until(lambda: not job.reap(), LAST_SECONDS)
+
+    def _open_tasks(self):
+        with suppress(sqlite3.Error):
+            for row in self.job.query("SELECT * FROM state WHERE state < 3 LIMIT 10"):
+                yield f"row of state: {row}"
+
+    def _delete_queue(self):
+        if self.job.service is None:
+            return
+        one = self.job.command(["delete_queue", "--yes"])
+        if not self._until(lambda: one.exit_code is not None, PATIENCE_SECONDS) or one.exit_code:
+            yield f"the queues cannot be deleted:\n{one.text}"
 
     def _stacks(self):
         """Have what is stuck write its stack into its log."""

@@ -5,7 +5,7 @@ how the system schedules the processes meanwhile, so a rare failure may need a f
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.chaos.work import TOO_LONG_SECONDS
 
@@ -104,6 +104,14 @@ class Jump:
 
 
 @dataclass(frozen=True)
+class Outage:
+    """Have the queue's service not answer for so long, or lose its connections."""
+
+    seconds: float
+    pick: int
+
+
+@dataclass(frozen=True)
 class Step:
     """Something to do when so many tasks have begun, and then so much later; also when nothing begins any more."""
 
@@ -124,6 +132,8 @@ class Scenario:
     """Tables to insert again at the end if their insertion was not accepted."""
     patience_seconds: float
     """How long a process waits for the ledger's lock before that is an error."""
+    queue: str = "ledger"
+    """What the tasks go over."""
 
     @property
     def fills_disk(self):
@@ -134,7 +144,10 @@ class Scenario:
         """Describe it."""
         settings = " ".join(f"{name}={value}" for name, value in self.settings)
         tables = ", ".join(f"{len(table.rows)} {'with' if table.has_ids else 'without'} ids" for table in self.tables)
-        lines = [f"settings: {settings}", f"tables: {tables}; {self.repeated} are inserted again at the end"]
+        lines = [
+            f"queue: {self.queue}; settings: {settings}",
+            f"tables: {tables}; {self.repeated} are inserted again at the end",
+        ]
         lines.append(f"the ledger is waited for {self.patience_seconds:g} s")
         lines += [f"  at {step.begun} begun + {step.delay_seconds:.3f} s: {step.act}" for step in self.steps]
         return "\n".join(lines)
@@ -174,6 +187,26 @@ def draw(seed):
         repeated=tuple(index for index in range(len(tables)) if index == 0 or chance.random() < 0.5),
         patience_seconds=chance.choice([60.0, 60.0, 0.2, 0.02]),
     )
+
+
+def draw_remote(seed, queue):
+    """Draw a run over a queue at a service: what may go wrong with the ledger alone, and more."""
+    local = draw(seed)
+    chance = random.Random(f"{queue} {seed}")
+    settings = dict(local.settings)
+    for name in ("EVENT_FILE", "SHARED_LEDGER"):
+        settings.pop(name, None)
+    settings |= {
+        "LEASE_SECONDS": "10" if queue == "pubsub" else chance.choice(["4", "6"]),
+        "TASKS_PER_MESSAGE": chance.choice(["1", "5", "auto"]),
+        "IDLE_SECONDS": "30",
+    }
+    # gRPC reckons its deadlines from Python's clock and keeps them by the system's, so the clock that jumps would break gRPC itself.
+    steps = [step for step in local.steps if not (queue == "pubsub" and isinstance(step.act, Jump))]
+    faults = [chance.choice(_REMOTE_FAULTS)(chance) for _ in range(chance.choice([0, 1, 2, 3]))]
+    steps += _scatter(chance, faults, sum(len(table.rows) for table in local.tables), 0.5)
+    steps.sort(key=lambda step: step.begun)
+    return replace(local, settings=tuple(settings.items()), steps=tuple(steps), queue=queue)
 
 
 def _scatter(chance, acts, total, longest_delay):
@@ -293,4 +326,11 @@ _FAULTS = [
             ]
         )
     ),
+]
+
+#: Each makes a fault of a job whose tasks go over a queue at a service.
+_REMOTE_FAULTS = [
+    lambda chance: Kill("monitor", chance.random()),
+    lambda chance: Pause("monitor", chance.random(), _pause_seconds(chance)),
+    lambda chance: Outage(round(chance.choice([chance.uniform(0, 0.5), 1.5, 4.0]), 3), chance.randrange(1000)),
 ]

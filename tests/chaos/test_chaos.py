@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from taskfleet.tasks import Outcome, State
 
-from tests.chaos import checks
+from tests.chaos import checks, queues
 from tests.chaos.scenario import Insert, Row, Scenario, Step, Table, Work
 from tests.chaos.work import ENDS
 
@@ -23,6 +23,11 @@ RUNS = 400
 #: No further run is begun after so long, which a slow machine needs for the fewest that are asked for.
 SECONDS = 240
 FEWEST = 100
+#: The same over each queue at a service, whose leases are longer.
+REMOTE_RUNS = 24
+REMOTE_SECONDS = 45
+REMOTE_JOBS = 12
+REMOTE_FEWEST = 12
 #: Every run of CI has the same seeds, so that it judges the change at hand. New ones are looked into by ``poe chaos``.
 FIRST_SEED = 1_000_000
 #: Of runs that found something once.
@@ -92,6 +97,24 @@ def test_whatever_happens_to_a_job_nothing_is_lost_or_done_twice(capsys):
     assert code == 0, said
     done = re.search(r"chaos: (\d+) runs in .* 0 failed", said)
     assert int(done[1]) >= FEWEST
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(REMOTE_SECONDS + 300)
+@pytest.mark.parametrize("queue", sorted(queues.SERVICES))
+def test_the_same_over_each_queue_in_bad_weather(queue, capsys, lacking):
+    said, code = run_python(
+        *("-m", "tests.chaos", "--queue", queue, "--seed", os.environ.get("CHAOS_SEED", FIRST_SEED)),
+        *("--runs", REMOTE_RUNS, "--seconds", REMOTE_SECONDS, "--jobs", REMOTE_JOBS),
+        seconds=REMOTE_SECONDS + 280,
+    )
+    if "is not installed" in said:
+        lacking(said)
+    with capsys.disabled():
+        print(f"\n{said}")
+    assert code == 0, said
+    done = re.search(r"chaos: (\d+) runs in .* 0 failed", said)
+    assert int(done[1]) >= REMOTE_FEWEST
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from taskfleet.events.batch import Batch, Worker
-from taskfleet.ledger import counters, inquiry, insertion, recording
+from taskfleet.ledger import counters, inquiry, insertion, recording, repair
 from taskfleet.ledger.database import create
 from taskfleet.tasks import Finished, Outcome, State
 
@@ -110,6 +110,39 @@ def test_a_silent_worker_counts_as_dead_until_it_tells_something_again(database)
     assert len(inquiry.workers(database)) == 1
     assert states(database)[0] is State.SUCCEEDED
     check(database)
+
+
+@pytest.fixture
+def purged(database):
+    """Of t1 to t4, which are at a service, the first three ran when everything was purged."""
+    database.execute("UPDATE job SET queue_url = 'sqs://job'")
+    recording.record(database, batch(0, leased=[(1, 1), (2, 1), (3, 1)]), now=0.0)
+    assert repair.purge(database) == 1
+    return database
+
+
+def test_what_ran_when_the_queue_was_purged_gets_no_other_try(purged):
+    told = batch(1, returned=[(2, 1)], ended=[(attempt(1, 1, Outcome.EXIT), 5.0), (attempt(3, 1), None)])
+    recording.record(purged, told, now=1.0)
+    assert states(purged) == [State.KILLED, State.KILLED, State.SUCCEEDED, State.KILLED]
+    check(purged)
+    assert repair.retry(purged, killed=True) == 3
+    recording.record(purged, batch(2, leased=[(1, 2)], ended=[(attempt(1, 2, Outcome.EXIT), 5.0)]), now=2.0)
+    assert states(purged)[0] is State.PENDING
+    check(purged)
+
+
+def test_what_ran_with_a_dead_worker_when_the_queue_was_purged_does_not_wait_for_ever(purged):
+    assert recording.end_silent(purged, silent_seconds=100, now=200.0) == 1
+    assert counters.by_state(purged)[State.KILLED] == TASKS
+    check(purged)
+
+
+def test_the_success_of_what_was_killed_counts(purged):
+    recording.record(purged, batch(1, leased=[(4, 1)], ended=[(attempt(4, 1), None)]), now=1.0)
+    assert states(purged)[3] is State.SUCCEEDED
+    assert purged.value("SELECT sum(n) FROM throughput") == 1
+    check(purged)
 
 
 OUTCOMES = st.sampled_from([Outcome.SUCCEEDED, Outcome.EXIT, Outcome.EXCEPTION, Outcome.LOST, Outcome.INTERRUPTED])

@@ -1,12 +1,23 @@
 """What every queue keeps to: the one in the ledger, and those at services. See ``taskfleet.queues.Queue``."""
 
 import json
+import time
 from collections import Counter
 
 import pytest
+from taskfleet.queues.transport import Outgoing
 from taskfleet.tasks import Outcome, State
 
+from shared_lib.tests.queues.conftest import SERVICES
 from shared_lib.tests.queues.jobs import LEASE_SECONDS, ended
+
+
+def receive(transport):
+    """Receive something."""
+    messages = []
+    while not messages:
+        messages = transport.receive(10, wait_seconds=1.0, lease_seconds=LEASE_SECONDS)
+    return messages
 
 
 @pytest.mark.slow
@@ -38,6 +49,23 @@ class TestLeasing:
         job.advance(2 * LEASE_SECONDS)
         assert job.work_off(job.worker()) == []
         assert job.tally("duplicates") == job.tally("lost") == 0
+
+    @pytest.mark.parametrize("new_job", SERVICES, indirect=True)
+    def test_what_was_sent_twice_is_done_once_by_a_worker(self, new_job):
+        job = new_job()
+        job.insert(1)
+        [message] = receive(job.queues.tasks)
+        job.queues.tasks.send([Outgoing(message.body)] * 3)
+        job.queues.tasks.acknowledge([message.receipt])
+        worker = job.worker()
+        [lease] = job.lease(worker, 1)
+        for _ in range(20):
+            assert worker.lease(10, job.now) == []
+            time.sleep(0.05)
+        worker.finish([ended(lease)], job.now)
+        job.until_counts(succeeded=1)
+        assert job.tally("duplicates") == 0
+        job.until(lambda: not worker.count().leasable, "the queue is not empty")
 
     def test_data_and_results_are_carried_as_they_are(self, new_job):
         job = new_job()

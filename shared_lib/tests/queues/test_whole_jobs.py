@@ -218,7 +218,7 @@ def test_ten_thousand_tasks_come_out_right_although_anybody_is_killed_at_any_tim
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_task_that_kills_its_machine_is_found_and_set_apart(whole):
-    job = whole(RETRIES_ON_LOST=2, TASKS_PER_MESSAGE=100, LEASE_SECONDS=3, IDLE_SECONDS=8)
+    job = whole(RETRIES_ON_LOST=2, TASKS_PER_MESSAGE=100, LEASE_SECONDS=6, IDLE_SECONDS=15)
     for machine in job.machines:
         (machine.folder / "task.py").write_text(TASK.replace("POISON = None", "POISON = 77"))
     job.insert([{"n": n} for n in range(300)])

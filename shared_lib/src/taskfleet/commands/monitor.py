@@ -33,7 +33,8 @@ EXAMPLES = """\
 #: Messages fetched at a time; each has the events of a second or so, and up to a few hundred kilobytes.
 MESSAGES = 50
 WAIT_SECONDS = 1.0
-LEASE_SECONDS = 60.0
+#: Longer than recording takes; what a monitor that was killed had fetched is seen again only after it.
+LEASE_SECONDS = 15.0
 PAUSE_SECONDS = 1.0
 #: A worker that has not given a sign of life for so long, of which it gives one each minute, counts as dead.
 SILENT_SECONDS = 3.5 * HEARTBEAT_SECONDS

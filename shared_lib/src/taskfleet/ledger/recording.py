@@ -13,9 +13,11 @@ from taskfleet.events.batch import Batch
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.leasing import LAST_ATTEMPT, keep_attempts
+from taskfleet.ledger.repair import PURGED
 from taskfleet.tasks import ATTEMPTS_PER_TASK, Finished, Outcome, State
 
 _OPEN = (State.PENDING, State.RUNNING, State.WAITING)
+_ENDED = (State.SUCCEEDED, State.FAILED)
 
 
 @dataclass(slots=True)
@@ -28,6 +30,13 @@ class _Task:
     available_at: float = 0.0
     tries_from: int = 0
     kind: int = 0
+
+    def put_back(self, available_at: float) -> None:
+        """Have it wait for its next try, of which there is a message unless it was purged."""
+        if self.available_at == PURGED:
+            self.state = State.KILLED
+        else:
+            self.state, self.available_at = State.PENDING, available_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +87,14 @@ def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
     if silent:
         with database.transaction():
             for worker_id, seen_at in silent:
-                n = database.execute(
-                    "UPDATE state SET state = 1, worker_id = NULL, available_at = 0 WHERE state = 2 AND worker_id = ?",
-                    (worker_id,),
-                ).rowcount
-                counters.add(database, State.RUNNING, 0, -n)
-                counters.add(database, State.PENDING, 0, n)
+                states = database.rows(
+                    "UPDATE state SET state = iif(available_at = ?, 5, 1), worker_id = NULL, available_at = 0 "
+                    "WHERE state = 2 AND worker_id = ? RETURNING state",
+                    (PURGED, worker_id),
+                )
+                for state, n in Counter(state for (state,) in states).items():
+                    counters.add(database, State.RUNNING, 0, -n)
+                    counters.add(database, State(state), 0, n)
                 database.execute(
                     "UPDATE worker SET ended_at = ?, end_reason = 'lost' WHERE worker_id = ?", (seen_at, worker_id)
                 )
@@ -149,7 +160,8 @@ class _Recording:
     def _return(self, seq: int, attempt: int) -> None:
         task = self._tasks.get(seq)
         if task is not None and (task.state, task.attempt, task.worker_id) == (State.RUNNING, attempt, self._worker_id):
-            task.state, task.attempt, task.worker_id = State.PENDING, attempt - 1, None
+            task.attempt, task.worker_id = attempt - 1, None
+            task.put_back(0.0)
 
     def _end(self, finished: Finished, retry_seconds: float | None, told_at: float) -> None:
         task = self._tasks[finished.seq]
@@ -161,7 +173,7 @@ class _Recording:
                 task.state = State.FAILED
                 task.kind = Outcome.EXCEPTION if finished.outcome == Outcome.RETRY else finished.outcome
             else:
-                task.state, task.available_at = State.PENDING, told_at + retry_seconds
+                task.put_back(told_at + retry_seconds)
             self._keep(finished, retry_seconds)
         elif finished.seq * ATTEMPTS_PER_TASK + finished.attempt in self._attempts or finished.attempt > task.attempt:
             self._duplicates += 1
@@ -202,7 +214,7 @@ class _Recording:
             before = self._before[seq]
             counts[int(before.state), int(before.kind)] -= 1
             counts[int(task.state), int(task.kind)] += 1
-            ended += before.state in _OPEN and task.state in (State.SUCCEEDED, State.FAILED)
+            ended += before.state not in _ENDED and task.state in _ENDED
         for (state, kind), n in counts.items():
             counters.add(database, State(state), kind, n)
         keep_attempts(database, self._worker_id, self._kept)

@@ -8,6 +8,8 @@ from taskfleet.tasks import Outcome, State
 
 #: Tasks changed per transaction, so that workers are not kept waiting.
 STEP = 50_000
+#: When a task is available that ran when the service's queue was purged.
+PURGED = -1.0
 
 
 def retry(database: Database, *, kinds: Sequence[Outcome] = (), killed: bool = False, ids: Sequence[str] = ()) -> int:
@@ -41,6 +43,8 @@ def retry(database: Database, *, kinds: Sequence[Outcome] = (), killed: bool = F
 def purge(database: Database) -> int:
     """Take all pending and waiting tasks out of the queue: they become KILLED and can be put back. Running ones finish.
 
+    What runs at a service's queue is marked: the messages of its next tries are gone with all others, so it gets none.
+
     Returns:
         The number of tasks killed.
     """
@@ -67,6 +71,8 @@ def purge(database: Database) -> int:
             n = database.execute("UPDATE state SET state = 5 WHERE state = ?", (int(state),)).rowcount
             _move(database, state, State.KILLED, n)
             total += n
+        if database.value("SELECT queue_url FROM job") is not None:
+            database.execute("UPDATE state SET available_at = ? WHERE state = 2", (PURGED,))
     return total
 
 

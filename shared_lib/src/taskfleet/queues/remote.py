@@ -71,7 +71,7 @@ class RemoteQueue:
         self._courier = Courier(open_tasks, open_events, job_id=job_id, worker=worker, lease_seconds=lease_seconds)
         self._backlog: deque[tuple[Lease, Held]] = deque()
         self._held: dict[tuple[int, int], Held] = {}
-        """Of the tasks that were handed out, by (seq, attempt)."""
+        """Of the tasks in the backlog and of those that were handed out, by (seq, attempt)."""
         self._claims: dict[str, Held] = {}
         self._claim_count = 0
         self._careful_until = 0.0
@@ -85,8 +85,8 @@ class RemoteQueue:
         while self._backlog and len(leases) < most:
             lease, held = self._backlog.popleft()
             if held.is_lost:
+                del self._held[lease[:2]]
                 continue
-            self._held[lease[:2]] = held
             leases.append(lease)
         with self._courier.lock:
             for lease in leases:
@@ -140,6 +140,7 @@ class RemoteQueue:
                     errand.returned.append((held.ledger, *key))
                 self._return(held, key)
             for lease, held in self._backlog:
+                del self._held[lease[:2]]
                 self._return(held, lease[:2])
         self._backlog.clear()
 
@@ -156,7 +157,7 @@ class RemoteQueue:
             courier, errand = self._courier, self._courier.errand
             size, idle_seconds = courier.size, time.monotonic() - courier.received_at
             is_sending = courier.is_sending or errand.parcels or errand.envelopes
-            mine = bool(self._backlog or courier.inbox or self._held or is_sending)
+            mine = bool(courier.inbox or self._held or is_sending)
         leased = 0 if size is None else size.leased or 0
         if mine or size is None:
             leasable = True
@@ -251,11 +252,26 @@ class RemoteQueue:
             if is_suspect and self._holds_suspect():
                 self._send_back(held, parcel, SUSPECT_DELAY_SECONDS, is_alone=True)
                 continue
-            lease = Lease(parcel.seq, parcel.attempt + 1, parcel.task_id, parcel.data)
-            held.parcels[lease[:2]] = parcel
-            self._backlog.append((lease, held))
+            self._put(held, parcel)
         self._courier.most_per_message = max(self._courier.most_per_message, len(parcels))
         self._tasks_per_message += 0.2 * (len(parcels) - self._tasks_per_message)
+
+    def _put(self, held: Held, parcel: Parcel) -> None:
+        """Have a task wait for a slot, unless it is here already: some messages come twice, and some tasks are sent twice."""
+        lease = Lease(parcel.seq, parcel.attempt + 1, parcel.task_id, parcel.data)
+        key = lease[:2]
+        known = self._held.get(key)
+        if known is not None and not known.is_lost:
+            return
+        held.parcels[key] = parcel
+        self._held[key] = held
+        if known is None:
+            self._backlog.append((lease, held))
+            return
+        del known.parcels[key]  # this is the message whose lease was lost, come again
+        for index, waiting in enumerate(self._backlog):
+            if waiting[0][:2] == key:
+                self._backlog[index] = (lease, held)
 
     def _holds_suspect(self) -> bool:
         """Whether this worker has a task already that may be why others died: no other one is to be lost with it again."""

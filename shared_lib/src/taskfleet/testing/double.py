@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+#: For how long a message is passed over that comes late.
+LATE_SECONDS = 1.0
+
 
 class Double:
     """A service on this machine, in a process of its own, from ``start`` to ``stop``; or in a ``with`` statement."""
@@ -71,7 +74,8 @@ class Double:
             action: Which requests; "*" for all.
             kind: ``error`` (turned away, with the details ``code``, ``status`` and ``message`` as the service knows them), ``lost`` (done,
                 but the answer is lost), ``partial`` (some entries of a batch fail), ``duplicate`` (of the action "(each message)": what is
-                handed out stays there for others too).
+                handed out stays there for others too) or ``late`` (of the same: it is passed over for LATE_SECONDS, so that others come
+                before it).
             times: How often, None for ever.
             share: Of the requests, from 0 to 1.
             details: More about the error.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
-from taskfleet.testing.double import Clock, Double, Faults, obey
+from taskfleet.testing.double import LATE_SECONDS, Clock, Double, Faults, obey
 
 MOST_MESSAGES = 1000
 MOST_BYTES = 10_000_000
@@ -216,9 +216,13 @@ class Service:
             ):
                 del subscription.kept[message_id]
                 continue
+            kind = self._faults.draw("(each message)").get("kind")
+            if kind == "late":
+                subscription.plan(message_id, now + LATE_SECONDS)
+                continue
             kept.deliveries += 1
             receipt = f"{message_id}|{kept.deliveries}|{subscription.proto.name}".ljust(200, ".")
-            is_doubled = self._faults.draw("(each message)").get("kind") == "duplicate"
+            is_doubled = kind == "duplicate"
             subscription.plan(message_id, now if is_doubled else now + seconds)
             found.append(
                 {

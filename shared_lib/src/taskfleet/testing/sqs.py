@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from importlib import import_module
 from typing import Any
 
-from taskfleet.testing.double import Clock, Double, Faults, obey
+from taskfleet.testing.double import LATE_SECONDS, Clock, Double, Faults, obey
 
 IN_FLIGHT_LIMIT = 120_000
 LONGEST_LEASE_SECONDS = 43_200
@@ -151,7 +151,8 @@ def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
                 if found or left <= 0:
                     break
                 queue._messages_lock.wait(min(left, 0.25))
-            return [_hand_out(queue, message, visibility_timeout, clock, faults) for message in found]
+            handed = [_hand_out(queue, message, visibility_timeout, clock, faults) for message in found]
+            return [message for message in handed if message is not None]
 
     def _check_in_flight(queue: Any, now_ms: float) -> None:
         if len(queue.store.received_at) >= IN_FLIGHT_LIMIT:
@@ -219,10 +220,15 @@ def _set_messages(queue: Any, messages: Iterable[Any]) -> None:
 
 def _hand_out(queue: Any, message: Any, visibility_timeout: int, clock: Clock, faults: Faults) -> Any:
     store = queue.store
+    kind = faults.draw("(each message)").get("kind")
+    if kind == "late":
+        message.visible_at = (clock.now() + LATE_SECONDS) * 1000
+        store.plan(message)
+        return None
     if message.receipt_handle:
         store.by_receipt.pop(message.receipt_handle, None)
         store.past_receipts.add(message.receipt_handle)
-    is_doubled = faults.draw("(each message)").get("kind") == "duplicate"
+    is_doubled = kind == "duplicate"
     message.mark_received(0 if is_doubled else visibility_timeout)
     if is_doubled or not visibility_timeout:
         message.visible_at = clock.now() * 1000

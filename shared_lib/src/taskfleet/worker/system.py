@@ -182,7 +182,10 @@ def receive_socket(channel: socket.socket) -> socket.socket | None:
             if len(header) == _LENGTH.size
             else None
         )
-    message, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    try:
+        message, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    except ConnectionResetError:  # the other side was killed before it had read everything
+        return None
     return socket.socket(fileno=descriptors[0]) if message else None
 
 

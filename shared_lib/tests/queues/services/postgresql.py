@@ -82,7 +82,8 @@ class PostgresqlService:
     def pause(self) -> None:
         """Have the server be there, but not answer."""
         for pid in self._processes():
-            os.kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Have it answer again."""
@@ -149,11 +150,14 @@ class PostgresqlService:
         return (self.folder / "log").read_text()
 
     def _processes(self) -> list[int]:
-        """Give the server's process and its children, which are in sessions of their own."""
+        """Give the server's process and its children, which are in sessions of their own.
+
+        The kernel's own list of children leaves some out while others come and go.
+        """
         if self._server is None:
             return []
         pid = self._server.pid
-        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        return [pid, *(int(entry.name) for entry in Path("/proc").glob("[0-9]*") if parent_of(entry) == pid)]
 
 
 def binary(name: str) -> Path:
@@ -173,6 +177,13 @@ def as_user() -> list[str]:
         user = pwd.getpwnam("postgres")
         command += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     return [*command, "--"]
+
+
+def parent_of(entry: Path) -> int:
+    try:
+        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def free_port() -> int:
