@@ -213,3 +213,45 @@ def test_a_service_that_is_away_for_a_while_is_waited_for(home, service):
     assert worker.wait(60) == 0, home.text()
     assert counts(home) == {"succeeded": 100}
     assert "Traceback" not in home.text()
+
+
+def slow_job(home, numbers):
+    (home.folder / "task.py").write_text("import time\ndef run_task(n):\n    time.sleep(0.05)\n    return n * n")
+    insert(home, numbers)
+    worker = home.start("launch_worker", "--slots", "2")
+    time.sleep(2.5)
+    return worker
+
+
+def test_a_queue_that_is_deleted_under_way_is_said_and_release_sends_what_was_in_it(home, service, name):
+    worker = slow_job(home, range(150))
+    transport = service.transport(name)
+    transport.delete()
+    transport.close()
+    assert worker.wait(60) == 1, home.text()
+    assert "does not exist" in home.text()
+    assert "Traceback" not in home.text()
+    service.advance(61)  # until when SQS refuses a new queue of that name
+    home.run("release")
+    assert work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 150}
+
+
+EXPIRED = {"sqs": {"code": "ExpiredToken", "status": 403}, "pubsub": {"code": "UNAUTHENTICATED"}}
+
+
+@pytest.mark.parametrize("service", EXPIRED, indirect=True)
+def test_credentials_that_expire_under_way_are_said_and_nothing_is_lost(home, service, name):
+    worker = slow_job(home, range(150))
+    service.fault("*", **EXPIRED["sqs" if "sqs" in service.module else "pubsub"], times=None)
+    assert worker.wait(60) == 1, home.text()
+    service.clear_faults()
+    said = home.text()
+    assert "credentials" in said
+    assert "expired" in said
+    assert "Traceback" not in said
+    service.advance(31)
+    assert work(home)
+    home.run("monitor")
+    assert counts(home) == {"succeeded": 150}

@@ -135,6 +135,14 @@ SENTENCES = [
         {"code": "UNAUTHENTICATED"},
         r"does not accept these credentials.*gcloud auth application-default login",
     ),
+    (
+        "pubsub",
+        {
+            "code": "UNAVAILABLE",
+            "message": "Getting metadata from plugin failed with error: ('invalid_grant: Bad Request', {})",
+        },
+        r"credentials have expired or were revoked\. Log in",
+    ),
     ("pubsub", {"code": "NOT_FOUND"}, r"does not exist in project test-project\. .*poe insert_tasks"),
     (
         "pubsub",

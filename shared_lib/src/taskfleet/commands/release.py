@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.ledger import leasing, moving
-from taskfleet.ledger.database import open_ledger
+from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.queues.addresses import is_remote
-from taskfleet.queues.job import check_queue, send_if_remote
+from taskfleet.queues.job import JobQueues, check_queue, send_if_remote
+from taskfleet.settings import Configuration
 from taskfleet.watch.text import counted
 
 EXAMPLES = """\
@@ -20,7 +21,8 @@ def run(argv: Sequence[str]) -> int:
         "release",
         "Take all leases back, so that the tasks can be leased at once. For workers that were lost: their leases end by themselves half a "
         "minute later. What a worker still alive finishes afterwards is ignored and done again. With a queue at a service, where nobody "
-        "can take a lease from another, the tasks are sent once more; what is done first counts.",
+        "can take a lease from another, the tasks are sent once more; what is done first counts. A queue that was deleted "
+        "is made again, with all that is not done.",
         EXAMPLES,
     )
     configuration = configure(parser.parse_args(argv))
@@ -29,9 +31,20 @@ def run(argv: Sequence[str]) -> int:
     )
     check_queue(database, configuration)
     if is_remote(configuration.settings.queue_url):
-        n = moving.send_again(database)
-        send_if_remote(database, configuration)
+        n = _release_remotely(database, configuration)
     else:
         n = leasing.release(database, now=time.time())
     print(f"Released {counted(n, 'task')}." + ("\n\nNext: poe launch_worker" if n else ""))
     return 0
+
+
+def _release_remotely(database: Database, configuration: Configuration) -> int:
+    with JobQueues(configuration) as queues:
+        was_deleted = not queues.tasks.exists()
+        queues.create()
+    if was_deleted:
+        moving.move(database, database.value("SELECT queue_url FROM job"))
+        return send_if_remote(database, configuration)
+    n = moving.send_again(database)
+    send_if_remote(database, configuration)
+    return n

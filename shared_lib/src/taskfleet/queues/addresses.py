@@ -1,8 +1,7 @@
 """What QUEUE_URL means: which service, and which queues there."""
 
-from urllib.parse import urlsplit, urlunsplit
-
 from taskfleet.errors import QueueError
+from taskfleet.queues.postgresql_faults import shown
 from taskfleet.queues.transport import Transport
 from taskfleet.settings.fields import EMBEDDED
 
@@ -45,12 +44,7 @@ def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> T
 
 def public(queue_url: str) -> str:
     """Give an address without a password, as it may be shown and kept."""
-    if not queue_url.startswith("postgres"):
-        return queue_url
-    parts = urlsplit(queue_url)
-    user, at, place = parts.netloc.rpartition("@")
-    query = "&".join(part for part in parts.query.split("&") if not part.startswith(("password=", "passfile=")))
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}", query=query))
+    return shown(queue_url) if queue_url.startswith("postgres") else queue_url
 
 
 def _with_suffix(address: str, suffix: str) -> str:

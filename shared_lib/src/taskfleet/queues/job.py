@@ -70,7 +70,7 @@ class JobQueues:
             if not transport.exists():
                 raise QueueError(
                     f"The queue {public(transport.address)} of job {self._job_id!r} does not exist. Insert tasks first, from where the "
-                    "ledger is: poe insert_tasks"
+                    "ledger is: poe insert_tasks. If the queue was deleted: poe release makes it again, with all that is not done."
                 )
 
     def delete(self) -> None:

@@ -329,7 +329,10 @@ class PostgresqlTransport:
     def _require(self, rows: list[T]) -> list[T]:
         """Every statement gives at least one row if its queue is there."""
         if not rows:
-            raise QueueError(f"{self._label} does not exist; create it, or check QUEUE_URL and the job's id.")
+            raise QueueError(
+                f"{self._label} does not exist. Insert tasks first (poe insert_tasks), make it again (poe release), or check QUEUE_URL and "
+                "JOB_ID."
+            )
         return rows
 
     def _rows_if_tables(self, statement: LiteralString) -> list[tuple[Any, ...]]:

@@ -1,5 +1,7 @@
 """What can be wrong with Pub/Sub, in words."""
 
+import re
+
 import grpc
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
@@ -16,6 +18,8 @@ _PERMISSIONS = {
     "Subscriber/GetSubscription": "pubsub.subscriptions.get",
     "Subscriber/DeleteSubscription": "pubsub.subscriptions.delete",
 }
+#: What gRPC passes on, as UNAVAILABLE, of a login that cannot be renewed.
+_LOGGED_OUT = re.compile("invalid_grant|Reauthentication is needed|invalid_rapt")
 _LOG_IN = (
     "Log in (gcloud auth application-default login), name a key file in GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
     "account."
@@ -41,8 +45,8 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
     match code:
         case grpc.StatusCode.NOT_FOUND:
             return QueueError(
-                f"{label} does not exist in project {project}. Insert tasks first (poe insert_tasks), or correct the project in QUEUE_URL. "
-                f"({text})"
+                f"{label} does not exist in project {project}. Insert tasks first (poe insert_tasks), or make it again "
+                f"(poe release), or correct the project in QUEUE_URL. ({text})"
             )
         case grpc.StatusCode.PERMISSION_DENIED if "SERVICE_DISABLED" in text or "has not been used" in text:
             return QueueError(
@@ -58,6 +62,8 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
             return QueueError(
                 f"{label}: Google Cloud does not accept these credentials, or they have expired. {_LOG_IN} ({text})"
             )
+        case grpc.StatusCode.UNAVAILABLE if _LOGGED_OUT.search(text):
+            return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {_LOG_IN}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return PassingError(
                 f"{label}: a quota of Pub/Sub in project {project} is used up: {text}. It may be raised in the console."

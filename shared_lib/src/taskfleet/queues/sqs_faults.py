@@ -88,8 +88,8 @@ def _explain_code(error: exceptions.ClientError, label: str, action: str, region
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in MISSING:
         return QueueError(
-            f"{label} does not exist in region {region}. Insert tasks first (poe insert_tasks); if it is elsewhere, set AWS_REGION or "
-            "write ?region=… behind its address."
+            f"{label} does not exist in region {region}. Insert tasks first (poe insert_tasks), or make it again (poe release); "
+            "if it is elsewhere, set AWS_REGION or write ?region=… behind its address."
         )
     if code in _DENIED:
         return QueueError(
