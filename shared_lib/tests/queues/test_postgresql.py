@@ -176,7 +176,10 @@ class TestErrors:
             refusal(verb, "tables are not there: create the queue")
 
     def test_a_queue_that_is_not_there(self, database, queue, open_at):
-        refusal(open_at(database.url(), "b").size, r"Queue 'b' at \S+ does not exist; create it")
+        refusal(
+            open_at(database.url(), "b").size,
+            r"Queue 'b' at \S+ does not exist\. Insert tasks first \(poe insert_tasks\)",
+        )
 
     def test_tables_of_another_version(self, database, queue, open_at):
         with database.connect() as connection:
