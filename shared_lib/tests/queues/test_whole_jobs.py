@@ -224,7 +224,7 @@ def test_a_task_that_kills_its_machine_is_found_and_set_apart(whole):
     job.insert([{"n": n} for n in range(300)])
     job.keep_running()
     job.until_monitor_ends()
-    assert job.counts() == {"succeeded": 299, "failed": 1}
+    assert job.counts() == {"succeeded": 299, "failed": 1}, job.home.run("tasks", "--state", "failed", "--json")
     failed = job.home.run("tasks", "--state", "failed")
     assert "lost" in failed
     assert set(job.results()) >= set(range(300)) - {77}

@@ -115,6 +115,7 @@ class Courier:
         self._lease_seconds = lease_seconds
         self._number = 0
         self._told_at = 0.0
+        self._is_telling = False
         self._is_stopping = False
         self._is_ending = False
         self._in_trouble: set[str] = set()
@@ -135,6 +136,11 @@ class Courier:
             if messages != self._wanted:
                 self._wanted = messages
                 self.lock.notify_all()
+
+    def has_told(self) -> bool:
+        """Whether all that has ended is known to the service, and what it came with is dropped there."""
+        with self.lock:
+            return not (self._is_telling or self.errand.ended)
 
     def stop_receiving(self) -> None:
         """Fetch nothing any more; waits for a request that is under way, whose messages would be lost to all for a while."""
@@ -208,6 +214,8 @@ class Courier:
                     errand = self._take_errand()
                 if errand or self._is_silent():
                     self._run(errand, tasks, told)
+                    with self.lock:
+                        self._is_telling = False
                 elif self._is_ending:
                     break
                 self._no_trouble("sending")
@@ -223,6 +231,7 @@ class Courier:
                 self.lock.wait(min(FLUSH_SECONDS, max(0.05, self._lease_seconds * RENEW_AFTER / 2)))
             errand, self.errand = self.errand, Errand()
             self.is_sending = bool(errand.parcels or errand.envelopes)
+            self._is_telling = bool(errand.ended)
             return errand
 
     def _run(self, errand: Errand, tasks: Transport, told: Transport) -> None:

@@ -83,18 +83,24 @@ class RemoteQueue:
         self._open_arrived(now)
         leases: list[Lease] = []
         while self._backlog and len(leases) < most:
-            lease, held = self._backlog.popleft()
+            lease, held = self._backlog[0]
             if held.is_lost:
                 del self._held[lease[:2]]
-                continue
-            leases.append(lease)
+            elif not _is_suspect(held.parcels[lease[:2]]):
+                leases.append(lease)
+            elif leases or not self._courier.has_told():
+                break  # should it kill this worker, nothing that is done is to be done again
+            else:
+                leases.append(lease)
+                self._careful_until = time.monotonic() + CAREFUL_SECONDS
+            self._backlog.popleft()
         with self._courier.lock:
             for lease in leases:
                 self._courier.errand.leased[lease[:2]] = self._held[lease[:2]].ledger
         missing = math.ceil((most - len(leases) - len(self._backlog)) / self._tasks_per_message)
         is_careful = time.monotonic() < self._careful_until
         if is_careful:  # so that few are lost with this worker, should one of them kill it
-            missing = min(missing, 1)
+            missing = 0 if self._holds_suspect() else min(missing, 1)
         self._courier.want(max(missing, 1 if self._claims else 0), may_die=is_careful)
         return leases
 
@@ -246,12 +252,11 @@ class RemoteQueue:
                 self._courier.errand.ended.append((held.ledger, death, delay))
                 if delay is None:
                     continue
-            is_suspect = parcel.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
-            if is_suspect:
+            if _is_suspect(parcel):
                 self._careful_until = time.monotonic() + CAREFUL_SECONDS
-            if is_suspect and self._holds_suspect():
-                self._send_back(held, parcel, SUSPECT_DELAY_SECONDS, is_alone=True)
-                continue
+                if self._holds_suspect():
+                    self._send_back(held, parcel, SUSPECT_DELAY_SECONDS, is_alone=True)
+                    continue
             self._put(held, parcel)
         self._courier.most_per_message = max(self._courier.most_per_message, len(parcels))
         self._tasks_per_message += 0.2 * (len(parcels) - self._tasks_per_message)
@@ -275,11 +280,7 @@ class RemoteQueue:
 
     def _holds_suspect(self) -> bool:
         """Whether this worker has a task already that may be why others died: no other one is to be lost with it again."""
-        return any(
-            parcel.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
-            for held in self._courier.held.values()
-            for parcel in held.parcels.values()
-        )
+        return any(_is_suspect(parcel) for held in self._courier.held.values() for parcel in held.parcels.values())
 
     def _share_out(self, held: Held, parcels: Sequence[Parcel], lost: int) -> None:
         """Send the tasks of a message whose worker died back in several, so that the one that may have killed it is found."""
@@ -352,3 +353,8 @@ class RemoteQueue:
         )  # its lease is left to end: the other one gets it next, or a worker after the claim
         self._courier.held.pop(fresh.receipt, None)
         return True
+
+
+def _is_suspect(parcel: Parcel) -> bool:
+    """Whether it may be what its workers died of."""
+    return parcel.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
