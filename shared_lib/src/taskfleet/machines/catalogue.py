@@ -115,6 +115,10 @@ class Catalogue:
         """The number of types times zones times markets."""
         return sum(map(len, self.prices.values()))
 
+    def region_of(self, zone: str) -> str:
+        """Give the region that a zone is in; its name begins like the zone's. Empty if it is in none that was asked for."""
+        return max((region for region in self.regions if zone.startswith(region)), key=len, default="")
+
 
 def make_catalogue(
     *,
