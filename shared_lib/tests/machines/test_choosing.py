@@ -75,9 +75,9 @@ def test_of_two_equally_dear_ones_the_faster_is_taken():
         ({"memory_gib_per_task": Range(20)}, {}, "memory per task: 16 GiB"),
         ({"cpus_per_task": 5}, {}, "CPUs per task: has 4, wanted are 5"),
         ({"tasks_per_machine": Range(5)}, {}, "tasks per machine: has room for 4"),
-        ({"price_usd_per_hour": Range(None, 0.5)}, {}, "number of machines: the limits leave no number"),
+        ({"price_usd_per_hour": Range(None, 0.5)}, {}, "number of machines: the limits leave none of this kind"),
         ({"zones": ("west-*",)}, {}, "zone: in none of those wanted"),
-        ({"boot_disk_iops": 1000}, {}, "boot disk: none of the types wanted"),
+        ({"boot_disk_iops": 1000}, {}, "boot disk or number of machines: no disk of the types wanted"),
     ],
 )
 def test_each_rejected_type_has_its_reason(asked, misfit, reason):

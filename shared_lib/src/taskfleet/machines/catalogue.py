@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskfleet.errors import CommandError
 
@@ -87,8 +87,7 @@ class DiskType:
         return (month + more_iops * self.usd_per_iops_month + more_mibps * self.usd_per_mibps_month) / HOURS_PER_MONTH
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Price:
+class Price(NamedTuple):
     """What a type costs in one zone and market."""
 
     usd_per_hour: float

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from itertools import chain
 from typing import NamedTuple
 
 from taskfleet.machines.catalogue import Architecture, Catalogue, DiskType, InstanceType, Market
@@ -150,7 +149,6 @@ def choose(need: Need, catalogue: Catalogue) -> Choice:
         catalogue: What there is, and its prices.
     """
     rejected: dict[str, tuple[str, ...]] = {}
-    offers: list[list[Offer]] = []
     places = _Places(need, catalogue)
     for kind in catalogue.types.values():
         reasons = _unfit(need, kind)
@@ -158,13 +156,12 @@ def choose(need: Need, catalogue: Catalogue) -> Choice:
         if not reasons:
             slots, reasons = _slots(need, kind)
         if not reasons:
-            found = [places.offers(kind, slots, market) for market in need.markets]
-            offers += [one for one in found if not isinstance(one, str)]
-            if all(isinstance(one, str) for one in found):
-                reasons = [one for one in found if isinstance(one, str)]
+            against = [places.add(kind, slots, market) for market in need.markets]
+            if all(against):
+                reasons = [one for one in against if one]
         if reasons:
             rejected[kind.name] = tuple(dict.fromkeys(reasons))
-    ranked = tuple(heapq.nsmallest(RANKED, chain.from_iterable(offers)))
+    ranked = places.ranked()
     if not ranked:
         return Choice(ranked=(), count=0, fewest=0, limited_by="", rejected=rejected)
     count = count_machines(need, ranked[0].slots, ranked[0].cpus, ranked[0].usd_per_hour)
@@ -190,22 +187,30 @@ def count_machines(need: Need, slots: int, cpus: int, usd_per_hour: float) -> Co
         cpus: Of each.
         usd_per_hour: Of each.
     """
-    wholes = (
-        ("the number of machines", need.machines, 1.0),
-        ("the number of CPUs of all machines", need.total_cpus, float(cpus)),
-        ("the number of simultaneous tasks", need.simultaneous_tasks, float(slots)),
-        ("the price of all machines", need.price_usd_per_hour, usd_per_hour),
-    )
-    fewest, most, limited_by = 1, MOST_MACHINES, "the most there can be"
-    for name, allowed, each in wholes:
-        if allowed.low is not None:
-            fewest = max(fewest, math.ceil(allowed.low / each - _EPSILON))
-        if allowed.high is not None and math.floor(allowed.high / each + _EPSILON) < most:
-            most, limited_by = math.floor(allowed.high / each + _EPSILON), name
+    found = _limit_but_for_price(need, slots, cpus)
+    found = _limit(found, "the price of all machines", need.price_usd_per_hour, usd_per_hour)
+    fewest, most, limited_by = found
     if most < fewest:
         return None
     if need.tasks is not None and math.ceil(need.tasks / slots) < most:
         most, limited_by = max(fewest, math.ceil(need.tasks / slots)), "the number of tasks"
+    return Count(fewest, most, limited_by)
+
+
+def _limit_but_for_price(need: Need, slots: int, cpus: int) -> Count:
+    found = Count(1, MOST_MACHINES, "the most there can be")
+    found = _limit(found, "the number of machines", need.machines, 1)
+    found = _limit(found, "the number of CPUs of all machines", need.total_cpus, cpus)
+    return _limit(found, "the number of simultaneous tasks", need.simultaneous_tasks, slots)
+
+
+def _limit(found: Count, name: str, allowed: Range, each: float) -> Count:
+    """Narrow a number of machines down by what all of them together may be; no number is left if the fewest are more than the most."""
+    fewest, most, limited_by = found
+    if allowed.low is not None:
+        fewest = max(fewest, math.ceil(allowed.low / each - _EPSILON))
+    if allowed.high is not None and (limit := math.floor(allowed.high / each + _EPSILON)) < most:
+        most, limited_by = limit, name
     return Count(fewest, most, limited_by)
 
 
@@ -266,8 +271,29 @@ def _slots(need: Need, kind: InstanceType) -> tuple[range, list[str]]:
 # --- where, and at which price ---
 
 
+class _Plan(NamedTuple):
+    """A number of slots, and a boot disk for them."""
+
+    slots: int
+    disk_gib: float
+    disk_type: str
+    disk_usd_per_hour: float
+    fewest: int
+    """Machines, for what all of them together have to be, their price apart."""
+    most: int
+
+    def allows(self, usd_per_hour: float, allowed: Range) -> bool:
+        """Whether there is a number of machines at that price each."""
+        fewest, most = self.fewest, self.most
+        if allowed.low is not None:
+            fewest = max(fewest, math.ceil(allowed.low / usd_per_hour - _EPSILON))
+        if allowed.high is not None:
+            most = min(most, math.floor(allowed.high / usd_per_hour + _EPSILON))
+        return fewest <= most
+
+
 class _Places:
-    """The zones that may be used, and the boot disks in their regions."""
+    """The zones that may be used, the boot disks in their regions, and the best offers found there so far."""
 
     def __init__(self, need: Need, catalogue: Catalogue) -> None:
         self._need = need
@@ -278,77 +304,99 @@ class _Places:
         for disk in catalogue.disks:
             if not need.boot_disk_types or disk.name in need.boot_disk_types:
                 self._disks.setdefault(disk.region, []).append(disk)
+        self._found: list[Offer] = []
+        self._dearest = math.inf
+        """What is dearer per slot is not among the best any more."""
 
-    def offers(self, kind: InstanceType, slots: range, market: Market) -> list[Offer] | str:
-        """Give a type's offers in one market, or what is against it."""
+    def ranked(self) -> tuple[Offer, ...]:
+        """Give the best offers, the best first."""
+        return tuple(sorted(self._found)[:RANKED])
+
+    def add(self, kind: InstanceType, slots: range, market: Market) -> str:
+        """Take a type's offers in one market; return what is against them, if there is none."""
         prices = self._catalogue.prices.get((kind.name, market), ())
         if not prices:
             is_unpriced = (kind.name, market) in self._catalogue.unpriced
             return f"price: {'none that makes sense' if is_unpriced else 'not offered'} ({market})"
-        found: list[Offer] = []
-        plans: dict[str, list[tuple[int, float, DiskType, float]]] = {}
-        is_here = False
-        for usd, zone in ((one.usd_per_hour, one.zone) for one in prices):
+        plans: dict[str, list[_Plan]] = {}
+        known = len(self._found)
+        for usd, zone in prices:
+            if usd > self._dearest * slots[-1] and len(self._found) > known:
+                break  # so are all that follow
             region = self._regions[zone] if zone in self._regions else self._region(zone)
             if region is None:
                 continue
-            is_here = True
-            plan = plans.get(region)
-            if plan is None:
-                plan = plans[region] = self._plan(kind, slots, region)
+            if region not in plans:
+                plans[region] = self._plan(kind, slots, region)
             fitting = [
-                Offer(
-                    (usd + disk_usd) / number,
-                    -kind.cpu_rank,
-                    kind.name,
-                    market,
-                    zone,
-                    usd + disk_usd,
-                    usd,
-                    number,
-                    disk.name,
-                    size_gib,
-                    kind.cpus,
-                    kind.memory_gib,
-                )
-                for number, size_gib, disk, disk_usd in plan
-                if count_machines(self._need, number, kind.cpus, usd + disk_usd) is not None
+                ((usd + plan.disk_usd_per_hour) / plan.slots, plan)
+                for plan in plans[region]
+                if plan.allows(usd + plan.disk_usd_per_hour, self._need.price_usd_per_hour)
             ]
             if fitting:
-                found.append(min(fitting))
-        if found:
-            return found
-        if not is_here:
+                each, plan = min(fitting)
+                self._found.append(_offer(kind, market, zone, usd, each, plan))
+        if len(self._found) > known:
+            self._forget_dearest()
+            return ""
+        if not plans:
             return f"zone: in none of those wanted ({market})"
         if not any(plans.values()):
-            return "boot disk: none of the types wanted is fast enough or fits"
-        return f"number of machines: the limits leave no number of machines of this kind ({market})"
+            return "boot disk or number of machines: no disk of the types wanted is fast enough, or the limits leave no number of machines"
+        return f"number of machines: the limits leave none of this kind ({market})"
+
+    def _forget_dearest(self) -> None:
+        if len(self._found) > 4 * RANKED:
+            self._found = heapq.nsmallest(RANKED, self._found)
+            self._dearest = self._found[-1].usd_per_slot_hour
 
     def _region(self, zone: str) -> str | None:
         region = self._catalogue.region_of(zone)
         self._regions[zone] = region if _matches(zone, self._need.zones) else None
         return self._regions[zone]
 
-    def _plan(self, kind: InstanceType, slots: range, region: str) -> list[tuple[int, float, DiskType, float]]:
-        """Give numbers of slots with a boot disk for them: its size, type and price per hour.
+    def _plan(self, kind: InstanceType, slots: range, region: str) -> list[_Plan]:
+        """Give numbers of slots with a boot disk for them.
 
         The most slots and the cheapest disk are best, unless the limits of the whole pool are met by fewer slots or a dearer disk only.
         """
         need = self._need
-        plan: list[tuple[int, float, DiskType, float]] = []
+        disks = [
+            disk
+            for disk in self._disks.get(region, ())
+            if not kind.boot_disk_types or disk.name in kind.boot_disk_types
+        ]
+        plans: list[_Plan] = []
         for number in reversed(slots):
+            fewest, most, _ = _limit_but_for_price(need, number, kind.cpus)
+            if most < fewest:
+                continue
             size = need.boot_disk_gib + need.boot_disk_gib_per_cpu * kind.cpus + need.boot_disk_gib_per_task * number
-            disks = [
-                (usd, disk)
-                for disk in self._disks.get(region, ())
-                if (not kind.boot_disk_types or disk.name in kind.boot_disk_types)
-                and (usd := disk.usd_per_hour(size, need.boot_disk_iops, need.boot_disk_mibps)) is not None
-            ]
-            disks.sort(key=lambda one: one[0])
-            plan += [(number, size, disk, usd) for usd, disk in disks[: None if need.price_usd_per_hour.low else 1]]
-            if need.simultaneous_tasks == ANY and not need.boot_disk_gib_per_task:
+            priced = [(disk.usd_per_hour(size, need.boot_disk_iops, need.boot_disk_mibps), disk.name) for disk in disks]
+            here = sorted((usd, name) for usd, name in priced if usd is not None)
+            if need.price_usd_per_hour.low is None:
+                here = here[:1]
+            plans += [_Plan(number, size, name, usd, fewest, most) for usd, name in here]
+            if plans and need.price_usd_per_hour.low is None and not need.boot_disk_gib_per_task:
                 break
-        return plan
+        return plans
+
+
+def _offer(kind: InstanceType, market: Market, zone: str, usd: float, each: float, plan: _Plan) -> Offer:
+    return Offer(
+        usd_per_slot_hour=each,
+        cpu_rank=-kind.cpu_rank,
+        instance_type=kind.name,
+        market=market,
+        zone=zone,
+        usd_per_hour=usd + plan.disk_usd_per_hour,
+        machine_usd_per_hour=usd,
+        slots=plan.slots,
+        boot_disk_type=plan.disk_type,
+        boot_disk_gib=plan.disk_gib,
+        cpus=kind.cpus,
+        memory_gib=kind.memory_gib,
+    )
 
 
 def _matches(text: str, patterns: Iterable[str]) -> bool:
