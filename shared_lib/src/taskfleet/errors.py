@@ -10,6 +10,8 @@
     ├── LedgerError             the ledger file is missing, damaged, busy or of another job
     ├── QueueError              a queue is missing, of another job, or its service refuses what is asked
     │   └── QueueUnreachableError   its service does not answer now; what is asked may be asked again
+    ├── MachinesError           machines cannot be started, listed or ended
+    │   └── MachinesUnreachableError   their provider does not answer now; what is asked may be asked again
     └── CommandError            the command line asks for something that makes no sense
 
 The library raises; only the command line prints and exits (``cli.main``).
@@ -46,6 +48,14 @@ class QueueError(TaskfleetError):
 
 class QueueUnreachableError(QueueError):
     """A queue's service does not answer or is overloaded, after several tries."""
+
+
+class MachinesError(TaskfleetError):
+    """Machines cannot be started, listed or ended: credentials, permissions, a wrong name."""
+
+
+class MachinesUnreachableError(MachinesError):
+    """The machines' provider does not answer or is overloaded, after several tries."""
 
 
 class CommandError(TaskfleetError):
