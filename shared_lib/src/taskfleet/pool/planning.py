@@ -5,7 +5,6 @@ anything: the controller carries out what they return.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -93,7 +92,10 @@ class Coolness:
 
     def until(self, kind: tuple[str, str, Market]) -> float:
         """Say until when an offer is left alone; 0 if it is not."""
-        marks = (self._marks.get(_mark_of(kind, refusal)) for refusal in (Refusal.STOCK_OUT, Refusal.QUOTA, Refusal.THROTTLED))
+        marks = (
+            self._marks.get(_mark_of(kind, refusal))
+            for refusal in (Refusal.STOCK_OUT, Refusal.QUOTA, Refusal.THROTTLED)
+        )
         return max((one.until for one in marks if one is not None), default=0.0)
 
     def _mark(self, mark: tuple[str, ...], seconds: tuple[float, float], now: float) -> None:
@@ -124,14 +126,19 @@ class Observed:
     """There, and not among the open ones: to be ended."""
 
 
-def observe(open_machines: Iterable[Record], listed: Sequence[Machine], now: float) -> Observed:
+def observe(
+    open_machines: Iterable[Record], listed: Sequence[Machine], now: float, looked_at: float | None = None
+) -> Observed:
     """Compare the open machines with the provider's list.
 
     Args:
         open_machines: Those that are not known to be gone.
         listed: All that the provider has of this job.
         now: Seconds since the epoch.
+        looked_at: When the list before this one was asked for, None if nobody knows. An order of which nothing was ever seen counts as
+            not carried out only if somebody has looked all the time: else a machine may have come and gone.
     """
+    was_watched = looked_at is not None and now - looked_at <= LIST_GRACE_SECONDS
     there = {one.token: one for one in listed if one.state is not MachineState.ENDED}
     gone = {one.token: one for one in listed if one.state is MachineState.ENDED}
     started: dict[str, str] = {}
@@ -145,7 +152,8 @@ def observe(open_machines: Iterable[Record], listed: Sequence[Machine], now: flo
         elif record.token in gone:
             ended[record.token] = gone[record.token].reason or GONE
         elif now - (record.started_at or record.ordered_at) > LIST_GRACE_SECONDS:
-            ended[record.token] = GONE if record.started_at is not None else NEVER_STARTED
+            was_seen = record.started_at is not None or not was_watched
+            ended[record.token] = GONE if was_seen else NEVER_STARTED
     strays = tuple(one for one in there.values() if one.token not in known and one.state is not MachineState.ENDING)
     return Observed(started=started, ended=ended, strays=strays)
 
@@ -201,19 +209,14 @@ def plan(state: State, limits: Limits, coolness: Coolness) -> Plan:
         return Plan(end=end, is_complete=not state.open_machines)
     staying = [one for one in state.open_machines if one.token not in end and one.ending_since is None]
     purchase, why_not = _to_order(state, limits, coolness, staying)
-    if isinstance(why_not, _Hopeless):
-        return Plan(end=end, gives_up="" if state.open_machines else why_not.text, waits_for=why_not.text)
-    return Plan(end=end, purchase=purchase, waits_for=why_not)
+    is_hopeless = isinstance(why_not, _Hopeless) and not state.open_machines
+    return Plan(end=end, purchase=purchase, waits_for=why_not, gives_up=why_not if is_hopeless else "")
 
 
 class _Hopeless(str):
     """A reason that does not pass by itself."""
 
     __slots__ = ()
-
-    @property
-    def text(self) -> str:
-        return str(self)
 
 
 def _to_end(state: State, limits: Limits) -> dict[str, str]:
@@ -246,7 +249,9 @@ def _to_order(
         return None, "as many machines as there may be are there"
     if not state.was_ever_ready:
         if len(state.boot_failures) >= MOST_BOOT_FAILURES:
-            return None, _Hopeless(f"the first {len(state.boot_failures)} machines were started and no worker was heard of any")
+            return None, _Hopeless(
+                f"the first {len(state.boot_failures)} machines were started and no worker was heard of any"
+            )
         if state.open_machines:
             return None, "the first machine has to get ready before others are started"
     elif state.boot_failures:
@@ -259,7 +264,10 @@ def _to_order(
         first_at = min(coolness.until(kind_of(one)) for one in state.offers)
         if math.isinf(first_at):
             return None, _Hopeless("the provider refuses every kind of machine that fits")
-        return None, f"no kind of machine that fits is to be had now; the next is asked for in {first_at - state.now:.0f} s"
+        return (
+            None,
+            f"no kind of machine that fits is to be had now; the next is asked for in {first_at - state.now:.0f} s",
+        )
     return _afford(state, limits, staying, offer, min(room, math.ceil(missing_slots / offer.slots)))
 
 
@@ -291,8 +299,3 @@ def _afford(
 def kind_of(offer: Offer) -> tuple[str, str, Market]:
     """What is asked for, and where: (type, zone, market)."""
     return offer.instance_type, offer.zone, offer.market
-
-
-def explain(counts: Counter[str]) -> str:
-    """Say of what kinds machines are."""
-    return ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "none"

@@ -1,6 +1,6 @@
 """What the ledger remembers of a job's machines."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from taskfleet.ledger.database import Database
@@ -8,6 +8,8 @@ from taskfleet.machines import Order
 from taskfleet.machines.catalogue import Market
 
 SECONDS_PER_HOUR = 3600.0
+#: An order of which nothing was heard may have been carried out as late as this.
+UNCERTAIN_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ class Record:
         """Give what it can cost in all: whatever happens, it ends itself."""
         if self.ended_at is not None:
             return self.cost_usd(now)
-        begun_at = self.started_at or now  # an order that nobody knows to be carried out may be so as late as now
+        begun_at = self.started_at or min(now, self.ordered_at + UNCERTAIN_SECONDS)
         seconds = begun_at + self.lifetime_seconds - self.ordered_at
         return self.usd_per_hour * max(seconds, now - self.ordered_at) / SECONDS_PER_HOUR
 
@@ -126,13 +128,54 @@ def note_ending(database: Database, tokens: Iterable[str], reason: str, now: flo
         )
 
 
-def note_ended(database: Database, tokens: Iterable[str], reason: str, now: float) -> None:
-    """Note that machines are gone."""
+def note_ended(database: Database, tokens: Mapping[str, str], now: float) -> None:
+    """Note that machines are gone, and why, if no reason is known yet; at the latest they ended themselves when their lifetime was over."""
     with database.transaction():
         database.execute_many(
-            "UPDATE machine SET ended_at = ?, end_reason = coalesce(end_reason, ?) WHERE token = ? AND ended_at IS NULL",
-            [(now, reason, token) for token in tokens],
+            "UPDATE machine SET ended_at = min(?, coalesce(started_at, ordered_at + ?) + lifetime_seconds), "
+            "end_reason = coalesce(end_reason, ?) WHERE token = ? AND ended_at IS NULL",
+            [(now, UNCERTAIN_SECONDS, reason, token) for token, reason in tokens.items()],
         )
+
+
+def note_never_started(database: Database, tokens: Mapping[str, str]) -> None:
+    """Note that orders were not carried out, and why; they cost nothing."""
+    with database.transaction():
+        database.execute_many(
+            "UPDATE machine SET ended_at = ordered_at, end_reason = ? WHERE token = ? AND ended_at IS NULL",
+            [(reason, token) for token, reason in tokens.items()],
+        )
+
+
+def reopen(database: Database, token: str, instance_id: str, now: float) -> bool:
+    """Take a machine that counted as gone for one that is there; False if there never was one of that name."""
+    with database.transaction():
+        return bool(
+            database.execute(
+                "UPDATE machine SET ended_at = NULL, instance_id = ?, started_at = coalesce(started_at, ordered_at), ending_since = ? "
+                "WHERE token = ?",
+                (instance_id, now, token),
+            ).rowcount
+        )
+
+
+def was_ever_ready(database: Database) -> bool:
+    """Say whether a worker was ever heard of any machine."""
+    return bool(database.value("SELECT EXISTS (SELECT 1 FROM machine WHERE ready_at IS NOT NULL)"))
+
+
+def boot_failures(database: Database, not_counted: Sequence[str]) -> list[float]:
+    """Say when machines ended whose worker was never heard, since the last one that was.
+
+    Args:
+        database: The ledger.
+        not_counted: Beginnings of reasons that say nothing of the machine itself.
+    """
+    rows = database.rows(
+        "SELECT ended_at, end_reason FROM machine WHERE ended_at > (SELECT coalesce(max(ready_at), 0) FROM machine) "
+        "AND started_at IS NOT NULL AND ready_at IS NULL"
+    )
+    return [ended_at for ended_at, reason in rows if not (reason or "").startswith(tuple(not_counted))]
 
 
 def _read(database: Database, rest: str) -> list[Record]:

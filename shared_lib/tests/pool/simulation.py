@@ -1,0 +1,320 @@
+"""A made-up cloud and made-up workers on a clock of their own, under the real plan, the real controller and a real ledger.
+
+Everything that happens is drawn from a seed. ``Cloud`` is what a provider knows; the controller sees it only through the verbs of
+``Machines``, which fail, lie by omission and lose answers as real ones do.
+"""
+
+import math
+import random
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from taskfleet.errors import MachinesUnreachableError
+from taskfleet.machines import Machine, MachineState, Refusal, Refused, Started
+from taskfleet.machines.catalogue import Market
+from taskfleet.machines.choosing import Offer
+from taskfleet.pool.planning import PREEMPTED
+
+HEARTBEAT_SECONDS = 60.0
+LEASE_SECONDS = 30.0
+
+
+class ControllerDied(BaseException):
+    """The process of the controller was killed just here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weather:
+    """How bad the cloud is."""
+
+    stock_out: float = 0.0
+    """Share of offers that are out of stock at any time."""
+    quota: int | None = None
+    throttling: float = 0.0
+    lost_answers: float = 0.0
+    """Share of calls whose answer, or which themselves, are lost."""
+    list_delay_seconds: float = 0.0
+    """New machines are missing in the list for up to so long."""
+    boot_seconds: tuple[float, float] = (30.0, 90.0)
+    broken_boots: float = 0.0
+    slow_boots: float = 0.0
+    preemption_seconds: float = math.inf
+    """Mean time until a spot machine is taken away."""
+    silence_seconds: float = math.inf
+    """Mean time until a machine's worker dies while the machine lives."""
+    deaths: float = 0.0
+    """Share of the controller's moments at which it is killed."""
+    longest_absence_seconds: float = 600.0
+    """For how long nobody looks after the pool then."""
+    never_boots: bool = False
+
+
+@dataclass
+class Instance:
+    """A machine as it truly is."""
+
+    instance_id: str
+    token: str
+    order: object
+    created_at: float
+    visible_at: float
+    ready_at: float
+    silent_at: float
+    preempted_at: float
+    ended_at: float | None = None
+    reason: str = ""
+    ending_at: float | None = None
+    heard_at: float = 0.0
+    running: list = field(default_factory=list)
+    """When each of its tasks is done."""
+
+    def cost_usd(self, now):
+        return (
+            self.order.usd_per_hour * ((self.ended_at if self.ended_at is not None else now) - self.created_at) / 3600
+        )
+
+
+class World:
+    """The clock, the tasks and the machines."""
+
+    def __init__(self, chance, weather, *, tasks, task_seconds):
+        self.chance = chance
+        self.weather = weather
+        self.now = 1_000_000.0
+        self.instances = {}
+        self.by_token = {}
+        self.waiting = tasks
+        self.coming_back = []
+        """(when, number) of the tasks of machines that died."""
+        self.done = 0
+        self.tasks = tasks
+        self.task_seconds = task_seconds
+        self.most_at_once = 0
+        self.calls = Counter()
+
+    def alive(self):
+        return [one for one in self.instances.values() if one.ended_at is None]
+
+    def running(self):
+        return [one for one in self.alive() if one.ready_at <= self.now < one.silent_at]
+
+    def advance(self, seconds):
+        """Let time go by, in small steps."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + min(15.0, self.task_seconds))
+            self._tick()
+
+    def _tick(self):
+        now = self.now
+        for one in self.alive():
+            bomb_at = one.created_at + one.order.lifetime_seconds
+            if one.ending_at is not None and one.ending_at <= now:
+                self._end(one, one.ending_at, "terminated")
+            elif bomb_at <= now:
+                self._end(one, bomb_at, "its lifetime is over")
+            elif one.preempted_at <= now:
+                self._end(one, one.preempted_at, f"{PREEMPTED}: spot capacity")
+        back = [n for at, n in self.coming_back if at <= now]
+        self.coming_back = [(at, n) for at, n in self.coming_back if at > now]
+        self.waiting += sum(back)
+        for one in self.alive():
+            if one.ready_at <= now < one.silent_at:
+                self._work(one)
+            elif now >= one.silent_at and one.running:
+                self._lose(one)
+
+    def _work(self, one):
+        now = self.now
+        self.done += sum(at <= now for at in one.running)
+        one.running = [at for at in one.running if at > now]
+        while self.waiting and len(one.running) < one.order.slots:
+            self.waiting -= 1
+            one.running.append(now + self.task_seconds * self.chance.uniform(0.5, 1.5))
+        if now - one.heard_at >= HEARTBEAT_SECONDS or not one.heard_at:
+            one.heard_at = now
+
+    def _lose(self, one):
+        self.coming_back.append((self.now + LEASE_SECONDS, len(one.running)))
+        one.running = []
+
+    def _end(self, one, at, reason):
+        if one.running:
+            self._lose(one)
+        one.ended_at, one.reason = at, reason
+
+    # --- as work ---
+
+    def tasks_left(self):
+        return self.tasks - self.done
+
+    def heard_at(self):
+        return {one.token: one.heard_at for one in self.instances.values() if one.heard_at}
+
+
+class Cloud:
+    """What the controller sees of it: the verbs of ``Machines``."""
+
+    name = "simulated"
+
+    def __init__(self, world):
+        self._world = world
+        self._dry = {}
+
+    def launch(self, orders):
+        world = self._world
+        self._falter("launch")
+        answers = [self._launch(order) for order in orders]
+        if any(isinstance(one, Started) for one in answers):
+            world.most_at_once = max(world.most_at_once, len(world.alive()))
+        self._falter("launched")
+        world.chance.shuffle(answers)
+        return answers
+
+    def _launch(self, order):
+        world, weather, chance = self._world, self._world.weather, self._world.chance
+        known = world.by_token.get(order.token)
+        if known is not None:
+            return Started(order.token, known.instance_id)
+        if chance.random() < weather.throttling:
+            return Refused(order.token, Refusal.THROTTLED, "Request limit exceeded")
+        if self._is_dry(order):
+            return Refused(order.token, Refusal.STOCK_OUT, "Insufficient capacity")
+        if weather.quota is not None and len(world.alive()) >= weather.quota:
+            return Refused(order.token, Refusal.QUOTA, "You have reached your limit")
+        one = self._create(order)
+        return Started(order.token, one.instance_id)
+
+    def _create(self, order):
+        world, weather, chance = self._world, self._world.weather, self._world.chance
+        boot = chance.uniform(*weather.boot_seconds)
+        if weather.never_boots or chance.random() < weather.broken_boots:
+            boot = math.inf
+        elif chance.random() < weather.slow_boots:
+            boot = 1000.0
+        ready_at = world.now + boot
+        preempted = weather.preemption_seconds * chance.expovariate(1.0) if order.market is Market.SPOT else math.inf
+        one = Instance(
+            instance_id=f"i-{len(world.instances)}",
+            token=order.token,
+            order=order,
+            created_at=world.now,
+            visible_at=world.now + chance.uniform(0, weather.list_delay_seconds),
+            ready_at=ready_at,
+            silent_at=ready_at + weather.silence_seconds * chance.expovariate(1.0),
+            preempted_at=world.now + preempted,
+        )
+        world.instances[one.instance_id] = world.by_token[order.token] = one
+        return one
+
+    def _is_dry(self, order):
+        """Each offer is out of stock for some quarter of an hour at a time."""
+        world = self._world
+        quarter = int(world.now // 900)
+        key = order.instance_type, order.zone, order.market, quarter
+        if key not in self._dry:
+            self._dry[key] = world.chance.random() < world.weather.stock_out
+        return self._dry[key]
+
+    def list(self):
+        self._falter("list")
+        world = self._world
+        states = {True: MachineState.ENDED, False: MachineState.RUNNING}
+        return [
+            Machine(
+                instance_id=one.instance_id,
+                token=one.token,
+                state=MachineState.ENDING
+                if one.ended_at is None and one.ending_at is not None
+                else states[one.ended_at is not None],
+                zone=one.order.zone,
+                instance_type=one.order.instance_type,
+                market=one.order.market,
+                created_at=one.created_at,
+                reason=one.reason,
+            )
+            for one in world.instances.values()
+            if one.visible_at <= world.now and (one.ended_at is None or world.now - one.ended_at < 600)
+        ]
+
+    def terminate(self, instance_ids):
+        self._falter("terminate")
+        world = self._world
+        for instance_id in instance_ids:
+            one = world.instances[instance_id]
+            if one.ended_at is None and one.ending_at is None:
+                one.ending_at = world.now + world.chance.uniform(1, 40)
+        self._falter("terminated")
+
+    def console(self, instance_id):
+        return ""
+
+    def _falter(self, call):
+        world = self._world
+        world.calls[call] += 1
+        if world.chance.random() < world.weather.lost_answers:
+            raise MachinesUnreachableError("The cloud does not answer.")
+        if world.chance.random() < world.weather.deaths:
+            raise ControllerDied
+
+
+class MortalLedger:
+    """A ledger before, within and after whose transactions the controller may die."""
+
+    def __init__(self, database, world):
+        self._database, self._world = database, world
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+    @contextmanager
+    def transaction(self):
+        self._perhaps_die()
+        with self._database.transaction():
+            yield
+            self._perhaps_die()  # nothing of it is kept
+        self._perhaps_die()
+
+    def _perhaps_die(self):
+        if self._world.chance.random() < self._world.weather.deaths:
+            raise ControllerDied
+
+
+def draw_weather(chance):
+    """Draw how bad it is."""
+    few = chance.choice([0.0, 0.0, 0.02, 0.1])
+    return Weather(
+        stock_out=chance.choice([0.0, 0.0, 0.3, 0.8]),
+        quota=chance.choice([None, None, 2, 5]),
+        throttling=chance.choice([0.0, 0.0, 0.2]),
+        lost_answers=chance.choice([0.0, 0.0, 0.05, 0.2]),
+        list_delay_seconds=chance.choice([0.0, 30.0, 90.0]),
+        boot_seconds=chance.choice([(20.0, 40.0), (60.0, 240.0)]),
+        broken_boots=few,
+        slow_boots=chance.choice([0.0, 0.0, 0.1]),
+        preemption_seconds=chance.choice([math.inf, 7200.0, 1200.0]),
+        silence_seconds=chance.choice([math.inf, 20_000.0, 3000.0]),
+        deaths=chance.choice([0.0, 0.0, 0.01, 0.05]),
+        longest_absence_seconds=chance.choice([60.0, 600.0, 4000.0]),
+    )
+
+
+def draw_offers(chance):
+    """Draw what may be ordered, the best first."""
+    found = []
+    for index in range(chance.choice([1, 4, 10])):
+        slots = chance.choice([1, 4, 16])
+        usd = slots * chance.uniform(0.01, 0.05)
+        market = chance.choice(list(Market))
+        zone = f"east-{'abc'[index % 3]}"
+        found.append(
+            Offer(usd / slots, 0, f"t{index}", market, zone, usd, usd, slots, "plain", 10.0, slots, 4.0 * slots)
+        )
+    return sorted(found)
+
+
+def draw(seed):
+    """Draw a run: its chance, weather, offers and job."""
+    chance = random.Random(seed)
+    return chance, draw_weather(chance), draw_offers(chance)

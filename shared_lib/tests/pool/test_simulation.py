@@ -1,0 +1,260 @@
+"""Job runs on made-up clouds: whatever happens, no machine is left or unaccounted for, and nothing costs more than it may."""
+
+import math
+import os
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+from taskfleet.ledger.database import create
+from taskfleet.machines import MachineState
+from taskfleet.pool import records
+from taskfleet.pool.controller import Controller
+from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, Limits
+
+from shared_lib.tests.pool.simulation import Cloud, ControllerDied, MortalLedger, Weather, World, draw
+
+RUNS = 2000
+FIRST_SEED = int(os.environ.get("POOL_SEED", "1000000"))
+STEP_SECONDS = 20.0
+#: A run that takes longer than this on its own clock has got stuck.
+LONGEST_SECONDS = 10 * 86_400.0
+
+
+class Run:
+    """One job on one made-up cloud."""
+
+    def __init__(self, folder, chance, weather, offers, *, tasks, task_seconds, limits):
+        self.world = World(chance, weather, tasks=tasks, task_seconds=task_seconds)
+        self.cloud = Cloud(self.world)
+        self.offers, self.limits = offers, limits
+        self.said = []
+        self.database = create(folder / "job.db", job_id="job", project=folder, now=self.world.now)
+        self.database.execute("PRAGMA synchronous = OFF")
+        self.controller = None
+        self.gave_up = ""
+
+    def say(self, text):
+        self.said.append((self.world.now, text))
+
+    def new_controller(self):
+        self.controller = Controller(
+            MortalLedger(self.database, self.world),
+            self.cloud,
+            self.world,
+            name="job",
+            offers=self.offers,
+            limits=self.limits,
+            say=self.say,
+        )
+
+    def play(self):
+        """Until all is done, or given up, and no machine is left."""
+        world = self.world
+        began_at = world.now
+        self.new_controller()
+        while world.now - began_at < LONGEST_SECONDS:
+            try:
+                found = self.controller.step(world.now)
+                if found is not None and found.is_complete:
+                    break
+                if found is not None and found.gives_up:
+                    self.gave_up = found.gives_up
+                    break
+                world.advance(STEP_SECONDS)
+            except ControllerDied:
+                self.say("the controller dies")
+                world.advance(world.chance.uniform(0, world.weather.longest_absence_seconds))
+                self.new_controller()
+        else:
+            raise AssertionError("stuck")
+        self.tear_down()
+
+    def tear_down(self):
+        world = self.world
+        for _ in range(1000):
+            try:
+                if not self.controller.end_all(world.now, "the end"):
+                    return
+            except ControllerDied:
+                self.new_controller()
+            except Exception as error:  # the cloud does not answer
+                self.say(str(error))
+            world.advance(STEP_SECONDS)
+        raise AssertionError("machines are left")
+
+    def close(self):
+        self.database.close()
+
+    def check(self):
+        world, limits = self.world, self.limits
+        if not self.gave_up:
+            assert world.done == world.tasks
+        assert world.alive() == []
+        assert world.most_at_once <= limits.most_machines
+        known = {one.token: one for one in records.all_machines(self.database)}
+        assert {one.token for one in world.instances.values()} <= known.keys()
+        true_cost = sum(one.cost_usd(world.now) for one in world.instances.values())
+        for one in world.instances.values():
+            record = known[one.token]
+            assert record.ordered_at <= one.created_at
+            assert record.ended_at >= one.ended_at
+        assert records.spent_usd(self.database) >= true_cost - 1e-9
+        assert records.open_machines(self.database) == []
+        dearest = max(one.usd_per_hour for one in self.offers)
+        slack_usd = limits.most_machines * dearest * 120 / 3600
+        assert true_cost <= limits.budget_usd + slack_usd
+
+
+def draw_run(seed, folder):
+    chance, weather, offers = draw(seed)
+    most = chance.choice([1, 3, 10])
+    tasks = chance.choice([5, 60, 400])
+    limits = Limits(
+        most_machines=most,
+        budget_usd=chance.choice([math.inf, 50.0, 2.0, 0.2]),
+        lifetime_seconds=chance.choice([86_400.0, 3600.0]),
+        boot_seconds=600.0,
+    )
+    task_seconds = chance.choice([10.0, 120.0])
+    return Run(folder, chance, weather, offers, tasks=tasks, task_seconds=task_seconds, limits=limits)
+
+
+@pytest.fixture
+def folder():
+    """A folder in memory, if there is one: thousands of ledgers are made."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="taskfleet-pool-", dir=place) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def run(folder):
+    made = []
+
+    def run(weather=None, *, offers=None, tasks=40, task_seconds=30.0, seed=1, **limits):
+        chance = random.Random(seed)
+        offers = offers or draw(3)[2]
+        (folder / str(len(made))).mkdir()
+        made.append(
+            Run(
+                folder / str(len(made)),
+                chance,
+                weather or Weather(),
+                offers,
+                tasks=tasks,
+                task_seconds=task_seconds,
+                limits=Limits(**{"most_machines": 4, **limits}),
+            )
+        )
+        return made[-1]
+
+    yield run
+    for one in made:
+        one.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_whatever_the_cloud_does_no_machine_is_left_and_nothing_costs_too_much(folder):
+    ended = {"done": 0, "given up": 0}
+    for seed in range(FIRST_SEED, FIRST_SEED + RUNS):
+        (folder / str(seed)).mkdir()
+        run = draw_run(seed, folder / str(seed))
+        try:
+            run.play()
+            run.check()
+        except AssertionError as error:
+            story = "\n".join(f"{at - 1e6:9.0f}  {text}" for at, text in run.said[-60:])
+            raise AssertionError(f"seed {seed}: {error}\n{run.world.weather}\n{run.limits}\n{story}") from error
+        finally:
+            run.close()
+        ended["given up" if run.gave_up else "done"] += 1
+    assert ended["done"] > RUNS / 2
+    assert ended["given up"] > RUNS / 50
+
+
+def test_a_quiet_cloud_needs_no_more_machines_than_there_may_be(run):
+    job = run(tasks=100)
+    job.play()
+    job.check()
+    assert 0 < len(job.world.instances) <= 4
+
+
+def test_the_first_machine_is_alone_until_its_worker_is_heard(run):
+    job = run(Weather(boot_seconds=(100.0, 100.0)), tasks=500)
+    job.new_controller()
+    while job.world.now < 1_000_090:
+        job.controller.step(job.world.now)
+        assert len(job.world.instances) == 1
+        job.world.advance(10)
+    for _ in range(5):
+        job.controller.step(job.world.now)
+        job.world.advance(10)
+    assert len(job.world.instances) > 1
+    job.tear_down()
+
+
+def test_if_no_machine_ever_gets_ready_three_are_enough(run):
+    job = run(Weather(never_boots=True))
+    job.play()
+    job.check()
+    assert len(job.world.instances) == 3
+    assert "no worker was heard" in job.gave_up
+
+
+def test_a_controller_that_never_comes_back_leaves_no_machine_and_keeps_to_the_budget(run):
+    job = run(tasks=100_000, task_seconds=100.0, budget_usd=1.0, lifetime_seconds=86_400.0)
+    job.new_controller()
+    for _ in range(20):
+        job.controller.step(job.world.now)
+        job.world.advance(STEP_SECONDS)
+    assert job.world.alive()
+    for _ in range(30 * 24):
+        job.world.advance(3600.0)
+    assert not job.world.alive()
+    assert sum(one.cost_usd(job.world.now) for one in job.world.instances.values()) <= 1.0 + 0.01
+
+
+def test_what_is_there_without_being_known_is_ended(run):
+    job = run(tasks=10)
+    job.new_controller()
+    other = run(tasks=10, seed=2)
+    other.world, other.cloud = job.world, job.cloud
+    other.new_controller()
+    other.controller.step(job.world.now)
+    assert len(job.world.alive()) == 1
+    job.controller.step(job.world.now)
+    job.world.advance(100)
+    [stray] = [one for one in job.world.instances.values() if one.reason == "terminated"]
+    assert stray.ended_at
+    job.play()
+    assert job.world.alive() == []
+
+
+def test_a_budget_that_is_too_small_for_anything_is_said(run):
+    job = run(budget_usd=0.0001)
+    job.play()
+    assert "budget of 0.00 USD is used up" in job.gave_up
+    assert not job.world.instances
+
+
+def test_a_machine_is_ordered_for_as_long_as_the_budget_bears(run):
+    job = run(tasks=10_000, budget_usd=1.0, lifetime_seconds=86_400.0)
+    job.play()
+    lifetimes = [one.order.lifetime_seconds for one in job.world.instances.values()]
+    assert all(SHORTEST_LIFETIME_SECONDS <= one < 86_400 for one in lifetimes)
+    job.check()
+
+
+def test_listed_states_are_what_the_contract_says(run):
+    job = run()
+    job.new_controller()
+    job.controller.step(job.world.now)
+    [machine] = job.cloud.list()
+    assert machine.state is MachineState.RUNNING
+    job.cloud.terminate([machine.instance_id])
+    assert job.cloud.list()[0].state is MachineState.ENDING
+    job.world.advance(60)
+    assert job.cloud.list()[0].state is MachineState.ENDED
