@@ -48,6 +48,8 @@ class Weather:
     longest_absence_seconds: float = 600.0
     """For how long nobody looks after the pool then."""
     never_boots: bool = False
+    deaf_to_endings: float = 0.0
+    """Share of machines that take no notice the first time they are to end."""
 
 
 @dataclass
@@ -161,6 +163,7 @@ class Cloud:
     def __init__(self, world):
         self._world = world
         self._dry = {}
+        self._deaf = set()
 
     def launch(self, orders):
         world = self._world
@@ -243,9 +246,17 @@ class Cloud:
         world = self._world
         for instance_id in instance_ids:
             one = world.instances[instance_id]
-            if one.ended_at is None and one.ending_at is None:
+            if one.ended_at is None and one.ending_at is None and one.one.token not in self._deaf_now(instance_id):
                 one.ending_at = world.now + world.chance.uniform(1, 40)
         self._falter("terminated")
+
+    def _deaf_now(self, instance_id):
+        """Give the machines that take no notice now; each does the next time."""
+        token = self._world.instances[instance_id].token
+        if token in self._deaf or self._world.chance.random() >= self._world.weather.deaf_to_endings:
+            return ()
+        self._deaf.add(token)
+        return (token,)
 
     def console(self, instance_id):
         return ""
@@ -295,6 +306,7 @@ def draw_weather(chance):
         slow_boots=chance.choice([0.0, 0.0, 0.1]),
         preemption_seconds=chance.choice([math.inf, 7200.0, 1200.0]),
         silence_seconds=chance.choice([math.inf, 20_000.0, 3000.0]),
+        deaf_to_endings=chance.choice([0.0, 0.0, 0.3]),
         deaths=chance.choice([0.0, 0.0, 0.01, 0.05]),
         longest_absence_seconds=chance.choice([60.0, 600.0, 4000.0]),
     )

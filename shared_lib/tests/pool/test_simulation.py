@@ -4,11 +4,13 @@ import math
 import os
 import random
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from taskfleet.ledger.database import create
 from taskfleet.machines import MachineState
+from taskfleet.machines.catalogue import Market
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, Limits
@@ -202,6 +204,7 @@ def test_if_no_machine_ever_gets_ready_three_are_enough(run):
     job.check()
     assert len(job.world.instances) == 3
     assert "no worker was heard" in job.gave_up
+    assert job.world.now - 1_000_000 < 3 * (job.limits.boot_seconds + 120)
 
 
 def test_a_controller_that_never_comes_back_leaves_no_machine_and_keeps_to_the_budget(run):
@@ -231,6 +234,37 @@ def test_what_is_there_without_being_known_is_ended(run):
     assert stray.ended_at
     job.play()
     assert job.world.alive() == []
+
+
+def test_a_machine_that_takes_no_notice_is_told_again(run):
+    job = run(Weather(deaf_to_endings=1.0), tasks=5)
+    job.play()
+    assert all(one.reason == "terminated" for one in job.world.instances.values())
+    done_at = max(one.heard_at for one in job.world.instances.values())
+    assert job.world.now - done_at < 300
+
+
+def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
+    order = {name: "" for name in ("token", "provider", "zone", "instance_type")}
+    record = records.Record(
+        **order,
+        instance_id=None,
+        market=Market.SPOT,
+        usd_per_hour=36.0,
+        slots=1,
+        lifetime_seconds=1000.0,
+        ordered_at=0.0,
+        started_at=None,
+        ready_at=None,
+        ended_at=None,
+        end_reason=None,
+        ending_since=None,
+    )
+    assert record.most_cost_usd(0.0) == pytest.approx(10.0)
+    assert record.most_cost_usd(60.0) == pytest.approx(10.6)
+    assert record.most_cost_usd(500.0) == pytest.approx(11.2)
+    assert replace(record, started_at=30.0).most_cost_usd(500.0) == pytest.approx(10.3)
+    assert replace(record, started_at=30.0, ended_at=200.0).most_cost_usd(500.0) == pytest.approx(2.0)
 
 
 def test_a_budget_that_is_too_small_for_anything_is_said(run):
