@@ -246,7 +246,7 @@ class Cloud:
         world = self._world
         for instance_id in instance_ids:
             one = world.instances[instance_id]
-            if one.ended_at is None and one.ending_at is None and one.one.token not in self._deaf_now(instance_id):
+            if one.ended_at is None and one.ending_at is None and one.token not in self._deaf_now(instance_id):
                 one.ending_at = world.now + world.chance.uniform(1, 40)
         self._falter("terminated")
 

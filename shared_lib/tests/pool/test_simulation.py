@@ -245,7 +245,7 @@ def test_a_machine_that_takes_no_notice_is_told_again(run):
 
 
 def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
-    order = {name: "" for name in ("token", "provider", "zone", "instance_type")}
+    order = dict.fromkeys(("token", "provider", "zone", "instance_type"), "")
     record = records.Record(
         **order,
         instance_id=None,
