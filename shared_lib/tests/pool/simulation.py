@@ -111,13 +111,14 @@ class World:
     def _tick(self):
         now = self.now
         for one in self.alive():
-            bomb_at = one.created_at + one.order.lifetime_seconds
-            if one.ending_at is not None and one.ending_at <= now:
-                self._end(one, one.ending_at, "terminated")
-            elif bomb_at <= now:
-                self._end(one, bomb_at, "its lifetime is over")
-            elif one.preempted_at <= now:
-                self._end(one, one.preempted_at, f"{PREEMPTED}: spot capacity")
+            due = [
+                (one.created_at + one.order.lifetime_seconds, "its lifetime is over"),
+                (one.preempted_at, f"{PREEMPTED}: spot capacity"),
+                (math.inf if one.ending_at is None else one.ending_at, "terminated"),
+            ]
+            at, reason = min(due)
+            if at <= now:
+                self._end(one, at, reason)
         back = [n for at, n in self.coming_back if at <= now]
         self.coming_back = [(at, n) for at, n in self.coming_back if at > now]
         self.waiting += sum(back)
