@@ -206,8 +206,9 @@ def load(path: Path) -> Catalogue | None:
 
 
 def _instance_type(values: dict[str, Any]) -> InstanceType:
-    lists = {"boot_disk_types": tuple(values.pop("boot_disk_types", ()))}
-    return InstanceType(**{**values, "architecture": Architecture(values["architecture"])}, **lists)
+    values["architecture"] = Architecture(values["architecture"])
+    values["boot_disk_types"] = tuple(values.get("boot_disk_types", ()))
+    return InstanceType(**values)
 
 
 def _without_defaults(one: Any) -> dict[str, Any]:
