@@ -1,6 +1,7 @@
 """What can be wrong with AWS's services for machines, in words."""
 
 import difflib
+from functools import cache
 
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
@@ -89,6 +90,7 @@ def _is_known(region: str) -> bool:
     return region in _regions()
 
 
+@cache
 def _regions() -> list[str]:
     """Give the regions that the SDK knows of; there may be newer ones."""
     session = Session()

@@ -83,7 +83,7 @@ def fetch(regions: Sequence[str], *, now: float) -> Catalogue:
 
     Args:
         regions: Such as "eu-west-1".
-        now: Seconds since the epoch; spot prices are those of then.
+        now: Seconds since the epoch; of spot prices the newest since then is taken, as a rule what was valid then.
 
     Raises:
         CommandError: No credentials, no permission, an unknown region, no network.
