@@ -1,8 +1,8 @@
 """AWS EC2 on this machine, for the real boto3, with the price list and Systems Manager: moto's server, with prices, pages and faults.
 
 As a module (``python -m taskfleet.testing.ec2``) it is the server's process; ``Ec2`` is how a test holds it. What moto lacks is added here:
-answers come in pages as long as AWS's, a region has the types that are offered in it, spot prices differ by zone and change, there is a
-price list, and there are images of Ubuntu and Debian. The prices are made up, see ``list_price`` and ``spot_price``.
+answers come in pages as long as AWS's, a region has the types that are offered in it, one has a local zone, spot prices differ by zone and
+change, there is a price list, and there are images of Ubuntu and Debian. The prices are made up, see ``list_price`` and ``spot_price``.
 """
 
 import io
@@ -22,6 +22,8 @@ from taskfleet.testing.double import Clock, Double, Faults, obey
 
 #: Of prices, this share is zero, and as many are missing.
 HOLES = 0.02
+#: A zone near a town, and what is there.
+LOCAL_ZONE, LOCAL_TYPES = "us-east-1-bos-1a", ("c5.2xlarge", "r5.2xlarge", "t3.medium")
 #: When spot prices have changed, before now; the former ones are twice as high.
 CHANGED_BEFORE = timedelta(minutes=30)
 FORMER_CHANGED_BEFORE = timedelta(days=2)
@@ -160,6 +162,10 @@ def _add(clock: Clock, prices: _Prices) -> None:
     instances: Any = import_module("moto.ec2.responses.instances").InstanceResponse
     spot: Any = import_module("moto.ec2.responses.spot_instances").SpotInstances
 
+    offerings["availability-zone"][LOCAL_ZONE[:9]] += [
+        {"InstanceType": name, "Location": LOCAL_ZONE, "LocationType": "availability-zone"} for name in LOCAL_TYPES
+    ]
+
     @lru_cache
     def types_in(region: str) -> frozenset[str]:
         return frozenset(one["InstanceType"] for one in offerings["region"].get(region, ()))
@@ -180,7 +186,7 @@ def _add(clock: Clock, prices: _Prices) -> None:
         found = self.ec2_backend.describe_spot_price_history(
             self._get_param("InstanceTypes", []), self._filters_from_querystring()
         )
-        products = self._get_param("ProductDescriptions", []) or ["Linux/UNIX", "Windows"]
+        products = self._get_param("ProductDescriptions", []) or ["Windows", "Linux/UNIX"]
         now = datetime.fromtimestamp(clock.now(), UTC)
         start = self._get_param("StartTime")  # moto gives it in UTC, but without saying so
         start = start.replace(tzinfo=UTC) if start else now - timedelta(days=90)
