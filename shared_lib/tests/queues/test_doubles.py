@@ -273,7 +273,7 @@ def test_pubsub_turns_requests_away_when_told_to(clients, paths, pubsub):
     publish(publisher, paths[0], "a")
 
 
-@pytest.mark.parametrize("module", ["taskfleet.testing.sqs", "taskfleet.testing.pubsub"])
+@pytest.mark.parametrize("module", ["taskfleet.testing.sqs", "taskfleet.testing.pubsub", "taskfleet.testing.ec2"])
 def test_a_double_ends_with_whoever_started_it(module):
     program = (
         "import subprocess, sys, os\n"

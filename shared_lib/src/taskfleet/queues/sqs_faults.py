@@ -2,23 +2,17 @@
 
 from botocore import exceptions
 
+from taskfleet.aws_faults import CREDENTIALS, DENIED, THROTTLED, answer_of, explain_credentials, is_unreachable, line
 from taskfleet.errors import QueueError
 from taskfleet.queues.patience import PassingError
 
 _THROTTLED = (
     "SQS is asked too often by this account; the worker slows down by itself, but fewer of them may be as fast."
 )
-_KEYS = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-_EXPIRED = "Get new ones (aws sso login, or what gave you these), and start again; nothing is lost."
 
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html; what to do, and whether it may pass.
 _CODES = {
-    "ThrottlingException": (_THROTTLED, True),
-    "Throttling": (_THROTTLED, True),
-    "RequestThrottled": (_THROTTLED, True),
-    "TooManyRequestsException": (_THROTTLED, True),
-    "RequestLimitExceeded": (_THROTTLED, True),
-    "KmsThrottled": (_THROTTLED, True),
+    **dict.fromkeys(THROTTLED, (_THROTTLED, True)),
     "InternalError": ("SQS has a trouble of its own; see health.aws.amazon.com if it lasts.", True),
     "InternalFailure": ("SQS has a trouble of its own; see health.aws.amazon.com if it lasts.", True),
     "ServiceUnavailable": ("SQS has a trouble of its own; see health.aws.amazon.com if it lasts.", True),
@@ -28,17 +22,8 @@ _CODES = {
         True,
     ),
     "PurgeQueueInProgress": ("The queue was purged less than a minute ago; wait.", True),
-    "ExpiredToken": (f"The AWS credentials have expired. {_EXPIRED}", False),
-    "ExpiredTokenException": (f"The AWS credentials have expired. {_EXPIRED}", False),
-    "RequestExpired": ("Set this machine's clock right.", False),
-    "InvalidClientTokenId": (f"AWS does not know these credentials. {_KEYS}", False),
-    "UnrecognizedClientException": (f"AWS does not know these credentials. {_KEYS}", False),
-    "InvalidAccessKeyId": (f"AWS does not know these credentials. {_KEYS}", False),
-    "SignatureDoesNotMatch": (f"The secret key is wrong, or this machine's clock. {_KEYS}", False),
-    "InvalidSecurity": (f"AWS refuses these credentials. {_KEYS}", False),
-    "OptInRequired": ("Enable the region for this account, or choose another one.", False),
+    **{code: (remedy, False) for code, remedy in CREDENTIALS.items()},
 }
-_DENIED = ("AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation")
 MISSING = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue")
 
 
@@ -53,45 +38,29 @@ def explain(error: Exception, *, label: str, action: str, region: str) -> Except
     """
     if isinstance(error, exceptions.ClientError):
         return _explain_code(error, label, action, region)
-    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-        return QueueError(
-            f"{label}: no AWS credentials were found. Log in (aws configure, aws sso login), name a profile in AWS_PROFILE, or give the "
-            "machine a role."
-        )
-    if isinstance(
-        error,
-        exceptions.CredentialRetrievalError
-        | exceptions.TokenRetrievalError
-        | exceptions.SSOError
-        | exceptions.UnauthorizedSSOTokenError,
-    ):
-        return QueueError(f"{label}: the AWS credentials could not be had: {_line(error)}. {_EXPIRED}")
-    if isinstance(error, exceptions.ProfileNotFound):
-        return QueueError(f"{label}: {_line(error)}. Check AWS_PROFILE and ~/.aws/config.")
+    if trouble := explain_credentials(error):
+        return QueueError(f"{label}: {trouble}")
     if isinstance(error, exceptions.NoRegionError):
         return QueueError(
             f"{label}: no AWS region is known. Set AWS_REGION, or write {label.split()[-1]}?region=eu-west-1."
         )
-    if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | exceptions.IncompleteReadError):
+    if is_unreachable(error):
         return PassingError(
-            f"{label}: SQS in {region} does not answer ({_line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."
+            f"{label}: SQS in {region} does not answer ({line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."
         )
     if isinstance(error, exceptions.BotoCoreError | ValueError):
-        return QueueError(f"{label}: {_line(error)}")
+        return QueueError(f"{label}: {line(error)}")
     return error
 
 
 def _explain_code(error: exceptions.ClientError, label: str, action: str, region: str) -> Exception:
-    answer = error.response
-    code = str(answer.get("Error", {}).get("Code", "")).rpartition("#")[2]
-    text = str(answer.get("Error", {}).get("Message", "")) or code
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code, text, status = answer_of(error)
     if code in MISSING:
         return QueueError(
             f"{label} does not exist in region {region}. Insert tasks first (poe insert_tasks), or make it again (poe release); "
             "if it is elsewhere, set AWS_REGION or write ?region=… behind its address."
         )
-    if code in _DENIED:
+    if code in DENIED:
         return QueueError(
             f"{label}: these AWS credentials may not do sqs:{action}. Have that permission granted on the queue. ({text})"
         )
@@ -101,7 +70,3 @@ def _explain_code(error: exceptions.ClientError, label: str, action: str, region
     if status >= 500 or status == 429:
         return PassingError(f"{label}: SQS in {region} failed with status {status}: {text}")
     return QueueError(f"{label}: SQS refuses sqs:{action}: {text} ({code})")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -173,7 +173,13 @@ class Faults:
         return {}
 
 
-def obey(port: int, clock: Clock, faults: Faults, wake: Callable[[], None]) -> None:
+def obey(
+    port: int,
+    clock: Clock,
+    faults: Faults,
+    wake: Callable[[], None],
+    hear: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> None:
     """Say which port is listened on, and do what comes on standard input, until its end.
 
     Args:
@@ -181,6 +187,7 @@ def obey(port: int, clock: Clock, faults: Faults, wake: Callable[[], None]) -> N
         clock: May be put forward.
         faults: May be ordered.
         wake: Called when the clock has been put forward.
+        hear: Given every command, for those that only this service knows.
     """
     print(json.dumps({"port": port}), flush=True)
     for line in sys.stdin:
@@ -192,4 +199,5 @@ def obey(port: int, clock: Clock, faults: Faults, wake: Callable[[], None]) -> N
             faults.add(command["fault"])
         if "clear" in command:
             faults.clear()
+        hear(command)
         print(json.dumps({"requests": faults.requests}), flush=True)

@@ -1,0 +1,29 @@
+"""AWS EC2 on this machine, started once when a test first wants it."""
+
+import os
+
+import pytest
+from taskfleet.testing.ec2 import Ec2
+
+
+def point_at(monkeypatch, service, home):
+    """Have the SDK find the service, and nothing of the user's."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    for name, value in service.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def ec2_service():
+    with Ec2() as service:
+        yield service
+
+
+@pytest.fixture
+def ec2(ec2_service, monkeypatch, tmp_path):
+    point_at(monkeypatch, ec2_service, tmp_path)
+    yield ec2_service
+    ec2_service.clear_faults()
