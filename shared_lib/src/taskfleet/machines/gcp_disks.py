@@ -18,8 +18,8 @@ class _Rule:
     mibps_per_gib: float = 0.0
 
 
-#: The lesser of reading and writing, on a machine with many vCPUs: small machines reach less. What a size adds comes on top of what is free;
-#: ``DiskType`` takes the greater of the two, so it promises a little less than there is.
+#: The lesser of reading and writing, on a machine with many vCPUs: small machines reach less. What a size adds comes on top of what is
+#: free; ``DiskType`` takes the greater of the two, so it promises a little less than there is.
 #: https://cloud.google.com/compute/docs/disks/performance and https://cloud.google.com/compute/docs/disks/hd-types/hyperdisk-balanced
 #: The throughput of pd-extreme goes with the operations bought, which ``DiskType`` cannot say; so it promises none.
 RULES: Final = {

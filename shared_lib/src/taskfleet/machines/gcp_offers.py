@@ -57,8 +57,8 @@ def fetch(
 ) -> Catalogue:
     """Ask for the machine types of some regions, and what they and their disks cost.
 
-    Left out are custom types, those with GPUs or TPUs (billed by parts of their own), bare metal (no spot market), deprecated ones, and zones
-    that are not up.
+    Left out are custom types, those with GPUs or TPUs (billed by parts of their own), bare metal (no spot market), deprecated ones, and
+    zones that are not up.
 
     Args:
         project: In whose name.
@@ -176,12 +176,12 @@ class _Asker:
             "currencyCode": "USD",
             "fields": _SKU_FIELDS,
         }
-        with AuthorizedSession(self._billing_credentials()) as session:
+        with AuthorizedSession(self._billing_credentials()) as session:  # type: ignore[no-untyped-call]
 
             def get() -> Any:
                 answer = session.get(f"{self._billing}/v1/{SERVICE}/skus", params=parameters, timeout=REQUEST_SECONDS)
                 if answer.status_code != 200:
-                    raise from_http_response(answer)
+                    raise from_http_response(answer)  # type: ignore[no-untyped-call]
                 return answer.json()
 
             while not self._stopped.is_set():
@@ -252,7 +252,7 @@ class _Asker:
         from google.auth.credentials import AnonymousCredentials
 
         if self._compute.startswith("http:"):  # nobody sends secrets there
-            return AnonymousCredentials()
+            return AnonymousCredentials()  # type: ignore[no-untyped-call]
         with warnings.catch_warnings():  # it warns of people's logins without a project, which gets one below
             warnings.simplefilter("ignore")
             return self._call(lambda: google.auth.default(scopes=_SCOPES)[0], "Compute Engine")

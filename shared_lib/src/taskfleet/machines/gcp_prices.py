@@ -74,8 +74,8 @@ class Rates:
     def add(self, skus: Iterable[Mapping[str, Any]]) -> None:
         """Take in entries of the catalogue (https://cloud.google.com/billing/docs/reference/rest/v1/services.skus).
 
-        What is not known for sure is passed over: other kinds of use, units, currencies, and prices that are missing or zero. Of two entries
-        for the same thing the dearer counts, so that a left-over never makes a machine look cheap.
+        What is not known for sure is passed over: other kinds of use, units, currencies, and prices that are missing or zero. Of two
+        entries for the same thing the dearer counts, so that a left-over never makes a machine look cheap.
         """
         for sku in skus:
             found = _what(sku)

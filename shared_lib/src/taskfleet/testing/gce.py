@@ -6,8 +6,8 @@ Routes, parameters and fields are those of the services' discovery documents (ht
 https://cloudbilling.googleapis.com/$discovery/rest?version=v1); what those do not know is refused.
 
 A fault's action is a method of theirs, such as ``machineTypes.aggregatedList`` or ``skus.list``. Its kinds: ``error`` with ``code``
-(HTTP's), ``status``, ``reason`` and ``message``; ``lost`` (the connection is closed without an answer); ``pages`` with ``size`` (pages are no
-longer than that).
+(HTTP's), ``status``, ``reason`` and ``message``; ``lost`` (the connection is closed without an answer); ``pages`` with ``size`` (pages
+are no longer than that).
 """
 
 import json
@@ -25,7 +25,7 @@ from taskfleet.testing.double import Clock, Double, Faults, obey
 PROJECT = "test-project"
 _PREFIX = "/compute/v1/projects"
 _ALWAYS = {"alt", "fields", "key", "prettyPrint", "quotaUser"}
-_LIST = {"filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess"}
+_LIST = {"filter", "maxResults", "orderBy", "pageToken"}
 
 
 class Gce(Double):

@@ -232,9 +232,13 @@ def _disks() -> Iterator[dict[str, Any]]:
 
 
 def _others() -> Iterator[dict[str, Any]]:
-    yield _sku("Micro Instance with burstable CPU running in Americas", "OnDemand", ["us-central1"], "h", 0.0076, "Compute", "F1Micro", 744)  # fmt: skip
-    yield _sku("Spot Preemptible Micro Instance with burstable CPU running in Americas", "Preemptible", ["us-central1"], "h", 0.0035, "Compute", "F1Micro")  # fmt: skip
-    yield _sku("Small Instance with 1 VCPU running in Americas", "OnDemand", ["us-central1"], "h", 0.0257, "Compute", "G1Small")  # fmt: skip
+    for words, group, usd, spot_usd, free_hours in [
+        ("Micro Instance with burstable CPU", "F1Micro", 0.0076, 0.0035, 744),
+        ("Small Instance with 1 VCPU", "G1Small", 0.0257, 0.0, 0),
+    ]:
+        where, names = "running in Americas", ["us-central1"]
+        yield _sku(f"{words} {where}", "OnDemand", names, "h", usd, "Compute", group, free_hours)
+        yield _sku(f"Spot Preemptible {words} {where}", "Preemptible", names, "h", spot_usd, "Compute", group)
     for part, unit, usd in [("Core", "h", 0.02), ("Ram", "GiBy.h", 0.003)]:
         yield _sku(
             f"Memory Optimized Upgrade Premium for Memory-optimized Instance {part} running in Americas",
