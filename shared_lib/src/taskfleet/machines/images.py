@@ -1,4 +1,4 @@
-"""System images that machines boot."""
+"""What a machine's boot disk is made from."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,12 @@ from taskfleet.machines.catalogue import Architecture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A system image."""
+    """An image of an operating system that a provider has."""
 
     id: str
-    """As the provider wants it named at a launch."""
+    """What it is launched by, such as ``ami-0abc``."""
     name: str
+    """As its maker calls it, with the release and often the date."""
     architecture: Architecture
     created_at: float
     """Seconds since the epoch."""

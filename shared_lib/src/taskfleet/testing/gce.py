@@ -24,7 +24,7 @@ from taskfleet.testing.double import Clock, Double, Faults, obey
 
 PROJECT = "test-project"
 _PREFIX = "/compute/v1/projects"
-_ALWAYS = {"alt", "fields", "key", "prettyPrint", "quotaUser"}
+_ALWAYS = {"$alt", "alt", "fields", "key", "prettyPrint", "quotaUser"}
 _LIST = {"filter", "maxResults", "orderBy", "pageToken"}
 
 
