@@ -156,8 +156,11 @@ def test_offers_are_of_zones_that_are_up_the_cheapest_first(catalogue):
     assert {one.zone for one in catalogue.prices["h3-standard-88", ON_DEMAND]} == {f"us-central1-{it}" for it in "abf"}
 
 
-def test_only_the_regions_asked_for_are_there(fetch):
+def test_only_the_regions_asked_for_are_there(fetch, gce):
+    gce.fault("machineTypes.aggregatedList", "pages", size=50, times=None)
+    before = gce.requests()["machineTypes.aggregatedList"]
     found = fetch(["europe-west4", "europe-west4"])
+    assert gce.requests()["machineTypes.aggregatedList"] - before == 2  # 93 machine types; of all zones there are 282
     assert found.regions == ("europe-west4",)
     assert {one.zone[:-2] for each in found.prices.values() for one in each} == {"europe-west4"}
     assert [one.name for one in found.disks] == [

@@ -97,7 +97,7 @@ _DISKS = [
     ("Hyperdisk Balanced IOPS", "SSD", "mo", 0.005),
     ("Hyperdisk Balanced Throughput", "SSD", "mo", 0.04),
 ]
-#: Cheap ones that are for something else, all of N2 in Iowa: a client that takes them for the machine's finds it too cheap.
+#: Entries for something else, in Iowa and absurdly dear: a client that takes one for a machine's or a disk's own shows it.
 _MISLEADING = [
     ("N2 Custom Instance Core running in Americas", "OnDemand"),
     ("N2 Custom Extended Instance Ram running in Americas", "OnDemand"),
@@ -108,6 +108,7 @@ _MISLEADING = [
     ("Commitment v1: N2 Cpu in Americas for 1 Year", "Commit1Yr"),
     ("N2 Instance Core running in Americas", "Commit3Yr"),
     ("Spot Preemptible N2 Custom Instance Core running in Americas", "Preemptible"),
+    ("Spot Preemptible N2 Instance Core running in Americas", "OnDemand"),
     ("Regional SSD backed PD Capacity in Iowa", "OnDemand"),
     ("Hyperdisk Balanced Storage Pools Standard Capacity in Iowa", "OnDemand"),
     ("Hyperdisk Balanced High Availability Capacity in Iowa", "OnDemand"),
@@ -251,7 +252,7 @@ def _others() -> Iterator[dict[str, Any]]:
         )
     for description, usage in _MISLEADING:
         unit = "GiBy.h" if " Ram " in description else "GiBy.mo" if "Capacity" in description else "h"
-        yield _sku(description, usage, ["us-central1"], unit, 0.0001, "Compute", "CPU")
+        yield _sku(description, usage, ["us-central1"], unit, 9.0, "Compute", "CPU")
     # Left over from a former price, in another unit, and without any price.
     yield _sku("N2D AMD Instance Core running in Iowa", "OnDemand", ["us-central1"], "h", 0.0001, "Compute", "CPU")
     yield _sku("E2 Instance Core running in Iowa", "OnDemand", ["us-central1"], "mo", 99.0, "Compute", "CPU")
