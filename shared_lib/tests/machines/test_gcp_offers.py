@@ -14,6 +14,8 @@ from taskfleet.errors import CommandError
 from taskfleet.machines import gcp_faults, gcp_offers
 from taskfleet.machines.catalogue import Architecture, Market, load, save
 from taskfleet.machines.gcp_cpus import ARM, GCP
+from taskfleet.machines.gcp_prices import Rates
+from taskfleet.testing import gce_data
 from taskfleet.testing.gce import PROJECT, Gce
 
 REGIONS = ["us-central1", "europe-west4", "asia-northeast1"]
@@ -105,6 +107,17 @@ def test_machines_with_a_share_of_a_core_have_rules_of_their_own(catalogue, name
 def test_local_disks_are_in_the_price(catalogue, name, market, usd, gib):
     assert price(catalogue, name, market, "us-central1-a") == pytest.approx(usd)
     assert catalogue.types[name].local_ssd_gib == gib
+
+
+def test_a_price_in_another_currency_is_none():
+    [core] = [one for one in gce_data.skus() if one["description"] == "N2 Instance Core running in Tokyo"]
+    rates = Rates()
+    rates.add([core])
+    assert rates.get("n2 core", "asia-northeast1") == pytest.approx(0.0395)
+    core["pricingInfo"][-1]["pricingExpression"]["tieredRates"][0]["unitPrice"]["currencyCode"] = "JPY"
+    rates = Rates()
+    rates.add([core])
+    assert rates.get("n2 core", "asia-northeast1") is None
 
 
 def test_m2_costs_its_premium_too(catalogue):
@@ -309,10 +322,9 @@ def test_a_missing_permission_is_named(fetch, gce, action, permission):
         ),
     ],
 )
-def test_a_service_that_is_off_is_named_with_the_command(fetch, gce, action, said):
-    gce.fault(
-        action, code=403, status="PERMISSION_DENIED", reason="SERVICE_DISABLED", message="has not been used in it"
-    )
+@pytest.mark.parametrize("reason", ["SERVICE_DISABLED", "accessNotConfigured"])
+def test_a_service_that_is_off_is_named_with_the_command(fetch, gce, action, reason, said):
+    gce.fault(action, code=403, status="PERMISSION_DENIED", reason=reason, message="has not been used in it")
     assert refusal(fetch) == said
 
 
@@ -334,6 +346,15 @@ def test_a_wrong_project_is_said(fetch):
     assert refusal(fetch, project="nope") == (
         "Compute Engine: project nope does not exist. Correct it: gcloud projects list shows yours. "
         "(The resource 'projects/nope' was not found)"
+    )
+
+
+def test_a_deleted_project_is_said(fetch, gce):
+    gce.fault(
+        "skus.list", code=403, status="PERMISSION_DENIED", reason="CONSUMER_INVALID", message="Project was deleted."
+    )
+    assert refusal(fetch) == (
+        "Cloud Billing: project test-project does not exist. Correct it: gcloud projects list shows yours. (Project was deleted)"
     )
 
 

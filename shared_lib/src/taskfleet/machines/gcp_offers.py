@@ -159,7 +159,7 @@ class _Asker:
         # Unfiltered it would be some hundred pages, one after another.
         names = "|".join(re.escape(region).replace("\\-", "-") for region in regions)
         request = compute_v1.AggregatedListMachineTypesRequest(
-            project=self._project, max_results=MOST_TYPES_PER_PAGE, filter=f'zone eq "(.*/)?({names})-[a-z]+"'
+            project=self._project, max_results=MOST_TYPES_PER_PAGE, filter=f'zone eq "(.*/)?({names})-[a-z0-9]+"'
         )
         with self._client(compute_v1.MachineTypesClient) as client:
             pages = self._pages(client.aggregated_list, request, "compute.machineTypes.list")

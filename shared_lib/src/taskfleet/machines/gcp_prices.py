@@ -79,8 +79,8 @@ class Rates:
         """
         for sku in skus:
             found = _what(sku)
-            usd = found and _usd(sku, found[2])
-            if not found or not usd:
+            usd = _usd(sku, found[2]) if found else None
+            if found is None or usd is None:
                 continue
             part, market, _ = found
             for region in sku.get("serviceRegions", ()):

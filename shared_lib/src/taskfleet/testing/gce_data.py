@@ -112,6 +112,7 @@ _MISLEADING = [
     ("Regional SSD backed PD Capacity in Iowa", "OnDemand"),
     ("Hyperdisk Balanced Storage Pools Standard Capacity in Iowa", "OnDemand"),
     ("Hyperdisk Balanced High Availability Capacity in Iowa", "OnDemand"),
+    ("Hyperdisk Balanced Capacity for Storage Pools in Iowa", "OnDemand"),
     ("C3 Instance Local SSD attached to Calendar mode reservations running in Iowa", "OnDemand"),
 ]
 #: Image families by project: the image, and its architecture. The next LTS of Ubuntu is not there for Arm.
