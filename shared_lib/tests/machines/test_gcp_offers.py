@@ -144,7 +144,7 @@ def test_what_has_no_price_anywhere_is_said(catalogue):
     ("name", "market", "region"),
     [
         ("n4-standard-4", SPOT, "europe-west4"),  # no entry for cores
-        ("c2d-highcpu-4", ON_DEMAND, "asia-northeast1"),  # zero
+        ("c2d-highcpu-4", ON_DEMAND, "asia-northeast1"),  # zero for cores; memory alone would be cheap
         (
             "c4-standard-8-lssd",
             ON_DEMAND,

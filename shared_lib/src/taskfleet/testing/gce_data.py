@@ -177,7 +177,7 @@ def _cores() -> Iterator[dict[str, Any]]:
                     continue  # no memory of C4D, no spot market of H3
                 if (series, region, usage) == ("n4", "europe-west4", "Preemptible") and part == "Core":
                     continue
-                if (series, region) == ("c2d", "asia-northeast1"):
+                if (series, region, part) == ("c2d", "asia-northeast1", "Core"):
                     usd = 0.0
                 spot = "Spot Preemptible " if usage == "Preemptible" else ""
                 group = "N1Standard" if series == "n1" else group
