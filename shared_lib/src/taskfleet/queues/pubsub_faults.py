@@ -20,7 +20,7 @@ _PERMISSIONS = {
 }
 #: What gRPC passes on, as UNAVAILABLE, of a login that cannot be renewed.
 _LOGGED_OUT = re.compile("invalid_grant|Reauthentication is needed|invalid_rapt")
-_LOG_IN = (
+LOG_IN = (
     "Log in (gcloud auth application-default login), name a key file in GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
     "account."
 )
@@ -36,9 +36,9 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
         project: Whose queue it is.
     """
     if isinstance(error, DefaultCredentialsError):
-        return QueueError(f"{label}: no Google Cloud credentials were found. {_LOG_IN}")
+        return QueueError(f"{label}: no Google Cloud credentials were found. {LOG_IN}")
     if isinstance(error, RefreshError):
-        return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {_LOG_IN}")
+        return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {LOG_IN}")
     if not isinstance(error, grpc.RpcError):
         return QueueError(f"{label}: {' '.join(str(error).split())}")
     code, text = error.code(), " ".join((error.details() or "").split()).rstrip(".")
@@ -60,10 +60,10 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
             )
         case grpc.StatusCode.UNAUTHENTICATED:
             return QueueError(
-                f"{label}: Google Cloud does not accept these credentials, or they have expired. {_LOG_IN} ({text})"
+                f"{label}: Google Cloud does not accept these credentials, or they have expired. {LOG_IN} ({text})"
             )
         case grpc.StatusCode.UNAVAILABLE if _LOGGED_OUT.search(text):
-            return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {_LOG_IN}")
+            return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {LOG_IN}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return PassingError(
                 f"{label}: a quota of Pub/Sub in project {project} is used up: {text}. It may be raised in the console."
