@@ -9,6 +9,8 @@ a core's speed that nobody's benchmark is needed for, and equal for what came ou
 share one (Intel, and AMD before Genoa), a virtual CPU is half of it.
 """
 
+from taskfleet.machines.gcp_cpus import GCP
+
 #: When each came out. The first Graviton is of 2018, but its cores (Arm Cortex-A72) are of 2015.
 YEARS = {
     "Intel Sandy Bridge": 2012,
@@ -31,6 +33,9 @@ YEARS = {
     "AWS Graviton3": 2021,
     "AWS Graviton4": 2023,
     "AWS Graviton5": 2025,
+    "Ampere Altra": 2020,
+    "Google Axion": 2024,
+    "Google Axion N3": 2025,
 }
 
 _AWS_FAMILIES = {
@@ -65,7 +70,7 @@ _AWS_FAMILIES = {
 AWS = {family: cpu for cpu, families in _AWS_FAMILIES.items() for family in families.split()}
 
 #: A provider's table, and what ends the family in its types' names.
-_PROVIDERS: dict[str, tuple[dict[str, str], str]] = {"aws": (AWS, ".")}
+_PROVIDERS: dict[str, tuple[dict[str, str], str]] = {"aws": (AWS, "."), "gcp": (GCP, "-")}
 
 
 def cpu_of(provider: str, type_name: str) -> tuple[str, int]:

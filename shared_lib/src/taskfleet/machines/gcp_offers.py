@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from taskfleet.errors import CommandError
 from taskfleet.machines.catalogue import Architecture, Catalogue, InstanceType, Market, make_catalogue
-from taskfleet.machines.gcp_cpus import ARM, GCP, series_of
+from taskfleet.machines.cpus import cpu_of
+from taskfleet.machines.gcp_cpus import ARM, series_of
 from taskfleet.machines.gcp_disks import boot_disk_types, disk_types
 from taskfleet.machines.gcp_prices import Rates
 from taskfleet.machines.images import Image
@@ -297,7 +298,7 @@ def _put_together(
         if zone not in up or not _is_usable(one):
             continue
         memory_gib, local_ssd_gib = one.memory_mb / 1024, _local_ssd_gib(one)
-        cpu_family, cpu_rank = GCP.get(series_of(one.name), ("", 0))
+        cpu_family, cpu_rank = cpu_of("gcp", one.name)
         types[one.name] = InstanceType(
             name=one.name,
             cpus=one.guest_cpus,
