@@ -51,6 +51,7 @@ def main() -> int:
         ROOT / "docs" / "settings.md": SETTINGS_HEAD + table(),
         ROOT / "docs" / "commands.md": COMMANDS_HEAD + "".join(map(command_section, COMMANDS)),
         ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": env_file(VALUES, EXPORTS),
+        ROOT / "{{cookiecutter.project_slug}}" / "config" / "pool.env": env_file({}, of_pool=True),
     }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:

@@ -19,6 +19,7 @@ from local_extensions import TemplateSupport, markdown, slug_refusal, toml, vali
 ALWAYS = {
     ".gitignore",
     "README.md",
+    "config/pool.env",
     "config/task.env",
     "insert_tasks.py",
     "pyproject.toml",

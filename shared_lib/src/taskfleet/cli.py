@@ -27,6 +27,10 @@ COMMANDS = {
     "move_queue": "Have the tasks travel by another queue",
     "copy_queue": "Send the waiting tasks to another queue as well",
     "delete_queue": "Delete the job: its queue and its ledger",
+    "list_regions": "List where machines can be had",
+    "list_images": "List the systems that machines can boot",
+    "list_instance_types": "List types of machines with their prices",
+    "plan": "Show which machines would be started, for how much",
     "settings": "Show every setting, its value and where it comes from",
 }
 

@@ -11,6 +11,7 @@ from taskfleet.errors import CommandError
 from taskfleet.machines import aws_offers
 from taskfleet.machines.catalogue import Architecture, Market
 from taskfleet.machines.cpus import AWS, YEARS, cpu_of
+from taskfleet.machines.gcp_cpus import GCP
 from taskfleet.testing import ec2 as double
 
 from shared_lib.tests.machines.conftest import point_at
@@ -409,7 +410,7 @@ def test_the_makers_in_the_table_are_those_aws_tells(ec2):
         for one in page["InstanceTypes"]:
             cpu, _ = cpu_of("aws", one["InstanceType"])
             assert cpu.partition(" ")[0] in ("", one["ProcessorInfo"]["Manufacturer"])
-    assert set(AWS.values()) == set(YEARS)
+    assert set(AWS.values()) | set(GCP.values()) == set(YEARS)
 
 
 # --- the stand-in ---

@@ -26,9 +26,13 @@ def run(argv: Sequence[str]) -> int:
         return 0
     configuration = configure(arguments)
     texts = {field.name: field.default for field in describe()}
-    values = {field.name: getattr(configuration.settings, field.name.lower()) for field in describe()}
+    everything = [configuration.pool, configuration.settings]
+    values = {
+        name: next(getattr(one, name.lower()) for one in everything if hasattr(one, name.lower()))
+        for name in (field.name for field in describe())
+    }
     if arguments.json:
-        print(json.dumps(values))
+        print(json.dumps(values, default=str))
         return 0
     rows = [
         (name, texts[name] if value is None else _shown(value), configuration.places.get(name, "default"))
@@ -40,4 +44,6 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

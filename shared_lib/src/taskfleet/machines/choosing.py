@@ -36,6 +36,16 @@ class Range:
         )
 
     def __str__(self) -> str:
+        """Say it as it is written in a setting."""
+        return (
+            ""
+            if self == ANY
+            else f"{self.low:g}"
+            if self.low == self.high
+            else "-".join("" if one is None else f"{one:g}" for one in (self.low, self.high))
+        )
+
+    def in_words(self) -> str:
         """Say it as one would."""
         if self.low is not None and self.low == self.high:
             return f"{self.low:g}"
@@ -237,7 +247,7 @@ def _unfit(need: Need, kind: InstanceType) -> list[str]:
         ("local SSD per CPU", kind.local_ssd_gib / kind.cpus, need.local_ssd_gib_per_cpu),
     ):
         if value not in allowed:
-            reasons.append(f"{name}: {value:g}, wanted is {allowed}")
+            reasons.append(f"{name}: {value:g}, wanted is {allowed.in_words()}")
     return reasons
 
 
@@ -255,16 +265,18 @@ def _slots(need: Need, kind: InstanceType) -> tuple[range, list[str]]:
             most = min(most, math.floor(has / each.low + _EPSILON))
         if each.high is not None and has > 0:
             if each.high <= 0:
-                return range(0), [f"{name}: {has:g} GiB, wanted is {each}"]
+                return range(0), [f"{name}: {has:g} GiB, wanted is {each.in_words()}"]
             fewest = max(fewest, math.ceil(has / each.high - _EPSILON))
         if most < fewest:
-            return range(0), [f"{name}: {has:g} GiB, wanted is {each} for each of {max(1, fewest)} tasks or more"]
+            return range(0), [
+                f"{name}: {has:g} GiB, wanted is {each.in_words()} for each of {max(1, fewest)} tasks or more"
+            ]
     if need.tasks_per_machine.low is not None:
         fewest = max(fewest, math.ceil(need.tasks_per_machine.low - _EPSILON))
     if need.tasks_per_machine.high is not None:
         most = min(most, math.floor(need.tasks_per_machine.high + _EPSILON))
     if most < fewest:
-        return range(0), [f"tasks per machine: has room for {most}, wanted is {need.tasks_per_machine}"]
+        return range(0), [f"tasks per machine: has room for {most}, wanted is {need.tasks_per_machine.in_words()}"]
     return range(fewest, most + 1), []
 
 

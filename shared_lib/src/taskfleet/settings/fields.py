@@ -27,7 +27,12 @@ GROUPS = {
     "limits": "Limits of a task",
     "retries": "Trying again",
     "watch": "What is written down",
+    "place": "Where machines are taken",
+    "machine": "What a machine has to be",
+    "number": "How many machines, and how dear",
 }
+#: Those of ``config/pool.env``; the others are in ``config/task.env``.
+POOL_GROUPS = ("place", "machine", "number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +181,17 @@ def switch(value: str) -> bool:
     if value.lower() in {"false", "no", "off", "0"}:
         return False
     raise ValueError("true or false")
+
+
+def choice(*words: str, make: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    """Take one of some words."""
+
+    def parse(value: str) -> Any:
+        if value not in words:
+            raise ValueError(" or ".join(words))
+        return make(value)
+
+    return parse
 
 
 def auto_switch(value: str) -> bool | None:
@@ -439,7 +455,9 @@ class Settings:
 
 def describe() -> tuple[Field, ...]:
     """Describe all settings, in the order in which they are shown."""
-    return tuple(_describe(field) for field in dataclasses.fields(Settings))
+    from taskfleet.settings.pool_fields import PoolSettings
+
+    return tuple(_describe(field) for kind in (Settings, PoolSettings) for field in dataclasses.fields(kind))
 
 
 def _describe(field: "dataclasses.Field[Any]") -> Field:

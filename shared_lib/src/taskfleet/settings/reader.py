@@ -4,6 +4,7 @@ A file holds ``NAME=value`` lines for settings, of which every one must be known
 own: those are put into the environment of the tasks. Nothing is expanded in values. All faults are reported at once.
 """
 
+import dataclasses
 import difflib
 import os
 import re
@@ -16,8 +17,11 @@ from dotenv.parser import parse_stream
 
 from taskfleet.errors import SettingsError
 from taskfleet.settings.fields import Field, Settings, describe
+from taskfleet.settings.pool_fields import PoolSettings
 
 DEFAULT_FILE = "config/task.env"
+#: Read besides, if it is there.
+POOL_FILE = "config/pool.env"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,7 @@ class Configuration:
     """What a command runs with."""
 
     settings: Settings
+    pool: PoolSettings
     project: Path
     """The project's folder, absolute; relative paths in the file start here."""
     exports: dict[str, str]
@@ -81,9 +86,13 @@ def read_configuration(
     path = _find_file(env_file, users_folder, project)
     fields = {field.name: field for field in describe()}
     faults: list[str] = []
-    in_file, exports = _read_file(path, fields, faults)
     given: dict[str, Given] = {}
-    _take(given, in_file, fields, faults)
+    exports: dict[str, str] = {}
+    pool_file = project / POOL_FILE
+    for each in [pool_file, path] if pool_file.is_file() and not path.samefile(pool_file) else [path]:
+        in_file, more_exports = _read_file(each, fields, faults)
+        _take(given, in_file, fields, faults)
+        exports |= more_exports
     from_environment = {
         name: Given(value=environ[name], place="the environment") for name in _all_names(fields) if environ.get(name)
     }
@@ -99,10 +108,12 @@ def read_configuration(
             values[name.lower()] = field.parse(one.value if one.value else field.default)
         except ValueError as error:
             faults.append(f"{name}={one.value!r} in {one.place}: {name} is {error}")
+    of_pool = {field.name for field in dataclasses.fields(PoolSettings)}
     if faults:
         raise SettingsError("The settings are wrong:\n" + "\n".join(f"  - {fault}" for fault in faults))
     return Configuration(
-        settings=replace(Settings(), **values),
+        settings=replace(Settings(), **{name: value for name, value in values.items() if name not in of_pool}),
+        pool=replace(PoolSettings(), **{name: value for name, value in values.items() if name in of_pool}),
         project=project,
         exports=exports,
         places={name: one.place for name, one in given.items()},

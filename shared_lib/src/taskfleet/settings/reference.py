@@ -3,21 +3,27 @@
 import textwrap
 from collections.abc import Mapping
 
-from taskfleet.settings.fields import GROUPS, Field, describe
+from taskfleet.settings.fields import GROUPS, POOL_GROUPS, Field, describe
 
 
-def env_file(values: Mapping[str, str], exports: str = "") -> str:
+def env_file(values: Mapping[str, str], exports: str = "", *, of_pool: bool = False) -> str:
     """Give the text of an ``.env`` file: every setting with its sentence, those without a value commented out.
 
     Args:
         values: Texts by upper-case name.
         exports: What stands at the end, for the user's own variables.
+        of_pool: Of the pool of machines, instead of the job.
     """
-    parts = [
-        "# The settings of this job. The environment and the flags of a command come before this file.\n"
+    head = (
+        "# The machines of this job's pool. The environment and the flags of a command come before this file.\n"
+        if of_pool
+        else "# The settings of this job. The environment and the flags of a command come before this file.\n"
         "# Lines NAME=value are settings; lines export NAME=value are your own variables, handed to your tasks.\n"
-    ]
+    )
+    parts = [head]
     for group, title in GROUPS.items():
+        if (group in POOL_GROUPS) != of_pool:
+            continue
         parts.append(f"\n# --- {title} ---\n")
         for field in describe():
             if field.group == group:

@@ -1,0 +1,36 @@
+"""``poe list_images``: the systems that machines can boot."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+
+from taskfleet.commands.arguments import configure, make_parser
+from taskfleet.commands.places import place_of
+from taskfleet.machines.offers import find_images
+from taskfleet.watch.text import columns
+
+EXAMPLES = """\
+  poe list_images
+  poe list_images --regions eu-west-1 --architecture arm64"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command."""
+    parser = make_parser(
+        "list_images", "List the current images of Ubuntu, Debian and the provider's own system.", EXAMPLES, ("place",)
+    )
+    parser.add_argument("--architecture", choices=("x86_64", "arm64"), help="only those for such machines")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    arguments = parser.parse_args(argv)
+    images = find_images(place_of(configure(arguments)), now=time.time())
+    wanted = [one for one in images if arguments.architecture in (None, one.architecture)]
+    if arguments.json:
+        for one in wanted:
+            print(json.dumps(dataclasses.asdict(one)))
+        return 0
+    rows = [
+        (one.name, one.architecture, time.strftime("%Y-%m-%d", time.gmtime(one.created_at)), one.id) for one in wanted
+    ]
+    print(columns(rows, ("name", "architecture", "made on", "id")))
+    return 0

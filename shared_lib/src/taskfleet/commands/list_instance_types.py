@@ -1,0 +1,132 @@
+"""``poe list_instance_types``: what machines there are, and what they cost."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from taskfleet.commands.arguments import configure, make_parser
+from taskfleet.commands.places import add_refresh, get_catalogue
+from taskfleet.machines.catalogue import Catalogue, InstanceType, Market, Price
+from taskfleet.machines.choosing import ANY, Choice, Offer, choose
+from taskfleet.watch.text import columns
+
+EXAMPLES = """\
+  poe list_instance_types                                  those that fit, the cheapest per task first
+  poe list_instance_types --cpus 8-16 --memory-gib-per-cpu 4- --limit 5
+  poe list_instance_types --instance-types 'c7*' --sort cpus --detail
+  poe list_instance_types --rejected                       those that do not fit, with the reasons"""
+
+_SORTS: dict[str, Callable[[Offer], Any]] = {
+    "task": lambda one: one,
+    "price": lambda one: (one.usd_per_hour, one),
+    "cpus": lambda one: (one.cpus, one),
+    "memory": lambda one: (one.memory_gib, one),
+    "name": lambda one: (one.instance_type, one),
+}
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command."""
+    parser = make_parser(
+        "list_instance_types",
+        "List the types of machines that meet the settings, each in its cheapest zone, with the price of its boot disk.",
+        EXAMPLES,
+        ("place", "machine"),
+    )
+    add_refresh(parser)
+    parser.add_argument(
+        "--sort", choices=_SORTS, default="task", help="by price per task at a time (task), per hour (price), ..."
+    )
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="list at most N; 0 for all (20)")
+    parser.add_argument("--detail", action="store_true", help="show processors, disks and both prices")
+    parser.add_argument("--rejected", action="store_true", help="list those that do not fit instead, with the reasons")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    arguments = parser.parse_args(argv)
+    if arguments.limit < 0:
+        parser.error("--limit takes a whole number from 0 on")
+    configuration = configure(arguments)
+    catalogue = get_catalogue(configuration, refresh=arguments.refresh)
+    need = replace(
+        configuration.pool.need(None), machines=ANY, price_usd_per_hour=ANY, total_cpus=ANY, simultaneous_tasks=ANY
+    )
+    choice = choose(need, catalogue)
+    if arguments.rejected:
+        return _show_rejected(choice, arguments.limit, as_json=arguments.json)
+    offers = sorted(_best_of_each(choice), key=_SORTS[arguments.sort])
+    shown = offers[: arguments.limit or None]
+    if arguments.json:
+        for one in shown:
+            print(json.dumps(_record(one, catalogue)))
+        return 0
+    if not shown:
+        print(choice.why_nothing())
+        return 0
+    print(columns([_row(one, catalogue, arguments.detail) for one in shown], _heads(arguments.detail)))
+    if len(offers) > len(shown):
+        print(f"… and {len(offers) - len(shown):,} more; --limit 0 lists all.")
+    print("\nNext: poe plan")
+    return 0
+
+
+def _best_of_each(choice: Choice) -> list[Offer]:
+    found: dict[str, Offer] = {}
+    for one in choice.ranked:
+        found.setdefault(one.instance_type, one)
+    return list(found.values())
+
+
+def _show_rejected(choice: Choice, limit: int, *, as_json: bool) -> int:
+    rejected = sorted(choice.rejected.items())[: limit or None]
+    if as_json:
+        for name, reasons in rejected:
+            print(json.dumps({"instance_type": name, "reasons": reasons}))
+        return 0
+    print(columns([(name, "; ".join(reasons)) for name, reasons in rejected], ("type", "why not")))
+    if len(choice.rejected) > len(rejected):
+        print(f"… and {len(choice.rejected) - len(rejected):,} more; --limit 0 lists all.")
+    return 0
+
+
+def _heads(detail: bool) -> tuple[str, ...]:
+    heads = ("type", "zone", "market", "CPUs", "GiB", "tasks", "USD/h", "USD/h a task")
+    return (*heads, "processor", "rank", "boot disk", "spot", "on-demand") if detail else heads
+
+
+def _row(one: Offer, catalogue: Catalogue, detail: bool) -> tuple[str, ...]:
+    row = (
+        one.instance_type,
+        one.zone,
+        one.market,
+        str(one.cpus),
+        f"{one.memory_gib:g}",
+        str(one.slots),
+        f"{one.usd_per_hour:.4f}",
+        f"{one.usd_per_slot_hour:.5f}",
+    )
+    if not detail:
+        return row
+    kind: InstanceType = catalogue.types[one.instance_type]
+    prices = (_cheapest(catalogue, one.instance_type, market) for market in Market)
+    return (
+        *row,
+        kind.cpu_family or "unknown",
+        str(kind.cpu_rank or ""),
+        f"{one.boot_disk_gib:g} GiB {one.boot_disk_type}",
+        *(f"{price.usd_per_hour:.4f}" if price else "none" for price in prices),
+    )
+
+
+def _cheapest(catalogue: Catalogue, name: str, market: Market) -> Price | None:
+    return next(iter(catalogue.prices.get((name, market), ())), None)
+
+
+def _record(one: Offer, catalogue: Catalogue) -> dict[str, Any]:
+    kind = catalogue.types[one.instance_type]
+    return one._asdict() | {
+        "cpu_rank": kind.cpu_rank,
+        "cpu_family": kind.cpu_family,
+        "architecture": kind.architecture,
+        "local_ssd_gib": kind.local_ssd_gib,
+        "is_burstable": kind.is_burstable,
+    }

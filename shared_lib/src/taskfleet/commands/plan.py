@@ -1,0 +1,160 @@
+"""``poe plan``: which machines would be started, for how much."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from taskfleet.commands.arguments import configure, make_parser
+from taskfleet.commands.places import add_refresh, get_catalogue
+from taskfleet.errors import CommandError, LedgerError
+from taskfleet.ledger import counters
+from taskfleet.ledger.database import open_ledger
+from taskfleet.machines.choosing import Choice, Offer, choose
+from taskfleet.settings import Configuration
+from taskfleet.tasks import State
+from taskfleet.watch.text import columns, counted, duration
+
+EXAMPLES = """\
+  poe plan
+  poe plan --machines 1-50 --budget-usd 20
+  poe plan --hours-per-task 0.25 --tasks 10000      before anything is inserted"""
+
+#: From a machine's order to its first task, for the estimate.
+START_SECONDS = 120.0
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; 1 if nothing fits."""
+    parser = make_parser(
+        "plan",
+        "Show which machines would be started: the chosen type among the best, how many, what limits them, the price, and when all tasks "
+        "would be done. Nothing is started. With prices that were kept no account is needed.",
+        EXAMPLES,
+        ("job", "place", "machine", "number"),
+    )
+    add_refresh(parser)
+    parser.add_argument("--tasks", type=int, metavar="N", help="plan for so many tasks, instead of those that are left")
+    parser.add_argument("--limit", type=int, default=8, metavar="N", help="show so many of the best offers (8)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args(argv)
+    if arguments.limit < 1:
+        parser.error("--limit takes a whole number from 1 on")
+    if arguments.tasks is not None and arguments.tasks < 0:
+        parser.error("--tasks takes a whole number from 0 on")
+    configuration = configure(arguments)
+    tasks, hours_per_task = _job(configuration)
+    tasks = tasks if arguments.tasks is None else arguments.tasks
+    if tasks == 0:
+        print("No tasks are left: no machine is needed.")
+        return 0
+    catalogue = get_catalogue(configuration, refresh=arguments.refresh)
+    choice = choose(configuration.pool.need(tasks), catalogue)
+    if choice.best is None:
+        raise CommandError(
+            f"{choice.why_nothing()} poe list_instance_types --rejected shows each type with its reasons."
+        )
+    estimate = Estimate(choice, tasks, hours_per_task)
+    if arguments.json:
+        print(json.dumps(_record(choice, estimate)))
+        return 0
+    _show(choice, estimate, arguments.limit, configuration.pool.budget_usd)
+    return 0
+
+
+class Estimate:
+    """How long a choice takes for the tasks that are left, and for how much."""
+
+    def __init__(self, choice: Choice, tasks: int | None, hours_per_task: float | None) -> None:
+        best = choice.best
+        assert best is not None
+        self.tasks = tasks
+        self.hours_per_task = hours_per_task
+        self.usd_per_hour = choice.count * best.usd_per_hour
+        self.hours: float | None = None
+        self.usd: float | None = None
+        if tasks is not None and hours_per_task is not None:
+            rounds = math.ceil(tasks / (choice.count * best.slots))
+            even = tasks * hours_per_task / (choice.count * best.slots)
+            self.hours = START_SECONDS / 3600 + max(even, hours_per_task if rounds == 1 else even)
+            self.usd = self.hours * self.usd_per_hour
+
+
+def _job(configuration: Configuration) -> tuple[int | None, float | None]:
+    """Say how many tasks are left and how long one takes, as far as the ledger knows."""
+    hours = configuration.pool.hours_per_task
+    try:
+        database = open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=True)
+    except LedgerError:  # nothing was inserted yet
+        return None, hours
+    try:
+        counts = counters.by_state(database)
+        left = counts[State.PENDING] + counts[State.RUNNING] + counts[State.WAITING]
+        measured = counters.durations(database)
+        if hours is None and measured is not None and measured.n:
+            hours = measured.mean / 3600
+        return left, hours
+    finally:
+        database.close()
+
+
+def _show(choice: Choice, estimate: Estimate, limit: int, budget_usd: float | None) -> None:
+    best = choice.best
+    assert best is not None
+    rows = [_row(one, "*" if one is best else "") for one in choice.ranked[:limit]]
+    print(columns(rows, ("", "type", "zone", "market", "CPUs", "GiB", "tasks", "USD/h", "USD/h a task")))
+    if len(choice.ranked) > limit:
+        print(f"… and {len(choice.ranked) - limit:,} more that fit.")
+    print()
+    print(
+        f"Chosen: {counted(choice.count, 'machine')} of type {best.instance_type} in {best.zone}, {best.market}: "
+        f"{best.slots} tasks at a time on each, {choice.count * best.slots:,} in all."
+    )
+    print(f"What keeps it from being more: {choice.limited_by}.")
+    print(
+        f"Price: {estimate.usd_per_hour:.4f} USD per hour; a machine {best.machine_usd_per_hour:.4f} and its boot disk "
+        f"({best.boot_disk_gib:g} GiB {best.boot_disk_type}) {best.usd_per_hour - best.machine_usd_per_hour:.4f}."
+    )
+    if estimate.tasks is None:
+        print("Time and total: not known, no tasks are inserted (--tasks N plans for so many).")
+    elif estimate.hours is None or estimate.usd is None or estimate.hours_per_task is None:
+        print(
+            f"Time and total for {counted(estimate.tasks, 'task')}: not known before some ran (or say --hours-per-task)."
+        )
+    else:
+        print(
+            f"{counted(estimate.tasks, 'task')} of {duration(estimate.hours_per_task * 3600)} each, were they as fast there: done in about "
+            f"{duration(estimate.hours * 3600)}, for about {estimate.usd:.2f} USD."
+        )
+        if budget_usd is not None and estimate.usd > budget_usd:
+            print(f"That is more than the budget of {budget_usd:.2f} USD.")
+    print("\nNothing was started.")
+
+
+def _row(one: Offer, mark: str) -> tuple[str, ...]:
+    return (
+        mark,
+        one.instance_type,
+        one.zone,
+        one.market,
+        str(one.cpus),
+        f"{one.memory_gib:g}",
+        str(one.slots),
+        f"{one.usd_per_hour:.4f}",
+        f"{one.usd_per_slot_hour:.5f}",
+    )
+
+
+def _record(choice: Choice, estimate: Estimate) -> dict[str, Any]:
+    best = choice.best
+    assert best is not None
+    return {
+        "machines": choice.count,
+        "fewest": choice.fewest,
+        "limited_by": choice.limited_by,
+        "offer": best._asdict() | {"cpu_rank": -best.cpu_rank},
+        "usd_per_hour": estimate.usd_per_hour,
+        "tasks": estimate.tasks,
+        "hours": estimate.hours,
+        "usd": estimate.usd,
+    }

@@ -1,0 +1,185 @@
+"""The settings of a pool of machines: where they are, what they have to be, how many there may be and how dear."""
+
+import re
+from dataclasses import dataclass
+
+from taskfleet.machines.catalogue import Architecture, Market
+from taskfleet.machines.choosing import ANY, Need, Range
+from taskfleet.settings.fields import choice, number, optional, setting, switch, text
+
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+
+
+def span(value: str) -> Range:
+    """Take a range of numbers: ``4-16``, ``4-``, ``-16`` or ``8``; empty for any."""
+    found = re.fullmatch(rf"({_NUMBER})|({_NUMBER})?-({_NUMBER})?", value.strip()) if value.strip() else None
+    if not value.strip():
+        return ANY
+    if found is None or value.strip() == "-":
+        raise ValueError("a number or a range: 8, 4-16, 4- (at least) or -16 (at most)")
+    exact, low, high = found.groups()
+    if exact is not None:
+        return Range(float(exact), float(exact))
+    if low is not None and high is not None and float(low) > float(high):
+        raise ValueError("a range whose first number is not above its second")
+    return Range(None if low is None else float(low), None if high is None else float(high))
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Take words that are separated by spaces or commas."""
+    return tuple(re.split(r"[\s,]+", value.strip())) if value.strip() else ()
+
+
+def phrases(value: str) -> tuple[str, ...]:
+    """Take texts that are separated by commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def markets(value: str) -> tuple[Market, ...]:
+    """Take one or both markets."""
+    found = words(value)
+    if not found or not set(found) <= set(Market):
+        raise ValueError("spot, on-demand, or both separated by a space")
+    return tuple(dict.fromkeys(Market(one) for one in found))
+
+
+def _range(sentence: str, metavar: str = "RANGE", default: str = "", group: str = "machine") -> Range:
+    return setting(group, sentence, span, metavar=metavar, default=default)
+
+
+def _size(sentence: str, default: str, metavar: str = "GIB") -> float:
+    return setting("machine", sentence, number(0), metavar=metavar, default=default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """Everything that can be set about the pool."""
+
+    provider: str = setting(
+        "place", "Whose machines are taken: aws or gcp.", choice("aws", "gcp"), metavar="NAME", default="aws"
+    )
+    regions: tuple[str, ...] = setting(
+        "place",
+        "The regions to look in, the cheapest of which is taken: 'us-east-1 us-west-2'. See poe list_regions.",
+        words,
+        metavar="LIST",
+    )
+    zones: tuple[str, ...] = setting(
+        "place", "Only these zones, with * and ? as wildcards: 'us-east-1a us-west-2?'.", words, metavar="LIST"
+    )
+    project_id: str | None = setting("place", "The Google Cloud project.", optional(text), metavar="ID")
+    markets: tuple[Market, ...] = setting(
+        "place",
+        "spot (cheap, may be taken away), on-demand, or both: then whichever is the cheapest and to be had.",
+        markets,
+        metavar="LIST",
+        default="spot",
+    )
+    catalogue_hours: float = setting(
+        "place",
+        "For how long prices that were fetched are good; older ones are fetched again.",
+        number(0),
+        metavar="HOURS",
+        default="12",
+    )
+    architecture: Architecture = setting(
+        "machine",
+        "What the machines run: x86_64 or arm64.",
+        choice(*Architecture, make=Architecture),
+        metavar="NAME",
+        default="x86_64",
+    )
+    instance_types: tuple[str, ...] = setting(
+        "machine", "Only these types of machines, with * and ? as wildcards: 'c7i.* m7i.*'.", words, metavar="LIST"
+    )
+    cpu_families: tuple[str, ...] = setting(
+        "machine",
+        "Only these families of processors, separated by commas, with wildcards: 'AMD*, *Sapphire Rapids'.",
+        phrases,
+        metavar="LIST",
+    )
+    cpu_rank: Range = _range(
+        "How fast a core is: the year its processor came out less 2000. 20- leaves out older ones."
+    )
+    allow_burstable: bool = setting(
+        "machine",
+        "Take types too that have their whole speed for a while only (t3, e2-micro, ...).",
+        switch,
+        metavar="BOOL",
+        default="false",
+    )
+    cpus: Range = _range("Virtual CPUs of a machine: 8, 4-16, 4- or -16.")
+    memory_gib: Range = _range("Memory of a machine.")
+    memory_gib_per_cpu: Range = _range("Memory for each CPU.")
+    memory_gib_per_task: Range = _range("Memory for each task at a time.")
+    local_ssd_gib: Range = _range("Local solid-state disks of a machine, together.")
+    local_ssd_gib_per_cpu: Range = _range("Local solid-state disks for each CPU.")
+    local_ssd_gib_per_task: Range = _range("Local solid-state disks for each task at a time.")
+    boot_disk_types: tuple[str, ...] = setting(
+        "machine",
+        "Only these types of boot disks: gp3, pd-balanced, ...; the cheapest fitting is taken.",
+        words,
+        metavar="LIST",
+    )
+    boot_disk_gib: float = _size("What the system and your project take of the boot disk.", "20")
+    boot_disk_gib_per_cpu: float = _size("More of the boot disk for each CPU.", "0")
+    boot_disk_gib_per_task: float = _size("More of the boot disk for each task at a time.", "0")
+    boot_disk_iops: float = _size("Operations per second that the boot disk has to do.", "0", "N")
+    boot_disk_mibps: float = _size("MiB per second that the boot disk has to do.", "0", "N")
+    cpus_per_task: float = setting(
+        "machine",
+        "CPUs that one task takes; 0.5 has two of them share one.",
+        number(0, above=True),
+        metavar="N",
+        default="1",
+    )
+    tasks_per_machine: Range = _range("Tasks at a time on a machine.")
+    machines: Range = _range("How many machines there are.", default="1-10", group="number")
+    total_cpus: Range = _range("CPUs of all machines together.", group="number")
+    simultaneous_tasks: Range = _range("Tasks at a time on all machines together.", group="number")
+    price_usd_per_hour: Range = _range("What all machines together cost per hour.", "USD", "-10", group="number")
+    budget_usd: float | None = setting(
+        "number", "What all machines of the job may cost, ever.", optional(number(0, above=True)), metavar="USD"
+    )
+    hours_per_task: float | None = setting(
+        "number",
+        "How long a task takes, for the estimate; what the ledger has measured if left empty.",
+        optional(number(0, above=True)),
+        metavar="HOURS",
+    )
+
+    def need(self, tasks: int | None) -> Need:
+        """Give what the machines have to be.
+
+        Args:
+            tasks: So many are left; None if that is not known.
+        """
+        return Need(
+            architecture=self.architecture,
+            markets=self.markets,
+            zones=self.zones,
+            instance_types=self.instance_types,
+            cpu_families=self.cpu_families,
+            cpu_rank=self.cpu_rank,
+            allows_burstable=self.allow_burstable,
+            cpus=self.cpus,
+            memory_gib=self.memory_gib,
+            memory_gib_per_cpu=self.memory_gib_per_cpu,
+            memory_gib_per_task=self.memory_gib_per_task,
+            local_ssd_gib=self.local_ssd_gib,
+            local_ssd_gib_per_cpu=self.local_ssd_gib_per_cpu,
+            local_ssd_gib_per_task=self.local_ssd_gib_per_task,
+            boot_disk_types=self.boot_disk_types,
+            boot_disk_gib=self.boot_disk_gib,
+            boot_disk_gib_per_cpu=self.boot_disk_gib_per_cpu,
+            boot_disk_gib_per_task=self.boot_disk_gib_per_task,
+            boot_disk_iops=self.boot_disk_iops,
+            boot_disk_mibps=self.boot_disk_mibps,
+            cpus_per_task=self.cpus_per_task,
+            tasks_per_machine=self.tasks_per_machine,
+            machines=self.machines,
+            total_cpus=self.total_cpus,
+            simultaneous_tasks=self.simultaneous_tasks,
+            price_usd_per_hour=self.price_usd_per_hour,
+            tasks=tasks,
+        )

@@ -1,0 +1,204 @@
+"""The commands about machines, asked of the stand-in for AWS as a user asks."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from taskfleet import cli
+from taskfleet.ledger import insertion
+from taskfleet.ledger.database import create
+from taskfleet.machines.catalogue import load
+
+REGION = "us-west-1"
+
+
+@pytest.fixture
+def project(ec2, tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    (folder / "config").mkdir(parents=True)
+    (folder / "config" / "task.env").write_text("JOB_ID=sums\n")
+    (folder / "config" / "pool.env").write_text(f"REGIONS={REGION}\nMARKETS=spot on-demand\n")
+    monkeypatch.delenv("POE_PWD", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def poe(project, capsys):
+    def run(*words):
+        capsys.readouterr()
+        try:
+            code = cli.main(list(words))
+        except SystemExit as stop:
+            code = stop.code
+        printed = capsys.readouterr()
+        return SimpleNamespace(code=code, out=printed.out, err=printed.err)
+
+    return run
+
+
+@pytest.fixture
+def kept(poe, tmp_path):
+    """The file of the prices that were fetched."""
+    assert poe("list_instance_types").code == 0
+    [path] = (tmp_path / "cache").rglob("*.json")
+    return path
+
+
+def insert(project, number):
+    database = create(project / "jobs" / "sums.db", job_id="sums", project=project, now=0.0)
+    under_way = insertion.begin(database, source="test")
+    under_way.add([f"t{n}" for n in range(number)], ["{}"] * number, ids_are_derived=False, now=0.0)
+    under_way.accept(0.0)
+    database.close()
+
+
+def cheapest(path, market, cpus):
+    """The least price per CPU of types that fit by default, found by looking at each."""
+    catalogue = load(path)
+    disk_usd = min(20 * one.usd_per_gib_month / 730 for one in catalogue.disks)
+    return min(
+        (price.usd_per_hour + disk_usd) / kind.cpus
+        for (name, its_market), prices in catalogue.prices.items()
+        for price in prices
+        if its_market in market
+        and (kind := catalogue.types[name]).architecture == "x86_64"
+        and not kind.is_burstable
+        and kind.cpus in cpus
+    )
+
+
+def test_regions_are_listed_with_their_zones(poe):
+    said = poe("list_regions", "--prefix", "us-w")
+    assert said.code == 0
+    assert any(line.split() == [REGION, "us-west-1a", "us-west-1b"] for line in said.out.splitlines())
+    assert "eu-" not in said.out
+    found = [json.loads(line) for line in poe("list_regions", "--json").out.splitlines()]
+    assert {"region": REGION, "zones": ["us-west-1a", "us-west-1b"]} in found
+
+
+def test_images_are_listed(poe):
+    said = poe("list_images", "--architecture", "arm64", "--json")
+    found = [json.loads(line) for line in said.out.splitlines()]
+    assert found
+    assert {one["architecture"] for one in found} == {"arm64"}
+    assert "architecture" in poe("list_images").out
+
+
+def test_types_are_listed_the_cheapest_per_task_first(poe, kept):
+    said = poe("list_instance_types", "--json", "--limit", "0", "--cpus", "4-8")
+    found = [json.loads(line) for line in said.out.splitlines()]
+    prices = [one["usd_per_slot_hour"] for one in found]
+    assert prices == sorted(prices)
+    assert len({one["instance_type"] for one in found}) == len(found) > 20
+    assert {one["cpus"] for one in found} == {4, 8}
+    assert not any(one["is_burstable"] for one in found)
+    by_name = poe("list_instance_types", "--sort", "name", "--detail", "--limit", "3")
+    assert "… and" in by_name.out
+    assert "processor" in by_name.out
+
+
+def test_each_type_that_does_not_fit_has_its_reasons(poe, kept):
+    said = poe("list_instance_types", "--rejected", "--json", "--limit", "0", "--instance-types", "c5.*")
+    reasons = {one["instance_type"]: one["reasons"] for one in map(json.loads, said.out.splitlines())}
+    assert reasons["m5.large"] == ["instance types: not one of c5.*"]
+    assert "c5.large" not in reasons
+    assert "burstable" in str(reasons["t3.large"])
+
+
+def test_prices_are_kept_and_fetched_again_when_they_are_old_or_asked_for(poe, kept, ec2):
+    def fetches(*words):
+        before = ec2.requests()["GetProducts"]
+        said = poe(*words)
+        assert said.code == 0, said.err
+        return ec2.requests()["GetProducts"] - before, said.err
+
+    n, text = fetches("list_instance_types")
+    assert n == 0
+    assert "just fetched" in text
+    assert fetches("plan", "--refresh")[0] > 0
+    content = json.loads(kept.read_text())
+    kept.write_text(json.dumps(content | {"fetched_at": time.time() - 3 * 3600}))
+    n, text = fetches("plan")
+    assert n == 0
+    assert "3h" in text.replace(" ", "")
+    assert fetches("plan", "--catalogue-hours", "2")[0] > 0
+
+
+def test_without_an_account_the_kept_prices_do(poe, kept, ec2):
+    ec2.fault("*", code="AuthFailure", status=401, times=None)
+    content = json.loads(kept.read_text())
+    kept.write_text(json.dumps(content | {"fetched_at": 0.0}))
+    said = poe("plan")
+    assert said.code == 0, said.err
+    assert "The prices that were kept are used." in said.err
+    assert poe("plan", "--refresh").code == 1
+
+
+def test_damaged_kept_prices_are_said(poe, kept):
+    kept.write_text(kept.read_text()[:100])
+    said = poe("plan")
+    assert said.code == 1
+    assert "Delete it" in said.err
+
+
+def test_the_plan_is_the_cheapest_and_says_what_limits_it(poe, project, kept):
+    insert(project, 1000)
+    said = poe("plan", "--json", "--cpus", "8", "--machines", "1-7", "--hours-per-task", "0.5")
+    plan = json.loads(said.out)
+    assert plan["offer"]["usd_per_slot_hour"] == pytest.approx(cheapest(kept, ("spot", "on-demand"), [8]))
+    assert (plan["machines"], plan["limited_by"]) == (7, "the number of machines")
+    assert plan["usd_per_hour"] == pytest.approx(7 * plan["offer"]["usd_per_hour"])
+    assert plan["hours"] == pytest.approx(1000 * 0.5 / 56 + 120 / 3600)
+    assert plan["usd"] == pytest.approx(plan["hours"] * plan["usd_per_hour"])
+    text = poe("plan", "--cpus", "8", "--machines", "1-7", "--hours-per-task", "0.5", "--budget-usd", "0.01").out
+    assert "7 machines of type" in text
+    assert "more than the budget of 0.01 USD" in text
+    assert "Nothing was started." in text
+
+
+def test_no_more_machines_than_the_tasks_fill(poe, project, kept):
+    insert(project, 20)
+    plan = json.loads(poe("plan", "--json", "--cpus", "8").out)
+    assert (plan["machines"], plan["limited_by"]) == (3, "the number of tasks")
+    assert plan["hours"] is None
+    assert "not known before some ran" in poe("plan", "--cpus", "8").out
+
+
+def test_a_plan_before_anything_is_inserted(poe, kept):
+    assert "no tasks are inserted" in poe("plan").out
+    assert "No tasks are left" in poe("plan", "--tasks", "0").out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--cpus", "3"], "None of 6"),
+        (["--cpus", "3"], "CPUs excludes most of them"),
+        (["--cpus", "3"], "poe list_instance_types --rejected"),
+        (["--cpus", "8-4"], "CPUS is a range whose first number is not above its second"),
+        (["--cpus", "many"], "CPUS is a number or a range: 8, 4-16, 4- (at least) or -16 (at most)"),
+        (["--markets", "cheap"], "MARKETS is spot, on-demand, or both"),
+        (["--provider", "azure"], "PROVIDER is aws or gcp"),
+        (["--regions", ""], "REGIONS is not set"),
+        (["--provider", "gcp", "--regions", "us-central1"], "PROJECT_ID is not set"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_a_sentence(poe, kept, words, sentence, monkeypatch):
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    said = poe("plan", *words)
+    assert said.code == 1
+    assert sentence in said.err
+    assert "Traceback" not in said.err
+
+
+def test_the_file_of_the_job_comes_before_that_of_the_pool(poe, project, kept):
+    with (project / "config" / "task.env").open("a") as file:
+        file.write("MACHINES=1-2\n")
+    insert(project, 1000)
+    assert json.loads(poe("plan", "--json").out)["machines"] == 2
+    rows = poe("settings").out.splitlines()
+    assert any(line.split()[:2] == ["MACHINES", "1-2"] and "task.env, line 2" in line for line in rows)
+    assert any(line.split()[:2] == ["REGIONS", REGION] and "pool.env, line 1" in line for line in rows)
