@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from cookiecutter.main import cookiecutter
 
+from shared_lib.tests.conftest import lacking  # noqa: F401
+
 TEMPLATE = Path(__file__).resolve().parents[1]
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text())
 

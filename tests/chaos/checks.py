@@ -137,7 +137,10 @@ def insertions_are_whole(evidence):
     """What was accepted is there, what was not is not, and a killed insertion is one or the other."""
     found = Counter(task.n for task in evidence.tasks)
     accepted = {table for table, code, _ in evidence.insertions if code == 0}
-    doubtful = {table for table, _, was_hit in evidence.insertions if was_hit} - accepted
+    # What is accepted and cannot be sent to a service is an error too: the next insertion sends it.
+    doubtful = {
+        table for table, code, was_hit in evidence.insertions if was_hit or (code and _is_remote(evidence))
+    } - accepted
     for more in chain.from_iterable(combinations(doubtful, size) for size in range(len(doubtful) + 1)):
         expected = Counter()
         for table in accepted | set(more):

@@ -130,7 +130,7 @@ def test_one_command_repeats_a_run():
     for _ in range(2):
         said, code = run_python("-m", "tests.chaos", "--seed", 7, "--verbose", seconds=200)
         assert code == 0, said
-        stories.append(re.search(r"===== seed 7\n(settings: .*?)\n\n", said, re.DOTALL)[1])
+        stories.append(re.search(r"===== seed 7\n(queue: .*?)\n\n", said, re.DOTALL)[1])
     assert stories[0] == stories[1]
 
 

@@ -7,6 +7,8 @@ import pytest
 
 REASON = "Exit: the task's process ended with code 3 before the function returned"
 DOCUMENTED = {
+    "queue_url": type(None),
+    "unsent": int,
     "job_id": str,
     "total": int,
     "counts": dict,

@@ -98,6 +98,7 @@ WITHOUT_POSIX = """
     import importlib, os, pkgutil, select, signal, socket, subprocess, sys
     import multiprocessing.connection, multiprocessing.reduction, multiprocessing.spawn, multiprocessing.popen_spawn_posix
     import tempfile, asyncio, concurrent.futures, ctypes, sqlite3, pandas, pyarrow, ijson, dotenv, yaml, tqdm
+    import psycopg, boto3, grpc, google.pubsub_v1, google.auth.transport.grpc, moto.server
 
     class Nowhere:
         def find_spec(self, name, path=None, target=None):
