@@ -219,7 +219,7 @@ class TestAnswers:
 
     def test_every_command_of_the_project_has_a_heading_and_a_line_of_help(self, bake):
         groups = settings(bake())["tool"]["poe"]["groups"].values()
-        assert [group["heading"] for group in groups] == ["Tasks", "Development"]
+        assert [group["heading"] for group in groups] == ["Tasks", "Machines", "Development"]
         assert [name for group in groups for name in group["tasks"]] == [
             *("insert_tasks", "launch_worker", "status", "tasks", "task", "results"),
             *(
@@ -232,6 +232,10 @@ class TestAnswers:
                 "copy_queue",
                 "delete_queue",
                 "settings",
+                "list_regions",
+                "list_images",
+                "list_instance_types",
+                "plan",
                 "test",
             ),
         ]

@@ -6,7 +6,8 @@ import re
 import pytest
 from taskfleet.settings import Settings, describe
 from taskfleet.settings import fields as module
-from taskfleet.settings.fields import GROUPS
+from taskfleet.settings.fields import GROUPS, POOL_GROUPS
+from taskfleet.settings.pool_fields import PoolSettings, span
 from taskfleet.settings.reference import env_file, table
 
 FIELDS = {field.name: field for field in describe()}
@@ -41,7 +42,9 @@ class TestEveryField:
         assert field.group in GROUPS
 
     def test_its_default_is_what_one_would_write(self, field):
-        assert field.parse(field.default) == getattr(Settings(), field.name.lower())
+        name = field.name.lower()
+        [kind] = [kind for kind in (Settings, PoolSettings) if hasattr(kind, name)]
+        assert field.parse(field.default) == getattr(kind(), name)
 
     def test_a_bad_value_is_told_in_our_words(self, field):
         texts = ["", "\0", "-1", "nan", "1__0", "9" * 5000, "x y"]
@@ -49,7 +52,8 @@ class TestEveryField:
 
     def test_it_is_in_the_reference(self, field):
         assert f"| `{field.name}` | `{field.flag} " in table()
-        assert re.search(rf"^#{field.name}={re.escape(field.default)}$", env_file({}), re.MULTILINE)
+        text = env_file({}, of_pool=field.group in POOL_GROUPS)
+        assert re.search(rf"^#{field.name}={re.escape(field.default)}$", text, re.MULTILINE)
 
 
 def test_names_and_flags_are_unique():
@@ -179,3 +183,27 @@ def test_the_start_method_suits_the_system(monkeypatch, platform, method, others
     for unknown in {"", "Fork", "threads", "fork", "forkserver"} - {method, *others}:
         with pytest.raises(ValueError, match=r"'auto' or (fork or )?spawn"):
             module.start_method(unknown)
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("", None, None),
+        ("8", 8, 8),
+        ("4-16", 4, 16),
+        ("4-", 4, None),
+        ("-16", None, 16),
+        ("0.5-1.5", 0.5, 1.5),
+        (" 2-3 ", 2, 3),
+    ],
+)
+def test_a_range_is_read_and_written_alike(text, low, high):
+    found = span(text)
+    assert (found.low, found.high) == (low, high)
+    assert span(str(found)) == found
+
+
+@pytest.mark.parametrize("text", ["-", "a", "4--5", "16-4", "1e3", "1,5", "4 - 5", "nan-"])
+def test_what_is_no_range_is_refused(text):
+    with pytest.raises(ValueError, match="range"):
+        span(text)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from taskfleet.errors import SettingsError
+from taskfleet.machines.choosing import Range
 from taskfleet.settings import Settings, describe, read_configuration
+from taskfleet.settings.pool_fields import PoolSettings
 from taskfleet.settings.reader import find_project, is_reference
 from taskfleet.settings.reference import env_file
 
@@ -24,6 +26,12 @@ TEXTS = [
     "forkserver",
     "exit=1",
     "exit=2",
+    "spot",
+    "on-demand",
+    "aws",
+    "gcp",
+    "x86_64",
+    "arm64",
 ]
 PLACES = ["flag", "environment", "file", "default"]
 
@@ -90,7 +98,8 @@ def test_flag_before_environment_before_file_before_default(read, tmp_path, name
     expected = field.parse(good)
     if higher == "flag" and field.is_path and not is_reference(good):
         expected = str(tmp_path / "user" / good)
-    assert getattr(configuration.settings, name.lower()) == expected
+    [kind] = [kind for kind in (configuration.settings, configuration.pool) if hasattr(kind, name.lower())]
+    assert getattr(kind, name.lower()) == expected
     [place] = [configuration.places[name]]
     assert {"flag": field.flag, "environment": "the environment", "file": "task.env, line 1"}[higher] in place
 
@@ -294,15 +303,16 @@ def test_the_generated_file_gives_the_defaults(read):
 
 
 def test_the_generated_file_with_every_line_active_gives_the_defaults(read):
-    configuration = read(env_file({name: field.default for name, field in FIELDS.items()}))
-    assert configuration.settings == Settings()
+    values = {name: field.default for name, field in FIELDS.items()}
+    configuration = read(env_file(values) + env_file(values, of_pool=True))
+    assert (configuration.settings, configuration.pool) == (Settings(), PoolSettings())
     assert set(configuration.places) == set(FIELDS)
 
 
 def test_the_generated_file_uncommented_gives_the_defaults(read):
-    text = re.sub(r"^#(?=[A-Z_]+=)", "", env_file({}), flags=re.MULTILINE)
+    text = re.sub(r"^#(?=[A-Z_]+=)", "", env_file({}) + env_file({}, of_pool=True), flags=re.MULTILINE)
     configuration = read(text)
-    assert configuration.settings == Settings()
+    assert (configuration.settings, configuration.pool) == (Settings(), PoolSettings())
     assert set(configuration.places) == set(FIELDS)
 
 
@@ -310,6 +320,17 @@ def test_the_generated_file_carries_values_and_exports(read):
     configuration = read(env_file({"JOB_ID": "mine", "SLOTS": "3"}, exports="\nexport A=1\n"))
     assert (configuration.settings.job_id, configuration.settings.slots) == ("mine", 3)
     assert configuration.exports == {"A": "1"}
+
+
+def test_the_file_of_the_pool_is_read_besides_and_a_named_file_comes_before_it(read, project):
+    (project / "config" / "pool.env").write_text("MACHINES=1-3\nCPUS=4\nexport A=1\n")
+    configuration = read("CPUS=8\n")
+    assert (configuration.pool.machines, configuration.pool.cpus) == (Range(1, 3), Range(8, 8))
+    assert configuration.exports == {"A": "1"}
+    assert read(env_file="config/pool.env").pool.cpus == Range(4, 4)
+    (project / "config" / "pool.env").write_text("MACHINES=1-3\nCPU=4\n")
+    with pytest.raises(SettingsError, match=r"pool\.env, line 2: unknown setting CPU\."):
+        read()
 
 
 # --- which file, which folder ---

@@ -70,7 +70,7 @@ class PoolSettings:
     project_id: str | None = setting("place", "The Google Cloud project.", optional(text), metavar="ID")
     markets: tuple[Market, ...] = setting(
         "place",
-        "spot (cheap, may be taken away), on-demand, or both: then whichever is the cheapest and to be had.",
+        "What is paid: spot (cheap, may be taken away), on-demand, or both, of which the cheapest that is to be had is taken.",
         markets,
         metavar="LIST",
         default="spot",
@@ -124,13 +124,13 @@ class PoolSettings:
     boot_disk_gib: float = _size("What the system and your project take of the boot disk.", "20")
     boot_disk_gib_per_cpu: float = _size("More of the boot disk for each CPU.", "0")
     boot_disk_gib_per_task: float = _size("More of the boot disk for each task at a time.", "0")
-    boot_disk_iops: float = _size("Operations per second that the boot disk has to do.", "0", "N")
-    boot_disk_mibps: float = _size("MiB per second that the boot disk has to do.", "0", "N")
+    boot_disk_iops: float = _size("Operations per second that the boot disk has to do.", "0", "IOPS")
+    boot_disk_mibps: float = _size("MiB per second that the boot disk has to do.", "0", "MIBPS")
     cpus_per_task: float = setting(
         "machine",
         "CPUs that one task takes; 0.5 has two of them share one.",
         number(0, above=True),
-        metavar="N",
+        metavar="CPUS",
         default="1",
     )
     tasks_per_machine: Range = _range("Tasks at a time on a machine.")
