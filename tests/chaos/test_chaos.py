@@ -24,10 +24,10 @@ RUNS = 400
 SECONDS = 240
 FEWEST = 100
 #: The same over each queue at a service, whose leases are longer.
-REMOTE_RUNS = 24
-REMOTE_SECONDS = 45
+REMOTE_RUNS = 16
+REMOTE_SECONDS = 30
 REMOTE_JOBS = 12
-REMOTE_FEWEST = 12
+REMOTE_FEWEST = 10
 #: Every run of CI has the same seeds, so that it judges the change at hand. New ones are looked into by ``poe chaos``.
 FIRST_SEED = 1_000_000
 #: Of runs that found something once.

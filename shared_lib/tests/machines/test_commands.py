@@ -67,6 +67,7 @@ def cheapest(path, market, cpus):
         and (kind := catalogue.types[name]).architecture == "x86_64"
         and not kind.is_burstable
         and kind.cpus in cpus
+        and kind.memory_gib >= 2
     )
 
 
@@ -155,6 +156,7 @@ def test_the_plan_is_the_cheapest_and_says_what_limits_it(poe, project, kept):
     assert plan["usd"] == pytest.approx(plan["hours"] * plan["usd_per_hour"])
     text = poe("plan", "--cpus", "8", "--machines", "1-7", "--hours-per-task", "0.5", "--budget-usd", "0.01").out
     assert "7 machines of type" in text
+    assert "What keeps it from being more: the number of machines (MACHINES)." in text
     assert "more than the budget of 0.01 USD" in text
     assert "Nothing was started." in text
 

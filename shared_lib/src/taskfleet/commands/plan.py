@@ -22,6 +22,12 @@ EXAMPLES = """\
 
 #: From a machine's order to its first task, for the estimate.
 START_SECONDS = 120.0
+_SETTINGS = {
+    "the number of machines": "MACHINES",
+    "the number of CPUs of all machines": "TOTAL_CPUS",
+    "the number of simultaneous tasks": "SIMULTANEOUS_TASKS",
+    "the price of all machines": "PRICE_USD_PER_HOUR",
+}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -110,7 +116,8 @@ def _show(choice: Choice, estimate: Estimate, limit: int, budget_usd: float | No
         f"Chosen: {counted(choice.count, 'machine')} of type {best.instance_type} in {best.zone}, {best.market}: "
         f"{best.slots} tasks at a time on each, {choice.count * best.slots:,} in all."
     )
-    print(f"What keeps it from being more: {choice.limited_by}.")
+    setting = f" ({_SETTINGS[choice.limited_by]})" if choice.limited_by in _SETTINGS else ""
+    print(f"What keeps it from being more: {choice.limited_by}{setting}.")
     print(
         f"Price: {estimate.usd_per_hour:.4f} USD per hour; a machine {best.machine_usd_per_hour:.4f} and its boot disk "
         f"({best.boot_disk_gib:g} GiB {best.boot_disk_type}) {best.usd_per_hour - best.machine_usd_per_hour:.4f}."

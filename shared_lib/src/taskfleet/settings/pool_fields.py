@@ -109,7 +109,9 @@ class PoolSettings:
         default="false",
     )
     cpus: Range = _range("Virtual CPUs of a machine: 8, 4-16, 4- or -16.")
-    memory_gib: Range = _range("Memory of a machine.")
+    memory_gib: Range = _range(
+        "Memory of a machine; with less than 2 GiB, Python and its libraries hardly run.", default="2-"
+    )
     memory_gib_per_cpu: Range = _range("Memory for each CPU.")
     memory_gib_per_task: Range = _range("Memory for each task at a time.")
     local_ssd_gib: Range = _range("Local solid-state disks of a machine, together.")
