@@ -5,14 +5,16 @@ sides. Requests are counted by it, and shown with what SQS and Pub/Sub charge fo
 """
 
 import argparse
+import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -119,8 +121,70 @@ def task_queue(service: Sqs, folder: Path, n: int) -> dict[str, float]:
     }
 
 
+RMS_WORKER = """\
+import asyncio
+import sys
+
+from cloud_tasks.worker import Worker
+
+
+def process_task(task_id, task_data, worker_data):
+    return False, None
+
+
+if __name__ == "__main__":
+    asyncio.run(Worker(process_task, args=sys.argv[1:]).start())
+"""
+
+
+def rms_cloud_tasks(service: Sqs, folder: Path, n: int) -> dict[str, float]:
+    """Have rms-cloud-tasks load n tasks that do nothing, and its worker do two at a time; it starts an interpreter for each."""
+    import boto3
+
+    folder.mkdir()
+    (folder / "worker.py").write_text(RMS_WORKER)
+    values = service.environment()
+    os.environ.update(values)
+    before = service.requests()
+    inserted = run(python(BENCHMARKS / "queues.py", "--peer", "rms", n), folder, **values)
+    job = ["--provider", "AWS", "--job-id", "rms"]
+    worker = [
+        sys.executable,
+        "worker.py",
+        *job,
+        "--num-simultaneous-tasks",
+        "2",
+        "--no-is-spot",
+        "--event-log-to-queue",
+    ]
+    client = boto3.client("sqs", endpoint_url=values["AWS_ENDPOINT_URL_SQS"], region_name="us-east-1")
+    url = client.create_queue(QueueName="rms-events")["QueueUrl"]
+    start = time.perf_counter()
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            worker, cwd=folder, env=os.environ | values, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        told = ["ApproximateNumberOfMessages"]
+        while int(client.get_queue_attributes(QueueUrl=url, AttributeNames=told)["Attributes"][told[0]]) < n:
+            if process.poll() is not None or time.perf_counter() - start > 10 + 5 * n:
+                raise RuntimeError((folder / "log").read_text()[-2000:])
+            time.sleep(0.2)
+        seconds = time.perf_counter() - start
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    requests = service.requests() - before
+    count = sum(count for action, count in requests.items() if not action.startswith("("))
+    return {"insert_per_second": n / inserted.seconds, "per_second": n / seconds, "requests": count}
+
+
 def _peer(what: str, n: int) -> None:
-    """Be task-queue's process."""
+    """Be a peer's process."""
+    if what == "rms":
+        asyncio.run(_load_rms(n))
+        return
     from functools import partial
 
     from taskqueue import TaskQueue, queueable
@@ -153,6 +217,21 @@ def _peer(what: str, n: int) -> None:
     print(seconds)
 
 
+async def _load_rms(n: int) -> None:
+    """Send n tasks as ``cloud_tasks load_queue`` does, 100 at a time; it would delete the queue first, and have to wait for a minute."""
+    from cloud_tasks.queue_manager.aws import AWSSQSQueue
+
+    make = {"access_key": os.environ["AWS_ACCESS_KEY_ID"], "secret_key": os.environ["AWS_SECRET_ACCESS_KEY"]}
+    queue = AWSSQSQueue(queue_name="rms", region="us-east-1", **make)
+    limit = asyncio.Semaphore(100)
+
+    async def send(number: int) -> None:
+        async with limit:
+            await queue.send_task(f"task-{number}", {"number": number})
+
+    await asyncio.gather(*map(send, range(n)))
+
+
 def _peer_noop(number: int) -> None:
     del number
 
@@ -162,6 +241,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--single", type=int, default=10_000, help="messages of one task each")
     parser.add_argument("--many", type=int, default=200_000, help="tasks, many in a message")
+    parser.add_argument(
+        "--rms", type=int, default=100, help="tasks for rms-cloud-tasks, which takes about a second for each"
+    )
     parser.add_argument("--peer", nargs=2, metavar=("WHAT", "N"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
@@ -206,6 +288,16 @@ def main() -> None:
                 "tasks per second with auto, times task-queue's", auto["per_second"] / peer["per_second"], 100, "times"
             )
             claims.add("task-queue: requests per 1,000 tasks", f"{1000 * peer['requests'] / single:,.0f}")
+        if find_spec("cloud_tasks"):
+            say("rms-cloud-tasks")
+            peer = rms_cloud_tasks(service, folder / "rms", arguments.rms)
+            claims.add(
+                "rms-cloud-tasks", f"{peer['insert_per_second']:,.0f} inserted/s, {peer['per_second']:,.2f} tasks/s"
+            )
+            claims.add(
+                "tasks per second with auto, times rms-cloud-tasks'", f"{auto['per_second'] / peer['per_second']:,.0f}"
+            )
+            claims.add("rms-cloud-tasks: requests per 1,000 tasks", f"{1000 * peer['requests'] / arguments.rms:,.0f}")
         claims.add("ours, one task a message: requests per 1,000 tasks", f"{1000 * one['requests'] / single:,.0f}")
         claims.add("ours, auto: requests per 1,000 tasks", f"{1000 * auto['requests'] / many:.3g}")
         usd = auto["billed"] / many * USD_PER_MILLION_REQUESTS
