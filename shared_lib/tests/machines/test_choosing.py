@@ -89,7 +89,7 @@ def test_each_rejected_type_has_its_reason(asked, misfit, reason):
 
 
 def test_burstable_types_are_taken_when_asked_for():
-    assert choose(need(allows_burstable=True), catalogue((kind(is_burstable=True), 1.0))).best
+    assert choose(need(allow_burstable=True), catalogue((kind(is_burstable=True), 1.0))).best
 
 
 def test_what_excludes_most_is_said():
@@ -137,7 +137,7 @@ def some_need(chance):
         instance_types=chance.choice([(), (), ("t1*", "t2*")]),
         cpu_families=chance.choice([(), (), ("*lake",)]),
         cpu_rank=some_range(chance, [0, 10, 20, 30], 0.2),
-        allows_burstable=chance.random() < 0.5,
+        allow_burstable=chance.random() < 0.5,
         cpus=some_range(chance, [1, 2, 4, 8, 16], 0.2),
         memory_gib=some_range(chance, [1, 4, 16, 64], 0.2),
         memory_gib_per_cpu=some_range(chance, [1, 2, 4, 8], 0.2),
@@ -222,7 +222,7 @@ def try_all(need, catalogue, prices):
             continue
         if need.cpu_families and not kind.cpu_family.endswith("lake"):
             continue
-        if kind.architecture != need.architecture or (kind.is_burstable and not need.allows_burstable):
+        if kind.architecture != need.architecture or (kind.is_burstable and not need.allow_burstable):
             continue
         if (need.boot_disk_types and disk.name not in need.boot_disk_types) or (
             kind.boot_disk_types and disk.name not in kind.boot_disk_types

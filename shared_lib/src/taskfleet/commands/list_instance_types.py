@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.places import add_refresh, get_catalogue
-from taskfleet.machines.catalogue import Catalogue, InstanceType, Market, Price
-from taskfleet.machines.choosing import ANY, Choice, Offer, choose
+from taskfleet.commands.places import OFFER_HEADS, add_refresh, get_catalogue, offer_row
+from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
+from taskfleet.machines.choosing import Choice, Offer, choose
+from taskfleet.machines.terms import ANY, Market
 from taskfleet.watch.text import columns
 
 EXAMPLES = """\
@@ -89,21 +90,11 @@ def _show_rejected(choice: Choice, limit: int, *, as_json: bool) -> int:
 
 
 def _heads(detail: bool) -> tuple[str, ...]:
-    heads = ("type", "zone", "market", "CPUs", "GiB", "tasks", "USD/h", "USD/h a task")
-    return (*heads, "processor", "rank", "boot disk", "spot", "on-demand") if detail else heads
+    return (*OFFER_HEADS, "processor", "rank", "boot disk", "spot", "on-demand") if detail else OFFER_HEADS
 
 
 def _row(one: Offer, catalogue: Catalogue, detail: bool) -> tuple[str, ...]:
-    row = (
-        one.instance_type,
-        one.zone,
-        one.market,
-        str(one.cpus),
-        f"{one.memory_gib:g}",
-        str(one.slots),
-        f"{one.usd_per_hour:.4f}",
-        f"{one.usd_per_slot_hour:.5f}",
-    )
+    row = offer_row(one)
     if not detail:
         return row
     kind: InstanceType = catalogue.types[one.instance_type]

@@ -5,9 +5,12 @@ import sys
 import time
 
 from taskfleet.machines.catalogue import Catalogue
+from taskfleet.machines.choosing import Offer
 from taskfleet.machines.offers import Place, find_catalogue
 from taskfleet.settings import Configuration
 from taskfleet.watch.text import duration
+
+OFFER_HEADS = ("type", "zone", "market", "CPUs", "GiB", "tasks", "USD/h", "USD/h a task")
 
 
 def place_of(configuration: Configuration) -> Place:
@@ -38,3 +41,17 @@ def get_catalogue(configuration: Configuration, *, refresh: bool) -> Catalogue:
         file=sys.stderr,
     )
     return catalogue
+
+
+def offer_row(one: Offer) -> tuple[str, ...]:
+    """Give an offer as a row under OFFER_HEADS."""
+    return (
+        one.instance_type,
+        one.zone,
+        one.market,
+        str(one.cpus),
+        f"{one.memory_gib:g}",
+        str(one.slots),
+        f"{one.usd_per_hour:.4f}",
+        f"{one.usd_per_slot_hour:.5f}",
+    )

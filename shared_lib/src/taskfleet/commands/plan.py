@@ -1,16 +1,15 @@
 """``poe plan``: which machines would be started, for how much."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.places import add_refresh, get_catalogue
+from taskfleet.commands.places import OFFER_HEADS, add_refresh, get_catalogue, offer_row
 from taskfleet.errors import CommandError, LedgerError
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import open_ledger
-from taskfleet.machines.choosing import Choice, Offer, choose
+from taskfleet.machines.choosing import Choice, choose
 from taskfleet.settings import Configuration
 from taskfleet.tasks import State
 from taskfleet.watch.text import columns, counted, duration
@@ -80,9 +79,8 @@ class Estimate:
         self.hours: float | None = None
         self.usd: float | None = None
         if tasks is not None and hours_per_task is not None:
-            rounds = math.ceil(tasks / (choice.count * best.slots))
-            even = tasks * hours_per_task / (choice.count * best.slots)
-            self.hours = START_SECONDS / 3600 + max(even, hours_per_task if rounds == 1 else even)
+            shared_out = tasks * hours_per_task / (choice.count * best.slots)
+            self.hours = START_SECONDS / 3600 + max(shared_out, hours_per_task)
             self.usd = self.hours * self.usd_per_hour
 
 
@@ -107,8 +105,8 @@ def _job(configuration: Configuration) -> tuple[int | None, float | None]:
 def _show(choice: Choice, estimate: Estimate, limit: int, budget_usd: float | None) -> None:
     best = choice.best
     assert best is not None
-    rows = [_row(one, "*" if one is best else "") for one in choice.ranked[:limit]]
-    print(columns(rows, ("", "type", "zone", "market", "CPUs", "GiB", "tasks", "USD/h", "USD/h a task")))
+    rows = [("*" if one is best else "", *offer_row(one)) for one in choice.ranked[:limit]]
+    print(columns(rows, ("", *OFFER_HEADS)))
     if len(choice.ranked) > limit:
         print(f"… and {len(choice.ranked) - limit:,} more that fit.")
     print()
@@ -136,20 +134,6 @@ def _show(choice: Choice, estimate: Estimate, limit: int, budget_usd: float | No
         if budget_usd is not None and estimate.usd > budget_usd:
             print(f"That is more than the budget of {budget_usd:.2f} USD.")
     print("\nNothing was started.")
-
-
-def _row(one: Offer, mark: str) -> tuple[str, ...]:
-    return (
-        mark,
-        one.instance_type,
-        one.zone,
-        one.market,
-        str(one.cpus),
-        f"{one.memory_gib:g}",
-        str(one.slots),
-        f"{one.usd_per_hour:.4f}",
-        f"{one.usd_per_slot_hour:.5f}",
-    )
 
 
 def _record(choice: Choice, estimate: Estimate) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
-from taskfleet.machines.catalogue import Market
+from taskfleet.machines.terms import Market
 
 __all__ = ["Machine", "MachineState", "Machines", "Order", "Refusal", "Refused", "Started"]
 

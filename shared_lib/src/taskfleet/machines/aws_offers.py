@@ -21,9 +21,10 @@ from botocore import xform_name
 from botocore.config import Config
 
 from taskfleet.machines.aws_faults import ERRORS, explain
-from taskfleet.machines.catalogue import Architecture, Catalogue, DiskType, InstanceType, Market, make_catalogue
+from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType, make_catalogue
 from taskfleet.machines.cpus import cpu_of
 from taskfleet.machines.images import Image
+from taskfleet.machines.terms import Architecture, Market
 
 PROVIDER = "aws"
 #: Requests in flight, and for how often each is made in all.

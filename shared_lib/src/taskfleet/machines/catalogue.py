@@ -5,33 +5,15 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskfleet.errors import CommandError
+from taskfleet.machines.terms import Architecture, Market
 
 #: Prices of disks are per month, which the providers take for so many hours (AWS and Google Cloud: 730).
 HOURS_PER_MONTH = 730.0
 VERSION = 1
-
-
-class Market(StrEnum):
-    """How a machine is paid for."""
-
-    SPOT = "spot"
-    """Cheap, and taken away when somebody pays more."""
-    ON_DEMAND = "on-demand"
-    """At the list price, until it is given back."""
-
-
-class Architecture(StrEnum):
-    """What programs a machine runs."""
-
-    X86_64 = "x86_64"
-    """AMD and Intel."""
-    ARM64 = "arm64"
-    """AWS Graviton, Ampere, Google Axion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

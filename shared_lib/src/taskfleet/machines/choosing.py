@@ -12,48 +12,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from taskfleet.machines.catalogue import Architecture, Catalogue, DiskType, InstanceType, Market
+from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType
+from taskfleet.machines.terms import ANY, EPSILON, Architecture, Market, Range
 
 #: Offers that are ranked; a pool that is turned away by all of these waits.
 RANKED = 500
 #: Nobody's quota has more.
 MOST_MACHINES = 100_000
-#: Room for rounding when a machine is shared out exactly.
-_EPSILON = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """From ``low`` to ``high``, both included; None for no limit."""
-
-    low: float | None = None
-    high: float | None = None
-
-    def __contains__(self, value: float) -> bool:
-        """Whether a value is within it."""
-        return (self.low is None or value >= self.low - _EPSILON) and (
-            self.high is None or value <= self.high + _EPSILON
-        )
-
-    def __str__(self) -> str:
-        """Say it as it is written in a setting."""
-        return (
-            ""
-            if self == ANY
-            else f"{self.low:g}"
-            if self.low == self.high
-            else "-".join("" if one is None else f"{one:g}" for one in (self.low, self.high))
-        )
-
-    def in_words(self) -> str:
-        """Say it as one would."""
-        if self.low is not None and self.low == self.high:
-            return f"{self.low:g}"
-        parts = [f"at least {self.low:g}"] if self.low is not None else []
-        return " and ".join([*parts, *([f"at most {self.high:g}"] if self.high is not None else [])]) or "anything"
-
-
-ANY = Range()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +35,7 @@ class Need:
     cpu_families: tuple[str, ...] = ()
     """Patterns, whatever their case; empty for all."""
     cpu_rank: Range = ANY
-    allows_burstable: bool = False
+    allow_burstable: bool = False
     cpus: Range = ANY
     memory_gib: Range = ANY
     memory_gib_per_cpu: Range = ANY
@@ -88,7 +53,7 @@ class Need:
     boot_disk_mibps: float = 0.0
     cpus_per_task: float = 1.0
     tasks_per_machine: Range = ANY
-    machines: Range = Range(1, 10)
+    machines: Range = field(default_factory=lambda: Range(1, 10))
     total_cpus: Range = ANY
     simultaneous_tasks: Range = ANY
     price_usd_per_hour: Range = ANY
@@ -218,8 +183,8 @@ def _limit(found: Count, name: str, allowed: Range, each: float) -> Count:
     """Narrow a number of machines down by what all of them together may be; no number is left if the fewest are more than the most."""
     fewest, most, limited_by = found
     if allowed.low is not None:
-        fewest = max(fewest, math.ceil(allowed.low / each - _EPSILON))
-    if allowed.high is not None and (limit := math.floor(allowed.high / each + _EPSILON)) < most:
+        fewest = max(fewest, math.ceil(allowed.low / each - EPSILON))
+    if allowed.high is not None and (limit := math.floor(allowed.high / each + EPSILON)) < most:
         most, limited_by = limit, name
     return Count(fewest, most, limited_by)
 
@@ -236,7 +201,7 @@ def _unfit(need: Need, kind: InstanceType) -> list[str]:
         reasons.append(f"instance types: not one of {', '.join(need.instance_types)}")
     if not _matches(kind.cpu_family.lower(), [one.lower() for one in need.cpu_families]):
         reasons.append(f"CPU family: {kind.cpu_family or 'unknown'}")
-    if kind.is_burstable and not need.allows_burstable:
+    if kind.is_burstable and not need.allow_burstable:
         reasons.append("burstable: has its whole speed for a while only")
     for name, value, allowed in (
         ("CPU rank", kind.cpu_rank, need.cpu_rank),
@@ -253,7 +218,7 @@ def _unfit(need: Need, kind: InstanceType) -> list[str]:
 
 def _slots(need: Need, kind: InstanceType) -> tuple[range, list[str]]:
     """Say how many tasks at a time a machine may have: a range, or what is against any number."""
-    fewest, most = 1, math.floor(kind.cpus / need.cpus_per_task + _EPSILON)
+    fewest, most = 1, math.floor(kind.cpus / need.cpus_per_task + EPSILON)
     if most < 1:
         return range(0), [f"CPUs per task: has {kind.cpus}, wanted are {need.cpus_per_task:g}"]
     shared = (
@@ -262,19 +227,19 @@ def _slots(need: Need, kind: InstanceType) -> tuple[range, list[str]]:
     )
     for name, has, each in shared:
         if each.low:
-            most = min(most, math.floor(has / each.low + _EPSILON))
+            most = min(most, math.floor(has / each.low + EPSILON))
         if each.high is not None and has > 0:
             if each.high <= 0:
                 return range(0), [f"{name}: {has:g} GiB, wanted is {each.in_words()}"]
-            fewest = max(fewest, math.ceil(has / each.high - _EPSILON))
+            fewest = max(fewest, math.ceil(has / each.high - EPSILON))
         if most < fewest:
             return range(0), [
                 f"{name}: {has:g} GiB, wanted is {each.in_words()} for each of {max(1, fewest)} tasks or more"
             ]
     if need.tasks_per_machine.low is not None:
-        fewest = max(fewest, math.ceil(need.tasks_per_machine.low - _EPSILON))
+        fewest = max(fewest, math.ceil(need.tasks_per_machine.low - EPSILON))
     if need.tasks_per_machine.high is not None:
-        most = min(most, math.floor(need.tasks_per_machine.high + _EPSILON))
+        most = min(most, math.floor(need.tasks_per_machine.high + EPSILON))
     if most < fewest:
         return range(0), [f"tasks per machine: has room for {most}, wanted is {need.tasks_per_machine.in_words()}"]
     return range(fewest, most + 1), []
@@ -296,11 +261,7 @@ class _Plan(NamedTuple):
 
     def allows(self, usd_per_hour: float, allowed: Range) -> bool:
         """Whether there is a number of machines at that price each."""
-        fewest, most = self.fewest, self.most
-        if allowed.low is not None:
-            fewest = max(fewest, math.ceil(allowed.low / usd_per_hour - _EPSILON))
-        if allowed.high is not None:
-            most = min(most, math.floor(allowed.high / usd_per_hour + _EPSILON))
+        fewest, most, _ = _limit(Count(self.fewest, self.most, ""), "", allowed, usd_per_hour)
         return fewest <= most
 
 

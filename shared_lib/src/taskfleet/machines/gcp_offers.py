@@ -12,12 +12,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from taskfleet.errors import CommandError
-from taskfleet.machines.catalogue import Architecture, Catalogue, InstanceType, Market, make_catalogue
+from taskfleet.machines.catalogue import Catalogue, InstanceType, make_catalogue
 from taskfleet.machines.cpus import cpu_of
 from taskfleet.machines.gcp_cpus import ARM, series_of
 from taskfleet.machines.gcp_disks import boot_disk_types, disk_types
 from taskfleet.machines.gcp_prices import Rates
 from taskfleet.machines.images import Image
+from taskfleet.machines.terms import Architecture, Market
 
 PROVIDER = "gcp"
 #: Compute Engine's own number in the Cloud Billing Catalog.

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from taskfleet.machines.catalogue import HOURS_PER_MONTH, Market
+from taskfleet.machines.catalogue import HOURS_PER_MONTH
 from taskfleet.machines.gcp_cpus import series_of
+from taskfleet.machines.terms import Market
 
 #: vCPUs that shared-core types are billed for, whatever they show.
 #: https://cloud.google.com/compute/docs/general-purpose-machines#e2-shared-core

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from taskfleet.machines.catalogue import Architecture
+from taskfleet.machines.terms import Architecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from taskfleet.pool.planning import (
     Plan,
     Purchase,
     State,
+    kind_of,
     observe,
     plan,
 )
@@ -214,7 +215,7 @@ class Controller:
         ]
         records.write_orders(self._database, orders, provider=self._machines.name, now=now)
         answers = self._machines.launch(orders)
-        kind = offer.instance_type, offer.zone, offer.market
+        kind = kind_of(offer)
         refused = [one for one in answers if isinstance(one, Refused)]
         for one in answers:
             if isinstance(one, Started):

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taskfleet.machines import Machine, MachineState, Refusal
-from taskfleet.machines.catalogue import Market
 from taskfleet.machines.choosing import Offer
+from taskfleet.machines.terms import Market
 from taskfleet.pool.records import SECONDS_PER_HOUR, Record
 
 #: What was started a moment ago may be missing in the provider's list for so long.

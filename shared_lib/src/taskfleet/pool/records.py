@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from taskfleet.ledger.database import Database
 from taskfleet.machines import Order
-from taskfleet.machines.catalogue import Market
+from taskfleet.machines.terms import Market
 
 SECONDS_PER_HOUR = 3600.0
 #: An order of which nothing was heard may have been carried out as late as this.

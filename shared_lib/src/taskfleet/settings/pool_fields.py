@@ -1,11 +1,15 @@
 """The settings of a pool of machines: where they are, what they have to be, how many there may be and how dear."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from taskfleet.machines.catalogue import Architecture, Market
-from taskfleet.machines.choosing import ANY, Need, Range
+from taskfleet.machines.terms import ANY, Architecture, Market, Range
 from taskfleet.settings.fields import choice, number, optional, setting, switch, text
+
+if TYPE_CHECKING:
+    from taskfleet.machines.choosing import Need
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
@@ -150,38 +154,13 @@ class PoolSettings:
         metavar="HOURS",
     )
 
-    def need(self, tasks: int | None) -> Need:
+    def need(self, tasks: int | None) -> "Need":
         """Give what the machines have to be.
 
         Args:
             tasks: So many are left; None if that is not known.
         """
-        return Need(
-            architecture=self.architecture,
-            markets=self.markets,
-            zones=self.zones,
-            instance_types=self.instance_types,
-            cpu_families=self.cpu_families,
-            cpu_rank=self.cpu_rank,
-            allows_burstable=self.allow_burstable,
-            cpus=self.cpus,
-            memory_gib=self.memory_gib,
-            memory_gib_per_cpu=self.memory_gib_per_cpu,
-            memory_gib_per_task=self.memory_gib_per_task,
-            local_ssd_gib=self.local_ssd_gib,
-            local_ssd_gib_per_cpu=self.local_ssd_gib_per_cpu,
-            local_ssd_gib_per_task=self.local_ssd_gib_per_task,
-            boot_disk_types=self.boot_disk_types,
-            boot_disk_gib=self.boot_disk_gib,
-            boot_disk_gib_per_cpu=self.boot_disk_gib_per_cpu,
-            boot_disk_gib_per_task=self.boot_disk_gib_per_task,
-            boot_disk_iops=self.boot_disk_iops,
-            boot_disk_mibps=self.boot_disk_mibps,
-            cpus_per_task=self.cpus_per_task,
-            tasks_per_machine=self.tasks_per_machine,
-            machines=self.machines,
-            total_cpus=self.total_cpus,
-            simultaneous_tasks=self.simultaneous_tasks,
-            price_usd_per_hour=self.price_usd_per_hour,
-            tasks=tasks,
-        )
+        from taskfleet.machines.choosing import Need  # here, since every command reads the settings
+
+        mine = {field.name for field in dataclasses.fields(Need)} - {"tasks"}
+        return Need(tasks=tasks, **{name: getattr(self, name) for name in mine})
