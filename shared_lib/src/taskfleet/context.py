@@ -2,7 +2,6 @@
 
 import math
 import os
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -39,7 +38,6 @@ def _no_signs() -> int:
 #: Bits of the signs that a worker shows to its tasks.
 SIGN_STOPPING = 1
 SIGN_TERMINATING = 2
-SIGNS = struct.Struct("<B")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

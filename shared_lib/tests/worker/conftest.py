@@ -96,6 +96,17 @@ def command_line(pid):
     return "gone"
 
 
+def _processes(mark):
+    """Say what each process with a mark is at, for messages."""
+    lines = []
+    for pid, parent in processes_with(mark).items():
+        with suppress(OSError):
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            waits_in = Path(f"/proc/{pid}/wchan").read_text()
+            lines.append(f"{pid} of {parent} {state} {waits_in}: {command_line(pid)}")
+    return "\n".join(lines)
+
+
 class Worker:
     """One worker at work."""
 
@@ -117,7 +128,7 @@ class Worker:
         try:
             found = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"the worker did not end within {seconds:g} s; it said:\n{self.text}")
+            pytest.fail(f"the worker did not end within {seconds:g} s; it said:\n{self.text}\n{_processes(self._mark)}")
         self.seconds = time.monotonic() - self.started_at
         assert found == code, f"the worker ended with {found}:\n{self.text}"
         return self

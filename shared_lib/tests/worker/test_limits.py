@@ -210,6 +210,31 @@ def test_a_task_dies_of_the_memory_it_uses_and_not_of_what_it_maps(project, per_
     assert project.noted() == dict.fromkeys(names, 1)
 
 
+@pytest.mark.slow
+def test_memory_is_measured_soon_again_however_long_that_took(project):
+    project.write(
+        """
+        import time
+        def run_task():
+            time.sleep(1)
+            x = bytearray(b"x") * (600 << 20)
+            time.sleep(1000)
+        """,
+        MEMORY_LIMIT_GIB=0.3,
+        MAX_RUNTIME_SECONDS=20,
+    )
+    (project.folder / "sitecustomize.py").write_text(
+        "import time, taskfleet.worker.slot as slot\n"
+        "measure = slot.memory_bytes\n"
+        "def memory_bytes(*arguments, **options):\n"
+        "    time.sleep(2)\n"
+        "    return measure(*arguments, **options)\n"
+        "slot.memory_bytes = memory_bytes\n"
+    )
+    project.insert([{}]).work(environment={"PYTHONPATH": str(project.folder)})
+    assert project.task("t0").kind is Outcome.MEMORY
+
+
 def test_what_was_loaded_at_import_counts_once_for_all_tasks(project, per_process):
     project.write(
         """

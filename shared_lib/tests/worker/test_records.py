@@ -1,6 +1,8 @@
 """What a runner says, byte by byte."""
 
 import math
+import os
+import signal
 
 import pytest
 from hypothesis import given
@@ -82,6 +84,25 @@ def test_a_record_of_a_task_that_was_never_given_is_none():
 def test_whole_records_are_found_between_garbage(sent, garbage):
     stream = garbage[0] + b"".join(record.pack() + noise for record, noise in zip(sent, garbage[1:], strict=False))
     assert same(salvage(stream, 1000), sent)
+
+
+def test_the_start_that_is_read_while_tasks_begin_is_that_of_the_task():
+    """Taken for another's, or for none, a task would seem to have run for ever and be killed for it."""
+    memory = SharedMemory()
+    memory.begin(0, 0.5)
+    pid = os.fork()
+    if pid == 0:
+        index = 0
+        while True:
+            index += 1
+            memory.begin(index, index + 0.5)
+    try:
+        seen = {memory.begun() for _ in range(200_000)}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert len(seen) > 100
+    assert {monotonic - index for index, monotonic in seen} == {0.5}
 
 
 def test_what_is_kept_in_shared_memory_is_seen_until_it_is_sent():

@@ -210,3 +210,15 @@ def test_tasks_end_with_their_slot_where_the_system_does_not_see_to_that(project
             os.kill(pid, signal.SIGKILL)
     worker.wait(code=-9)
     project.until(lambda: runner not in project.processes(), "its end", seconds=10)
+
+
+@pytest.mark.parametrize("system", ["", POORER], ids=["linux", "poorer"])
+def test_a_task_whose_process_is_slow_to_begin_is_not_taken_back_again_and_again(project, system):
+    """Nor is a process forgotten that has nothing to do any more."""
+    project.write("def run_task(n): note(n)", SLOTS=2)
+    slow = "import time, taskfleet.worker.runner as runner\nrunner.after_fork = lambda: time.sleep(0.7)"
+    (project.folder / "sitecustomize.py").write_text(f"{system}\n{slow}\n")
+    worker = project.insert([{"n": n} for n in range(6)]).start(environment={"PYTHONPATH": str(project.folder)})
+    worker.wait()
+    assert set(project.noted().values()) == {1}
+    assert project.counts() == {"succeeded": 6}

@@ -10,7 +10,6 @@ import os
 import struct
 from typing import NamedTuple
 
-from taskfleet.context import SIGNS
 from taskfleet.tasks import Outcome
 from taskfleet.worker.shared_file import SharedFile
 
@@ -26,25 +25,22 @@ _MARK = b"\xf5rec"
 _NONE = -1
 _LAST_OUTCOME = max(Outcome)
 
-#: Layout of the shared memory: signs | index of the task begun last | its start | tasks to skip, from and to | bytes of records |
+#: Layout of the shared memory, in words of 8 bytes, each of which is written at once (``struct`` writes zeros first, which others see):
+#: signs | index of the task begun last | when those of even and of odd index began | tasks to skip, from and to | bytes of records |
 #: index of the task reported last | how often records were dropped | bytes of records that will not change any more | records
-_BEGUN = struct.Struct("<Qd")
-_SKIP = struct.Struct("<QQ")
-_USED = struct.Struct("<Q")
-_DROPPED = struct.Struct("<Q")
-_REPORTED = struct.Struct("<Q")
-_USED_AND_REPORTED = struct.Struct("<QQ")
-_SETTLED = struct.Struct("<Q")
-_SIGNS_AT, _BEGUN_AT, _SKIP_AT, _USED_AT, _REPORTED_AT, _DROPPED_AT, _SETTLED_AT, _RECORDS_AT = (
+_SIGNS, _BEGUN, _STARTS, _SKIP_FROM, _SKIP_TO, _USED, _REPORTED, _DROPPED, _SETTLED, _RECORDS = (
     0,
+    1,
+    2,
+    4,
+    5,
+    6,
+    7,
     8,
-    24,
-    40,
-    48,
-    56,
-    64,
-    72,
+    9,
+    10,
 )
+_RECORDS_AT = 8 * _RECORDS
 _SIZE = 1 << 17
 CAPACITY = _SIZE - _RECORDS_AT
 
@@ -184,6 +180,8 @@ class SharedMemory:
         if file is not None and fresh:
             os.ftruncate(file.fd, _SIZE)
         self._memory = mmap.mmap(-1 if file is None else file.fd, _SIZE)
+        view = memoryview(self._memory)
+        self._words, self._times = view.cast("Q"), view.cast("d")
         if fresh:
             self.reset()
 
@@ -196,79 +194,81 @@ class SharedMemory:
 
     def signs(self) -> int:
         """Give the signs shown to the tasks."""
-        return int(SIGNS.unpack_from(self._memory, _SIGNS_AT)[0])
+        return self._words[_SIGNS]
 
     def show(self, signs: int) -> None:
         """Show signs to the tasks."""
-        SIGNS.pack_into(self._memory, _SIGNS_AT, signs)
+        self._words[_SIGNS] = signs
 
     def begin(self, index: int, monotonic: float) -> None:
         """Say which task begins, and when on the monotonic clock."""
-        _BEGUN.pack_into(self._memory, _BEGUN_AT, index, monotonic)
+        self._times[_STARTS + (index & 1)] = monotonic
+        self._words[_BEGUN] = index  # last: nobody takes the start of another task for its
 
     def begun(self) -> tuple[int, float]:
         """Give the task begun last, ``NOTHING_BEGUN`` if none, and when."""
-        index, monotonic = _BEGUN.unpack_from(self._memory, _BEGUN_AT)
-        return index, monotonic
+        words = self._words
+        while True:
+            index = words[_BEGUN]
+            monotonic = self._times[_STARTS + (index & 1)]
+            if index == words[_BEGUN]:  # else the next one has begun meanwhile
+                return index, monotonic
 
     def skip(self, start: int, end: int) -> None:
         """Tell the runner to leave these tasks out; only safe while it is stopped."""
-        _SKIP.pack_into(self._memory, _SKIP_AT, start, end)
+        self._words[_SKIP_FROM], self._words[_SKIP_TO] = start, end
 
     def is_skipped(self, index: int) -> bool:
         """Whether the runner is to leave this task out."""
-        start, end = _SKIP.unpack_from(self._memory, _SKIP_AT)
-        return bool(start <= index < end)
+        # the end first: should this process be stopped for a recall just here, its task lies before the new beginning
+        return index < self._words[_SKIP_TO] and index >= self._words[_SKIP_FROM]
 
     def keep(self, used: int, record: bytes) -> int:
         """Put a record after ``used`` bytes of others; return how many bytes are used then."""
         end = used + len(record)
         self._memory[_RECORDS_AT + used : _RECORDS_AT + end] = record
-        _USED.pack_into(self._memory, _USED_AT, end)
-        _SETTLED.pack_into(self._memory, _SETTLED_AT, end)
+        self._words[_USED] = self._words[_SETTLED] = end
         return end
 
     def kept_now(self) -> bytes:
         """Give the records that are kept by a runner that goes on meanwhile; nothing if it has just sent them."""
-        dropped = _DROPPED.unpack_from(self._memory, _DROPPED_AT)
-        (settled,) = _SETTLED.unpack_from(self._memory, _SETTLED_AT)
+        dropped, settled = self._words[_DROPPED], self._words[_SETTLED]
         records = self.kept()[:settled]  # others are only ever written over them after these were dropped
-        return records if dropped == _DROPPED.unpack_from(self._memory, _DROPPED_AT) else b""
+        return records if dropped == self._words[_DROPPED] else b""
 
     def kept(self) -> bytes:
         """Give the records that are kept."""
-        (used,) = _USED.unpack_from(self._memory, _USED_AT)
-        return self._memory[_RECORDS_AT : _RECORDS_AT + min(used, CAPACITY)]
+        return self._memory[_RECORDS_AT : _RECORDS_AT + min(self._words[_USED], CAPACITY)]
 
     def take_last(self, used: int) -> bytes:
         """Take the record that stands after ``used`` bytes of others out again."""
         record = self.kept()[used:]
-        _USED.pack_into(self._memory, _USED_AT, used)
+        self._words[_USED] = used
         return record
 
     def settle(self, used: int, end: int, peak_memory_mib: float) -> None:
         """Enter the peak memory into the record that stands from ``used`` to ``end``; it is complete now."""
         _PEAK.pack_into(self._memory, _RECORDS_AT + used + _PEAK_AT, peak_memory_mib)
-        _SETTLED.pack_into(self._memory, _SETTLED_AT, end)
+        self._words[_SETTLED] = end
 
     def keep_and_report(self, used: int, record: bytes, index: int) -> None:
         """Keep a record that is still to be completed, and then say that it is whole so far, as ``report`` does."""
         end = used + len(record)
         self._memory[_RECORDS_AT + used : _RECORDS_AT + end] = record
-        _USED_AND_REPORTED.pack_into(self._memory, _USED_AT, end, index)
+        words = self._words
+        words[_USED] = end
+        words[_REPORTED] = index
 
     def report(self, index: int) -> None:
         """Say that the record of this task is whole."""
-        _REPORTED.pack_into(self._memory, _REPORTED_AT, index)
+        self._words[_REPORTED] = index
 
     def reported(self) -> tuple[int, int]:
         """Give the task whose record was said to be whole last, and how many bytes of records are kept."""
-        used, index = _USED_AND_REPORTED.unpack_from(self._memory, _USED_AT)
-        return index, used
+        return self._words[_REPORTED], self._words[_USED]
 
     def forget(self) -> None:
         """Drop the records, because they were sent."""
-        (dropped,) = _DROPPED.unpack_from(self._memory, _DROPPED_AT)
-        _DROPPED.pack_into(self._memory, _DROPPED_AT, dropped + 1)
-        _SETTLED.pack_into(self._memory, _SETTLED_AT, 0)
-        _USED.pack_into(self._memory, _USED_AT, 0)
+        words = self._words
+        words[_DROPPED] += 1
+        words[_SETTLED] = words[_USED] = 0

@@ -48,6 +48,8 @@ OUTPUT = Finished._fields.index("output")
 
 HAND_OVER_AFTER_SECONDS = 0.02
 MEMORY_CHECK_SECONDS = 0.05
+#: However long it takes, a twentieth of the time or not.
+LONGEST_MEMORY_CHECK_SECONDS = 2.0
 OUTPUT_CHECK_SECONDS = 0.5
 #: A runner that is at a later task than the slot knows of, and silent for so long, has something to tell and is busy.
 SILENT_SECONDS = 0.05
@@ -146,7 +148,7 @@ class Slot:
         self._channel.send(("returned", [(seq, attempt) for seq, attempt, *_ in leases]))
 
     def _recall(self) -> list[PlainLease]:
-        """Take back what has not begun."""
+        """Take back what has not begun and is not about to."""
         unstarted = list(self._waiting)
         self._waiting.clear()
         if not self._given or not self._pid:
@@ -161,7 +163,9 @@ class Slot:
             self._waiting.clear()
             return unstarted
         begun, _ = self._memory.begun()
-        keep = 0 if begun == NOTHING_BEGUN else begun + 1
+        keep = self._given[0][0] + 1
+        if begun != NOTHING_BEGUN:
+            keep = max(keep, begun + 1)
         taken = [lease for index, lease in self._given if index >= keep]
         self._given = deque((index, lease) for index, lease in self._given if index < keep)
         self._memory.skip(keep, self._next_index)
@@ -454,7 +458,7 @@ class Slot:
         parent = self._pid if self._forks_per_task else os.getpid()
         used = memory_bytes(parent, enough=self._order.memory_limit_bytes or 0, spare=helpers)
         cost = time.monotonic() - now
-        self._measure_at = now + max(MEMORY_CHECK_SECONDS, 20 * cost)
+        self._measure_at = now + min(max(MEMORY_CHECK_SECONDS, 20 * cost), LONGEST_MEMORY_CHECK_SECONDS)
         return used
 
     def _patience_ms(self) -> float | None:
@@ -463,6 +467,10 @@ class Slot:
         waits = []
         if self._done:
             waits.append(self._done_since + HAND_OVER_AFTER_SECONDS - now)
+        if self._pid and self._pidfd < 0:
+            if self._bury_if_dead():
+                return 0.0
+            waits.append(0.01 if self._given or self._waiting else OUTPUT_CHECK_SECONDS)
         if self._pid and self._given:
             waits.append(OUTPUT_CHECK_SECONDS)
             begun, began_at = self._memory.begun()
@@ -473,10 +481,6 @@ class Slot:
                 waits.append(self._measure_at - now)
             if self._order.max_runtime_seconds is not None and is_running:
                 waits.append(began_at + self._order.max_runtime_seconds - now + 0.001)
-            if self._pidfd < 0:
-                waits.append(0.01)
-                if self._bury_if_dead():
-                    return 0.0
         return max(0.0, min(waits)) * 1000 if waits else None
 
     def _bury_if_dead(self) -> bool:
