@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from taskfleet.errors import MachinesUnreachableError
-from taskfleet.machines import Machine, MachineState, Refusal, Refused, Started
-from taskfleet.machines.catalogue import Market
+from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
 from taskfleet.machines.choosing import Offer
-from taskfleet.pool.planning import PREEMPTED
+from taskfleet.machines.terms import Market
+from taskfleet.pool import records
 
 HEARTBEAT_SECONDS = 60.0
 LEASE_SECONDS = 30.0
@@ -50,6 +50,8 @@ class Weather:
     never_boots: bool = False
     deaf_to_endings: float = 0.0
     """Share of machines that take no notice the first time they are to end."""
+    chooses: bool = False
+    """The cloud takes whichever offer it has, and names machines itself."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Instance:
     """A machine as it truly is."""
 
     instance_id: str
-    token: str
+    offer: Offer
     order: object
     created_at: float
     visible_at: float
@@ -73,7 +75,7 @@ class Instance:
 
     def cost_usd(self, now):
         return (
-            self.order.usd_per_hour * ((self.ended_at if self.ended_at is not None else now) - self.created_at) / 3600
+            self.offer.usd_per_hour * ((self.ended_at if self.ended_at is not None else now) - self.created_at) / 3600
         )
 
 
@@ -85,15 +87,16 @@ class World:
         self.weather = weather
         self.now = 1_000_000.0
         self.instances = {}
-        self.by_token = {}
+        self.answers = {}
         self.waiting = tasks
         self.coming_back = []
         """(when, number) of the tasks of machines that died."""
         self.done = 0
         self.tasks = tasks
         self.task_seconds = task_seconds
-        self.most_at_once = 0
+        self.most_at_once = self.most_slots_at_once = 0
         self.calls = Counter()
+        self.database = None
 
     def alive(self):
         return [one for one in self.instances.values() if one.ended_at is None]
@@ -132,7 +135,7 @@ class World:
         now = self.now
         self.done += sum(at <= now for at in one.running)
         one.running = [at for at in one.running if at > now]
-        while self.waiting and len(one.running) < one.order.slots:
+        while self.waiting and len(one.running) < one.offer.slots:
             self.waiting -= 1
             one.running.append(now + self.task_seconds * self.chance.uniform(0.5, 1.5))
         if now - one.heard_at >= HEARTBEAT_SECONDS or not one.heard_at:
@@ -153,7 +156,10 @@ class World:
         return self.tasks - self.done
 
     def heard_at(self):
-        return {one.token: one.heard_at for one in self.instances.values() if one.heard_at}
+        heard = {one.instance_id: one.heard_at for one in self.instances.values() if one.heard_at}
+        return {
+            one.token: heard[one.instance_id] for one in records.all_machines(self.database) if one.instance_id in heard
+        }
 
 
 class Cloud:
@@ -166,31 +172,47 @@ class Cloud:
         self._dry = {}
         self._deaf = set()
 
-    def launch(self, orders):
+    def launch(self, order):
         world = self._world
         self._falter("launch")
-        answers = [self._launch(order) for order in orders]
-        if any(isinstance(one, Started) for one in answers):
-            world.most_at_once = max(world.most_at_once, len(world.alive()))
+        if order.token not in world.answers:
+            world.answers[order.token] = self._launch(order)
+        world.most_at_once = max(world.most_at_once, len(world.alive()))
+        world.most_slots_at_once = max(world.most_slots_at_once, sum(one.offer.slots for one in world.alive()))
         self._falter("launched")
-        world.chance.shuffle(answers)
-        return answers
+        return world.answers[order.token]
 
     def _launch(self, order):
-        world, weather, chance = self._world, self._world.weather, self._world.chance
-        known = world.by_token.get(order.token)
-        if known is not None:
-            return Started(order.token, known.instance_id)
-        if chance.random() < weather.throttling:
-            return Refused(order.token, Refusal.THROTTLED, "Request limit exceeded")
-        if self._is_dry(order):
-            return Refused(order.token, Refusal.STOCK_OUT, "Insufficient capacity")
-        if weather.quota is not None and len(world.alive()) >= weather.quota:
-            return Refused(order.token, Refusal.QUOTA, "You have reached your limit")
-        one = self._create(order)
-        return Started(order.token, one.instance_id)
+        world, weather = self._world, self._world.weather
+        started, refused = [], {}
+        for token in order.tokens:
+            offers = list(order.offers) if weather.chooses else [order.offers[0]]
+            world.chance.shuffle(offers)
+            for offer in offers:
+                refusal = self._refusal(offer)
+                if refusal is None:
+                    one = self._create(order, offer, token)
+                    started.append(Started(one.instance_id, offer.instance_type, offer.zone))
+                    break
+                refused[offer.instance_type, offer.zone] = refusal
+        if len(started) == order.number:
+            refused = {}
+        return Answer(
+            tuple(started),
+            tuple(Refused(name, zone, refusal, "No.") for (name, zone), refusal in refused.items()),
+        )
 
-    def _create(self, order):
+    def _refusal(self, offer):
+        world, weather = self._world, self._world.weather
+        if world.chance.random() < weather.throttling:
+            return Refusal.THROTTLED
+        if self._is_dry(offer):
+            return Refusal.STOCK_OUT
+        if weather.quota is not None and len(world.alive()) >= weather.quota:
+            return Refusal.QUOTA
+        return None
+
+    def _create(self, order, offer, token):
         world, weather, chance = self._world, self._world.weather, self._world.chance
         boot = chance.uniform(*weather.boot_seconds)
         if weather.never_boots or chance.random() < weather.broken_boots:
@@ -198,10 +220,10 @@ class Cloud:
         elif chance.random() < weather.slow_boots:
             boot = 1000.0
         ready_at = world.now + boot
-        preempted = weather.preemption_seconds * chance.expovariate(1.0) if order.market is Market.SPOT else math.inf
+        preempted = weather.preemption_seconds * chance.expovariate(1.0) if offer.market is Market.SPOT else math.inf
         one = Instance(
-            instance_id=f"i-{len(world.instances)}",
-            token=order.token,
+            instance_id=f"i-{len(world.instances)}" if weather.chooses else token,
+            offer=offer,
             order=order,
             created_at=world.now,
             visible_at=world.now + chance.uniform(0, weather.list_delay_seconds),
@@ -209,14 +231,14 @@ class Cloud:
             silent_at=ready_at + weather.silence_seconds * chance.expovariate(1.0),
             preempted_at=world.now + preempted,
         )
-        world.instances[one.instance_id] = world.by_token[order.token] = one
+        world.instances[one.instance_id] = one
         return one
 
-    def _is_dry(self, order):
+    def _is_dry(self, offer):
         """Each offer is out of stock for some quarter of an hour at a time."""
         world = self._world
         quarter = int(world.now // 900)
-        key = order.instance_type, order.zone, order.market, quarter
+        key = offer.instance_type, offer.zone, offer.market, quarter
         if key not in self._dry:
             self._dry[key] = world.chance.random() < world.weather.stock_out
         return self._dry[key]
@@ -228,13 +250,13 @@ class Cloud:
         return [
             Machine(
                 instance_id=one.instance_id,
-                token=one.token,
+                order=one.order.token,
                 state=MachineState.ENDING
                 if one.ended_at is None and one.ending_at is not None
                 else states[one.ended_at is not None],
-                zone=one.order.zone,
-                instance_type=one.order.instance_type,
-                market=one.order.market,
+                zone=one.offer.zone,
+                instance_type=one.offer.instance_type,
+                market=one.offer.market,
                 created_at=one.created_at,
                 reason=one.reason,
             )
@@ -247,20 +269,22 @@ class Cloud:
         world = self._world
         for instance_id in instance_ids:
             one = world.instances[instance_id]
-            if one.ended_at is None and one.ending_at is None and one.token not in self._deaf_now(instance_id):
+            if one.ended_at is None and one.ending_at is None and not self._is_deaf(instance_id):
                 one.ending_at = world.now + world.chance.uniform(1, 40)
         self._falter("terminated")
 
-    def _deaf_now(self, instance_id):
-        """Give the machines that take no notice now; each does the next time."""
-        token = self._world.instances[instance_id].token
-        if token in self._deaf or self._world.chance.random() >= self._world.weather.deaf_to_endings:
-            return ()
-        self._deaf.add(token)
-        return (token,)
+    def _is_deaf(self, instance_id):
+        """Whether a machine takes no notice now; it does the next time."""
+        if instance_id in self._deaf or self._world.chance.random() >= self._world.weather.deaf_to_endings:
+            return False
+        self._deaf.add(instance_id)
+        return True
 
     def console(self, instance_id):
         return ""
+
+    def clear(self):
+        return {}
 
     def _falter(self, call):
         world = self._world
@@ -309,6 +333,7 @@ def draw_weather(chance):
         silence_seconds=chance.choice([math.inf, 20_000.0, 3000.0]),
         deaf_to_endings=chance.choice([0.0, 0.0, 0.3]),
         deaths=chance.choice([0.0, 0.0, 0.01, 0.05]),
+        chooses=chance.random() < 0.5,
         longest_absence_seconds=chance.choice([60.0, 600.0, 4000.0]),
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from taskfleet.ledger.database import create
 from taskfleet.machines import MachineState
-from taskfleet.machines.catalogue import Market
+from taskfleet.machines.terms import Market
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, Limits
@@ -34,6 +34,7 @@ class Run:
         self.said = []
         self.database = create(folder / "job.db", job_id="job", project=folder, now=self.world.now)
         self.database.execute("PRAGMA synchronous = OFF")
+        self.world.database = self.database
         self.controller = None
         self.gave_up = ""
 
@@ -95,13 +96,16 @@ class Run:
             assert world.done == world.tasks
         assert world.alive() == []
         assert world.most_at_once <= limits.most_machines
-        known = {one.token: one for one in records.all_machines(self.database)}
-        assert {one.token for one in world.instances.values()} <= known.keys()
+        assert world.most_slots_at_once <= limits.most_slots
+        known = {one.instance_id or one.token: one for one in records.all_machines(self.database)}
         true_cost = sum(one.cost_usd(world.now) for one in world.instances.values())
         for one in world.instances.values():
-            record = known[one.token]
+            record = known.pop(one.instance_id, None)
+            if record is None:  # it came and went while nobody looked
+                record = known.pop(next(name for name, other in known.items() if other.order_token == one.order.token))
             assert record.ordered_at <= one.created_at
             assert record.ended_at >= one.ended_at
+            assert record.cost_usd(0.0) >= one.cost_usd(0.0) - 1e-9
         assert records.spent_usd(self.database) >= true_cost - 1e-9
         assert records.open_machines(self.database) == []
         dearest = max(one.usd_per_hour for one in self.offers)
@@ -115,6 +119,7 @@ def draw_run(seed, folder):
     tasks = chance.choice([5, 60, 400])
     limits = Limits(
         most_machines=most,
+        most_slots=chance.choice([math.inf, math.inf, 16, 40]),
         budget_usd=chance.choice([math.inf, 50.0, 2.0, 0.2]),
         lifetime_seconds=chance.choice([86_400.0, 3600.0]),
         boot_seconds=600.0,
@@ -225,6 +230,7 @@ def test_what_is_there_without_being_known_is_ended(run):
     job.new_controller()
     other = run(tasks=10, seed=2)
     other.world, other.cloud = job.world, job.cloud
+    job.world.database = other.database
     other.new_controller()
     other.controller.step(job.world.now)
     assert len(job.world.alive()) == 1
@@ -245,13 +251,14 @@ def test_a_machine_that_takes_no_notice_is_told_again(run):
 
 
 def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
-    order = dict.fromkeys(("token", "provider", "zone", "instance_type"), "")
+    order = dict.fromkeys(("token", "order_token", "provider", "zone", "instance_type"), "")
     record = records.Record(
         **order,
         instance_id=None,
         market=Market.SPOT,
         usd_per_hour=36.0,
         slots=1,
+        cpus=1,
         lifetime_seconds=1000.0,
         ordered_at=0.0,
         started_at=None,

@@ -3,14 +3,20 @@
 ``Machines`` is the contract that every provider keeps; ``catalogue`` and ``choosing`` are what to start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from taskfleet.machines.terms import Market
 
-__all__ = ["Machine", "MachineState", "Machines", "Order", "Refusal", "Refused", "Started"]
+if TYPE_CHECKING:
+    from taskfleet.machines.choosing import Offer
+
+__all__ = ["PREEMPTED", "Answer", "Machine", "MachineState", "Machines", "Order", "Refusal", "Refused", "Started"]
+
+#: What the reason of a machine begins with that its provider has taken away.
+PREEMPTED = "preempted"
 
 
 class MachineState(StrEnum):
@@ -43,38 +49,51 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A machine to start."""
+    """Machines to start, as alike as may be."""
 
     token: str
-    """Its name, which no other ever has: an order that is given twice starts one machine."""
-    instance_type: str
-    zone: str
-    market: Market
-    usd_per_hour: float
-    """What it costs at most."""
-    slots: int
+    """The order's name, which no other ever has: an order that is given twice starts its machines once."""
+    number: int
+    """So many machines."""
+    offers: tuple["Offer", ...]
+    """What they may be, the best first, all of one region and market: a provider that chooses by itself where there is room takes any of
+    them, others the first."""
     lifetime_seconds: float
-    """It ends itself after so long, whatever becomes of everybody else."""
-    boot_disk_type: str = ""
-    boot_disk_gib: float = 0.0
+    """A machine ends itself after so long, whatever becomes of everybody else."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """A name for each machine."""
+        return tuple(f"{self.token}-{index}" for index in range(1, self.number + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An order that was carried out."""
+    """A machine that was started."""
 
-    token: str
     instance_id: str
+    """The machine's token where the provider lets its caller name machines, else a name of the provider's."""
+    instance_type: str
+    zone: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An order that was not."""
+    """An offer that was not to be had."""
 
-    token: str
+    instance_type: str
+    zone: str
     refusal: Refusal
     text: str
     """In the provider's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an order. If fewer machines were started than ordered, at least one offer was refused."""
+
+    started: tuple[Started, ...] = ()
+    refused: tuple[Refused, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +101,8 @@ class Machine:
     """A machine as its provider lists it."""
 
     instance_id: str
-    token: str
+    order: str
+    """The token of the order it was started by."""
     state: MachineState
     zone: str = ""
     instance_type: str = ""
@@ -90,7 +110,7 @@ class Machine:
     created_at: float = 0.0
     """Seconds since the epoch."""
     reason: str = field(default="")
-    """Why it ended, as far as the provider says."""
+    """Why it ended, as far as the provider says; begins with ``PREEMPTED`` if it was taken away."""
 
 
 class Machines(Protocol):
@@ -101,11 +121,11 @@ class Machines(Protocol):
 
     name: ClassVar[str]
 
-    def launch(self, orders: Sequence[Order]) -> list[Started | Refused]:
-        """Start machines: one answer for each order, in any order. An order whose token is known starts nothing new.
+    def launch(self, order: Order) -> Answer:
+        """Start machines. An order whose token is known starts nothing new, and gives the same answer or less of it.
 
         Raises:
-            MachinesUnreachableError: Nobody knows whether it was done; the same orders may be given again.
+            MachinesUnreachableError: Nobody knows whether it was done; the same order may be given again.
         """
 
     def list(self) -> Sequence[Machine]:
@@ -116,11 +136,25 @@ class Machines(Protocol):
         """
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """End machines; those that are gone already are left alone.
+        """End machines; those that are gone already are left alone, and so are machines that are not this job's.
 
         Raises:
             MachinesUnreachableError: The provider does not answer.
         """
 
     def console(self, instance_id: str) -> str:
-        """Give what a machine has printed since it began to boot, as far as the provider keeps it; empty if there is nothing."""
+        """Give what a machine has printed since it began to boot, as far as the provider keeps it; empty if there is nothing.
+
+        Raises:
+            MachinesUnreachableError: The provider does not answer.
+        """
+
+    def clear(self) -> Mapping[str, int]:
+        """Remove all else that was made for the job's machines (templates, disks, addresses, logs), when these are gone.
+
+        Returns:
+            Kind of resource to how many are still there; called again until all are 0.
+
+        Raises:
+            MachinesUnreachableError: The provider does not answer.
+        """

@@ -1,5 +1,6 @@
 """The words in which machines are asked for; light, since every command reads them with the settings."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,6 +24,12 @@ class Architecture(StrEnum):
     """AMD and Intel."""
     ARM64 = "arm64"
     """AWS Graviton, Ampere, Google Axion."""
+
+
+def region_of(zone: str) -> str:
+    """Give the region of a zone: us-east-1 of us-east-1a and of us-east-1-bos-1a, us-east1 of us-east1-b; others are their own."""
+    found = re.match(r"[a-z]{2}(?:-[a-z]+)+-\d+(?=[a-z-])|[a-z]+-[a-z]+\d+(?=-[a-z]$)", zone)
+    return found.group() if found else zone
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,19 @@ when its lifetime is over, should nobody come any more.
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from taskfleet.errors import MachinesUnreachableError
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
-from taskfleet.machines import Machine, Machines, MachineState, Order, Refused, Started
+from taskfleet.machines import PREEMPTED, Machine, Machines, MachineState, Order
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool import records
 from taskfleet.pool.planning import (
     DONE,
     NEVER_STARTED,
-    PREEMPTED,
     STOPPED,
     UNKNOWN,
     Coolness,
@@ -27,11 +27,14 @@ from taskfleet.pool.planning import (
     Purchase,
     State,
     kind_of,
+    match,
     observe,
     plan,
 )
 from taskfleet.tasks import State as TaskState
 
+#: No provider lists a machine that has ended for longer.
+LISTED_SECONDS = 4 * 3600.0
 #: What ends a machine before its worker is heard and says nothing of the machine.
 _NOT_ITS_FAULT = (PREEMPTED, DONE, STOPPED, UNKNOWN)
 
@@ -61,7 +64,7 @@ class LedgerWork:
         """See ``Work.heard_at``."""
         return dict(
             self._database.rows(
-                "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.token "
+                "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.instance_id "
                 "WHERE machine.ended_at IS NULL GROUP BY machine.token"
             )
         )
@@ -97,6 +100,7 @@ class Controller:
         self._work = work
         self._name = name
         self._offers = offers
+        self._offer_of = {kind_of(one): one for one in offers}
         self._limits = limits
         self._say = say
         self._coolness = Coolness()
@@ -117,12 +121,12 @@ class Controller:
         there = [one for one in listed if one.state is not MachineState.ENDED]
         waiting = [one for one in there if one.state is not MachineState.ENDING]
         if waiting:
-            records.note_ending(self._database, [one.token for one in waiting], reason, now)
+            matched = match(records.open_machines(self._database), waiting)
+            records.note_ending(self._database, list(matched), reason, now)
             self._machines.terminate([one.instance_id for one in waiting])
-        unknown = [
-            one for one in records.open_machines(self._database) if one.token not in {each.token for each in there}
-        ]
-        return len(there) + len(unknown)
+        open_machines = records.open_machines(self._database)
+        matched = match(open_machines, there)
+        return len(there) + sum(1 for one in open_machines if one.token not in matched)
 
     def _step(self, now: float) -> Plan:
         self._look(now)
@@ -162,10 +166,12 @@ class Controller:
         database = self._database
         listed = self._machines.list()
         open_machines = {one.token: one for one in records.open_machines(database)}
-        observed = observe(open_machines.values(), listed, now, self._looked_at)
+        closed_ids = records.closed_ids(database, now - LISTED_SECONDS)
+        observed = observe(list(open_machines.values()), listed, now, self._looked_at, closed_ids)
         self._looked_at = now
-        for token, instance_id in observed.started.items():
-            records.note_started(database, token, instance_id, now)
+        for token, machine in observed.started.items():
+            offer = self._offer_of.get((machine.instance_type, machine.zone, machine.market))
+            records.note_started(database, token, machine.instance_id, offer, now)
         never = {token: why for token, why in observed.ended.items() if why == NEVER_STARTED}
         gone = {token: why for token, why in observed.ended.items() if why != NEVER_STARTED}
         if never:
@@ -179,8 +185,8 @@ class Controller:
             if record.ending_since is None:
                 self._say(f"{token} ({record.instance_type} in {record.zone}) has ended: {why}.")
         for stray in observed.strays:
-            records.reopen(database, stray.token, stray.instance_id, now)
-            self._say(f"{stray.token} is there and should not be: it is ended.")
+            records.reopen(database, stray, now)
+            self._say(f"{stray.instance_id} is there and should not be: it is ended.")
         if observed.strays:
             self._machines.terminate([one.instance_id for one in observed.strays])
         return listed
@@ -197,42 +203,37 @@ class Controller:
             self._machines.terminate(list(known.values()))
 
     def _order(self, purchase: Purchase, now: float) -> None:
-        offer = purchase.offer
-        first = records.count_ever(self._database) + 1
-        orders = [
-            Order(
-                token=f"{self._name}-{first + index}-{secrets.token_hex(3)}",
-                instance_type=offer.instance_type,
-                zone=offer.zone,
-                market=offer.market,
-                usd_per_hour=offer.usd_per_hour,
-                slots=offer.slots,
-                lifetime_seconds=purchase.lifetime_seconds,
-                boot_disk_type=offer.boot_disk_type,
-                boot_disk_gib=offer.boot_disk_gib,
-            )
-            for index in range(purchase.number)
-        ]
-        records.write_orders(self._database, orders, provider=self._machines.name, now=now)
-        answers = self._machines.launch(orders)
-        kind = kind_of(offer)
-        refused = [one for one in answers if isinstance(one, Refused)]
-        for one in answers:
-            if isinstance(one, Started):
-                records.note_started(self._database, one.token, one.instance_id, now)
-        if refused:
-            records.note_never_started(self._database, {one.token: f"{one.refusal}: {one.text}" for one in refused})
-        if len(refused) < len(answers):
-            self._coolness.started(kind)
+        database = self._database
+        order = Order(
+            token=f"{self._name}-{records.count_orders(database) + 1}-{secrets.token_hex(3)}",
+            number=purchase.number,
+            offers=purchase.offers,
+            lifetime_seconds=purchase.lifetime_seconds,
+        )
+        records.write_order(database, order, provider=self._machines.name, now=now)
+        answer = self._machines.launch(order)
+        best = purchase.offers[0]
+        had = [self._offer_of[one.instance_type, one.zone, best.market] for one in answer.started]
+        for token, one, offer in zip(order.tokens, answer.started, had, strict=False):
+            # a provider that lets us name machines may have started the second and not the first
+            own = one.instance_id if one.instance_id in order.tokens else token
+            records.note_started(database, own, one.instance_id, offer, now)
+        missing = order.number - len(answer.started)
+        if missing:
+            why = answer.refused[0]
+            started = {one.instance_id for one in answer.started}
+            left = [token for token in order.tokens if token not in started]
+            records.note_never_started(database, dict.fromkeys(left[-missing:], f"{why.refusal}: {why.text}"))
+        for offer, number in Counter(had).items():
+            self._coolness.started(kind_of(offer))
             self._say(
-                f"{_counted(len(answers) - len(refused))} started: {offer.instance_type} in {offer.zone}, {offer.market}, "
-                f"{offer.usd_per_hour:.4f} USD per hour."
+                f"{_counted(number)} started: {offer.instance_type} in {offer.zone}, {offer.market}, {offer.usd_per_hour:.4f} USD per hour."
             )
-        if refused:
-            self._coolness.refused(kind, refused[0].refusal, now)
+        for refused in answer.refused:
+            self._coolness.refused((refused.instance_type, refused.zone, best.market), refused.refusal, now)
+        if missing:
             self._say(
-                f"{_counted(len(refused))} not started: {offer.instance_type} in {offer.zone}, {offer.market}: {refused[0].refusal} "
-                f"({refused[0].text})."
+                f"{_counted(missing)} not started: {why.instance_type} in {why.zone}, {best.market}: {why.refusal} ({why.text})."
             )
         self._said = ""
 

@@ -5,12 +5,13 @@ anything: the controller carries out what they return.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from taskfleet.machines import Machine, MachineState, Refusal
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.terms import Market
+from taskfleet.machines.terms import EPSILON, Market, region_of
 from taskfleet.pool.records import SECONDS_PER_HOUR, Record
 
 #: What was started a moment ago may be missing in the provider's list for so long.
@@ -23,8 +24,11 @@ MOST_BOOT_FAILURES = 3
 BOOT_PAUSE_SECONDS = (30.0, 900.0)
 #: A machine for less time than this is of no use; most of it would be its boot.
 SHORTEST_LIFETIME_SECONDS = 600.0
-#: More orders in one step would only make it long.
-ORDERS_PER_STEP = 100
+#: More machines in one order would only make it long.
+MACHINES_PER_ORDER = 100
+#: A provider that chooses by itself where there is room may take offers that are dearer than the best by this, and so many of them.
+DEARER_BY = 1.25
+MOST_OFFERS = 20
 
 #: Why machines are ended or seen to be gone.
 DONE, LATE, SILENT, UNKNOWN, NEVER_STARTED, GONE, STOPPED = (
@@ -36,7 +40,6 @@ DONE, LATE, SILENT, UNKNOWN, NEVER_STARTED, GONE, STOPPED = (
     "gone",
     "stopped by the user",
 )
-PREEMPTED = "preempted"
 
 #: For how long an offer is left alone after a refusal, at first and at most; twice as long each time.
 COOL_DOWN_SECONDS = {
@@ -53,7 +56,9 @@ PREEMPTION_COOL_DOWN_SECONDS = (300.0, 3600.0)
 class Limits:
     """What the pool may be and cost."""
 
-    most_machines: int
+    most_machines: float = math.inf
+    most_cpus: float = math.inf
+    most_slots: float = math.inf
     budget_usd: float = math.inf
     """For all machines of the job, ever."""
     most_usd_per_hour: float = math.inf
@@ -110,7 +115,7 @@ def _mark_of(kind: tuple[str, str, Market], refusal: Refusal) -> tuple[str, ...]
         case Refusal.THROTTLED:
             return ("everything",)
         case Refusal.QUOTA:
-            return (zone[:-2] if zone[-2:-1] == "-" else zone[:-1], market)
+            return (region_of(zone), market)
     return kind
 
 
@@ -118,16 +123,48 @@ def _mark_of(kind: tuple[str, str, Market], refusal: Refusal) -> tuple[str, ...]
 class Observed:
     """What the provider's list says of the machines that are written down."""
 
-    started: dict[str, str] = field(default_factory=dict)
-    """Token to the provider's name: these are there."""
+    started: dict[str, Machine] = field(default_factory=dict)
+    """Token to machine: these are there, and were not known to be."""
     ended: dict[str, str] = field(default_factory=dict)
     """Token to reason: these are gone."""
     strays: tuple[Machine, ...] = ()
     """There, and not among the open ones: to be ended."""
 
 
+def match(
+    open_machines: Iterable[Record], listed: Iterable[Machine], closed_ids: Container[str] = ()
+) -> dict[str, Machine]:
+    """Find the machine of each token: the one that is known to be it, or has that name, or else any of the same order.
+
+    Args:
+        open_machines: Those that are not known to be gone.
+        listed: All that the provider has of this job.
+        closed_ids: The provider's names of machines that are known to be gone; it may still list them.
+    """
+    by_id = {one.instance_id: one for one in listed if one.instance_id not in closed_ids}
+    found: dict[str, Machine] = {}
+    nameless = []
+    for record in open_machines:
+        name = record.instance_id or record.token
+        if name in by_id:
+            found[record.token] = by_id.pop(name)
+        elif record.instance_id is None:
+            nameless.append(record)
+    by_order: dict[str, list[Machine]] = {}
+    for one in sorted(by_id.values(), key=lambda one: one.instance_id, reverse=True):
+        by_order.setdefault(one.order, []).append(one)
+    for record in nameless:
+        if candidates := by_order.get(record.order_token):
+            found[record.token] = candidates.pop()
+    return found
+
+
 def observe(
-    open_machines: Iterable[Record], listed: Sequence[Machine], now: float, looked_at: float | None = None
+    open_machines: Sequence[Record],
+    listed: Sequence[Machine],
+    now: float,
+    looked_at: float | None = None,
+    closed_ids: Container[str] = (),
 ) -> Observed:
     """Compare the open machines with the provider's list.
 
@@ -137,24 +174,28 @@ def observe(
         now: Seconds since the epoch.
         looked_at: When the list before this one was asked for, None if nobody knows. An order of which nothing was ever seen counts as
             not carried out only if somebody has looked all the time: else a machine may have come and gone.
+        closed_ids: See ``match``.
     """
     was_watched = looked_at is not None and now - looked_at <= LIST_GRACE_SECONDS
-    there = {one.token: one for one in listed if one.state is not MachineState.ENDED}
-    gone = {one.token: one for one in listed if one.state is MachineState.ENDED}
-    started: dict[str, str] = {}
+    matched = match(open_machines, listed, closed_ids)
+    started: dict[str, Machine] = {}
     ended: dict[str, str] = {}
-    known = set()
     for record in open_machines:
-        known.add(record.token)
-        if record.token in there:
-            if record.instance_id is None or record.started_at is None:
-                started[record.token] = there[record.token].instance_id
-        elif record.token in gone:
-            ended[record.token] = gone[record.token].reason or GONE
-        elif now - (record.started_at or record.ordered_at) > LIST_GRACE_SECONDS:
-            was_seen = record.started_at is not None or not was_watched
-            ended[record.token] = GONE if was_seen else NEVER_STARTED
-    strays = tuple(one for one in there.values() if one.token not in known and one.state is not MachineState.ENDING)
+        machine = matched.get(record.token)
+        if machine is None:
+            if now - (record.started_at or record.ordered_at) > LIST_GRACE_SECONDS:
+                was_seen = record.started_at is not None or not was_watched
+                ended[record.token] = GONE if was_seen else NEVER_STARTED
+        elif machine.state is MachineState.ENDED:
+            ended[record.token] = machine.reason or GONE
+        elif record.instance_id is None or record.started_at is None:
+            started[record.token] = machine
+    known = {one.instance_id for one in matched.values()}
+    strays = tuple(
+        one
+        for one in listed
+        if one.instance_id not in known and one.state not in (MachineState.ENDING, MachineState.ENDED)
+    )
     return Observed(started=started, ended=ended, strays=strays)
 
 
@@ -180,9 +221,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """Machines of one kind to order."""
+    """Machines to order."""
 
-    offer: Offer
+    offers: tuple[Offer, ...]
+    """The best first; see ``Order.offers``."""
     number: int
     lifetime_seconds: float
 
@@ -241,11 +283,9 @@ def _to_order(
 ) -> tuple[Purchase | None, str]:
     if not state.offers:
         return None, _Hopeless("there is no offer that fits")
-    room = limits.most_machines - len(state.open_machines)
-    missing_slots = state.tasks_left - sum(one.slots for one in staying)
-    if missing_slots <= 0:
+    if state.tasks_left <= sum(one.slots for one in staying):
         return None, ""
-    if room <= 0:
+    if len(state.open_machines) >= limits.most_machines:
         return None, "as many machines as there may be are there"
     if not state.was_ever_ready:
         if len(state.boot_failures) >= MOST_BOOT_FAILURES:
@@ -268,22 +308,53 @@ def _to_order(
             None,
             f"no kind of machine that fits is to be had now; the next is asked for in {first_at - state.now:.0f} s",
         )
-    return _afford(state, limits, staying, offer, min(room, math.ceil(missing_slots / offer.slots)))
+    offers = _alternatives(offer, state, coolness)
+    wanted = _wanted(state, limits, staying, offers)
+    if wanted <= 0:
+        return None, "as many CPUs or tasks at a time as there may be are there"
+    return _afford(state, limits, staying, offers, wanted)
+
+
+def _alternatives(best: Offer, state: State, coolness: Coolness) -> tuple[Offer, ...]:
+    """Give what serves nearly as well in the same region and market, the best first."""
+    region = region_of(best.zone)
+    similar = (
+        one
+        for one in state.offers
+        if one.market is best.market
+        and one.usd_per_slot_hour <= best.usd_per_slot_hour * DEARER_BY
+        and region_of(one.zone) == region
+        and coolness.until(kind_of(one)) <= state.now
+    )
+    return tuple(islice(similar, MOST_OFFERS))
+
+
+def _wanted(state: State, limits: Limits, staying: Sequence[Record], offers: Sequence[Offer]) -> int:
+    """Say how many more machines the tasks fill and the limits allow, whichever of the offers they are."""
+    missing_slots = state.tasks_left - sum(one.slots for one in staying)
+    rooms = (
+        limits.most_machines - len(state.open_machines),
+        (limits.most_cpus - sum(one.cpus for one in state.open_machines)) / max(one.cpus for one in offers),
+        (limits.most_slots - sum(one.slots for one in state.open_machines)) / max(one.slots for one in offers),
+        math.ceil(missing_slots / min(one.slots for one in offers)),
+    )
+    return math.floor(min(rooms) + EPSILON)
 
 
 def _afford(
-    state: State, limits: Limits, staying: Sequence[Record], offer: Offer, wanted: int
+    state: State, limits: Limits, staying: Sequence[Record], offers: tuple[Offer, ...], wanted: int
 ) -> tuple[Purchase | None, str]:
-    """Order as many as the budget bears, for as long as it bears."""
+    """Order as many as the budget bears, for as long as it bears, whichever of the offers they are."""
+    usd_per_hour = max(one.usd_per_hour for one in offers)
     hourly = limits.most_usd_per_hour - sum(one.usd_per_hour for one in state.open_machines)
-    if math.isfinite(hourly) and wanted * offer.usd_per_hour > hourly + 1e-9:
-        wanted = max(0, math.floor(hourly / offer.usd_per_hour + 1e-9))
+    if wanted * usd_per_hour > hourly + EPSILON:
+        wanted = max(0, math.floor(hourly / usd_per_hour + EPSILON))
         if not wanted:
             return None, "another machine would make all of them dearer per hour than they may be"
     committed = state.spent_usd + sum(one.most_cost_usd(state.now) for one in state.open_machines)
     free_usd = limits.budget_usd - committed
     shortest = min(SHORTEST_LIFETIME_SECONDS, limits.lifetime_seconds)
-    usd_per_second = offer.usd_per_hour / SECONDS_PER_HOUR
+    usd_per_second = usd_per_hour / SECONDS_PER_HOUR
     if math.isfinite(free_usd) and usd_per_second * shortest * wanted > free_usd:
         wanted = max(0, math.floor(free_usd / (usd_per_second * shortest)))
         if not wanted:
@@ -292,8 +363,8 @@ def _afford(
     lifetime = limits.lifetime_seconds
     if math.isfinite(free_usd) and usd_per_second > 0:
         lifetime = min(lifetime, free_usd / (usd_per_second * wanted))
-    number = min(wanted, ORDERS_PER_STEP) if state.was_ever_ready else 1
-    return Purchase(offer, number, lifetime), ""
+    number = min(wanted, MACHINES_PER_ORDER) if state.was_ever_ready else 1
+    return Purchase(offers, number, lifetime), ""
 
 
 def kind_of(offer: Offer) -> tuple[str, str, Market]:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from taskfleet.ledger.database import Database
-from taskfleet.machines import Order
+from taskfleet.machines import Machine, Order
+from taskfleet.machines.choosing import Offer
 from taskfleet.machines.terms import Market
 
 SECONDS_PER_HOUR = 3600.0
@@ -17,6 +18,7 @@ class Record:
     """One machine, as it is written down."""
 
     token: str
+    order_token: str
     instance_id: str | None
     provider: str
     zone: str
@@ -24,6 +26,7 @@ class Record:
     market: Market
     usd_per_hour: float
     slots: int
+    cpus: int
     lifetime_seconds: float
     ordered_at: float
     started_at: float | None
@@ -51,8 +54,8 @@ class Record:
 
 
 _COLUMNS = (
-    "token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, lifetime_seconds, ordered_at, started_at, ready_at, "
-    "ended_at, end_reason, ending_since"
+    "token, order_token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, ordered_at, "
+    "started_at, ready_at, ended_at, end_reason, ending_since"
 )
 
 
@@ -74,41 +77,51 @@ def spent_usd(database: Database) -> float:
     return float(found or 0.0)
 
 
-def count_ever(database: Database) -> int:
-    """Give how many machines were ever ordered."""
-    return int(database.value("SELECT count(*) FROM machine"))
+def count_orders(database: Database) -> int:
+    """Give how many orders were ever given."""
+    return int(database.value("SELECT count(DISTINCT order_token) FROM machine"))
 
 
-def write_orders(database: Database, orders: Iterable[Order], *, provider: str, now: float) -> None:
-    """Write machines down before they are ordered."""
+def write_order(database: Database, order: Order, *, provider: str, now: float) -> None:
+    """Write machines down before they are ordered: as dear and as big as any of what they may be."""
+    best = order.offers[0]
+    usd_per_hour = max(one.usd_per_hour for one in order.offers)
+    slots = min(one.slots for one in order.offers)
+    cpus = max(one.cpus for one in order.offers)
     with database.transaction():
         database.execute_many(
-            "INSERT INTO machine (token, provider, zone, instance_type, market, usd_per_hour, slots, lifetime_seconds, ordered_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO machine ({_COLUMNS}) VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL)",
             [
                 (
-                    one.token,
+                    token,
+                    order.token,
                     provider,
-                    one.zone,
-                    one.instance_type,
-                    one.market,
-                    one.usd_per_hour,
-                    one.slots,
-                    one.lifetime_seconds,
+                    best.zone,
+                    best.instance_type,
+                    best.market,
+                    usd_per_hour,
+                    slots,
+                    cpus,
+                    order.lifetime_seconds,
                     now,
                 )
-                for one in orders
+                for token in order.tokens
             ],
         )
 
 
-def note_started(database: Database, token: str, instance_id: str, now: float) -> None:
-    """Note that a machine is there."""
+def note_started(database: Database, token: str, instance_id: str, offer: Offer | None, now: float) -> None:
+    """Note that a machine is there, and which of the offers it is, if that is known."""
     with database.transaction():
         database.execute(
             "UPDATE machine SET instance_id = ?, started_at = coalesce(started_at, ?) WHERE token = ?",
             (instance_id, now, token),
         )
+        if offer is not None:
+            database.execute(
+                "UPDATE machine SET instance_type = ?, zone = ?, market = ?, usd_per_hour = ?, slots = ?, cpus = ? WHERE token = ?",
+                (offer.instance_type, offer.zone, offer.market, offer.usd_per_hour, offer.slots, offer.cpus, token),
+            )
 
 
 def note_ready(database: Database, tokens: Iterable[str], now: float) -> None:
@@ -147,16 +160,28 @@ def note_never_started(database: Database, tokens: Mapping[str, str]) -> None:
         )
 
 
-def reopen(database: Database, token: str, instance_id: str, now: float) -> bool:
-    """Take a machine that counted as gone for one that is there; False if there never was one of that name."""
+def reopen(database: Database, machine: Machine, now: float) -> bool:
+    """Take one that counted as gone for a machine that is there; False if none was ever ordered that it could be."""
     with database.transaction():
         return bool(
             database.execute(
-                "UPDATE machine SET ended_at = NULL, instance_id = ?, started_at = coalesce(started_at, ordered_at), ending_since = ? "
-                "WHERE token = ?",
-                (instance_id, now, token),
+                "UPDATE machine SET ended_at = NULL, instance_id = ?1, started_at = coalesce(started_at, ordered_at), ending_since = ?3 "
+                "WHERE token = (SELECT token FROM machine WHERE instance_id = ?1 OR token = ?1 "
+                "OR (order_token = ?2 AND instance_id IS NULL AND ended_at IS NOT NULL) "
+                "ORDER BY coalesce(instance_id, token) = ?1 DESC, token LIMIT 1)",
+                (machine.instance_id, machine.order, now),
             ).rowcount
         )
+
+
+def closed_ids(database: Database, since: float) -> set[str]:
+    """Give the providers' names of the machines that were seen to be gone lately."""
+    return {
+        name
+        for (name,) in database.rows(
+            "SELECT instance_id FROM machine WHERE ended_at >= ? AND instance_id IS NOT NULL", (since,)
+        )
+    }
 
 
 def was_ever_ready(database: Database) -> bool:

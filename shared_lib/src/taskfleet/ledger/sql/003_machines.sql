@@ -1,6 +1,7 @@
 -- Every machine that was ever to be started for this job; the row is there before the machine is.
 CREATE TABLE machine (
-    token            TEXT PRIMARY KEY,   -- the machine's name, and what makes an order that is given twice one machine
+    token            TEXT PRIMARY KEY,   -- the machine's name
+    order_token      TEXT NOT NULL,      -- what makes an order of several machines that is given twice one order
     instance_id      TEXT,               -- the provider's name for it, once it has said so
     provider         TEXT NOT NULL,
     zone             TEXT NOT NULL,
@@ -8,6 +9,7 @@ CREATE TABLE machine (
     market           TEXT NOT NULL,
     usd_per_hour     REAL NOT NULL,      -- with its boot disk, at most
     slots            INTEGER NOT NULL,
+    cpus             INTEGER NOT NULL,
     lifetime_seconds REAL NOT NULL,      -- it ends itself so long after its start
     ordered_at       REAL NOT NULL,      -- costs count from here
     started_at       REAL,               -- when the provider said that it is being made
@@ -17,7 +19,8 @@ CREATE TABLE machine (
     ending_since     REAL                -- when it was last asked to end
 ) STRICT;
 CREATE INDEX machine_open ON machine (token) WHERE ended_at IS NULL;
+CREATE INDEX machine_instance ON machine (instance_id) WHERE instance_id IS NOT NULL;
 
--- Which machine a worker runs on; NULL for one that was started by hand.
+-- Which machine a worker runs on, by the provider's name for it; NULL for one that was started by hand.
 ALTER TABLE worker ADD COLUMN machine TEXT;
 CREATE INDEX worker_machine ON worker (machine) WHERE machine IS NOT NULL;
