@@ -183,7 +183,7 @@ def test_a_plan_before_anything_is_inserted(poe, kept):
         (["--cpus", "8-4"], "CPUS is a range whose first number is not above its second"),
         (["--cpus", "many"], "CPUS is a number or a range: 8, 4-16, 4- (at least) or -16 (at most)"),
         (["--markets", "cheap"], "MARKETS is spot, on-demand, or both"),
-        (["--provider", "azure"], "PROVIDER is aws or gcp"),
+        (["--provider", "azure"], "PROVIDER is local, aws or gcp"),
         (["--regions", ""], "REGIONS is not set"),
         (["--provider", "gcp", "--regions", "us-central1"], "PROJECT_ID is not set"),
     ],

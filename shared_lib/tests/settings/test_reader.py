@@ -32,6 +32,8 @@ TEXTS = [
     "gcp",
     "x86_64",
     "arm64",
+    "git",
+    "image",
 ]
 PLACES = ["flag", "environment", "file", "default"]
 

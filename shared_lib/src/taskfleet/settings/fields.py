@@ -30,9 +30,10 @@ GROUPS = {
     "place": "Where machines are taken",
     "machine": "What a machine has to be",
     "number": "How many machines, and how dear",
+    "start": "How machines start",
 }
 #: Those of ``config/pool.env``; the others are in ``config/task.env``.
-POOL_GROUPS = ("place", "machine", "number")
+POOL_GROUPS = ("place", "machine", "number", "start")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +189,7 @@ def choice(*words: str, make: Callable[[str], Any] = str) -> Callable[[str], Any
 
     def parse(value: str) -> Any:
         if value not in words:
-            raise ValueError(" or ".join(words))
+            raise ValueError(" or ".join([", ".join(words[:-1]), words[-1]]))
         return make(value)
 
     return parse

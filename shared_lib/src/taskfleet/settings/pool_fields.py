@@ -60,7 +60,11 @@ class PoolSettings:
     """Everything that can be set about the pool."""
 
     provider: str = setting(
-        "place", "Whose machines are taken: aws or gcp.", choice("aws", "gcp"), metavar="NAME", default="aws"
+        "place",
+        "Whose machines are taken: local (worker processes on this machine), aws or gcp.",
+        choice("local", "aws", "gcp"),
+        metavar="NAME",
+        default="local",
     )
     regions: tuple[str, ...] = setting(
         "place",
@@ -152,6 +156,102 @@ class PoolSettings:
         "How long a task takes, for the estimate; what the ledger has measured if left empty.",
         optional(number(0, above=True)),
         metavar="HOURS",
+    )
+
+    lifetime_hours: float = setting(
+        "start",
+        "A machine ends itself after so long, whatever happens: what you pay for one that everybody forgot.",
+        number(0, above=True),
+        metavar="HOURS",
+        default="24",
+    )
+    boot_minutes: float = setting(
+        "start",
+        "A machine whose worker was not heard after so long is shown with what it printed, and replaced.",
+        number(0, above=True),
+        metavar="MINUTES",
+        default="10",
+    )
+    image: str | None = setting(
+        "start",
+        "The system to boot: an AMI's id, an image or an image family of Google Cloud. Empty: the newest Ubuntu LTS. See poe list_images.",
+        optional(text),
+        metavar="NAME",
+    )
+    code_from: str = setting(
+        "start",
+        "Where machines get your project from: bundle (packed and put into BUCKET), git (GIT_URL), or image (it is in IMAGE already, in "
+        "/opt/project).",
+        choice("bundle", "git", "image"),
+        metavar="NAME",
+        default="bundle",
+    )
+    bucket: str | None = setting(
+        "start",
+        "Where the bundle is put: s3://bucket/folder or gs://bucket/folder; the bucket must exist.",
+        optional(text),
+        metavar="ADDRESS",
+    )
+    git_url: str | None = setting(
+        "start", "The repository to clone; it must be readable by machines.", optional(text), metavar="ADDRESS"
+    )
+    git_revision: str = setting(
+        "start", "The branch, tag or commit to check out.", text, metavar="NAME", default="HEAD"
+    )
+    start_up_script: str | None = setting(
+        "start",
+        "A file of your own instead of the start-up script (see poe plan --start-up-script for what is replaced).",
+        optional(text),
+        metavar="FILE",
+    )
+    before_start_up: str | None = setting(
+        "start",
+        "A shell script of yours that runs on each machine first: system packages, drivers, disks.",
+        optional(text),
+        metavar="FILE",
+    )
+    before_worker: str | None = setting(
+        "start",
+        "A shell script of yours that runs when the project is there, before the worker starts.",
+        optional(text),
+        metavar="FILE",
+    )
+    after_worker: str | None = setting(
+        "start", "A shell script of yours that runs when the worker has ended.", optional(text), metavar="FILE"
+    )
+    instance_profile: str | None = setting(
+        "start", "AWS: the instance profile whose role the machines have.", optional(text), metavar="NAME"
+    )
+    security_groups: tuple[str, ...] = setting(
+        "start", "AWS: security groups, by id; empty for the default one.", words, metavar="LIST"
+    )
+    subnets: tuple[str, ...] = setting(
+        "start", "AWS: subnets, by id; empty for the default ones of each zone.", words, metavar="LIST"
+    )
+    key_name: str | None = setting(
+        "start", "AWS: a key pair to log in with, for looking into a machine.", optional(text), metavar="NAME"
+    )
+    service_account: str | None = setting(
+        "start",
+        "Google Cloud: the service account the machines have; empty for the project's default one.",
+        optional(text),
+        metavar="EMAIL",
+    )
+    network: str | None = setting(
+        "start", "Google Cloud: the network; empty for 'default'.", optional(text), metavar="NAME"
+    )
+    subnetwork: str | None = setting(
+        "start",
+        "Google Cloud: the subnetwork of each region; needed where the network makes none by itself.",
+        optional(text),
+        metavar="NAME",
+    )
+    external_ip: bool = setting(
+        "start",
+        "Give machines an address to reach the internet with; without, the network has to offer a way (NAT).",
+        switch,
+        metavar="BOOL",
+        default="true",
     )
 
     def need(self, tasks: int | None) -> "Need":
