@@ -236,12 +236,19 @@ class TestAnswers:
                 "list_images",
                 "list_instance_types",
                 "plan",
+                "deploy_pool",
+                "machines",
+                "stop",
+                "teardown",
+                "explain",
                 "test",
             ),
         ]
         for group in groups:
             for command in group["tasks"].values():
-                assert command.keys() == {"cmd", "help"}, "with args, poe would swallow -e and --help"
+                assert "args" not in command, "with args, poe would swallow -e and --help"
+                if command["cmd"].startswith("python"):
+                    assert command["use_exec"], "poe would kill it two seconds after Ctrl-C"
                 assert "\n" not in command["help"]
 
     @pytest.mark.parametrize("text", HOSTILE, ids=ascii)

@@ -31,6 +31,11 @@ COMMANDS = {
     "list_images": "List the systems that machines can boot",
     "list_instance_types": "List types of machines with their prices",
     "plan": "Show which machines would be started, for how much",
+    "deploy_pool": "Start machines, keep the pool full, watch, end everything",
+    "machines": "List the machines of the job: what they do, what they cost",
+    "stop": "End all machines of the job; its tasks stay",
+    "teardown": "End and remove all that was made for the job's pool, and show that nothing is left",
+    "explain": "Say in one sentence why a task or the pool does not move",
     "settings": "Show every setting, its value and where it comes from",
 }
 

@@ -34,6 +34,23 @@ def is_surely_dead(name: str) -> bool:
     return identity(pid) != name
 
 
+#: In the environment of a worker on a machine of a pool: the provider's name of that machine.
+MACHINE_VARIABLE = "TASKFLEET_MACHINE"
+
+
+def machine() -> str | None:
+    """Give the provider's name of the machine of a pool that this process is on; None if it is on none."""
+    return os.environ.get(MACHINE_VARIABLE) or None
+
+
+def available_cpus() -> int:
+    """Give the number of CPUs this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 @cache
 def hostname() -> str:
     """Give this machine's name as events and reports show it."""

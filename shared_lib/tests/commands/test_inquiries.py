@@ -21,6 +21,7 @@ DOCUMENTED = {
     "retries": int,
     "lost": int,
     "spot_terminations": int,
+    "costs": type(None),
 }
 
 

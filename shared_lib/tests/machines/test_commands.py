@@ -18,7 +18,7 @@ def project(ec2, tmp_path, monkeypatch):
     folder = tmp_path / "project"
     (folder / "config").mkdir(parents=True)
     (folder / "config" / "task.env").write_text("JOB_ID=sums\n")
-    (folder / "config" / "pool.env").write_text(f"REGIONS={REGION}\nMARKETS=spot on-demand\n")
+    (folder / "config" / "pool.env").write_text(f"PROVIDER=aws\nREGIONS={REGION}\nMARKETS=spot on-demand\n")
     monkeypatch.delenv("POE_PWD", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(folder)
@@ -203,4 +203,4 @@ def test_the_file_of_the_job_comes_before_that_of_the_pool(poe, project, kept):
     assert json.loads(poe("plan", "--json").out)["machines"] == 2
     rows = poe("settings").out.splitlines()
     assert any(line.split()[:2] == ["MACHINES", "1-2"] and "task.env, line 2" in line for line in rows)
-    assert any(line.split()[:2] == ["REGIONS", REGION] and "pool.env, line 1" in line for line in rows)
+    assert any(line.split()[:2] == ["REGIONS", REGION] and "pool.env, line 2" in line for line in rows)

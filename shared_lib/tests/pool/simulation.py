@@ -14,7 +14,6 @@ from taskfleet.errors import MachinesUnreachableError
 from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.terms import Market
-from taskfleet.pool import records
 
 HEARTBEAT_SECONDS = 60.0
 LEASE_SECONDS = 30.0
@@ -70,6 +69,7 @@ class Instance:
     reason: str = ""
     ending_at: float | None = None
     heard_at: float = 0.0
+    done: int = 0
     running: list = field(default_factory=list)
     """When each of its tasks is done."""
 
@@ -133,7 +133,9 @@ class World:
 
     def _work(self, one):
         now = self.now
-        self.done += sum(at <= now for at in one.running)
+        ended = sum(at <= now for at in one.running)
+        self.done += ended
+        one.done += ended
         one.running = [at for at in one.running if at > now]
         while self.waiting and len(one.running) < one.offer.slots:
             self.waiting -= 1
@@ -156,10 +158,16 @@ class World:
         return self.tasks - self.done
 
     def heard_at(self):
-        heard = {one.instance_id: one.heard_at for one in self.instances.values() if one.heard_at}
-        return {
-            one.token: heard[one.instance_id] for one in records.all_machines(self.database) if one.instance_id in heard
-        }
+        return {token: one.heard_at for token, one in self._known() if one.heard_at}
+
+    def has_worked(self):
+        return {token: one.heard_at for token, one in self._known() if one.done}
+
+    def _known(self):
+        for token, instance_id in self.database.rows(
+            "SELECT token, instance_id FROM machine WHERE instance_id IS NOT NULL"
+        ):
+            yield token, self.instances[instance_id]
 
 
 class Cloud:

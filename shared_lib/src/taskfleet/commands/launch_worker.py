@@ -1,6 +1,5 @@
 """``poe launch_worker``: work on the job's tasks on this machine."""
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from taskfleet import cli
 from taskfleet.commands.arguments import configure, make_parser, script_folder
 from taskfleet.events import EventFile, make_event
 from taskfleet.ledger.database import open_ledger
-from taskfleet.processes import hostname
+from taskfleet.processes import available_cpus, hostname
 from taskfleet.queues import Queue
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.embedded import EmbeddedQueue
@@ -92,26 +91,20 @@ def supervise(configuration: Configuration, queue: Queue, progress: Progress, or
         exports=configuration.exports,
     )
     progress.say(_greeting(settings, order.slots))
+    end_reason = "failed"
     try:
         supervisor.run()
+        end_reason = "preempted" if supervisor.was_preempted else "stopped"
     except Exception as error:
         if events is not None:
             events.write(make_event("fatal_exception", time.time(), exception=f"{type(error).__name__}: {error}"))
         raise
     finally:
-        queue.close(time.time(), "preempted" if supervisor.was_preempted else "stopped")
+        queue.close(time.time(), end_reason)
         progress.close(time.time())
         if events is not None:
             events.close()
     return supervisor.was_stopped
-
-
-def available_cpus() -> int:
-    """Give the number of CPUs this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def make_order(

@@ -1,12 +1,15 @@
 """What the commands about machines share."""
 
 import argparse
+import math
 import sys
 import time
 
+from taskfleet.errors import CommandError
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Offer
+from taskfleet.machines.choosing import Choice, Need, Offer, choose
 from taskfleet.machines.offers import Place, find_catalogue
+from taskfleet.pool.planning import Limits
 from taskfleet.settings import Configuration
 from taskfleet.watch.text import duration
 
@@ -14,8 +17,16 @@ OFFER_HEADS = ("type", "zone", "market", "CPUs", "GiB", "tasks", "USD/h", "USD/h
 
 
 def place_of(configuration: Configuration) -> Place:
-    """Say whose machines are meant, and where."""
+    """Say whose machines are meant, and where.
+
+    Raises:
+        CommandError: They are this computer's, of which there is no list.
+    """
     pool = configuration.pool
+    if pool.provider == "local":
+        raise CommandError(
+            "PROVIDER=local is this computer alone. Set PROVIDER=aws or gcp in config/pool.env, or add --provider aws."
+        )
     return Place(provider=pool.provider, regions=pool.regions, project_id=pool.project_id)
 
 
@@ -41,6 +52,48 @@ def get_catalogue(configuration: Configuration, *, refresh: bool) -> Catalogue:
         file=sys.stderr,
     )
     return catalogue
+
+
+def needed(configuration: Configuration, tasks: int | None) -> Need:
+    """Say what the machines have to be, for so many tasks, None if their number is not known."""
+    need = configuration.pool.need(tasks)
+    if configuration.pool.provider != "local":
+        return need
+    from taskfleet.machines.local_offers import local_need
+
+    return local_need(need)
+
+
+def limits_of(configuration: Configuration, need: Need) -> Limits:
+    """Say what the pool may be and cost."""
+    pool = configuration.pool
+    return Limits(
+        most_machines=need.machines.high or math.inf,
+        most_cpus=need.total_cpus.high or math.inf,
+        most_slots=need.simultaneous_tasks.high or math.inf,
+        most_usd_per_hour=need.price_usd_per_hour.high or math.inf,
+        budget_usd=pool.budget_usd or math.inf,
+        lifetime_seconds=pool.lifetime_hours * 3600,
+        boot_seconds=pool.boot_minutes * 60,
+    )
+
+
+def choose_machines(configuration: Configuration, need: Need, *, refresh: bool) -> Choice:
+    """Choose a pool's machines.
+
+    Raises:
+        CommandError: Nothing fits.
+    """
+    if configuration.pool.provider == "local":
+        from taskfleet.machines.local_offers import local_catalogue
+
+        choice, more = choose(need, local_catalogue(need, time.time())), ""
+    else:
+        choice = choose(need, get_catalogue(configuration, refresh=refresh))
+        more = " poe list_instance_types --rejected shows each type with its reasons."
+    if choice.best is None:
+        raise CommandError(f"{choice.why_nothing()}{more}")
+    return choice
 
 
 def offer_row(one: Offer) -> tuple[str, ...]:

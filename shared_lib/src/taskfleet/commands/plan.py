@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.places import OFFER_HEADS, add_refresh, get_catalogue, offer_row
-from taskfleet.errors import CommandError, LedgerError
+from taskfleet.commands.places import OFFER_HEADS, add_refresh, choose_machines, needed, offer_row
+from taskfleet.errors import LedgerError
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import open_ledger
-from taskfleet.machines.choosing import Choice, choose
+from taskfleet.machines.choosing import Choice
 from taskfleet.settings import Configuration
 from taskfleet.tasks import State
 from taskfleet.watch.text import columns, counted, duration
@@ -48,22 +48,18 @@ def run(argv: Sequence[str]) -> int:
     if arguments.tasks is not None and arguments.tasks < 0:
         parser.error("--tasks takes a whole number from 0 on")
     configuration = configure(arguments)
-    tasks, hours_per_task = _job(configuration)
+    tasks, hours_per_task = read_job(configuration)
     tasks = tasks if arguments.tasks is None else arguments.tasks
     if tasks == 0:
         print("No tasks are left: no machine is needed.")
         return 0
-    catalogue = get_catalogue(configuration, refresh=arguments.refresh)
-    choice = choose(configuration.pool.need(tasks), catalogue)
-    if choice.best is None:
-        raise CommandError(
-            f"{choice.why_nothing()} poe list_instance_types --rejected shows each type with its reasons."
-        )
+    choice = choose_machines(configuration, needed(configuration, tasks), refresh=arguments.refresh)
     estimate = Estimate(choice, tasks, hours_per_task)
     if arguments.json:
         print(json.dumps(_record(choice, estimate)))
         return 0
-    _show(choice, estimate, arguments.limit, configuration.pool.budget_usd)
+    show_plan(choice, estimate, arguments.limit, configuration.pool.budget_usd)
+    print("\nNothing was started.")
     return 0
 
 
@@ -76,15 +72,16 @@ class Estimate:
         self.tasks = tasks
         self.hours_per_task = hours_per_task
         self.usd_per_hour = choice.count * best.usd_per_hour
+        start_seconds = START_SECONDS if best.usd_per_hour else 0.0
         self.hours: float | None = None
         self.usd: float | None = None
         if tasks is not None and hours_per_task is not None:
             shared_out = tasks * hours_per_task / (choice.count * best.slots)
-            self.hours = START_SECONDS / 3600 + max(shared_out, hours_per_task)
+            self.hours = start_seconds / 3600 + max(shared_out, hours_per_task)
             self.usd = self.hours * self.usd_per_hour
 
 
-def _job(configuration: Configuration) -> tuple[int | None, float | None]:
+def read_job(configuration: Configuration) -> tuple[int | None, float | None]:
     """Say how many tasks are left and how long one takes, as far as the ledger knows."""
     hours = configuration.pool.hours_per_task
     try:
@@ -102,7 +99,15 @@ def _job(configuration: Configuration) -> tuple[int | None, float | None]:
         database.close()
 
 
-def _show(choice: Choice, estimate: Estimate, limit: int, budget_usd: float | None) -> None:
+def show_plan(choice: Choice, estimate: Estimate, limit: int, budget_usd: float | None) -> None:
+    """Print the best offers, what was chosen and why, and what it takes.
+
+    Args:
+        choice: What was chosen.
+        estimate: How long it takes.
+        limit: So many offers are shown.
+        budget_usd: What it may cost, None for anything.
+    """
     best = choice.best
     assert best is not None
     rows = [("*" if one is best else "", *offer_row(one)) for one in choice.ranked[:limit]]
@@ -116,10 +121,11 @@ def _show(choice: Choice, estimate: Estimate, limit: int, budget_usd: float | No
     )
     setting = f" ({_SETTINGS[choice.limited_by]})" if choice.limited_by in _SETTINGS else ""
     print(f"What keeps it from being more: {choice.limited_by}{setting}.")
-    print(
-        f"Price: {estimate.usd_per_hour:.4f} USD per hour; a machine {best.machine_usd_per_hour:.4f} and its boot disk "
-        f"({best.boot_disk_gib:g} GiB {best.boot_disk_type}) {best.usd_per_hour - best.machine_usd_per_hour:.4f}."
-    )
+    if best.usd_per_hour:
+        print(
+            f"Price: {estimate.usd_per_hour:.4f} USD per hour; a machine {best.machine_usd_per_hour:.4f} and its boot disk "
+            f"({best.boot_disk_gib:g} GiB {best.boot_disk_type}) {best.usd_per_hour - best.machine_usd_per_hour:.4f}."
+        )
     if estimate.tasks is None:
         print("Time and total: not known, no tasks are inserted (--tasks N plans for so many).")
     elif estimate.hours is None or estimate.usd is None or estimate.hours_per_task is None:
@@ -129,11 +135,10 @@ def _show(choice: Choice, estimate: Estimate, limit: int, budget_usd: float | No
     else:
         print(
             f"{counted(estimate.tasks, 'task')} of {duration(estimate.hours_per_task * 3600)} each, were they as fast there: done in about "
-            f"{duration(estimate.hours * 3600)}, for about {estimate.usd:.2f} USD."
+            f"{duration(estimate.hours * 3600)}, for {f'about {estimate.usd:.2f} USD' if estimate.usd else 'nothing'}."
         )
         if budget_usd is not None and estimate.usd > budget_usd:
             print(f"That is more than the budget of {budget_usd:.2f} USD.")
-    print("\nNothing was started.")
 
 
 def _record(choice: Choice, estimate: Estimate) -> dict[str, Any]:

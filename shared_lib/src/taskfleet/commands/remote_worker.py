@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 
 from taskfleet import cli
-from taskfleet.commands.launch_worker import available_cpus, make_order, supervise
+from taskfleet.commands.launch_worker import make_order, supervise
 from taskfleet.events.batch import Worker
 from taskfleet.ledger.database import open_ledger
-from taskfleet.processes import hostname
+from taskfleet.processes import available_cpus, hostname, machine
 from taskfleet.queues.addresses import open_transport
 from taskfleet.queues.embedded import retry_policy
 from taskfleet.queues.job import JobQueues, check_queue, source_name
@@ -37,7 +37,9 @@ def work_remotely(configuration: Configuration, own: Sequence[str]) -> int:
         lambda: open_transport(settings.queue_url, settings.job_id),
         lambda: open_transport(settings.queue_url, settings.job_id, of_events=True),
         job_id=settings.job_id,
-        worker=Worker(source=source_name(), hostname=hostname(), pid=os.getpid(), slots=slots, started_at=now),
+        worker=Worker(
+            source=source_name(), hostname=hostname(), pid=os.getpid(), slots=slots, started_at=now, machine=machine()
+        ),
         policy=retry_policy(settings),
         lease_seconds=settings.lease_seconds,
         idle_seconds=settings.idle_seconds,

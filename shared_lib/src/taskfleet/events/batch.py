@@ -23,6 +23,8 @@ class Worker:
     slots: int
     started_at: float
     """Seconds since the epoch."""
+    machine: str | None = None
+    """The provider's name of the machine of the pool it is on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ def pack(batch: Batch) -> str:
         "taskfleet": FORMAT,
         "job": batch.job_id,
         "ledger": batch.ledger,
-        "worker": [worker.source, worker.hostname, worker.pid, worker.slots, worker.started_at],
+        "worker": [worker.source, worker.hostname, worker.pid, worker.slots, worker.started_at, worker.machine],
         "number": batch.number,
         "told_at": batch.told_at,
         "end_reason": batch.end_reason,
@@ -91,11 +93,13 @@ def unpack(body: str) -> Batch:
             *fields, retry_seconds = json.loads(line)
             fields[5] = next(lines) if fields[5] else None
             ended.append((Finished(*fields), retry_seconds))
-        source, hostname, pid, slots, started_at = header["worker"]
+        source, hostname, pid, slots, started_at, machine = header["worker"]
         return Batch(
             job_id=header["job"],
             ledger=header["ledger"],
-            worker=Worker(source=source, hostname=hostname, pid=pid, slots=slots, started_at=started_at),
+            worker=Worker(
+                source=source, hostname=hostname, pid=pid, slots=slots, started_at=started_at, machine=machine
+            ),
             number=header["number"],
             told_at=header["told_at"],
             end_reason=header["end_reason"],

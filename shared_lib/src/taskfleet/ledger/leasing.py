@@ -46,17 +46,38 @@ _LOSSES = (
     f"SELECT count(*) FROM attempt WHERE key > state.seq * {ATTEMPTS_PER_TASK} + state.tries_from "
     f"AND key <= state.seq * {ATTEMPTS_PER_TASK} + state.attempt AND outcome = {int(Outcome.LOST)}"
 )
+#: What attempts that ended so had done is lost.
+_IN_VAIN = (Outcome.INTERRUPTED, Outcome.LOST)
 _ATTEMPT = "INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def register(
-    database: Database, *, hostname: str, process: str, pid: int, slots: int, lease_seconds: float, now: float
+    database: Database,
+    *,
+    hostname: str,
+    process: str,
+    pid: int,
+    slots: int,
+    lease_seconds: float,
+    now: float,
+    machine: str | None = None,
 ) -> int:
-    """Enter a worker, with a lease; return its id."""
+    """Enter a worker, with a lease; return its id.
+
+    Args:
+        database: The ledger.
+        hostname: Where it is.
+        process: Its name among all processes, see ``processes.identity``.
+        pid: Its process id.
+        slots: Tasks at a time.
+        lease_seconds: How long its lease lasts.
+        now: Seconds since the epoch.
+        machine: The provider's name of the machine of the pool it is on, None for a worker that was started by hand.
+    """
     with database.transaction():
         worker_id = database.execute(
-            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (hostname, pid, process, slots, now, now, now + lease_seconds),
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (hostname, pid, process, slots, now, now, now + lease_seconds, machine),
         ).lastrowid
     assert worker_id is not None
     return worker_id
@@ -338,7 +359,12 @@ def _retry_delay(database: Database, f: Finished, outcome: Outcome, policy: Retr
 
 
 def keep_attempts(database: Database, worker_id: int, finished: Sequence[Finished]) -> None:
-    """Write down how attempts ended."""
+    """Write down how attempts ended, and how long the worker was at them."""
+    busy_seconds = sum(f.elapsed_seconds for f in finished if f.outcome not in _IN_VAIN)
+    if busy_seconds:
+        database.execute(
+            "UPDATE worker SET busy_seconds = busy_seconds + ? WHERE worker_id = ?", (busy_seconds, worker_id)
+        )
     database.execute_many(
         _ATTEMPT,
         [

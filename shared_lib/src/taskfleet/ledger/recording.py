@@ -107,8 +107,16 @@ def _record_worker(database: Database, batch: Batch) -> int:
     worker_id: int | None = database.value("SELECT worker_id FROM worker WHERE process = ?", (worker.source,))
     if worker_id is None:
         worker_id = database.execute(
-            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until) VALUES (?, ?, ?, ?, ?, ?, 0)",
-            (worker.hostname, worker.pid, worker.source, worker.slots, worker.started_at, batch.told_at),
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            (
+                worker.hostname,
+                worker.pid,
+                worker.source,
+                worker.slots,
+                worker.started_at,
+                batch.told_at,
+                worker.machine,
+            ),
         ).lastrowid
         assert worker_id is not None
     else:

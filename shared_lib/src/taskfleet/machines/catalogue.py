@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskfleet.errors import CommandError
+from taskfleet.files import write_whole
 from taskfleet.machines.terms import Architecture, Market
 
 #: Prices of disks are per month, which the providers take for so many hours (AWS and Google Cloud: 730).
@@ -156,9 +157,7 @@ def save(catalogue: Catalogue, path: Path) -> None:
         "unpriced": sorted([name, market] for name, market in catalogue.unpriced),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.draft")
-    draft.write_text(json.dumps(content), encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(content))
 
 
 def load(path: Path) -> Catalogue | None:

@@ -18,6 +18,7 @@ from taskfleet.machines.choosing import Offer
 from taskfleet.pool import records
 from taskfleet.pool.planning import (
     DONE,
+    LATE,
     NEVER_STARTED,
     STOPPED,
     UNKNOWN,
@@ -35,8 +36,11 @@ from taskfleet.tasks import State as TaskState
 
 #: No provider lists a machine that has ended for longer.
 LISTED_SECONDS = 4 * 3600.0
+#: Of what a machine printed that did not get ready, so many lines are shown; and of so many machines at a time.
+CONSOLE_LINES = 15
+MOST_CONSOLES = 3
 #: What ends a machine before its worker is heard and says nothing of the machine.
-_NOT_ITS_FAULT = (PREEMPTED, DONE, STOPPED, UNKNOWN)
+NOT_ITS_FAULT = (PREEMPTED, DONE, STOPPED, UNKNOWN)
 
 
 class Work(Protocol):
@@ -47,6 +51,9 @@ class Work(Protocol):
 
     def heard_at(self) -> Mapping[str, float]:
         """Say when a worker on each machine was last heard, by the machine's token."""
+
+    def has_worked(self) -> Mapping[str, float]:
+        """Say of each machine that did something of use when its worker was last heard, by token."""
 
 
 class LedgerWork:
@@ -62,12 +69,21 @@ class LedgerWork:
 
     def heard_at(self) -> Mapping[str, float]:
         """See ``Work.heard_at``."""
-        return dict(
-            self._database.rows(
-                "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.instance_id "
-                "WHERE machine.ended_at IS NULL GROUP BY machine.token"
-            )
-        )
+        return records.heard_at(self._database)
+
+    def has_worked(self) -> Mapping[str, float]:
+        """See ``Work.has_worked``."""
+        return records.has_worked(self._database)
+
+
+def failures(database: Database, worked: Mapping[str, float]) -> list[float]:
+    """Say when machines ended that did nothing of use and are to blame for it, since the last one that did something."""
+    ended = records.ended_since(database, max(worked.values(), default=0.0))
+    return [
+        one.ended_at
+        for one in ended
+        if one.ended_at is not None and one.token not in worked and not (one.end_reason or "").startswith(NOT_ITS_FAULT)
+    ]
 
 
 class Controller:
@@ -106,6 +122,8 @@ class Controller:
         self._coolness = Coolness()
         self._said = ""
         self._looked_at: float | None = None
+        self.last_words = ""
+        """The last lines of the latest machine that did not get ready."""
 
     def step(self, now: float) -> Plan | None:
         """Look and do what is to be done now; None if the provider did not answer."""
@@ -117,7 +135,7 @@ class Controller:
 
     def end_all(self, now: float, reason: str) -> int:
         """Have all machines of the job ended; return how many the provider still has, to be called until that is 0."""
-        listed = self._look(now)
+        listed = self.look(now)
         there = [one for one in listed if one.state is not MachineState.ENDED]
         waiting = [one for one in there if one.state is not MachineState.ENDING]
         if waiting:
@@ -129,7 +147,7 @@ class Controller:
         return len(there) + sum(1 for one in open_machines if one.token not in matched)
 
     def _step(self, now: float) -> Plan:
-        self._look(now)
+        self.look(now)
         database = self._database
         heard_at = self._work.heard_at()
         open_machines = records.open_machines(database)
@@ -142,6 +160,7 @@ class Controller:
             records.note_ready(database, ready, now)
             self._say(f"{_counted(len(ready))} got ready: {', '.join(ready)}.")
             open_machines = records.open_machines(database)
+        worked = self._work.has_worked()
         state = State(
             now=now,
             tasks_left=self._work.tasks_left(),
@@ -149,7 +168,8 @@ class Controller:
             heard_at=heard_at,
             spent_usd=records.spent_usd(database),
             was_ever_ready=records.was_ever_ready(database),
-            boot_failures=records.boot_failures(database, _NOT_ITS_FAULT),
+            has_worked=bool(worked),
+            failures=failures(database, worked),
             offers=self._offers,
         )
         found = plan(state, self._limits, self._coolness)
@@ -161,7 +181,7 @@ class Controller:
             self._say_once(f"No machine is started: {found.waits_for}.")
         return found
 
-    def _look(self, now: float) -> Sequence[Machine]:
+    def look(self, now: float) -> Sequence[Machine]:
         """Write down what the provider's list says, and end what is there and should not be."""
         database = self._database
         listed = self._machines.list()
@@ -184,6 +204,8 @@ class Controller:
                 self._coolness.preempted(record.kind, now)
             if record.ending_since is None:
                 self._say(f"{token} ({record.instance_type} in {record.zone}) has ended: {why}.")
+                if record.ready_at is None and why not in (NEVER_STARTED, PREEMPTED):
+                    self._show_console(record.instance_id)
         for stray in observed.strays:
             records.reopen(database, stray, now)
             self._say(f"{stray.instance_id} is there and should not be: it is ended.")
@@ -199,8 +221,23 @@ class Controller:
             if tokens:
                 records.note_ending(self._database, tokens, reason, now)
                 self._say(f"{_counted(len(tokens))} ended: {reason}.")
+            if reason == LATE:
+                for token in tokens[:MOST_CONSOLES]:
+                    self._show_console(known[token])
         if known:
             self._machines.terminate(list(known.values()))
+
+    def _show_console(self, instance_id: str | None) -> None:
+        """Show the last lines that a machine printed which never got ready."""
+        if instance_id is None:
+            return
+        try:
+            lines = self._machines.console(instance_id).strip().splitlines()[-CONSOLE_LINES:]
+        except MachinesUnreachableError:
+            return
+        if lines:
+            self.last_words = "\n".join(f"    {line}" for line in lines)
+            self._say(f"{instance_id} printed at last:\n{self.last_words}")
 
     def _order(self, purchase: Purchase, now: float) -> None:
         database = self._database

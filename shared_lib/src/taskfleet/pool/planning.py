@@ -18,10 +18,10 @@ from taskfleet.pool.records import SECONDS_PER_HOUR, Record
 LIST_GRACE_SECONDS = 120.0
 #: A machine that was asked to end and is still there is asked again after so long.
 END_AGAIN_SECONDS = 60.0
-#: So many first machines that do not get ready are enough to see that none ever will.
-MOST_BOOT_FAILURES = 3
-#: Later, machines that do not get ready are followed by pauses that double from this to the second.
-BOOT_PAUSE_SECONDS = (30.0, 900.0)
+#: So many first machines that did nothing are enough to see that none ever will.
+MOST_FAILURES = 3
+#: Later, machines that did nothing are followed by pauses that double from the first to the second.
+FAILURE_PAUSE_SECONDS = (30.0, 900.0)
 #: A machine for less time than this is of no use; most of it would be its boot.
 SHORTEST_LIFETIME_SECONDS = 600.0
 #: More machines in one order would only make it long.
@@ -213,8 +213,10 @@ class State:
     """On machines that are gone."""
     was_ever_ready: bool
     """Whether a worker of this pool was ever heard: the canary sings."""
-    boot_failures: Sequence[float]
-    """When the latest machines were seen not to get ready, with none in between that did."""
+    has_worked: bool
+    """Whether any machine ever did something of use."""
+    failures: Sequence[float]
+    """When the latest machines ended that did nothing of use, with none in between that did."""
     offers: Sequence[Offer]
     """The best first."""
 
@@ -241,7 +243,7 @@ class Plan:
     gives_up: str = ""
     """Why the pool cannot go on, when no machine works any more."""
     waits_for: str = ""
-    """In one sentence: why nothing is ordered, if more would be wanted."""
+    """In one sentence: why nothing is ordered, if more would be wanted and there may be more."""
 
 
 def plan(state: State, limits: Limits, coolness: Coolness) -> Plan:
@@ -286,19 +288,10 @@ def _to_order(
     if state.tasks_left <= sum(one.slots for one in staying):
         return None, ""
     if len(state.open_machines) >= limits.most_machines:
-        return None, "as many machines as there may be are there"
-    if not state.was_ever_ready:
-        if len(state.boot_failures) >= MOST_BOOT_FAILURES:
-            return None, _Hopeless(
-                f"the first {len(state.boot_failures)} machines were started and no worker was heard of any"
-            )
-        if state.open_machines:
-            return None, "the first machine has to get ready before others are started"
-    elif state.boot_failures:
-        first, longest = BOOT_PAUSE_SECONDS
-        pause = min(first * 2.0 ** (len(state.boot_failures) - 1), longest)
-        if state.now < max(state.boot_failures) + pause:
-            return None, f"the last {len(state.boot_failures)} machines did not get ready: a pause of {pause:g} s"
+        return None, ""
+    failures = len(state.failures)
+    if not state.has_worked and failures >= MOST_FAILURES:
+        return None, _Hopeless(f"the first {failures} machines were started and no worker on them did anything")
     offer = next((one for one in state.offers if coolness.until(kind_of(one)) <= state.now), None)
     if offer is None:
         first_at = min(coolness.until(kind_of(one)) for one in state.offers)
@@ -311,7 +304,14 @@ def _to_order(
     offers = _alternatives(offer, state, coolness)
     wanted = _wanted(state, limits, staying, offers)
     if wanted <= 0:
-        return None, "as many CPUs or tasks at a time as there may be are there"
+        return None, ""
+    if not state.was_ever_ready and state.open_machines:
+        return None, "the first machine has to get ready before others are started"
+    if state.was_ever_ready and failures:
+        first, longest = FAILURE_PAUSE_SECONDS
+        pause = min(first * 2.0 ** (failures - 1), longest)
+        if state.now < max(state.failures) + pause:
+            return None, f"the last {failures} machines did nothing before they ended: a pause of {pause:g} s"
     return _afford(state, limits, staying, offers, wanted)
 
 

@@ -1,16 +1,19 @@
 """What the ledger remembers of a job's machines."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from taskfleet.ledger.database import Database
 from taskfleet.machines import Machine, Order
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.terms import Market
+from taskfleet.processes import is_surely_dead
 
 SECONDS_PER_HOUR = 3600.0
 #: An order of which nothing was heard may have been carried out as late as this.
 UNCERTAIN_SECONDS = 120.0
+#: A controller that has said nothing for so long is not there any more.
+ABSENT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,23 +187,77 @@ def closed_ids(database: Database, since: float) -> set[str]:
     }
 
 
+def take_control(database: Database, me: str, now: float) -> str | None:
+    """Become the one who looks after the pool, and take back what was asked of the former one; give who it is if somebody is at it."""
+    with database.transaction():
+        other, seen_at = database.row("SELECT controller, seen_at FROM pool") or (None, 0.0)
+        if other not in (None, me) and now - seen_at < ABSENT_SECONDS and not is_surely_dead(other):
+            return str(other)
+        database.execute("UPDATE pool SET controller = ?, seen_at = ?, stop_asked_at = NULL", (me, now))
+    return None
+
+
+def controller(database: Database) -> tuple[str | None, float]:
+    """Give who looks after the pool, and when it last said so."""
+    name, seen_at = database.row("SELECT controller, seen_at FROM pool") or (None, 0.0)
+    return name, seen_at
+
+
+def stay_in_control(database: Database, me: str, now: float) -> bool:
+    """Say that the controller is there; False if it is no longer the one, or was asked to stop."""
+    with database.transaction():
+        return bool(
+            database.execute(
+                "UPDATE pool SET seen_at = ? WHERE controller = ? AND stop_asked_at IS NULL", (now, me)
+            ).rowcount
+        )
+
+
+def give_control_up(database: Database, me: str) -> None:
+    """Look after the pool no longer."""
+    with database.transaction():
+        database.execute("UPDATE pool SET controller = NULL WHERE controller = ?", (me,))
+
+
+def ask_to_stop(database: Database, now: float) -> bool:
+    """Have the controller end; False if there is none."""
+    with database.transaction():
+        return bool(
+            database.execute(
+                "UPDATE pool SET stop_asked_at = ? WHERE controller IS NOT NULL AND seen_at > ?",
+                (now, now - ABSENT_SECONDS),
+            ).rowcount
+        )
+
+
+def heard_at(database: Database) -> dict[str, float]:
+    """Say when a worker on each machine was last heard, by token."""
+    return dict(
+        database.rows(
+            "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.instance_id "
+            "WHERE worker.end_reason IS NOT 'failed' GROUP BY machine.token"
+        )
+    )
+
+
 def was_ever_ready(database: Database) -> bool:
     """Say whether a worker was ever heard of any machine."""
     return bool(database.value("SELECT EXISTS (SELECT 1 FROM machine WHERE ready_at IS NOT NULL)"))
 
 
-def boot_failures(database: Database, not_counted: Sequence[str]) -> list[float]:
-    """Say when machines ended whose worker was never heard, since the last one that was.
-
-    Args:
-        database: The ledger.
-        not_counted: Beginnings of reasons that say nothing of the machine itself.
-    """
-    rows = database.rows(
-        "SELECT ended_at, end_reason FROM machine WHERE ended_at > (SELECT coalesce(max(ready_at), 0) FROM machine) "
-        "AND started_at IS NOT NULL AND ready_at IS NULL"
+def has_worked(database: Database) -> dict[str, float]:
+    """Say of each machine on which a task came to an end, or a worker in good order, when it was last heard, by token."""
+    return dict(
+        database.rows(
+            "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.instance_id "
+            "WHERE worker.busy_seconds > 0 OR worker.end_reason IN ('stopped', 'preempted') GROUP BY machine.token"
+        )
     )
-    return [ended_at for ended_at, reason in rows if not (reason or "").startswith(tuple(not_counted))]
+
+
+def ended_since(database: Database, since: float) -> list[Record]:
+    """Give the machines that were started and ended later than that."""
+    return _read(database, f"WHERE ended_at > {since!r} AND started_at IS NOT NULL ORDER BY ended_at")
 
 
 def _read(database: Database, rest: str) -> list[Record]:

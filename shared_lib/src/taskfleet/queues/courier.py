@@ -105,6 +105,8 @@ class Courier:
         self.is_sending = False
         """Whether tasks are on their way back to the queue."""
         self.most_per_message = 1
+        self.is_at_work = False
+        """Whether the worker has asked for tasks; before, it gives no sign of life: it may turn out that it cannot work."""
         self._wanted = 0
         self._may_die = False
         self._times_sent = 0
@@ -114,7 +116,7 @@ class Courier:
         self._worker = worker
         self._lease_seconds = lease_seconds
         self._number = 0
-        self._told_at = 0.0
+        self._told_at = -HEARTBEAT_SECONDS
         self._is_telling = False
         self._is_stopping = False
         self._is_ending = False
@@ -206,7 +208,6 @@ class Courier:
     def _send(self) -> None:
         tasks, told = self._open_tasks(), self._open_events()
         errand = Errand()
-        self._told_at = time.monotonic()
         while True:
             try:
                 self._renew(tasks)
@@ -268,7 +269,7 @@ class Courier:
 
     def _is_silent(self) -> bool:
         """Whether it is time for a sign of life."""
-        return time.monotonic() - self._told_at > HEARTBEAT_SECONDS
+        return self.is_at_work and time.monotonic() - self._told_at > HEARTBEAT_SECONDS
 
     def _ledgers(self, errand: Errand) -> list[str]:
         found = [*errand.leased.values(), *(one[0] for one in chain(errand.returned, errand.ended))]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from taskfleet.ledger import counters, leasing
 from taskfleet.ledger.database import Database
-from taskfleet.processes import hostname, identity
+from taskfleet.processes import hostname, identity, machine
 from taskfleet.queues import Depth
 from taskfleet.settings import Settings
 from taskfleet.tasks import Finished, Lease, Outcome, RetryPolicy, State
@@ -45,11 +45,14 @@ class EmbeddedQueue:
         self._policy = retry_policy(settings)
         self._slots = slots
         self._reaped_at = 0.0
-        self._worker_id = self._register(now)
+        self._began_at = now
+        self._worker_id: int | None = None
 
     @property
     def worker_id(self) -> int:
-        """The worker's number in the ledger."""
+        """The worker's number in the ledger, in which it is entered when it first asks for tasks: it can work then."""
+        if self._worker_id is None:
+            self._worker_id = self._register(self._began_at)
         return self._worker_id
 
     def lease(self, most: int, now: float) -> list[Lease]:
@@ -64,19 +67,19 @@ class EmbeddedQueue:
     def renew(self, now: float) -> None:
         """See ``Queue.renew``."""
         try:
-            leasing.renew(self._database, self._worker_id, lease_seconds=self._settings.lease_seconds, now=now)
+            leasing.renew(self._database, self.worker_id, lease_seconds=self._settings.lease_seconds, now=now)
         except leasing.LeaseLostError:
             self._worker_id = self._register(now)
             raise
 
     def finish(self, finished: Sequence[Finished], now: float) -> leasing.FinishReport:
         """See ``Queue.finish``."""
-        return leasing.finish(self._database, self._worker_id, finished, policy=self._policy, now=now)
+        return leasing.finish(self._database, self.worker_id, finished, policy=self._policy, now=now)
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """See ``Queue.give_back``."""
         if leases:
-            leasing.give_back(self._database, self._worker_id, leases)
+            leasing.give_back(self._database, self.worker_id, leases)
 
     def count(self) -> Depth:
         """See ``Queue.count``."""
@@ -88,14 +91,15 @@ class EmbeddedQueue:
 
     def close(self, now: float, reason: str = "stopped") -> None:
         """See ``Queue.close``."""
-        leasing.end_worker(self._database, self._worker_id, now=now, reason=reason)
+        if self._worker_id is not None:
+            leasing.end_worker(self._database, self._worker_id, now=now, reason=reason)
 
     def _lease(self, most: int, now: float) -> list[Lease]:
         settings = self._settings
         try:
             return leasing.lease(
                 self._database,
-                self._worker_id,
+                self.worker_id,
                 most,
                 skip=settings.skip_tasks,
                 lease_seconds=settings.lease_seconds,
@@ -118,4 +122,5 @@ class EmbeddedQueue:
             slots=self._slots,
             lease_seconds=self._settings.lease_seconds,
             now=now,
+            machine=machine(),
         )

@@ -79,6 +79,7 @@ class RemoteQueue:
 
     def lease(self, most: int, now: float) -> list[Lease]:
         """See ``Queue.lease``."""
+        self._courier.is_at_work = True
         self._attend()
         self._open_arrived(now)
         leases: list[Lease] = []

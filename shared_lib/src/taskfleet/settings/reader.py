@@ -44,6 +44,8 @@ class Configuration:
     """The user's own variables for the tasks; those of the environment come first."""
     places: dict[str, str]
     """For each setting that is not the default, by upper-case name: where it was set."""
+    texts: dict[str, str]
+    """For each of these: its text, which means the same in the environment of another process."""
 
     @property
     def ledger_path(self) -> Path:
@@ -117,6 +119,7 @@ def read_configuration(
         project=project,
         exports=exports,
         places={name: one.place for name, one in given.items()},
+        texts={name: one.value for name, one in given.items()},
     )
 
 

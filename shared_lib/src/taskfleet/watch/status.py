@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from taskfleet.ledger import counters, inquiry, sending
 from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.database import Database
+from taskfleet.pool.costs import Costs, reckon
 from taskfleet.tasks import JSON, Outcome, State
 
 
@@ -38,6 +39,8 @@ class Status:
     """The service that the tasks travel by; None if they wait in the ledger."""
     unsent: int = 0
     """Tasks that still have to be sent there."""
+    costs: Costs | None = None
+    """Of the job's machines; None if it never had any."""
 
     @property
     def ended(self) -> int:
@@ -73,6 +76,7 @@ class Status:
             "retries": self.retries,
             "lost": self.lost,
             "spot_terminations": self.spot_terminations,
+            "costs": None if self.costs is None else self.costs.to_json(),
         }
 
 
@@ -105,4 +109,5 @@ def gather(database: Database, now: float) -> Status:
             queue_url=(queue_url := database.value("SELECT queue_url FROM job")),
             unsent=sending.count_unsent(database) if queue_url else 0,
             spot_terminations=database.value("SELECT count(*) FROM worker WHERE end_reason = 'preempted'"),
+            costs=reckon(database, succeeded=counts[State.SUCCEEDED], eta_seconds=eta, now=now),
         )

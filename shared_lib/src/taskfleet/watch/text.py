@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from taskfleet.ledger.counters import Durations
+from taskfleet.pool.costs import Costs
 from taskfleet.tasks import State
 from taskfleet.watch.status import Status
 
@@ -68,6 +69,8 @@ def status_report(status: Status, now: float) -> str:
             "",
             f"Retries: {status.retries:,}   lost with their worker: {status.lost:,}   duplicate finishes ignored: {status.duplicates:,}",
         ]
+    if status.costs is not None:
+        lines += ["", cost_line(status.costs)]
     if status.queue_url:
         lines += ["", f"The tasks travel by {status.queue_url}; what workers tell is taken in by poe monitor."]
     if status.unsent:
@@ -82,10 +85,10 @@ def status_report(status: Status, now: float) -> str:
     return "\n".join(lines)
 
 
-def final_report(status: Status, now: float) -> str:
-    """Give what a worker prints at its end, when the job is done or not."""
+def final_report(status: Status, now: float, who: str = "worker") -> str:
+    """Give what a worker, or whoever else, prints at its end, when the job is done or not."""
     left = status.total - status.ended
-    title = "JOB COMPLETE" if not left else "WORKER STOPPED, JOB NOT COMPLETE"
+    title = "JOB COMPLETE" if not left else f"{who.upper()} STOPPED, JOB NOT COMPLETE"
     lines = [LINE, f"{title}: {status.job_id}", LINE, "", f"Total tasks: {status.total:,}"]
     lines += [f"  {state.word.capitalize()}: {n:,}" for state, n in status.counts.items() if n]
     if status.began_at is not None:
@@ -103,7 +106,25 @@ def final_report(status: Status, now: float) -> str:
             f"Retries: {status.retries:,}; lost with their worker: {status.lost:,}; duplicates ignored: {status.duplicates:,}",
         ]
     lines += ["", f"Spot terminations: {status.spot_terminations:,}"]
+    if status.costs is not None:
+        lines += ["", cost_line(status.costs)]
     return "\n".join([*lines, "", LINE])
+
+
+def cost_line(costs: Costs) -> str:
+    """Say what the machines have cost."""
+    ever = counted(costs.machines_ever, "machine")
+    if not costs.so_far_usd and not costs.usd_per_hour:
+        return f"Machines: {costs.machines:,} there, {ever} in all; they cost nothing."
+    parts = [f"Machines: {costs.machines:,} there, {ever} in all. Cost so far: {costs.so_far_usd:.2f} USD"]
+    if costs.usd_per_task is not None:
+        parts.append(f"{costs.usd_per_task:.2g} USD per task")
+    if costs.machines:
+        parts.append(f"{costs.usd_per_hour:.4f} USD per hour now")
+        if costs.at_the_end_usd is not None:
+            parts.append(f"about {costs.at_the_end_usd:.2f} USD at the end")
+    parts.append(f"for nothing: {costs.boot_usd:.2f} booting, {costs.idle_usd:.2f} idle or lost")
+    return ", ".join(parts) + "."
 
 
 def duration_lines(durations: Durations) -> list[str]:

@@ -139,7 +139,7 @@ class Slot:
                     if self._pid and self._given:
                         self._kill(Outcome.INTERRUPTED, "The worker was stopped")
                         self._bury()
-                    self._return(unstarted + self._recall())
+                    self._return(self._recall() + unstarted)
                 case ("signs", signs):
                     self._memory.show(signs)
 

@@ -24,3 +24,13 @@ CREATE INDEX machine_instance ON machine (instance_id) WHERE instance_id IS NOT 
 -- Which machine a worker runs on, by the provider's name for it; NULL for one that was started by hand.
 ALTER TABLE worker ADD COLUMN machine TEXT;
 CREATE INDEX worker_machine ON worker (machine) WHERE machine IS NOT NULL;
+-- Time in attempts that came to an end of their own, of all its slots together.
+ALTER TABLE worker ADD COLUMN busy_seconds REAL NOT NULL DEFAULT 0;
+
+-- Who looks after the pool, in one row.
+CREATE TABLE pool (
+    controller    TEXT,                  -- its process, see processes.identity; NULL for nobody
+    seen_at       REAL NOT NULL,         -- when it last said that it is there
+    stop_asked_at REAL                   -- when the user wanted all machines ended
+) STRICT;
+INSERT INTO pool VALUES (NULL, 0, NULL);

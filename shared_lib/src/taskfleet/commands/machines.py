@@ -1,0 +1,163 @@
+"""``poe machines``: list the machines of the job."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from taskfleet.commands.arguments import configure, make_parser
+from taskfleet.errors import LedgerError, MachinesUnreachableError
+from taskfleet.ledger.database import Database, open_ledger
+from taskfleet.machines import Machine, MachineState
+from taskfleet.machines.providers import open_machines
+from taskfleet.pool import records
+from taskfleet.pool.planning import Limits, match
+from taskfleet.pool.records import Record
+from taskfleet.settings import Configuration
+from taskfleet.watch.status import gather
+from taskfleet.watch.text import columns, cost_line, duration
+
+EXAMPLES = """\
+  poe machines                                      those that are there
+  poe machines --all                                those that have ended too, with the reason
+  poe machines --console NAME                       what a machine has printed since it began to boot
+  poe machines --json | jq .                        each as an object"""
+
+HEADS = ("machine", "type", "zone", "market", "state", "age", "worker heard", "USD/h", "USD", "")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command."""
+    parser = make_parser(
+        "machines",
+        "List the machines of the job, as the provider and the ledger know them: since when they are there, when their worker was last "
+        "heard, what they cost, and what is overdue.",
+        EXAMPLES,
+        ("job", "place"),
+    )
+    parser.add_argument("--all", action="store_true", help="those that have ended too")
+    parser.add_argument("--console", metavar="NAME", help="print what a machine has printed")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    arguments = parser.parse_args(argv)
+    configuration = configure(arguments)
+    provider = open_machines(configuration)
+    if arguments.console:
+        text = provider.console(arguments.console)
+        print(text or f"{arguments.console} has printed nothing that the provider keeps.")
+        return 0
+    listed, trouble = [], ""
+    try:
+        listed = list(provider.list())
+    except MachinesUnreachableError as error:
+        trouble = f"{error} This is what the ledger knows."
+    try:
+        database = open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=True)
+    except LedgerError:
+        database = None
+    rows = list(_rows(configuration, database, listed, with_ended=arguments.all, is_blind=bool(trouble)))
+    if arguments.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    if trouble:
+        print(trouble)
+    if not rows:
+        print("No machines." if arguments.all else "No machines are there; --all lists those that have ended.")
+    else:
+        print(columns([_cells(row) for row in rows], HEADS))
+    if database is not None:
+        now = time.time()
+        status = gather(database, now)
+        if status.costs is not None:
+            print(f"\n{cost_line(status.costs)}")
+        database.close()
+    return 0
+
+
+def _rows(
+    configuration: Configuration,
+    database: Database | None,
+    listed: Sequence[Machine],
+    *,
+    with_ended: bool,
+    is_blind: bool,
+) -> list[dict[str, Any]]:
+    now = time.time()
+    limits = Limits(boot_seconds=configuration.pool.boot_minutes * 60)
+    known = [] if database is None else records.all_machines(database)
+    heard_at = {} if database is None else records.heard_at(database)
+    matched = match(known, listed)
+    rows = []
+    for record in known:
+        if record.ended_at is None or with_ended:
+            rows.append(_row(record, matched.get(record.token), heard_at.get(record.token), limits, now, is_blind))
+    strangers = {one.instance_id for one in matched.values()}
+    for one in listed:
+        if one.instance_id not in strangers and (with_ended or one.state is not MachineState.ENDED):
+            rows.append(_row_of_unknown(one, now))
+    return rows
+
+
+def _row(
+    record: Record, machine: Machine | None, heard_at: float | None, limits: Limits, now: float, is_blind: bool
+) -> dict[str, Any]:
+    state = "ended" if record.ended_at is not None else "ordered" if machine is None else str(machine.state)
+    remark = record.end_reason or ""
+    if record.ended_at is None:
+        since = record.started_at or record.ordered_at
+        if machine is None and not is_blind and record.started_at is not None:
+            remark = remark or "not in the provider's list"
+        if heard_at is None and now - since > limits.boot_seconds:
+            remark = remark or "overdue: no worker was heard"
+        elif heard_at is not None and now - heard_at > limits.silent_seconds:
+            remark = remark or "overdue: its worker is silent"
+    return {
+        "token": record.token,
+        "instance_id": record.instance_id,
+        "instance_type": record.instance_type,
+        "zone": record.zone,
+        "market": record.market,
+        "state": state,
+        "slots": record.slots,
+        "created_at": record.started_at or record.ordered_at,
+        "ended_at": record.ended_at,
+        "heard_at": heard_at,
+        "usd_per_hour": record.usd_per_hour,
+        "usd": record.cost_usd(now),
+        "remark": remark,
+    }
+
+
+def _row_of_unknown(machine: Machine, now: float) -> dict[str, Any]:
+    return {
+        "token": machine.order,
+        "instance_id": machine.instance_id,
+        "instance_type": machine.instance_type,
+        "zone": machine.zone,
+        "market": machine.market,
+        "state": machine.state,
+        "slots": None,
+        "created_at": machine.created_at or now,
+        "ended_at": None,
+        "heard_at": None,
+        "usd_per_hour": None,
+        "usd": None,
+        "remark": machine.reason or "not in this ledger",
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    now = time.time()
+    heard = "-" if row["heard_at"] is None else f"{duration(max(0.0, now - row['heard_at']))} ago"
+    return (
+        row["instance_id"] or row["token"],
+        row["instance_type"],
+        row["zone"],
+        row["market"],
+        row["state"],
+        duration(max(0.0, (row["ended_at"] or now) - row["created_at"])),
+        heard,
+        "-" if row["usd_per_hour"] is None else f"{row['usd_per_hour']:.4f}",
+        "-" if row["usd"] is None else f"{row['usd']:.4f}",
+        row["remark"],
+    )

@@ -1,0 +1,38 @@
+"""``poe stop``: end all machines of the job."""
+
+import time
+from collections.abc import Sequence
+
+from taskfleet.commands.arguments import configure, confirm, make_parser
+from taskfleet.commands.teardown import end_machines
+from taskfleet.ledger.database import open_ledger
+from taskfleet.machines.providers import open_machines
+from taskfleet.pool import records
+
+EXAMPLES = """\
+  poe stop
+  poe stop --yes"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command."""
+    parser = make_parser(
+        "stop",
+        "End all machines of the job, and the poe deploy_pool that looks after them. Running tasks go back to the queue; nothing is lost.",
+        EXAMPLES,
+        ("job", "place"),
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    arguments = parser.parse_args(argv)
+    configuration = configure(arguments)
+    job_id = configuration.settings.job_id
+    confirm(f"This ends all machines of job {job_id}.", job_id, yes=arguments.yes)
+    database = open_ledger(configuration.ledger_path, job_id=job_id, project=configuration.project)
+    try:
+        if records.ask_to_stop(database, time.time()):
+            print("The poe deploy_pool that looks after them was told to end.")
+        end_machines(open_machines(configuration), database, "stopped by the user")
+    finally:
+        database.close()
+    print("No machine is left.\n\nNext: poe deploy_pool (to go on), poe status")
+    return 0

@@ -1,0 +1,70 @@
+"""``poe teardown``: end and remove all that was made for a job's pool, and show that nothing is left."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from taskfleet.commands.arguments import configure, confirm, make_parser
+from taskfleet.errors import LedgerError
+from taskfleet.ledger.database import Database, open_ledger
+from taskfleet.machines import Machines, MachineState
+from taskfleet.machines.providers import open_machines
+from taskfleet.pool import records
+from taskfleet.pool.ending import by_ledger, by_list, end_all
+from taskfleet.watch.text import columns, counted
+
+EXAMPLES = """\
+  poe teardown
+  poe teardown --yes
+  poe teardown --dry-run                            list what is there"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command."""
+    parser = make_parser(
+        "teardown",
+        "End all machines of the job and remove whatever else was made for them. It needs no ledger: what the provider lists counts. It "
+        "looks again until nothing is there, and prints the count of each kind of thing.",
+        EXAMPLES,
+        ("job", "place"),
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="list what is there and end nothing")
+    arguments = parser.parse_args(argv)
+    configuration = configure(arguments)
+    job_id = configuration.settings.job_id
+    machines = open_machines(configuration)
+    there = [one for one in machines.list() if one.state is not MachineState.ENDED]
+    if there:
+        rows = [(one.instance_id, one.instance_type, one.zone, str(one.state)) for one in there]
+        print(columns(rows, ("machine", "type", "zone", "state")))
+    if arguments.dry_run:
+        print(f"{counted(len(there), 'machine')} of job {job_id} there. Nothing was ended (--dry-run).")
+        return 0
+    if there:
+        confirm(f"This ends {counted(len(there), 'machine')} of job {job_id}.", job_id, yes=arguments.yes)
+    try:
+        database = open_ledger(configuration.ledger_path, job_id=job_id, project=configuration.project)
+    except LedgerError:
+        database = None
+    try:
+        if database is not None:
+            records.ask_to_stop(database, time.time())
+        left = end_machines(machines, database, "torn down by the user")
+    finally:
+        if database is not None:
+            database.close()
+    print(f"{counted(len(there), 'machine')} ended. Left of job {job_id} at {machines.name}:")
+    for kind, number in left.items():
+        print(f"  {kind}: {number}")
+    return 0
+
+
+def end_machines(machines: Machines, database: Database | None, reason: str) -> Mapping[str, int]:
+    """End all machines of the job and what was made for them; give what is left of each kind of thing: nothing."""
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    end = by_list(machines) if database is None else by_ledger(machines, database, reason, say)
+    return end_all(machines, end, say, pause=time.sleep)

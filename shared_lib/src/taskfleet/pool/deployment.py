@@ -1,0 +1,144 @@
+"""A controller at work: it takes in what workers tell, keeps the pool full, shows how the job gets on, and heeds the user."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+
+from taskfleet.errors import LedgerError, QueueUnreachableError
+from taskfleet.ledger.database import Database
+from taskfleet.machines import Machines
+from taskfleet.pool import records
+from taskfleet.pool.controller import Controller
+from taskfleet.pool.ending import end_all
+from taskfleet.processes import identity
+from taskfleet.watch.progress import Progress
+
+TICK_SECONDS = 0.2
+TROUBLE_SECONDS = 1.0
+
+
+class Ending(StrEnum):
+    """How the watch over a pool ended."""
+
+    DONE = "done"
+    """All tasks have come to an end."""
+    GAVE_UP = "given up"
+    """No machine works, and none will."""
+    TERMINATED = "terminated"
+    """The user wants all machines ended."""
+    LEFT = "left"
+    """The user wants them to go on alone."""
+    STOPPED = "stopped"
+    """Somebody ran poe stop, or another controller has taken over."""
+
+
+class Interrupted(Exception):
+    """The user, or the system, wants this process to end."""
+
+    def __init__(self, ending: Ending | None) -> None:
+        """Say what is to become of the machines; None asks the user."""
+        super().__init__(ending)
+        self.ending = ending
+
+
+class Deployment:
+    """One run of ``poe deploy_pool``.
+
+    Args:
+        database: The job's ledger.
+        controller: Looks after the machines.
+        machines: The provider.
+        take_in: Takes in what workers elsewhere have told, waiting a moment for it; None if they write into the ledger themselves.
+        progress: Shows how the job gets on.
+        ask: Asks the user what is to become of the machines; None carries on.
+        poll_seconds: How often the controller looks.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        controller: Controller,
+        machines: Machines,
+        *,
+        take_in: Callable[[], int] | None,
+        progress: Progress,
+        ask: Callable[[], Ending | None],
+        poll_seconds: float,
+    ) -> None:
+        self._database = database
+        self._controller = controller
+        self._machines = machines
+        self._take_in = take_in
+        self._progress = progress
+        self._ask = ask
+        self._poll_seconds = poll_seconds
+        self._me = identity()
+        self._step_at = 0.0
+        self._trouble = ""
+        self.why_given_up = ""
+
+    def watch(self) -> Ending:
+        """Look after the pool until there is a reason not to."""
+        while True:
+            try:
+                ending = self._turn()
+            except (KeyboardInterrupt, Interrupted) as interruption:
+                ending = interruption.ending if isinstance(interruption, Interrupted) else None
+                ending = ending or self._ask()
+            except (LedgerError, QueueUnreachableError) as error:
+                self._say_trouble(f"{error} Trying again.")
+                time.sleep(TROUBLE_SECONDS)
+                continue
+            if ending is not None:
+                return ending
+
+    def end_all(self, reason: str) -> None:
+        """End all machines, look until none is there, and clear up after them; take in what workers tell meanwhile."""
+        end_all(
+            self._machines,
+            lambda now: self._controller.end_all(now, reason),
+            self._progress.say,
+            pause=self._pause,
+        )
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        with suppress(LedgerError, QueueUnreachableError):
+            while self._take_in is not None and self._take_in():
+                if time.monotonic() > until:
+                    return
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    @property
+    def last_words(self) -> str:
+        """The last lines that a machine printed which did not get ready."""
+        return self._controller.last_words
+
+    def _turn(self) -> Ending | None:
+        if self._take_in is None:
+            time.sleep(TICK_SECONDS)
+        else:
+            self._take_in()
+        now = time.time()
+        self._progress.tick(now)
+        if now - self._step_at < self._poll_seconds and self._step_at <= now:
+            return None
+        self._step_at = now
+        if not records.stay_in_control(self._database, self._me, now):
+            return Ending.STOPPED
+        found = self._controller.step(now)
+        if found is None:
+            return None
+        self._trouble = ""
+        if found.is_complete:
+            return Ending.DONE
+        if found.gives_up:
+            self.why_given_up = found.gives_up
+            return Ending.GAVE_UP
+        return None
+
+    def _say_trouble(self, text: str) -> None:
+        if text != self._trouble:
+            self._progress.say(text)
+        self._trouble = text

@@ -1,0 +1,86 @@
+"""Ending all machines of a job and what else was made for them, until the provider has shown that nothing is left."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from taskfleet.errors import MachinesUnreachableError
+from taskfleet.ledger.database import Database
+from taskfleet.machines import Machines, MachineState
+from taskfleet.pool.controller import Controller, LedgerWork
+from taskfleet.pool.planning import Limits
+from taskfleet.watch.text import counted
+
+#: So often the provider is asked.
+LOOK_SECONDS = {"local": 0.2}
+USUAL_LOOK_SECONDS = 3.0
+#: So often in a row its list has to be empty; lists lag behind.
+PROOFS = {"local": 1}
+USUAL_PROOFS = 2
+
+
+def end_all(
+    machines: Machines, end: Callable[[float], int], say: Callable[[str], None], *, pause: Callable[[float], None]
+) -> Mapping[str, int]:
+    """End all machines, then clear up after them.
+
+    Args:
+        machines: The provider.
+        end: Has all machines ended as of a time; gives how many are left.
+        say: Tells the user something.
+        pause: Waits for some seconds.
+
+    Returns:
+        Each kind of thing that was looked for, with how many are left: 0.
+    """
+    told = ""
+
+    def say_once(text: str) -> None:
+        nonlocal told
+        if text != told:
+            say(text)
+        told = text
+
+    seconds = LOOK_SECONDS.get(machines.name, USUAL_LOOK_SECONDS)
+    proofs = 0
+    while True:
+        try:
+            left = end(time.time())
+            proofs = 0 if left else proofs + 1
+            if left:
+                say_once(f"Waiting for the end of {counted(left, 'machine')}.")
+            elif proofs >= PROOFS.get(machines.name, USUAL_PROOFS):
+                things = machines.clear()
+                if not any(things.values()):
+                    return {"machines": 0, **things}
+                say_once(f"Waiting for {', '.join(f'{n} {kind}' for kind, n in things.items() if n)} to go.")
+        except MachinesUnreachableError as error:
+            say_once(f"{error} Trying again.")
+        pause(seconds)
+
+
+def look(machines: Machines, database: Database) -> None:
+    """Write down what the provider says of the machines."""
+    _controller(machines, database, lambda _: None).look(time.time())
+
+
+def _controller(machines: Machines, database: Database, say: Callable[[str], None]) -> Controller:
+    return Controller(database, machines, LedgerWork(database), name="", offers=(), limits=Limits(), say=say)
+
+
+def by_ledger(
+    machines: Machines, database: Database, reason: str, say: Callable[[str], None]
+) -> Callable[[float], int]:
+    """Give what ends all machines and writes it down; an order that may still be carried out is waited for."""
+    controller = _controller(machines, database, say)
+    return lambda now: controller.end_all(now, reason)
+
+
+def by_list(machines: Machines) -> Callable[[float], int]:
+    """Give what ends all machines that the provider lists; where there is no ledger."""
+
+    def end(_: float) -> int:
+        there = [one for one in machines.list() if one.state is not MachineState.ENDED]
+        machines.terminate([one.instance_id for one in there if one.state is not MachineState.ENDING])
+        return len(there)
+
+    return end

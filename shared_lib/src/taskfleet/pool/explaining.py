@@ -1,0 +1,115 @@
+"""Why a pool does not move, and what to change."""
+
+from collections import Counter
+
+from taskfleet.ledger.database import Database
+from taskfleet.pool import records
+from taskfleet.pool.controller import failures
+from taskfleet.pool.planning import MOST_FAILURES, NEVER_STARTED, Limits
+from taskfleet.pool.records import ABSENT_SECONDS, Record
+from taskfleet.watch.text import counted, duration
+
+#: What was refused longer ago explains nothing now.
+RECENT_SECONDS = 3600.0
+
+
+def explain_pool(database: Database, limits: Limits, tasks_left: int, now: float) -> list[str]:
+    """Say what keeps a pool from moving, the weightiest first; one sentence each."""
+    machines = records.all_machines(database)
+    there = [one for one in machines if one.ended_at is None]
+    if not tasks_left:
+        gone = "no machine is there" if not there else f"{counted(len(there), 'machine')} to be ended: poe teardown"
+        return [f"No tasks are left, {gone}."]
+    found = [*_about_controller(database, there, now), *_about_failures(database, machines)]
+    found += _about_refusals(machines, now)
+    found += _about_money(machines, there, limits, now)
+    found += _about_machines(database, there, limits, now)
+    slots = sum(one.slots for one in there)
+    if not found and there:
+        return [
+            f"{counted(len(there), 'machine')} with {counted(slots, 'slot')} are at {counted(tasks_left, 'task')}; nothing is amiss."
+        ]
+    return found or [f"{counted(tasks_left, 'task')} left and no machine was ever ordered: poe deploy_pool."]
+
+
+def _about_controller(database: Database, there: list[Record], now: float) -> list[str]:
+    controller, seen_at = records.controller(database)
+    if controller is not None and now - seen_at < ABSENT_SECONDS:
+        return []
+    since = f" since {duration(now - seen_at)}" if seen_at else ""
+    if there:
+        return [
+            f"Nobody looks after the pool{since}: {counted(len(there), 'machine')} may be there and none is replaced; "
+            "poe deploy_pool --continue."
+        ]
+    return [f"Nobody looks after the pool{since} and no machine is there: poe deploy_pool."]
+
+
+def _about_failures(database: Database, machines: list[Record]) -> list[str]:
+    worked = records.has_worked(database)
+    n = len(failures(database, worked))
+    if not n:
+        return []
+    names = [one.instance_id or one.token for one in machines if one.ended_at and one.token not in worked]
+    text = f"The last {counted(n, 'machine')} did nothing before they ended"
+    if not worked and n >= MOST_FAILURES:
+        text += ", so the pool gives up"
+    return [f"{text}: poe machines --console {names[-1]} shows what it printed."]
+
+
+def _about_refusals(machines: list[Record], now: float) -> list[str]:
+    refused = [
+        one
+        for one in machines
+        if one.ended_at == one.ordered_at and one.end_reason != NEVER_STARTED and now - one.ordered_at < RECENT_SECONDS
+    ]
+    if not refused:
+        return []
+    reasons = Counter((one.end_reason or "").partition(":")[0] for one in refused)
+    reason, n = reasons.most_common(1)[0]
+    last = refused[-1]
+    remedies = {
+        "no capacity": "more REGIONS, types or MARKETS give more to choose from",
+        "quota": "ask the provider for a higher quota, or lower MACHINES or TOTAL_CPUS",
+        "throttled": "it is asked again by itself",
+        "price": "add on-demand to MARKETS",
+    }
+    remedy = remedies.get(reason, "see the text: asking again does not help")
+    return [
+        f"In the last hour {counted(n, 'machine')} were refused ({reason}), the last one {last.instance_type} in {last.zone}, "
+        f"{last.market}, {duration(now - last.ordered_at)} ago: {last.end_reason}. {remedy[0].upper()}{remedy[1:]}."
+    ]
+
+
+def _about_money(machines: list[Record], there: list[Record], limits: Limits, now: float) -> list[str]:
+    spent = sum(one.cost_usd(now) for one in machines)
+    committed = sum(one.most_cost_usd(now) for one in machines)
+    if committed < 0.99 * limits.budget_usd:
+        return []
+    return [
+        f"The budget is used up: of {limits.budget_usd:.2f} USD {spent:.2f} are spent and {committed - spent:.2f} set aside for "
+        f"{counted(len(there), 'machine')}; BUDGET_USD allows more."
+    ]
+
+
+def _about_machines(database: Database, there: list[Record], limits: Limits, now: float) -> list[str]:
+    heard_at = records.heard_at(database)
+    found = []
+    for one in there:
+        heard = heard_at.get(one.token)
+        name = one.instance_id or one.token
+        if heard is not None and now - heard > limits.silent_seconds:
+            found.append(f"The worker on {name} is silent since {duration(now - heard)}.")
+        elif heard is None and now - (one.started_at or one.ordered_at) > limits.boot_seconds / 2:
+            found.append(
+                f"{name} was ordered {duration(now - one.ordered_at)} ago and no worker was heard: poe machines --console {name}"
+            )
+    full = len(there) >= limits.most_machines
+    booting = [one for one in there if one.token not in heard_at]
+    if not found and booting and len(booting) == len(there):
+        found.append(
+            f"{counted(len(booting), 'machine')} boot; they have until {duration(limits.boot_seconds)} after their start (BOOT_MINUTES)."
+        )
+    elif not found and full:
+        found.append(f"As many machines as there may be work ({len(there)}): MACHINES allows more.")
+    return found

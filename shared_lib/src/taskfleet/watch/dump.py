@@ -1,0 +1,37 @@
+"""Writing a job's tasks into files by state, which together are the table they came from."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from taskfleet.ledger.database import Database
+from taskfleet.tasks import State
+
+
+def dump_tasks(database: Database, folder: Path, job_id: str) -> list[tuple[Path, int]]:
+    """Write ``JOB-STATE.json`` for each state that tasks are in: lists of ``{"task_id": …, "data": {…}}``, as an insertion reads them.
+
+    Returns:
+        Each file and how many tasks are in it.
+    """
+    paths: dict[State, Path] = {}
+    counts: dict[State, int] = {}
+    with ExitStack() as stack:
+        files: dict[State, IO[str]] = {}
+        for task_id, data, number in database.stream(
+            "SELECT task.id, data, coalesce(state.state, 1) FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq "
+            "LEFT JOIN state USING (seq) ORDER BY segment.first_seq, task.seq"
+        ):
+            state = State(number)
+            if state not in files:
+                paths[state] = folder / f"{job_id}-{state.word}.json"
+                files[state] = stack.enter_context(paths[state].open("w", encoding="utf-8"))
+                counts[state] = 0
+            file = files[state]
+            file.write("[\n" if not counts[state] else ",\n")
+            file.write(f'{{"task_id": {json.dumps(task_id)}, "data": {data}}}')
+            counts[state] += 1
+        for file in files.values():
+            file.write("\n]\n")
+    return [(paths[state], counts[state]) for state in sorted(paths)]

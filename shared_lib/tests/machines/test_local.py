@@ -1,0 +1,126 @@
+"""Machines that are processes on this computer."""
+
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from taskfleet.machines import MachineState
+from taskfleet.machines.local import PID, LocalMachines, is_locked
+
+from shared_lib.tests.machines.contract import Contract, offer, until
+
+#: Stands for a worker: says who it is, and takes its time when it is told to stop.
+WORKER = """
+import os, signal, sys, time
+print("machine", os.environ["TASKFLEET_MACHINE"], "slots", os.environ["SLOTS"], flush=True)
+stopping = []
+signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
+while not os.path.exists("done"):
+    if stopping and not os.path.exists("stubborn"):
+        sys.exit(130)
+    time.sleep(0.05)
+sys.exit(int(open("done").read()))
+"""
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+
+    def machines(job):
+        return LocalMachines(
+            tmp_path / f"{job}.machines",
+            zone="here",
+            command=[sys.executable, "-c", WORKER],
+            project=project,
+            environment=os.environ,
+        )
+
+    made = SimpleNamespace(
+        machines=machines("job"),
+        others=machines("other"),
+        offers=(offer("local", "here", slots=3),),
+        dry=None,
+        no_such_name="job-9-none-1",
+        says=lambda instance_id: f"machine {instance_id} slots 3",
+        project=project,
+        folder=tmp_path / "job.machines",
+    )
+    yield made
+    for each in tmp_path.glob("*.machines/*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.killpg(int((each / PID).read_text()), signal.SIGKILL)
+        until(lambda each=each: not is_locked(each), "its end")
+
+
+def worker_of(cloud, name):
+    keeper = (cloud.folder / name / PID).read_text()
+    return int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
+
+
+class TestLocalMachines(Contract):
+    def test_it_outlives_whoever_started_it(self, cloud):
+        pid = os.fork()
+        if pid == 0:
+            cloud.machines.launch(self.order(cloud, number=1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+        [one] = cloud.machines.list()
+        assert one.state is MachineState.RUNNING
+        self.end(cloud.machines)
+
+    def test_it_ends_when_its_worker_has_and_says_how(self, cloud):
+        cloud.machines.launch(self.order(cloud, number=1))
+        (cloud.project / "done").write_text("0")
+        until(lambda: not self.there(cloud.machines), "its end")
+        assert cloud.machines.list()[0].reason == "its worker is done"
+        (cloud.project / "done").write_text("3")
+        cloud.machines.launch(self.order(cloud, "job-2-abc", number=1))
+        until(lambda: not self.there(cloud.machines), "its end")
+        assert [one.reason for one in cloud.machines.list() if one.order == "job-2-abc"] == [
+            "its worker ended with code 3"
+        ]
+
+    def test_it_ends_when_its_lifetime_is_over_though_nobody_looks(self, cloud):
+        cloud.machines.launch(self.order(cloud, number=1, lifetime_seconds=5.0))
+        assert self.there(cloud.machines)
+        until(lambda: not self.there(cloud.machines), "its end")
+        assert cloud.machines.list()[0].reason == "its lifetime is over"
+
+    def test_told_twice_it_does_not_wait(self, cloud):
+        (cloud.project / "stubborn").touch()
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        until(lambda: "machine" in cloud.machines.console(one.instance_id), "the worker")
+        cloud.machines.terminate([one.instance_id])
+        time.sleep(0.5)
+        assert self.states(cloud.machines) == {one.instance_id: MachineState.ENDING}
+        cloud.machines.terminate([one.instance_id])
+        until(lambda: not self.there(cloud.machines), "its end")
+
+    def test_the_worker_does_not_outlive_its_keeper(self, cloud):
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        worker = worker_of(cloud, one.instance_id)
+        os.kill(int((cloud.folder / one.instance_id / PID).read_text()), signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{worker}").exists(), "the worker's end")
+        assert self.states(cloud.machines) == {one.instance_id: MachineState.ENDED}
+        assert cloud.machines.list()[0].reason == "its processes were killed"
+
+    def test_a_process_that_took_its_number_is_not_taken_for_it(self, cloud):
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        self.end(cloud.machines)
+        (cloud.folder / one.instance_id / PID).write_text(str(os.getpid()))
+        assert self.there(cloud.machines) == set()
+        cloud.machines.terminate([one.instance_id])  # else this would be our own end
+
+    def test_one_that_cannot_start_is_refused_with_what_it_said(self, cloud):
+        cloud.project.rename(cloud.project.with_name("elsewhere"))
+        answer = cloud.machines.launch(self.order(cloud))
+        assert answer.started == ()
+        assert "no process can be started" in answer.refused[0].text
+        cloud.project.with_name("elsewhere").rename(cloud.project)

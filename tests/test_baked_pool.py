@@ -1,0 +1,210 @@
+"""A baked project's pool of machines on this computer, as a person at a terminal uses it, whatever is killed on the way."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.terminal import Terminal
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def synced(bake_in, tmp_path_factory, run):
+    uv = shutil.which("uv")
+    project = bake_in(tmp_path_factory.mktemp("pool"), project_name="Pool")
+    run(uv, "sync", folder=project)
+    return project
+
+
+@pytest.fixture
+def project(synced, clean_environment):
+    """The project with no job; whatever a test leaves is ended."""
+    task = (synced / "task.py").read_text()
+    yield synced
+    for papers in synced.glob("jobs/*.machines/*/*/pid"):
+        with suppress(ProcessLookupError):
+            os.killpg(int(papers.read_text()), signal.SIGKILL)
+    (synced / "task.py").write_text(task)
+    shutil.rmtree(synced / "jobs", ignore_errors=True)
+
+
+@pytest.fixture
+def poe(project, run):
+    return lambda *words, **how: run(shutil.which("uv"), "run", "poe", *words, **{"folder": project} | how)
+
+
+@pytest.fixture
+def terminal(project, clean_environment):
+    def sit(*words):
+        return Terminal([shutil.which("uv"), "run", "poe", *words], cwd=project, env=clean_environment)
+
+    return sit
+
+
+def slow_tasks(project, seconds):
+    """Have each task take a while."""
+    (project / "task.py").write_text(
+        "import time\n\n\ndef run_task(num1, num2):\n"
+        f"    time.sleep({seconds})\n    return num1 + num2\n\n\ndef filter_tasks(table, output_path):\n    return table\n"
+    )
+
+
+def machines(poe):
+    return [json.loads(line) for line in poe("machines", "--json").stdout.splitlines()]
+
+
+def status(poe):
+    return json.loads(poe("status", "--json").stdout)
+
+
+def until(condition, what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.2)
+    return value
+
+
+def workers(project):
+    """The processes of machines that have this project's folder as their own."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            is_there = entry.name.isdigit() and os.readlink(entry / "cwd") == str(project)
+            if is_there and b"TASKFLEET_MACHINE=" in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def test_the_example_is_worked_off_though_controller_and_machine_are_killed(project, poe, terminal):
+    slow_tasks(project, 0.003)
+    with terminal("deploy_pool") as first:
+        first.until(r"Inserted 10,000 tasks")
+        first.until(r"Start\? \[y/N\]")
+        first.type("y\n")
+        first.until("got ready")
+        until(lambda: status(poe)["counts"]["succeeded"] > 500, "some results")
+        os.killpg(first.process.pid, signal.SIGKILL)
+    [machine] = machines(poe)
+    assert machine["state"] == "running"
+    keeper = int(next(project.glob(f"jobs/*.machines/*/{machine['instance_id']}/pid")).read_text())
+    os.kill(keeper, signal.SIGKILL)
+    refused = poe("deploy_pool", "--yes", "--dry-run")
+    assert "Nothing was started (--dry-run)" in refused.stdout
+    with terminal("deploy_pool", "--continue", "--yes") as second:
+        second.until("JOB COMPLETE")
+        second.until("All machines are gone")
+        assert second.wait() == 0
+    found = status(poe)
+    assert found["counts"] == {
+        "waiting": 0,
+        "pending": 0,
+        "running": 0,
+        "succeeded": 10_000,
+        "failed": 0,
+        "killed": 0,
+    }
+    assert found["costs"]["machines"] == 0
+    assert found["costs"]["machines_ever"] == 2
+    assert workers(project) == []
+    assert not list(project.glob("jobs/*.machines"))
+
+
+def test_ctrl_c_asks_and_what_is_answered_is_done(project, poe, terminal):
+    slow_tasks(project, 0.2)
+    with terminal("deploy_pool", "--yes") as sitting:
+        sitting.until("got ready")
+        until(lambda: status(poe)["counts"]["succeeded"] > 3, "some results")
+        sitting.control_c()
+        sitting.until("t, l or c:")
+        sitting.type("c\n")
+        time.sleep(3)  # poe or uv might kill it later
+        sitting.control_c()
+        sitting.until("t, l or c:")
+        sitting.type("t\n")
+        sitting.until("What was running waits in the queue again")
+        sitting.until(r"Write the tasks into files.*\[y/N\]")
+        sitting.type("y\n")
+        assert sitting.wait() == 130
+    assert workers(project) == []
+    found = status(poe)
+    assert found["counts"]["running"] == found["lost"] == 0
+    dumps = {path.name: json.loads(path.read_text()) for path in project.glob("pool-*.json")}
+    assert dumps.keys() == {"pool-succeeded.json", "pool-pending.json"}
+    assert len(dumps["pool-succeeded.json"]) == found["counts"]["succeeded"]
+    table = {one["task_id"]: one["data"] for one in json.loads((project / "tasks.json").read_text())}
+    together = [one for dump in dumps.values() for one in dump]
+    assert len(together) == len(table)
+    assert {one["task_id"]: one["data"] for one in together} == table
+    for name in dumps:
+        (project / name).unlink()
+
+
+def test_machines_that_are_left_go_on_alone_and_can_be_torn_down(project, poe, terminal):
+    slow_tasks(project, 0.2)
+    with terminal("deploy_pool", "--yes") as sitting:
+        sitting.until("got ready")
+        sitting.control_c()
+        sitting.until("t, l or c:")
+        sitting.type("l\n")
+        sitting.until("go on alone")
+        assert sitting.wait() == 130
+    done = status(poe)["counts"]["succeeded"]
+    until(lambda: status(poe)["counts"]["succeeded"] > done + 10, "more results")
+    assert re.search(r"Nobody looks after the pool.*poe deploy_pool --continue", poe("explain", "pool").stdout)
+    again = poe("deploy_pool", "--yes", status=1).stderr
+    assert "1 machine of an earlier run may still be there" in again
+    torn = poe("teardown", "--yes").stdout
+    assert re.search(r"machines: 0$", torn, re.MULTILINE)
+    assert workers(project) == []
+    assert "0 machines" in poe("teardown", "--dry-run").stdout
+
+
+def test_the_worker_at_a_terminal_has_its_time_after_ctrl_c(project, poe, terminal):
+    slow_tasks(project, 6)
+    poe("insert_tasks")
+    with terminal("launch_worker") as sitting:
+        until(lambda: status(poe)["counts"]["running"] > 0, "a task")
+        sitting.control_c()
+        sitting.until("Stopping")
+        assert sitting.wait() == 130
+    assert status(poe)["counts"]["succeeded"] >= 1
+
+
+def test_two_do_not_look_after_one_pool_and_stop_ends_both(project, poe, terminal):
+    slow_tasks(project, 0.2)
+    with terminal("deploy_pool", "--yes") as sitting:
+        sitting.until("got ready")
+        assert (
+            "Another poe deploy_pool looks after this job" in poe("deploy_pool", "--continue", "--yes", status=1).stderr
+        )
+        assert "No machine is left" in poe("stop", "--yes").stdout
+        sitting.until("Stopped from elsewhere")
+        assert sitting.wait() == 130
+    assert workers(project) == []
+
+
+def test_a_task_that_cannot_be_imported_stops_the_pool_with_the_reason(project, poe):
+    poe("insert_tasks")
+    (project / "task.py").write_text("import nothing_here\n")
+    said = poe("deploy_pool", "--yes", status=1)
+    assert "No module named 'nothing_here'" in said.stderr
+    assert said.stderr.count("1 machine started") == 3
+    assert workers(project) == []
+
+
+def test_nobody_at_the_terminal_has_to_say_yes_beforehand(project, poe):
+    said = poe("deploy_pool", status=1)
+    assert "add --yes" in said.stderr
+    assert "Traceback" not in said.stderr
+    elsewhere = poe("deploy_pool", "--yes", "--provider", "aws", status=1).stderr
+    assert "cannot reach the ledger" in elsewhere
+    assert "QUEUE_URL=sqs://" in elsewhere
