@@ -236,6 +236,7 @@ class TestAnswers:
                 "list_images",
                 "list_instance_types",
                 "plan",
+                "calibrate",
                 "deploy_pool",
                 "machines",
                 "stop",

@@ -31,6 +31,7 @@ COMMANDS = {
     "list_images": "List the systems that machines can boot",
     "list_instance_types": "List types of machines with their prices",
     "plan": "Show which machines would be started, for how much",
+    "calibrate": "Run a sample here, and say what all tasks need and cost on machines",
     "deploy_pool": "Start machines, keep the pool full, watch, end everything",
     "machines": "List the machines of the job: what they do, what they cost",
     "stop": "End all machines of the job; its tasks stay",

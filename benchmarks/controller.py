@@ -1,0 +1,151 @@
+"""A step of the pool's controller, for 1,000 machines and 1,000,000 tasks: how long, in how much memory.
+
+uv run --group benchmarks python benchmarks/controller.py [--machines 1000] [--tasks 1000000] [--steps 20]
+
+The provider is a list in memory, so that what is measured is the controller, its plan and the ledger; a real provider's answer comes on
+top. One machine in fifty ends before each step and is replaced in it. Beside it, in the same run: choosing over a whole provider's offers.
+"""
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from taskfleet.ledger import insertion, leasing
+from taskfleet.ledger.database import create
+from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Started
+from taskfleet.machines.choosing import Offer
+from taskfleet.machines.terms import Market
+from taskfleet.pool import records
+from taskfleet.pool.controller import Controller, LedgerWork
+from taskfleet.pool.planning import Limits
+
+
+class Provider:
+    """Has every machine at once."""
+
+    name = "memory"
+
+    def __init__(self):
+        self.there = {}
+
+    def launch(self, order):
+        """See ``Machines.launch``."""
+        offer = order.offers[0]
+        for token in order.tokens:
+            self.there[token] = Machine(
+                instance_id=token,
+                order=order.token,
+                state=MachineState.RUNNING,
+                zone=offer.zone,
+                instance_type=offer.instance_type,
+                market=offer.market,
+            )
+        return Answer(tuple(Started(token, offer.instance_type, offer.zone) for token in order.tokens))
+
+    def list(self):
+        """See ``Machines.list``."""
+        return list(self.there.values())
+
+    def terminate(self, instance_ids):
+        """See ``Machines.terminate``."""
+        for name in instance_ids:
+            self.there.pop(name, None)
+
+    def console(self, _):
+        """See ``Machines.console``."""
+        return ""
+
+    def clear(self):
+        """See ``Machines.clear``."""
+        return {}
+
+
+def resident_mib():
+    """Give the memory this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main():
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--machines", type=int, default=1000)
+    parser.add_argument("--tasks", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
+    chance = random.Random(1)
+    with tempfile.TemporaryDirectory() as folder:
+        now = 1_000_000.0
+        database = create(Path(folder) / "job.db", job_id="job", project=Path(folder), now=now)
+        under_way = insertion.begin(database, source="benchmark")
+        for first in range(0, arguments.tasks, 10_000):
+            names = [f"t{n}" for n in range(first, min(first + 10_000, arguments.tasks))]
+            under_way.add(names, ["{}"] * len(names), ids_are_derived=False, now=now)
+        under_way.accept(now)
+        offers = [
+            Offer(0.01 + n / 1e6, 0, f"type{n}", Market.SPOT, "us-east-1a", 0.16, 0.15, 16, "gp3", 20.0, 16, 64.0)
+            for n in range(500)
+        ]
+        provider = Provider()
+        controller = Controller(
+            database,
+            provider,
+            LedgerWork(database),
+            name="job",
+            offers=offers,
+            limits=Limits(most_machines=arguments.machines),
+            say=lambda _: None,
+        )
+        before_mib = resident_mib()
+        known = set()
+
+        def hear(now):
+            for token in provider.there.keys() - known:
+                worker = leasing.register(
+                    database, hostname=token, process=token, pid=1, slots=16, lease_seconds=1e9, now=now, machine=token
+                )
+                database.execute("UPDATE worker SET busy_seconds = 1 WHERE worker_id = ?", (worker,))
+                known.add(token)
+            database.execute("UPDATE worker SET seen_at = ? WHERE ended_at IS NULL", (now,))
+
+        while len(provider.there) < arguments.machines:
+            now += 10
+            controller.step(now)
+            hear(now)
+        seconds = []
+        for _ in range(arguments.steps):
+            now += 10
+            hear(now)
+            for token in chance.sample(sorted(provider.there), arguments.machines // 50):
+                machine = provider.there.pop(token)
+                provider.there[token] = Machine(
+                    instance_id=token,
+                    order=machine.order,
+                    state=MachineState.ENDED,
+                    zone=machine.zone,
+                    instance_type=machine.instance_type,
+                    market=machine.market,
+                    reason=PREEMPTED,
+                )
+            began = time.perf_counter()
+            controller.step(now)
+            seconds.append(time.perf_counter() - began)
+            for token in [name for name, one in provider.there.items() if one.state is MachineState.ENDED]:
+                del provider.there[token]
+        there = len(records.open_machines(database))
+        print(
+            f"{there:,} machines, {arguments.tasks:,} tasks, {arguments.steps} steps that replace {arguments.machines // 50} each:"
+        )
+        print(f"  a step: median {1000 * statistics.median(seconds):.1f} ms, longest {1000 * max(seconds):.1f} ms")
+        print(
+            f"  memory: {resident_mib():.0f} MiB, {resident_mib() - before_mib:.0f} of them since the ledger was open"
+        )
+        database.close()
+
+
+if __name__ == "__main__":
+    main()
