@@ -5,6 +5,7 @@ yet, so a made-up one is: a refusal tells that the permission is missing, anythi
 things with certain tags only. That a fleet may start machines is asked as RunInstances, which fleets do in the caller's name.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from taskfleet.machines.terms import Architecture
 
 #: A small type of each architecture that every region has.
 _TYPES = {Architecture.X86_64: "t3.micro", Architecture.ARM64: "t4g.micro"}
+_DENIED_IN = re.compile(r"may not do ([a-z0-9-]+:[A-Za-z]+)")
 #: Calls that take no more than what they are about; with ids that are nobody's.
 _PLAIN: Mapping[str, Mapping[str, Any]] = {
     "DescribeInstances": {},
@@ -55,8 +57,12 @@ def _faults(calls: AwsCalls, wishes: Wishes, regions: Regions, name: str) -> Ite
     except MachinesUnreachableError:
         raise
     except MachinesError as error:
-        yield permission_of(str(error)) or str(error), str(error)
+        denied = _DENIED_IN.search(str(error))
+        yield denied[1] if denied else str(error), str(error)
+    unclear: set[str] = set()
     for action, permission, arguments in dry_runs:
+        if action in unclear:  # with more arguments it is refused for the same reason
+            continue
         try:
             calls.ask_plainly(name, action, DryRun=True, **arguments)
         except ERRORS as error:
@@ -65,6 +71,9 @@ def _faults(calls: AwsCalls, wishes: Wishes, regions: Regions, name: str) -> Ite
                 raise trouble from error
             code, text, _ = answer_of(error)
             if code in DENIED:
+                text = calls.decode(name, text)
+                if permission_of(text) is None:
+                    unclear.add(action)
                 yield permission_of(text) or permission, f"AWS EC2 in {name}: {explain_denial(text, permission)}"
             elif isinstance(trouble, MachinesUnreachableError):
                 raise trouble from error

@@ -7,6 +7,7 @@ to be had, what an account may have and do, and how slow everything is, is order
 
 import base64
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
@@ -32,6 +33,12 @@ _FLEET = (
     "TagSpecifications",
     "Type",
 )
+
+
+_STRATEGIES = {
+    "spot": ("price-capacity-optimized", "capacity-optimized", "lowest-price", "diversified"),
+    "on-demand": ("lowest-price", "prioritized"),
+}
 
 
 class FleetError(Exception):
@@ -344,9 +351,25 @@ def _create(
         raise exceptions.EC2ClientError(
             "InvalidFleetConfig", "The fleet configuration contains duplicate instance pools."
         )
+    options = request["SpotOptions" if market == "spot" else "OnDemandOptions"] or {}
+    strategy = options.get("AllocationStrategy") or "lowest-price"
+    if strategy not in _STRATEGIES[market]:
+        raise exceptions.EC2ClientError("InvalidParameterValue", f"Invalid AllocationStrategy {strategy}")
+
+    def rank(pool: _Pool) -> tuple[bool, float]:
+        """The best first: the cheapest, or the cheapest of those with room for all."""
+        is_short = strategy == "price-capacity-optimized" and _stock(orders, pool) < missing
+        return is_short, price_of(pool.instance_type, pool.zone, market)
+
+    pools.sort(key=rank)
+    if options.get("SingleInstanceType"):
+        pools = [one for one in pools if one.instance_type == pools[0].instance_type]
+    if sum(_stock(orders, one) for one in pools) < int(options.get("MinTargetCapacity") or 0):
+        errors += [_error(_where(one), market, _shortage(one, market)) for one in pools]
+        pools = []
     fleet_id = f"fleet-{len(orders.answers):08x}"
     instances = []
-    for pool in sorted(pools, key=lambda one: price_of(one.instance_type, one.zone, market)):
+    for pool in pools:
         if not missing:
             break
         try:
@@ -417,7 +440,7 @@ def _check(backend: Any, instance_type: str, data: Mapping[str, Any], override: 
         for group in interface.get("Groups", ()):
             if backend.get_security_group_from_id(group) is None:
                 raise FleetError("InvalidGroup.NotFound", f"The security group '{group}' does not exist")
-    if data.get("KeyName") and data["KeyName"] not in backend.keypairs:
+    if data.get("KeyName") and data["KeyName"] not in backend.key_pairs:
         raise FleetError("InvalidKeyPair.NotFound", f"The key pair '{data['KeyName']}' does not exist")
     if profile := data.get("IamInstanceProfile"):
         iam: Any = import_module("moto.iam.models").iam_backends[backend.account_id]["aws"]
@@ -449,7 +472,7 @@ def _available(orders: Orders, backend: Any, pool: _Pool, market: str, wanted: i
     if (pool.instance_type, pool.zone) not in offered:
         text = f"Your requested instance type ({pool.instance_type}) is not supported in your requested Availability Zone ({pool.zone})."
         return 0, FleetError("InvalidFleetConfiguration", text)
-    keys = [(name, zone) for name in (pool.instance_type, "*") for zone in (pool.zone, "*")]
+    keys = _keys(pool)
     if refused := next((orders.refusals[one] for one in keys if one in orders.refusals), None):
         return 0, FleetError(*refused)
     number, error = wanted, None
@@ -468,6 +491,15 @@ def _available(orders: Orders, backend: Any, pool: _Pool, market: str, wanted: i
             number, error = orders.stocks[stock_key], _shortage(pool, market)
         orders.stocks[stock_key] -= number
     return number, error
+
+
+def _keys(pool: _Pool) -> list[tuple[str, str]]:
+    """Give the names under which a test may have ordered something about a pool."""
+    return [(name, zone) for name in (pool.instance_type, "*") for zone in (pool.zone, "*")]
+
+
+def _stock(orders: Orders, pool: _Pool) -> float:
+    return next((orders.stocks[one] for one in _keys(pool) if one in orders.stocks), math.inf)
 
 
 def _cpus(instance_type: str) -> int:
@@ -499,6 +531,8 @@ def _launch(
         for one in data.get("TagSpecifications", ())
     }
     disks = pool.override.get("BlockDeviceMappings", [])
+    # moto takes no speed here, and no io1 and io2 without one
+    plain_disks = [one | {"Ebs": one["Ebs"] | {"VolumeType": "gp2"}} for one in disks]
     reservation = backend.run_instances(
         data["ImageId"],
         number,
@@ -514,7 +548,7 @@ def _launch(
         lifecycle="spot" if market == "spot" else None,
         instance_initiated_shutdown_behavior=data.get("InstanceInitiatedShutdownBehavior"),
         metadata_options=data.get("MetadataOptions", {}),
-        **({"block_device_mappings": disks} if disks else {}),
+        **({"block_device_mappings": plain_disks} if disks else {}),
     )
     now = orders.clock.now()
     for instance in reservation.instances:
@@ -523,8 +557,9 @@ def _launch(
         instance._double_runs_at = now + orders.boot_seconds
         for interface in instance.nics.values():
             interface.add_tags(tags.get("network-interface", {}))
-        for disk in disks:  # moto forgets how fast a disk is to be
+        for disk in disks:
             volume = backend.volumes[instance.block_device_mapping[disk["DeviceName"]].volume_id]
+            volume.volume_type = disk["Ebs"]["VolumeType"]
             volume.iops, volume.throughput = disk["Ebs"].get("Iops"), disk["Ebs"].get("Throughput")
         if profile := data.get("IamInstanceProfile"):
             key, value = next(iter(profile.items()))
