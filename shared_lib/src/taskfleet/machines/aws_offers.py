@@ -154,10 +154,10 @@ def images(region: str, *, now: float) -> list[Image]:
     asker = _Asker()
     year = datetime.fromtimestamp(now, UTC).year
     releases = {
-        _UBUNTU: [f"{even % 100}.04" for even in range(year - year % 2, 2023, -2)],
         _DEBIAN: [str(number) for number in range(12 + max(0, year - 2023) // 2, 11, -1)],
     }
-    wanted = [
+    wanted = [ubuntu_parameters(architecture, now=now) for architecture in Architecture]
+    wanted += [
         [template.format(release=release, architecture=architecture) for release in newest_first]
         for template, newest_first in releases.items()
         for architecture in ("amd64", "arm64")
@@ -188,6 +188,18 @@ def images(region: str, *, now: float) -> list[Image]:
         for one in chosen
         if one in described
     ]
+
+
+def ubuntu_parameters(architecture: Architecture, *, now: float) -> list[str]:
+    """Give the names of AWS's public parameters in which the ids of Ubuntu LTS images are, the newest release first.
+
+    Args:
+        architecture: What the image is for.
+        now: Seconds since the epoch; releases that there cannot be by then are left out.
+    """
+    year = datetime.fromtimestamp(now, UTC).year
+    name = {Architecture.X86_64: "amd64", Architecture.ARM64: "arm64"}[architecture]
+    return [_UBUNTU.format(release=f"{even % 100}.04", architecture=name) for even in range(year - year % 2, 2023, -2)]
 
 
 class _Asker:

@@ -1,5 +1,7 @@
 """AWS EC2 on this machine, for the real boto3, with the price list and Systems Manager: moto's server, with prices, pages and faults.
 
+How machines are started and ended is in ``ec2_fleets``.
+
 As a module (``python -m taskfleet.testing.ec2``) it is the server's process; ``Ec2`` is how a test holds it. What moto lacks is added here:
 answers come in pages as long as AWS's, a region has the types that are offered in it, one has a local zone, spot prices differ by zone and
 change, there is a price list, and there are images of Ubuntu and Debian. The prices are made up, see ``list_price`` and ``spot_price``.
@@ -18,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs
 from zlib import crc32
 
+from taskfleet.testing import ec2_fleets
 from taskfleet.testing.double import Clock, Double, Faults, obey
 
 #: Of prices, this share is zero, and as many are missing.
@@ -106,6 +109,38 @@ class Ec2(Double):
         """
         self._ask(price=[type_name, place, None if usd is None else str(usd)])
 
+    def stock(self, type_name: str, zone: str, number: int | None) -> None:
+        """Set how many machines of a type are to be had yet in a zone, "*" for any of either; None for no limit, as at first."""
+        self._ask(stock=[type_name, zone, number])
+
+    def refuse(self, type_name: str, zone: str, code: str, message: str = "ordered") -> None:
+        """Have fleets get no machine of a type in a zone, "*" for any of either, with this error."""
+        self._ask(refuse=[type_name, zone, code, message])
+
+    def quota(self, market: str, cpus: int) -> None:
+        """Set how many virtual CPUs the account may have in each region in a market: "spot" or "on-demand"."""
+        self._ask(quota=[market, cpus])
+
+    def deny(self, *permissions: str, is_terse: bool = False) -> None:
+        """Take permissions away, such as ``ec2:CreateTags``; with ``is_terse`` refusals do not say which, as in some regions."""
+        self._ask(deny=permissions, is_terse=is_terse)
+
+    def delays(self, *, visible_seconds: float = 0.0, boot_seconds: float = 0.0, ending_seconds: float = 0.0) -> None:
+        """Set how long it takes until machines are listed, until they run, and until they are gone after their end; see ``advance``."""
+        self._ask(delays=[visible_seconds, boot_seconds, ending_seconds])
+
+    def interrupt(self, instance_id: str) -> None:
+        """Take a spot machine away."""
+        self._ask(interrupt=instance_id)
+
+    def console(self, instance_id: str, text: str) -> None:
+        """Set what a machine has printed."""
+        self._ask(console=[instance_id, text])
+
+    def empty(self) -> None:
+        """Remove all machines, launch templates and disks, and everything that was ordered about them."""
+        self._ask(empty=True)
+
 
 def _plain_price(type_name: str, region: str) -> float:
     family, _, size = type_name.partition(".")
@@ -152,6 +187,10 @@ class _Prices:
 
     def spot(self, type_name: str, zone: str) -> str | None:
         return self._given[type_name, zone] if (type_name, zone) in self._given else spot_price(type_name, zone)
+
+    def of(self, type_name: str, zone: str, market: str) -> float:
+        usd = self.spot(type_name, zone) if market == "spot" else self.listed(type_name, zone[:-1])
+        return float(usd or "inf")
 
 
 def _add(clock: Clock, prices: _Prices) -> None:
@@ -372,27 +411,51 @@ def _product(family: str, attributes: Mapping[str, str], unit: str, usd: str) ->
 class _Front:
     """Stands before moto: counts what is asked for, has it go wrong as ordered, and answers for the price list."""
 
-    def __init__(self, inner: Callable[..., Iterable[bytes]], faults: Faults, products: _Products) -> None:
+    def __init__(
+        self,
+        inner: Callable[..., Iterable[bytes]],
+        faults: Faults,
+        products: _Products,
+        orders: ec2_fleets.Orders,
+    ) -> None:
         self._inner = inner
         self._faults = faults
         self._products = products
+        self._orders = orders
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         target = environ.get("HTTP_X_AMZ_TARGET", "")
-        action = target.rpartition(".")[2] or parse_qs(body.decode("utf-8", "replace")).get("Action", [""])[0]
+        query = {} if target else parse_qs(body.decode("utf-8", "replace"))
+        action = target.rpartition(".")[2] or query.get("Action", [""])[0]
         fault = self._faults.draw(action) if action else {}
+        if not fault and action:
+            fault = self._refusal(action, query)
         if fault.get("kind") == "error":
             return _refuse(fault, start_response, is_json=bool(target))
         if target == "AWSPriceListService.GetProducts":
             answer = [json.dumps(self._products.answer(json.loads(body))).encode()]
             start_response("200 OK", [("Content-Type", "application/x-amz-json-1.1")])
+        elif action == "DecodeAuthorizationMessage":  # moto has it not
+            answer = [ec2_fleets.decode(query["EncodedMessage"][0]).encode()]
+            start_response("200 OK", [("Content-Type", "text/xml")])
         else:
             answer = [b"".join(self._inner(environ, start_response))]
         if fault.get("kind") == "lost":
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         return answer
+
+    def _refusal(self, action: str, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Give the fault that a call lacks a permission, or is a dry run; moto knows dry runs of some calls only."""
+        permissions = ec2_fleets.permissions_for(action, [*query]) if query else [f"ssm:{action}"]
+        if denial := self._orders.denial(*permissions):
+            code, message = denial if query else ("AccessDeniedException", denial[1])
+            return {"kind": "error", "status": 403, "code": code, "message": message}
+        if query.get("DryRun") == ["true"] and action != "RunInstances":
+            message = "Request would have succeeded, but DryRun flag is set."
+            return {"kind": "error", "status": 412, "code": "DryRunOperation", "message": message}
+        return {}
 
 
 def _refuse(fault: Mapping[str, Any], start_response: Any, *, is_json: bool) -> Iterable[bytes]:
@@ -423,11 +486,18 @@ def main() -> None:
         protocol_version = "HTTP/1.1"
 
     clock, faults, prices = Clock(), Faults(), _Prices()
+    orders = ec2_fleets.Orders(clock)
     _add(clock, prices)
-    application = _Front(moto.DomainDispatcherApplication(moto.create_backend_app), faults, _Products(prices))
+    ec2_fleets.add(orders, prices.of)
+    application = _Front(moto.DomainDispatcherApplication(moto.create_backend_app), faults, _Products(prices), orders)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    obey(server.port, clock, faults, lambda: None, prices.hear)
+
+    def hear(command: Mapping[str, Any]) -> None:
+        prices.hear(command)
+        orders.hear(command)
+
+    obey(server.port, clock, faults, lambda: None, hear)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,883 @@
+"""The real boto3 starts, lists and ends machines at the stand-in for EC2; and what is made of every kind of refusal."""
+
+import base64
+import gzip
+import random
+import socket
+import string
+
+import boto3
+import pytest
+from taskfleet.errors import MachinesError, MachinesUnreachableError
+from taskfleet.machines import PREEMPTED, MachineState, Order, Refusal, aws
+from taskfleet.machines.aws import AwsMachines
+from taskfleet.machines.choosing import Offer
+from taskfleet.machines.terms import Architecture, Market, region_of
+from taskfleet.testing.ec2 import Ec2
+
+from shared_lib.tests.machines.conftest import point_at
+
+EAST, WEST = "us-east-1", "us-west-2"
+A, B = "us-east-1a", "us-east-1b"
+SCRIPT = "#!/bin/sh\necho works\n"
+PERMISSIONS = (
+    *(f"ec2:{action}Instances" for action in ("Describe", "Run", "Terminate")),
+    *(f"ec2:{action}LaunchTemplate" for action in ("Create", "Delete")),
+    *(f"ec2:Describe{kind}" for kind in ("LaunchTemplates", "Volumes", "NetworkInterfaces", "Images", "Subnets")),
+    *(f"ec2:Delete{kind}" for kind in ("Volume", "NetworkInterface")),
+    *("ec2:CreateFleet", "ec2:CreateTags", "ec2:GetConsoleOutput", "ec2:DescribeSecurityGroups"),
+    *("iam:PassRole", "ssm:GetParameters"),
+)
+
+
+@pytest.fixture(scope="module")
+def service():
+    with Ec2() as one:
+        yield one
+
+
+@pytest.fixture
+def ec2(service, monkeypatch, tmp_path):
+    point_at(monkeypatch, service, tmp_path)
+    monkeypatch.setattr(aws, "LAUNCH_PAUSE_SECONDS", 0.01)
+    for name in ("c5.xlarge", "m5.xlarge", "c5.2xlarge", "m4.xlarge"):
+        for zone in (A, B, f"{WEST}a"):
+            service.price(name, zone, 0.1 if zone != B else 0.2)
+    yield service
+    service.clear_faults()
+    service.empty()
+
+
+@pytest.fixture
+def machines(ec2):
+    return make()
+
+
+def make(**wishes):
+    return AwsMachines(
+        **{
+            "job_id": "job1",
+            "run": "run1",
+            "regions": [EAST],
+            "architecture": Architecture.X86_64,
+            "script": lambda order: SCRIPT + order.token,
+            **wishes,
+        }
+    )
+
+
+def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0):
+    return Offer(0.01, -20, name, market, zone, 0.04, 0.03, 4, disk, gib, 4, 8.0)
+
+
+def order(*offers, token="job1-1-abcdef", number=1, lifetime_seconds=3600.0):
+    return Order(token=token, number=number, offers=offers or (offer(),), lifetime_seconds=lifetime_seconds)
+
+
+def client(region=EAST):
+    return boto3.client("ec2", region_name=region)
+
+
+def instances(region=EAST, **arguments):
+    pages = client(region).get_paginator("describe_instances").paginate(**arguments)
+    return [one for page in pages for each in page["Reservations"] for one in each["Instances"]]
+
+
+def alive(region=EAST):
+    return {one["InstanceId"] for one in instances(region) if one["State"]["Name"] in ("pending", "running")}
+
+
+def tags(one):
+    return {each["Key"]: each["Value"] for each in one.get("Tags", one.get("TagSet", ()))}
+
+
+def ids(answer):
+    return {one.instance_id for one in answer.started}
+
+
+def role(name):
+    boto3.client("iam").create_instance_profile(InstanceProfileName=name)
+
+
+# --- starting ---
+
+
+def test_an_order_is_one_request_whatever_its_number_and_offers(ec2, machines):
+    before = ec2.requests()
+    answer = machines.launch(order(offer(), offer("m5.xlarge"), offer("m5.xlarge", B), number=7))
+    asked = ec2.requests() - before
+    assert (asked["CreateFleet"], asked["RunInstances"], asked["CreateLaunchTemplate"]) == (1, 0, 1)
+    assert len(ids(answer)) == 7
+    assert ids(answer) == alive()
+    assert not answer.refused
+    assert {(one.instance_type, one.zone) for one in answer.started} <= {("c5.xlarge", A), ("m5.xlarge", A)}
+    for one in answer.started:
+        [there] = instances(InstanceIds=[one.instance_id])
+        assert (one.instance_type, one.zone) == (there["InstanceType"], there["Placement"]["AvailabilityZone"])
+
+
+def test_a_machine_is_as_it_was_ordered(ec2):
+    role("worker-role")
+    group = client().create_security_group(GroupName="workers", Description="-")["GroupId"]
+    client().create_key_pair(KeyName="me")
+    answer = make(instance_profile="worker-role", security_groups=[group], key_name="me").launch(
+        order(offer(disk="gp2", gib=33.2), lifetime_seconds=5400.4)
+    )
+    [found] = instances(InstanceIds=list(ids(answer)))
+    assert found["InstanceLifecycle"] == "spot"
+    assert found["KeyName"] == "me"
+    assert found["IamInstanceProfile"]["Arn"].endswith("/worker-role")
+    assert (found["MetadataOptions"]["HttpTokens"], found["MetadataOptions"]["HttpPutResponseHopLimit"]) == (
+        "required",
+        2,
+    )
+    [interface] = found["NetworkInterfaces"]
+    assert [one["GroupId"] for one in interface["Groups"]] == [group]
+    assert found["PublicIpAddress"]
+    wanted = {
+        "Name": "job1-1-abcdef",
+        "taskfleet:job": "job1",
+        "taskfleet:run": "run1",
+        "taskfleet:order": "job1-1-abcdef",
+        "taskfleet:lifetime": "5400",
+    }
+    [disk] = found["BlockDeviceMappings"]
+    [volume] = client().describe_volumes(VolumeIds=[disk["Ebs"]["VolumeId"]])["Volumes"]
+    [card] = client().describe_network_interfaces(NetworkInterfaceIds=[interface["NetworkInterfaceId"]])[
+        "NetworkInterfaces"
+    ]
+    for one in (found, volume, card):
+        assert tags(one).items() >= wanted.items()
+    assert (disk["DeviceName"], disk["Ebs"]["DeleteOnTermination"]) == ("/dev/sda1", True)
+    assert interface["Attachment"]["DeleteOnTermination"]
+    assert (volume["VolumeType"], volume["Size"]) == ("gp2", 34)
+    assert attribute(found, "instanceInitiatedShutdownBehavior") == "terminate"
+    assert base64.b64decode(attribute(found, "userData")).decode() == SCRIPT + "job1-1-abcdef"
+    assert "ubuntu-resolute-26.04-amd64" in client().describe_images(ImageIds=[found["ImageId"]])["Images"][0]["Name"]
+
+
+def attribute(instance, name):
+    answer = client().describe_instance_attribute(InstanceId=instance["InstanceId"], Attribute=name)
+    return answer[name[0].upper() + name[1:]]["Value"]
+
+
+def test_without_an_external_address_there_is_none(ec2):
+    answer = make(external_ip=False).launch(order())
+    [found] = instances(InstanceIds=list(ids(answer)))
+    assert "PublicIpAddress" not in found
+
+
+def test_machines_on_demand_are_no_spot_machines(ec2, machines):
+    answer = machines.launch(order(offer(market=Market.ON_DEMAND)))
+    [found] = instances(InstanceIds=list(ids(answer)))
+    assert "InstanceLifecycle" not in found
+    assert [one.market for one in machines.list()] == [Market.ON_DEMAND]
+
+
+def test_the_image_is_of_the_architecture(ec2):
+    answer = make(architecture=Architecture.ARM64).launch(order(offer("c7g.xlarge")))
+    [found] = instances(InstanceIds=list(ids(answer)))
+    assert found["Architecture"] == "arm64"
+
+
+def test_an_image_that_is_set_is_taken(ec2):
+    image = next(one for one in client().describe_images()["Images"] if "debian-13-amd64" in one["Name"])["ImageId"]
+    answer = make(image=image).launch(order())
+    [found] = instances(InstanceIds=list(ids(answer)))
+    assert found["ImageId"] == image
+
+
+@pytest.mark.parametrize(
+    ("disk", "gib", "wishes", "wanted"),
+    [
+        ("gp3", 3.0, {}, ("gp3", 15, None, None)),  # the image takes 15 GiB
+        ("gp3", 20.0, {"boot_disk_iops": 4000.5, "boot_disk_mibps": 200}, ("gp3", 20, 4001, 200)),
+        ("gp3", 20.0, {"boot_disk_iops": 3000, "boot_disk_mibps": 125}, ("gp3", 20, None, None)),
+        ("io2", 20.0, {}, ("io2", 20, 100, None)),
+        ("io1", 20.0, {"boot_disk_iops": 500, "boot_disk_mibps": 200}, ("io1", 20, 800, None)),
+        ("gp2", 20.0, {"boot_disk_iops": 90}, ("gp2", 20, None, None)),
+    ],
+)
+def test_a_boot_disk_is_as_large_and_as_fast_as_it_has_to_be(ec2, disk, gib, wishes, wanted):
+    make(**wishes).launch(order(offer(disk=disk, gib=gib)))
+    [one] = client().describe_volumes()["Volumes"]
+    assert (one["VolumeType"], one["Size"], one.get("Iops"), one.get("Throughput")) == wanted
+
+
+def test_each_offer_of_an_order_has_its_own_disk(ec2, machines):
+    ec2.stock("c5.xlarge", A, 1)
+    ec2.stock("c5.2xlarge", A, 1)
+    machines.launch(order(offer(gib=20), offer("c5.2xlarge", gib=40), number=2))
+    by_type = {one["InstanceId"]: one["InstanceType"] for one in instances()}
+    found = {
+        by_type[one["Attachments"][0]["InstanceId"]]: one["Size"] for one in client().describe_volumes()["Volumes"]
+    }
+    assert found == {"c5.xlarge": 20, "c5.2xlarge": 40}
+
+
+def test_aws_is_asked_for_the_cheapest_that_is_likely_to_stay(ec2, machines):
+    """The strategy by price and capacity takes all machines from where there is room for all; by price alone one would be in A."""
+    ec2.stock("c5.xlarge", A, 1)
+    answer = machines.launch(order(offer(), offer(zone=B), number=3))
+    assert [one.zone for one in answer.started] == [B] * 3
+
+
+def test_types_may_be_mixed_and_less_is_better_than_nothing(ec2, machines):
+    for name in ("c5.xlarge", "m5.xlarge"):
+        ec2.stock(name, "*", 2)
+    answer = machines.launch(order(offer(), offer("m5.xlarge"), number=5))
+    assert sorted(one.instance_type for one in answer.started) == ["c5.xlarge"] * 2 + ["m5.xlarge"] * 2
+    assert {(one.instance_type, one.zone, one.refusal) for one in answer.refused} == {
+        ("c5.xlarge", A, Refusal.STOCK_OUT),
+        ("m5.xlarge", A, Refusal.STOCK_OUT),
+    }
+
+
+@pytest.mark.parametrize("market", Market)
+def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, market):
+    ec2.stock("c5.xlarge", A, 0)
+    if market is Market.SPOT:
+        ec2.stock("c5.xlarge", B, 2)  # neither has room for all, so the cheaper is tried first
+    ec2.price("c5.xlarge", EAST, 0.1)
+    answer = machines.launch(order(offer(market=market), offer("c5.xlarge", B, market), number=2))
+    assert len(answer.started) == 2
+    assert {one.zone for one in answer.started} == {B}
+
+
+def test_an_answer_without_a_reason_gets_one(ec2, machines):
+    """AWS may start fewer and not say why; the contract has a refusal for that."""
+    from taskfleet.machines.aws_answers import read_fleet
+    from taskfleet.machines.aws_regions import Region
+
+    region = Region(name=EAST, image="i", root_device="d", image_gib=1, subnets={A: "s"}, security_groups=())
+    where = {"Overrides": {"InstanceType": "c5.xlarge", "SubnetId": "s"}}
+    fleet = {"Instances": [{"InstanceIds": ["i-1"], "LaunchTemplateAndOverrides": where}], "Errors": []}
+    answer = read_fleet(fleet, region, [offer()], 2, str)
+    assert [one.instance_id for one in answer.started] == ["i-1"]
+    assert [(one.refusal, one.text) for one in answer.refused] == [
+        (Refusal.STOCK_OUT, "1 of 2 were started, and AWS does not say why no more")
+    ]
+
+
+REFUSALS = {
+    "InsufficientInstanceCapacity": Refusal.STOCK_OUT,
+    "UnfulfillableCapacity": Refusal.STOCK_OUT,
+    "InsufficientFreeAddressesInSubnet": Refusal.STOCK_OUT,
+    "InternalError": Refusal.STOCK_OUT,
+    "VcpuLimitExceeded": Refusal.QUOTA,
+    "MaxSpotInstanceCountExceeded": Refusal.QUOTA,
+    "InstanceLimitExceeded": Refusal.QUOTA,
+    "VolumeLimitExceeded": Refusal.QUOTA,
+    "MaxFleetCountExceeded": Refusal.QUOTA,
+    "RequestLimitExceeded": Refusal.THROTTLED,
+    "SpotMaxPriceTooLow": Refusal.PRICE,
+    "Unsupported": Refusal.INVALID,
+    "InvalidFleetConfiguration": Refusal.INVALID,
+    "SomethingNew": Refusal.INVALID,
+}
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_why_a_pool_has_none_is_told_apart(ec2, machines, code):
+    ec2.refuse("c5.xlarge", A, code, "Not\n now.")
+    answer = machines.launch(order(offer(), offer("m5.xlarge", B), number=2))
+    assert len(answer.started) == 2
+    account = (Refusal.QUOTA, Refusal.THROTTLED)
+    told = [] if REFUSALS[code] in account else [("c5.xlarge", A, REFUSALS[code], f"Not now ({code})")]
+    assert [(one.instance_type, one.zone, one.refusal, one.text) for one in answer.refused] == told
+    ec2.refuse("m5.xlarge", "*", "InsufficientInstanceCapacity", "None.")
+    answer = machines.launch(order(offer(), offer("m5.xlarge", B), token="t2", number=2))
+    assert not answer.started
+    assert {(one.instance_type, one.zone, one.refusal, one.text) for one in answer.refused} == {
+        ("c5.xlarge", A, REFUSALS[code], f"Not now ({code})"),
+        ("m5.xlarge", B, Refusal.STOCK_OUT, "None (InsufficientInstanceCapacity)"),
+    }
+
+
+@pytest.mark.parametrize("code", ["MaxFleetCountExceeded", "UnfulfillableCapacity", "InvalidFleetConfig"])
+def test_a_refusal_of_the_whole_order_is_one_of_all_its_offers(ec2, machines, code):
+    ec2.fault("CreateFleet", code=code, message="No.")
+    answer = machines.launch(order(offer(), offer("m5.xlarge", B), number=2))
+    wanted = REFUSALS.get(code, Refusal.INVALID)
+    assert [(one.instance_type, one.zone, one.refusal) for one in answer.refused] == [
+        ("c5.xlarge", A, wanted),
+        ("m5.xlarge", B, wanted),
+    ]
+    assert not alive()
+
+
+def test_a_quota_stops_at_what_is_left_of_it(ec2, machines):
+    ec2.quota("spot", 10)
+    answer = machines.launch(order(number=4))
+    assert len(answer.started) == 2
+    assert [one.refusal for one in answer.refused] == [Refusal.QUOTA]
+    ec2.quota("on-demand", 0)
+    answer = machines.launch(order(offer(market=Market.ON_DEMAND), token="t2"))
+    assert [(one.refusal, "VcpuLimitExceeded" in one.text) for one in answer.refused] == [(Refusal.QUOTA, True)]
+
+
+def test_a_type_that_a_zone_has_not_is_refused_for_good_and_others_are_had(ec2, machines):
+    answer = machines.launch(order(offer("m5.xlarge", "us-east-1e"), offer(), number=1))
+    assert [one.instance_type for one in answer.started] == ["c5.xlarge"]
+    answer = machines.launch(order(offer("m5.xlarge", "us-east-1e"), token="t2"))
+    [one] = answer.refused
+    assert (one.zone, one.refusal) == ("us-east-1e", Refusal.INVALID)
+    assert "not supported in your requested Availability Zone" in one.text
+
+
+# --- once, whatever happens ---
+
+
+def test_an_order_that_is_given_twice_starts_its_machines_once(ec2, machines):
+    ec2.stock("c5.xlarge", A, 2)
+    first = machines.launch(order(number=3))
+    ec2.stock("c5.xlarge", A, None)
+    assert machines.launch(order(number=3)) == first
+    assert make().launch(order(number=3)) == first  # by a controller after the first one's death
+    assert ids(first) == alive()
+    assert len(alive()) == 2
+
+
+def test_an_order_that_comes_again_with_other_settings_starts_nothing_new(ec2, machines):
+    first = machines.launch(order(number=2))
+    again = machines.launch(order(offer("m5.xlarge", B), number=3))
+    assert ids(again) == ids(first) == alive()
+    assert [(one.instance_type, one.zone) for one in again.started] == [("c5.xlarge", A)] * 2
+    assert [one.refusal for one in again.refused] == [Refusal.STOCK_OUT]
+
+
+def test_a_script_that_differs_the_second_time_changes_nothing(ec2):
+    first = make(script=lambda _: "one").launch(order())
+    assert make(script=lambda _: "two").launch(order()) == first
+    [found] = instances()
+    assert base64.b64decode(attribute(found, "userData")).decode() == "one"
+
+
+def test_a_token_of_any_length_is_carried(ec2, machines):
+    token = "j" * 40 + "-123456789-" + "f" * 30
+    first = machines.launch(order(token=token))
+    assert machines.launch(order(token=token)) == first
+    assert machines.launch(order(token=token + "x")) != first
+    assert len(alive()) == 2
+
+
+@pytest.mark.parametrize("fault", [{"kind": "lost"}, {"code": "InternalError", "status": 500}])
+def test_a_lost_answer_is_asked_for_again(ec2, machines, fault):
+    ec2.fault("CreateFleet", times=2, **fault)
+    answer = machines.launch(order(number=2))
+    assert ids(answer) == alive()
+    assert len(answer.started) == 2
+
+
+def test_when_all_answers_are_lost_nobody_knows_and_the_same_order_finds_out(ec2, machines):
+    ec2.fault("CreateFleet", "lost", times=None)
+    with pytest.raises(MachinesUnreachableError, match=r"AWS EC2 in us-east-1 does not answer .*Check the network"):
+        machines.launch(order(number=2))
+    assert len(alive()) == 2
+    ec2.clear_faults()
+    assert ids(machines.launch(order(number=2))) == alive()
+    assert len(alive()) == 2
+
+
+@pytest.mark.parametrize("later", [{"code": "RequestLimitExceeded", "status": 503}, {"code": "VcpuLimitExceeded"}])
+def test_a_refusal_after_a_lost_answer_is_not_believed(ec2, machines, later):
+    ec2.fault("CreateFleet", "lost")
+    ec2.fault("CreateFleet", times=None, **later)
+    with pytest.raises(MachinesUnreachableError):
+        machines.launch(order(number=2))
+    assert len(alive()) == 2
+
+
+@pytest.mark.parametrize("action", ["CreateFleet", "CreateLaunchTemplate"])
+def test_being_turned_away_is_a_refusal_for_now(ec2, machines, action):
+    ec2.fault(action, code="RequestLimitExceeded", status=503, message="Request limit exceeded.", times=None)
+    before = ec2.requests()
+    answer = machines.launch(order(offer(), offer(zone=B)))
+    assert [(one.zone, one.refusal) for one in answer.refused] == [(A, Refusal.THROTTLED), (B, Refusal.THROTTLED)]
+    assert (ec2.requests() - before)["CreateFleet"] == (action == "CreateFleet")
+    assert not alive()
+
+
+def test_a_template_that_is_not_known_everywhere_yet_is_waited_for(ec2, machines):
+    ec2.fault("CreateFleet", code="InvalidLaunchTemplateName.NotFoundException", times=3)
+    assert len(machines.launch(order()).started) == 1
+    ec2.fault("CreateFleet", code="InvalidLaunchTemplateName.NotFoundException", times=4)
+    with pytest.raises(MachinesUnreachableError):
+        machines.launch(order(token="t2"))
+
+
+def test_an_address_where_nobody_answers_is_said(ec2, monkeypatch):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        unreachable = make()
+        calls = [
+            lambda: unreachable.launch(order()),
+            unreachable.list,
+            lambda: unreachable.terminate(["i-1"]),
+            lambda: unreachable.console("i-1"),
+            unreachable.clear,
+            unreachable.preflight,
+        ]
+        monkeypatch.setattr("taskfleet.machines.aws_calls.TRIES", 1)
+        for call in calls:
+            with pytest.raises(MachinesUnreachableError, match="does not answer"):
+                call()
+
+
+# --- what is wrong with the account or the settings ---
+
+WRONG = [
+    ({"image": "ami-0123"}, r"^AWS EC2 in us-east-1 has no image ami-0123\. Set IMAGE to one of its own"),
+    ({"architecture": Architecture.ARM64, "image": "amd64"}, r"is for x86_64, and ARCHITECTURE is arm64"),
+    ({"subnets": ["subnet-0123"]}, r"^AWS EC2 in us-east-1 has no subnet-0123, of SUBNETS\."),
+    ({"security_groups": ["sg-0123"]}, r"^AWS EC2 in us-east-1 has no sg-0123, of SECURITY_GROUPS\."),
+    ({"instance_profile": "nobody"}, r"\(nobody\) for parameter iamInstanceProfile.*\. Check INSTANCE_PROFILE"),
+    ({"instance_profile": "arn:aws:iam::123456789012:instance-profile/no"}, r"Profile.*\. Check INSTANCE_PROFILE"),
+    ({"key_name": "nobody"}, r"The key pair 'nobody' does not exist\. Check KEY_NAME"),
+]
+
+
+@pytest.mark.parametrize(("wishes", "sentence"), WRONG, ids=["-".join(one) for one, _ in WRONG])
+def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, wishes, sentence):
+    if wishes.get("image") == "amd64":
+        images = client().describe_images()["Images"]
+        wishes = wishes | {"image": next(one["ImageId"] for one in images if one["Architecture"] == "x86_64")}
+    with pytest.raises(MachinesError, match=sentence) as caught:
+        make(**wishes).launch(order(offer(), offer(zone=B)))
+    assert not isinstance(caught.value, MachinesUnreachableError)
+    assert "\n" not in str(caught.value)
+    assert not alive()
+
+
+LAUNCHING = [
+    "ec2:CreateFleet",
+    "ec2:CreateLaunchTemplate",
+    "ec2:RunInstances",
+    "ec2:CreateTags",
+    "iam:PassRole",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeImages",
+    "ssm:GetParameters",
+]
+
+
+@pytest.mark.parametrize(
+    ("permission", "is_terse"), [(one, False) for one in LAUNCHING] + [(one, True) for one in LAUNCHING[:5]]
+)
+def test_a_missing_permission_is_named(ec2, permission, is_terse):
+    role(f"role-{is_terse}-{permission.replace(':', '-')}")
+    ec2.deny(permission, is_terse=is_terse)
+    machines = make(instance_profile=f"role-{is_terse}-{permission.replace(':', '-')}")
+    named = permission if (is_terse, permission) != (True, "ec2:CreateTags") else "ec2:CreateLaunchTemplate"
+    with pytest.raises(
+        MachinesError, match=rf"these AWS credentials may not do {named}\b.*\. Have that permission"
+    ) as caught:
+        machines.launch(order(offer(), offer(zone=B)))
+    assert not isinstance(caught.value, MachinesUnreachableError)
+    assert "Encoded" not in str(caught.value)
+    assert len(str(caught.value)) < 420
+    assert not alive()
+
+
+def test_who_may_not_have_refusals_read_is_told_what_it_may_be(ec2, machines):
+    ec2.deny("ec2:RunInstances", "sts:DecodeAuthorizationMessage", is_terse=True)
+    with pytest.raises(
+        MachinesError, match=r"may not do ec2:RunInstances, or not with this role \(iam:PassRole\)\. Have that"
+    ):
+        machines.launch(order())
+
+
+def test_what_was_started_is_told_although_others_are_not_permitted(ec2, machines):
+    ec2.refuse("c5.xlarge", A, "UnauthorizedOperation", "You are not authorized to perform this operation.")
+    answer = machines.launch(order(offer(), offer("m5.xlarge"), number=2))
+    assert len(answer.started) == 2
+    assert [(one.instance_type, one.refusal) for one in answer.refused] == [("c5.xlarge", Refusal.INVALID)]
+
+
+def test_settings_are_not_blamed_while_another_offer_is_out_of_stock(ec2, machines):
+    ec2.refuse("c5.xlarge", A, "UnauthorizedOperation", "You are not authorized to perform this operation.")
+    ec2.stock("m5.xlarge", "*", 0)
+    answer = machines.launch(order(offer(), offer("m5.xlarge"), number=2))
+    assert {one.refusal for one in answer.refused} == {Refusal.INVALID, Refusal.STOCK_OUT}
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("ExpiredToken", r"The AWS credentials have expired\. Get new ones"),
+        ("AuthFailure", r"does not accept these credentials"),
+        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", r"create-service-linked-role --aws-service-name spot\."),
+        ("OptInRequired", r"IMAGE has to be subscribed to in the AWS Marketplace"),
+        ("InvalidGroup.NotFound", r"Check SECURITY_GROUPS"),
+        ("InvalidSubnetID.NotFound", r"Check SUBNETS"),
+        ("InvalidAMIID.Unavailable", r"Set IMAGE"),
+    ],
+)
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_what_asking_again_does_not_help_against_comes_with_its_remedy(ec2, machines, code, sentence, is_whole):
+    if is_whole:
+        ec2.fault("CreateFleet", code=code)
+    else:
+        ec2.refuse("*", "*", code)
+    with pytest.raises(MachinesError, match=sentence):
+        machines.launch(order(offer(), offer(zone=B)))
+
+
+def test_missing_credentials_are_said(ec2, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    for call in (lambda: make().launch(order()), make().list, make().preflight):
+        with pytest.raises(MachinesError, match="no AWS credentials were found"):
+            call()
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(MachinesError, match="Check AWS_PROFILE"):
+        make().list()
+
+
+# --- subnets ---
+
+
+def default_subnets(region):
+    found = client(region).describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
+    return {one["AvailabilityZone"]: one["SubnetId"] for one in found}
+
+
+def test_subnets_that_are_set_are_taken_the_first_of_a_zone(ec2):
+    """A fleet takes no two subnets of one zone."""
+    network = client().create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    first, second, other = (
+        client().create_subnet(VpcId=network, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=zone)["Subnet"]["SubnetId"]
+        for n, zone in enumerate((A, A, B))
+    )
+    for token, wanted in (("t1", (first, second, other)), ("t2", (other, second, first))):
+        answer = make(subnets=wanted).launch(order(offer(), token=token))
+        [found] = instances(InstanceIds=list(ids(answer)))
+        assert found["SubnetId"] == next(one for one in wanted if one in (first, second))
+    answer = make(subnets=[other]).launch(order(offer(), offer(zone=B), token="t3"))
+    assert [one.zone for one in answer.started] == [B]
+    assert [(one.zone, one.refusal, one.text) for one in answer.refused] == [
+        (A, Refusal.INVALID, f"none of SUBNETS is in {A}")
+    ]
+    before = ec2.requests()
+    answer = make(subnets=[other]).launch(order(offer(), token="t4"))
+    assert (answer.started, len(answer.refused)) == ((), 1)
+    assert not (ec2.requests() - before)["CreateFleet"]
+    with pytest.raises(MachinesError, match=r"SUBNETS are of several networks in us-east-1 \(vpc-\w+, vpc-\w+\)"):
+        make(subnets=[first, default_subnets(EAST)[B]]).launch(order())
+
+
+def test_a_region_without_default_subnets_is_said(ec2):
+    for one in default_subnets("eu-west-3").values():
+        client("eu-west-3").delete_subnet(SubnetId=one)
+    with pytest.raises(
+        MachinesError, match=r"no default subnets in eu-west-3\. Set SUBNETS.*create-default-vpc --region eu-west-3"
+    ):
+        make(regions=["eu-west-3"]).launch(order(offer(zone="eu-west-3a")))
+
+
+def test_settings_of_several_regions_are_told_apart(ec2):
+    groups = [client(one).create_security_group(GroupName="g2", Description="-")["GroupId"] for one in (EAST, WEST)]
+    subnets = [default_subnets(EAST)[A], default_subnets(WEST)[f"{WEST}a"]]
+    machines = make(regions=[EAST, WEST], security_groups=groups, subnets=subnets)
+    for number, zone in enumerate((A, f"{WEST}a")):
+        machines.launch(order(offer(zone=zone), token=f"t{number}"))
+    for region, group, subnet in zip((EAST, WEST), groups, subnets, strict=True):
+        [found] = instances(region)
+        assert found["SubnetId"] == subnet
+        assert [one["GroupId"] for one in found["NetworkInterfaces"][0]["Groups"]] == [group]
+    assert {region_of(one.zone) for one in machines.list()} == {EAST, WEST}
+    with pytest.raises(MachinesError, match=rf"AWS EC2 in {EAST} has no sg-1, of SECURITY_GROUPS"):
+        make(regions=[EAST], security_groups=[groups[0], "sg-1"]).launch(order(token="t9"))
+
+
+# --- start-up scripts ---
+
+
+def noise(characters):
+    return "".join(random.Random(0).choices(string.printable, k=characters))
+
+
+@pytest.mark.parametrize("script", ["x" * 16_384, "é" * 8_192, "x" * 16_385, "é" * 30_000, noise(17_000)])
+def test_a_script_arrives_whole_compressed_if_it_is_long(ec2, script):
+    make(script=lambda _: script).launch(order())
+    content = base64.b64decode(attribute(instances()[0], "userData"))
+    assert len(content) <= 16_384
+    is_packed = content.startswith(b"\x1f\x8b")
+    assert is_packed is (len(script.encode()) > 16_384)
+    assert (gzip.decompress(content) if is_packed else content).decode() == script
+
+
+def test_a_script_that_is_too_long_is_said_with_its_length(ec2):
+    with pytest.raises(
+        MachinesError, match=r"^The start-up script has 60,000 bytes, compressed \d\d,\d\d\d, and AWS takes 16,384\."
+    ):
+        make(script=lambda _: noise(60_000)).launch(order())
+    assert not alive()
+
+
+# --- looking after ---
+
+
+def test_a_machine_is_listed_in_all_its_states(ec2, machines):
+    ec2.delays(visible_seconds=10, boot_seconds=30, ending_seconds=20)
+    before = machines.launch(order(number=2))
+    assert machines.list() == []  # what was started a moment ago
+    ec2.advance(11)
+    assert {(one.state, one.reason) for one in machines.list()} == {(MachineState.STARTING, "")}
+    ec2.advance(20)
+    listed = {one.instance_id: one for one in machines.list()}
+    assert listed.keys() == ids(before)
+    for one in listed.values():
+        assert (one.state, one.reason, one.market) == (MachineState.RUNNING, "", Market.SPOT)
+        assert (one.order, one.zone, one.instance_type) == ("job1-1-abcdef", A, "c5.xlarge")
+        [there] = instances(InstanceIds=[one.instance_id])
+        assert one.created_at == there["LaunchTime"].timestamp()
+    first, second = sorted(listed)
+    machines.terminate([first])
+    assert {one.instance_id: one.state for one in machines.list()} == {
+        first: MachineState.ENDING,
+        second: MachineState.RUNNING,
+    }
+    ec2.advance(21)
+    ended = next(one for one in machines.list() if one.instance_id == first)
+    assert (ended.state, ended.reason) == (MachineState.ENDED, "Client.UserInitiatedShutdown: User initiated shutdown")
+    ec2.advance(3601)
+    assert [one.instance_id for one in machines.list()] == [second]
+
+
+def test_a_machine_that_was_taken_away_says_so(ec2, machines):
+    ec2.delays(ending_seconds=20)
+    [one] = machines.launch(order()).started
+    ec2.interrupt(one.instance_id)
+    for state in (MachineState.ENDING, MachineState.ENDED):
+        [found] = machines.list()
+        assert found.state is state
+        assert found.reason.startswith(f"{PREEMPTED}: Server.SpotInstanceTermination")
+        ec2.advance(21)
+
+
+def test_a_machine_that_was_stopped_by_hand_counts_as_there(ec2, machines):
+    [one] = machines.launch(order(offer(market=Market.ON_DEMAND))).started
+    client().stop_instances(InstanceIds=[one.instance_id])
+    [found] = machines.list()
+    assert found.state is MachineState.RUNNING
+    assert "UserInitiatedShutdown" in found.reason
+    machines.terminate([one.instance_id])
+    assert [one.state for one in machines.list()] == [MachineState.ENDED]
+
+
+def test_all_pages_of_all_regions_are_read_and_nothing_of_others(ec2):
+    machines = make(regions=[EAST, WEST])
+    started = set()
+    for number in range(7):
+        started |= ids(
+            machines.launch(order(offer(zone=f"{WEST if number % 2 else EAST}a"), token=f"t{number}", number=2))
+        )
+        make(job_id="job10").launch(order(token=f"u{number}"))
+    before = ec2.requests()
+    assert {one.instance_id for one in machines.list()} == started
+    assert (ec2.requests() - before)["DescribeInstances"] == 2
+    for number in range(7, 16):
+        started |= ids(machines.launch(order(token=f"t{number}")))
+    before = ec2.requests()
+    assert {one.instance_id for one in machines.list()} == started
+    assert (ec2.requests() - before)["DescribeInstances"] == 4
+
+
+def test_only_machines_of_the_job_are_ended(ec2):
+    machines, others = make(regions=[EAST, WEST]), make(job_id="job2")
+    mine = [
+        *machines.launch(order(number=2)).started,
+        *machines.launch(order(offer(zone=f"{WEST}a"), token="t2")).started,
+    ]
+    foreign = ids(others.launch(order(token="t3", number=2)))
+    kept, *ended = (one.instance_id for one in mine)
+    machines.terminate([*ended, *foreign, "i-0123456789abcdef0", ended[0]])
+    assert alive(EAST) | alive(WEST) == {kept, *foreign}
+    machines.terminate([*ended, kept])
+    assert alive(EAST) | alive(WEST) == foreign
+    before = ec2.requests()
+    machines.terminate([])
+    machines.terminate(ended)
+    assert (ec2.requests() - before)["TerminateInstances"] == 0
+
+
+def test_many_machines_are_ended_in_batches(ec2, machines):
+    started = ids(machines.launch(order(number=3)))
+    unknown = [f"i-{number:017x}" for number in range(420)]
+    before = ec2.requests()
+    machines.terminate([*unknown[:200], *started, *unknown[200:]])
+    asked = ec2.requests() - before
+    assert (asked["DescribeInstances"], asked["TerminateInstances"]) == (3, 1)
+    assert not alive()
+
+
+def test_what_is_gone_between_two_calls_does_not_keep_the_others(ec2, machines):
+    gone, other, third = sorted(ids(machines.launch(order(number=3))))
+    message = f"The instance IDs '{gone}, {third}' do not exist"
+    ec2.fault("TerminateInstances", code="InvalidInstanceID.NotFound", message=message)
+    machines.terminate([gone, other, third])
+    assert alive() == {gone, third}  # they were said to be gone
+    ec2.fault("TerminateInstances", code="InvalidInstanceID.NotFound", message="None of them exists")
+    with pytest.raises(MachinesError, match="None of them exists"):
+        machines.terminate([gone])
+
+
+def test_what_may_not_be_ended_is_said(ec2, machines):
+    started = ids(machines.launch(order()))
+    ec2.deny("ec2:TerminateInstances")
+    with pytest.raises(MachinesError, match=r"may not do ec2:TerminateInstances on .*user/test\."):
+        machines.terminate(list(started))
+    ec2.fault("TerminateInstances", code="OperationNotPermitted", message="It is protected.")
+    with pytest.raises(
+        MachinesError, match=r"it refuses ec2:TerminateInstances: It is protected\. \(OperationNotPermitted\)"
+    ):
+        machines.terminate(list(started))
+
+
+def test_an_overloaded_service_may_be_asked_again(ec2, machines):
+    ec2.fault("DescribeInstances", code="RequestLimitExceeded", status=503, times=2)
+    assert machines.list() == []
+    ec2.fault("DescribeInstances", code="RequestLimitExceeded", status=503, times=4)
+    with pytest.raises(MachinesUnreachableError, match="too often"):
+        machines.list()
+    assert machines.list() == []
+
+
+@pytest.mark.parametrize("name", ["c5.xlarge", "m4.xlarge"])
+def test_a_console_is_read_also_of_types_that_keep_only_what_came_first(ec2, name):
+    machines = make(regions=[WEST, EAST])
+    [one] = machines.launch(order(offer(name))).started
+    assert machines.console(one.instance_id) == ""
+    ec2.console(one.instance_id, "boot: ä\r\nready\n")
+    before = ec2.requests()
+    assert machines.console(one.instance_id) == "boot: ä\r\nready\n"
+    assert (ec2.requests() - before)["GetConsoleOutput"] == (2 if name == "c5.xlarge" else 3)
+    assert machines.console("i-0123456789abcdef0") == ""
+    ec2.deny("ec2:GetConsoleOutput")
+    with pytest.raises(MachinesError, match=r"may not do ec2:GetConsoleOutput"):
+        machines.console(one.instance_id)
+
+
+# --- clearing up ---
+
+
+def test_everything_is_removed_and_what_is_still_used_is_counted(ec2):
+    machines = make(regions=[EAST, WEST])
+    for number in range(7):
+        machines.launch(order(token=f"t{number}"))
+    machines.launch(order(offer(zone=f"{WEST}a"), token="w1"))
+    make(job_id="job2").launch(order(token="other"))
+    templates = client().get_paginator("describe_launch_templates").paginate
+    assert sum(len(page["LaunchTemplates"]) for page in templates()) == 8
+    assert machines.clear() == {"launch templates": 0, "disks": 8, "network interfaces": 8}
+    assert [one["LaunchTemplateName"] for page in templates() for one in page["LaunchTemplates"]] == ["taskfleet-other"]
+    machines.terminate([one.instance_id for one in machines.list()])
+    mine = [{"Key": "taskfleet:job", "Value": "job1"}]
+    disk = client().create_volume(Size=1, AvailabilityZone=A)["VolumeId"]
+    card = client().create_network_interface(SubnetId=default_subnets(EAST)[A])["NetworkInterface"][
+        "NetworkInterfaceId"
+    ]
+    client().create_tags(Resources=[disk, card], Tags=mine)
+    assert machines.clear() == {"launch templates": 0, "disks": 0, "network interfaces": 0}
+    assert disk not in {one["VolumeId"] for one in client().describe_volumes()["Volumes"]}
+    assert len(alive()) == 1
+    assert sum(1 for one in client().describe_volumes()["Volumes"]) == 1  # the other job's
+    assert machines.launch(order(token="t20")).started  # its template is made again
+
+
+def test_what_somebody_else_removes_meanwhile_is_no_trouble(ec2, machines):
+    machines.launch(order())
+    ec2.fault("DeleteLaunchTemplate", code="InvalidLaunchTemplateId.NotFound")
+    assert machines.clear()["launch templates"] == 1
+    assert machines.clear()["launch templates"] == 0
+    machines.launch(order(token="t2"))
+    ec2.deny("ec2:DeleteLaunchTemplate")
+    with pytest.raises(MachinesError, match="may not do ec2:DeleteLaunchTemplate"):
+        machines.clear()
+
+
+# --- before anything is started ---
+
+
+def test_preflight_finds_nothing_where_all_is_well_and_makes_nothing(ec2):
+    role("ready")
+    machines = make(instance_profile="ready", regions=[EAST, WEST])
+    assert machines.preflight() == []
+    assert not alive()
+    assert not client().describe_launch_templates()["LaunchTemplates"]
+
+
+@pytest.mark.parametrize(
+    ("permission", "is_terse"),
+    [(one, False) for one in PERMISSIONS]
+    + [(one, True) for one in ("ec2:RunInstances", "ec2:CreateTags", "iam:PassRole", "ec2:CreateLaunchTemplate")],
+)
+def test_preflight_names_a_permission_that_is_missing_once(ec2, permission, is_terse):
+    name = f"pre-{is_terse}-{permission.replace(':', '-')}"
+    role(name)
+    groups = [client(one).create_security_group(GroupName=name, Description="-")["GroupId"] for one in (EAST, WEST)]
+    ec2.deny(permission, "sts:DecodeAuthorizationMessage", is_terse=is_terse)
+    found = make(instance_profile=name, regions=[EAST, WEST], security_groups=groups).preflight()
+    assert len(found) == 1
+    where = "Systems Manager" if permission.startswith("ssm") else "EC2"
+    assert found[0].startswith(f"AWS {where} in us-east-1: these AWS credentials may not do {permission}")
+    assert "Have that permission granted" in found[0]
+
+
+def test_preflight_names_all_that_is_missing(ec2):
+    role("many")
+    missing = ("ec2:RunInstances", "ec2:CreateTags", "ec2:CreateFleet", "ec2:TerminateInstances")
+    ec2.deny(*missing)
+    found = make(instance_profile="many").preflight()
+    assert len(found) == len(missing)
+    assert all(any(f"may not do {one} " in text for text in found) for one in missing)
+
+
+def test_preflight_finds_wrong_names(ec2):
+    assert [
+        text
+        for text in make(instance_profile="nobody", key_name="none").preflight()
+        if "INSTANCE_PROFILE" in text or "KEY_NAME" in text
+    ]
+    [text] = make(subnets=["subnet-1"]).preflight()
+    assert "of SUBNETS" in text
+
+
+# --- the stand-in ---
+
+
+def fleet(token, number=1, **more):
+    where = {"InstanceType": "c5.xlarge", "SubnetId": default_subnets(EAST)[A]}
+    configs = [{"LaunchTemplateSpecification": {"LaunchTemplateName": "plain", "Version": "1"}, "Overrides": [where]}]
+    target = {"TotalTargetCapacity": number, "DefaultTargetCapacityType": "spot"}
+    return {
+        "Type": "instant",
+        "ClientToken": token,
+        "LaunchTemplateConfigs": configs,
+        "TargetCapacitySpecification": target,
+        **more,
+    }
+
+
+def test_the_stand_in_is_strict_where_aws_is(ec2):
+    one = client()
+    with pytest.raises(one.exceptions.ClientError, match=r"InvalidLaunchTemplateName\.NotFoundException"):
+        one.create_fleet(**fleet("t0"))
+    image = one.describe_images()["Images"][0]["ImageId"]
+    one.create_launch_template(LaunchTemplateName="plain", LaunchTemplateData={"ImageId": image})
+    first = one.create_fleet(**fleet("t1"))
+    assert one.create_fleet(**fleet("t1"))["Instances"] == first["Instances"]
+    with pytest.raises(one.exceptions.ClientError, match="IdempotentParameterMismatch"):
+        one.create_fleet(**fleet("t1", 2))
+    twice = fleet("t2")
+    twice["LaunchTemplateConfigs"][0]["Overrides"] *= 2
+    with pytest.raises(one.exceptions.ClientError, match=r"InvalidFleetConfig.*duplicate instance pools"):
+        one.create_fleet(**twice)
+    ec2.stock("c5.xlarge", A, 1)
+    least = {"SpotOptions": {"SingleInstanceType": True, "MinTargetCapacity": 2}}
+    assert one.create_fleet(**fleet("t3", 2, **least))["Instances"] == []
+    for action, arguments in (("create_fleet", fleet("t4")), ("delete_volume", {"VolumeId": "vol-1"})):
+        with pytest.raises(one.exceptions.ClientError, match="DryRunOperation"):
+            getattr(one, action)(DryRun=True, **arguments)
