@@ -11,7 +11,7 @@ from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials
 from taskfleet.errors import CommandError
-from taskfleet.machines import gcp_faults, gcp_offers
+from taskfleet.machines import gcp_faults, gcp_offers, gcp_session
 from taskfleet.machines.catalogue import Architecture, Market, load, save
 from taskfleet.machines.cpus import YEARS
 from taskfleet.machines.gcp_cpus import ARM, GCP
@@ -405,7 +405,7 @@ def no_login(monkeypatch, tmp_path):
     """Takes away what a login may be found in."""
     for name in (
         "GOOGLE_APPLICATION_CREDENTIALS",
-        *(variable for variable, _ in (gcp_offers._COMPUTE, gcp_offers._BILLING)),
+        *(variable for variable, _ in (gcp_session.COMPUTE, gcp_offers._BILLING)),
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
@@ -435,7 +435,7 @@ def test_prices_asked_by_a_person_are_charged_to_a_project(no_login, monkeypatch
     path.write_text(json.dumps(login | ({"quota_project_id": own} if own else {})))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     asker = gcp_offers._Asker("mine", None, None, 0.0)
-    assert asker._billing_credentials().quota_project_id == charged
+    assert asker.charged_credentials().quota_project_id == charged
 
 
 def test_gclouds_variables_say_where_the_services_are(gce, monkeypatch, catalogue):
