@@ -16,18 +16,6 @@ COMPUTE = f"/compute/v1/projects/{PROJECT}"
 SKUS = "/v1/services/6F81-5844-456A/skus"
 
 
-@pytest.fixture(scope="module")
-def service():
-    with Gce() as service:
-        yield service
-
-
-@pytest.fixture
-def gce(service):
-    yield service
-    service.clear_faults()
-
-
 @pytest.fixture
 def client(gce):
     """Makes one of Google's clients for the double."""

@@ -17,24 +17,12 @@ from taskfleet.machines.cpus import YEARS
 from taskfleet.machines.gcp_cpus import ARM, GCP
 from taskfleet.machines.gcp_prices import Rates
 from taskfleet.testing import gce_data
-from taskfleet.testing.gce import PROJECT, Gce
+from taskfleet.testing.gce import PROJECT
 
 REGIONS = ["us-central1", "europe-west4", "asia-northeast1"]
 SPOT, ON_DEMAND = Market.SPOT, Market.ON_DEMAND
 #: A 375 GiB disk's hour at 0.08, 0.032, 0.16 USD a GiB and month; a 3,000 GiB one's at 0.08.
 PLAIN_DISK, SPOT_DISK, C4A_DISK, Z3_DISK = 0.0410958904, 0.0164383562, 0.0821917808, 0.3287671233
-
-
-@pytest.fixture(scope="module")
-def service():
-    with Gce() as service:
-        yield service
-
-
-@pytest.fixture
-def gce(service):
-    yield service
-    service.clear_faults()
 
 
 @pytest.fixture
@@ -49,9 +37,13 @@ def fetch(gce):
 
 
 @pytest.fixture(scope="module")
-def catalogue(service):
+def catalogue(gce_service):
     return gcp_offers.fetch(
-        PROJECT, REGIONS, now=1_790_000_000.0, compute_endpoint=service.endpoint, billing_endpoint=service.endpoint
+        PROJECT,
+        REGIONS,
+        now=1_790_000_000.0,
+        compute_endpoint=gce_service.endpoint,
+        billing_endpoint=gce_service.endpoint,
     )
 
 

@@ -15,7 +15,11 @@ from taskfleet.queues.pubsub_faults import LOG_IN
 T = TypeVar("T")
 
 #: What services call themselves at ``gcloud services enable``.
-_APIS = {"Compute Engine": "compute.googleapis.com", "Cloud Billing": "cloudbilling.googleapis.com"}
+_APIS = {
+    "Compute Engine": "compute.googleapis.com",
+    "Cloud Billing": "cloudbilling.googleapis.com",
+    "Cloud Resource Manager": "cloudresourcemanager.googleapis.com",
+}
 #: Reasons for a 403 that are over soon. https://cloud.google.com/compute/docs/api/best-practices
 THROTTLED = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"}
 PASSING_CODES = {408, 429, 500, 502, 503, 504}
