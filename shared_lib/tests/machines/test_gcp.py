@@ -291,10 +291,10 @@ def test_a_name_that_is_somebody_elses_is_refused(machines, gce, labels):
 
 
 def test_operations_are_waited_for_together(machines, gce):
-    gce.set(operation_seconds=1.5)
+    gce.set(operation_seconds=3.0)
     began_at = time.monotonic()
-    assert len(machines.launch(order(8)).started) == 8
-    assert 1.0 < time.monotonic() - began_at < 9.0
+    assert len(machines.launch(order(10)).started) == 10
+    assert 2.0 < time.monotonic() - began_at < 20.0
     assert set(states(machines).values()) == {MachineState.RUNNING}
 
 
@@ -581,6 +581,14 @@ def test_a_trouble_that_lasts_is_said(make, gce, action, verb, fault):
     assert time.monotonic() - began_at < 15
 
 
+def test_if_one_request_finds_no_answer_the_others_are_not_made(machines, gce):
+    gce.fault("instances.insert", "closed", times=None)
+    before = gce.requests()["instances.insert"]
+    with pytest.raises(MachinesUnreachableError):
+        machines.launch(order(100))
+    assert gce.requests()["instances.insert"] - before < 150  # each of the first is made some times
+
+
 def test_no_network_is_unreachable(make):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -644,6 +652,9 @@ def test_an_outage_elsewhere_does_not_matter(make, gce):
     gce.fault("instances.aggregatedList", "unreachable", zones=["europe-west4-a"])
     with pytest.raises(MachinesUnreachableError):
         make(regions=["us-central1", "europe-west4"]).list()
+    gce.fault("instances.aggregatedList", "unreachable", zones=["europe-west4-a"])
+    with pytest.raises(MachinesUnreachableError):
+        make(regions=[]).list()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Requests to Compute Engine that machines are started, listed and ended with."""
 
 import datetime
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ class Compute(Session):
 
 
 def scopes(
-    session: Compute, method: Callable[..., Any], request: Any, permission: str, regions: Container[str]
+    session: Compute, method: Callable[..., Any], request: Any, permission: str, regions: Collection[str]
 ) -> Iterator[Any]:
     """Give what is in each zone of an aggregated listing.
 
@@ -32,7 +32,7 @@ def scopes(
         method: Of one of the clients.
         request: For the first page.
         permission: That it needs.
-        regions: Of these no zone may be missing. What is elsewhere is given, if it can be had.
+        regions: Of these no zone may be missing; of none at all if there are none. What is elsewhere is given, if it can be had.
 
     Raises:
         MachinesUnreachableError: One is missing.
@@ -40,7 +40,7 @@ def scopes(
     for page in session.pages(method, request, permission):
         missing = {last(one) for one in page.unreachables}
         missing |= {last(name) for name, scope in page.items.items() if scope.warning.code in _INCOMPLETE}
-        mine = sorted(zone for zone in missing if region_of(zone) in regions)
+        mine = sorted(zone for zone in missing if not regions or region_of(zone) in regions)
         if page.warning.code in _INCOMPLETE and not missing:
             mine = ["some of its zones"]
         if mine:
