@@ -478,6 +478,13 @@ def test_an_image_that_was_deleted_meanwhile_is_said(machines, gce):
     )
 
 
+def test_a_type_of_disks_that_a_zone_has_not_is_no_fault_of_the_project(machines, gce):
+    text = f"The resource 'projects/{PROJECT}/zones/{ZONE}/diskTypes/hyperdisk-balanced' was not found"
+    gce.fault("instances.insert", code=404, reason="notFound", message=text)
+    [refused] = machines.launch(order(1, *TWO)).refused
+    assert (refused.zone, refused.refusal, refused.text) == (ZONE, Refusal.INVALID, text)
+
+
 @pytest.mark.parametrize(
     ("permission", "role"),
     [("compute.instances.create", "Compute Instance Admin (v1)"), ("compute.images.get", "Compute Viewer")],

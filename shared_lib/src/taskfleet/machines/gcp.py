@@ -132,14 +132,14 @@ class GcpMachines:
             MachinesUnreachableError: See ``Machines.launch``.
             MachinesError: A name or the start-up script cannot be used, or the login is not accepted.
         """
+        from taskfleet.machines.gcp_launch import Launch, refused_of
+        from taskfleet.machines.gcp_refusals import Fault
+
         for token in order.tokens:
             check_name(token)
         script = self._script(order)
         check_script(script)
         offer, session = order.offers[0], self._session()
-        from taskfleet.machines.gcp_launch import Launch, refused_of
-        from taskfleet.machines.gcp_refusals import Fault
-
         try:
             wiring = self._wiring(offer)
         except MachinesUnreachableError:

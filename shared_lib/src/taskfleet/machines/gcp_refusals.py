@@ -27,6 +27,8 @@ _SUMMARIES: Final = {"VM_MIN_COUNT_NOT_REACHED"}
 _THING: Final = re.compile(
     r"(?:projects/(?P<project>[^/']+)/)?(?:global|regions/[^/']+)/(?P<kind>\w+)/(?P<name>[\w./-]+)"
 )
+#: Something in a zone, such as a type of disks: the project is there.
+_PART: Final = re.compile(r"projects/[^/']+/zones/[^/']+/\w")
 _ACCOUNT: Final = re.compile(r"[\w.+-]+@[\w.-]+\w")
 _SETTINGS: Final = {
     "networks": ("network", "NETWORK", "gcloud compute networks list --project {project}"),
@@ -61,6 +63,8 @@ def of_request(error: GoogleAPICallError, project: str) -> Fault | None:
         return Fault(Refusal.THROTTLED, text)
     if error.code in PASSING_CODES:
         return None
+    if error.code == 404 and _PART.search(text):
+        return Fault(Refusal.INVALID, text)
     said = explain(error, service="Compute Engine", project=project, refused=MachinesError)
     if error.code == 401:
         raise said from error
