@@ -1,9 +1,10 @@
-"""AWS EC2 on this machine, started once when a test first wants it."""
+"""AWS EC2 and Google's Compute Engine on this machine, each started once when a test first wants it."""
 
 import os
 
 import pytest
 from taskfleet.testing.ec2 import Ec2
+from taskfleet.testing.gce import Gce
 
 
 def point_at(monkeypatch, service, home):
@@ -27,3 +28,16 @@ def ec2(ec2_service, monkeypatch, tmp_path):
     point_at(monkeypatch, ec2_service, tmp_path)
     yield ec2_service
     ec2_service.clear_faults()
+
+
+@pytest.fixture(scope="session")
+def gce_service():
+    with Gce() as service:
+        yield service
+
+
+@pytest.fixture
+def gce(gce_service):
+    yield gce_service
+    gce_service.clear_faults()
+    gce_service.reset()

@@ -3,6 +3,7 @@
 import json
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -14,18 +15,6 @@ from taskfleet.testing.gce import PROJECT, Gce
 
 COMPUTE = f"/compute/v1/projects/{PROJECT}"
 SKUS = "/v1/services/6F81-5844-456A/skus"
-
-
-@pytest.fixture(scope="module")
-def service():
-    with Gce() as service:
-        yield service
-
-
-@pytest.fixture
-def gce(service):
-    yield service
-    service.clear_faults()
 
 
 @pytest.fixture
@@ -168,6 +157,159 @@ def test_faults_come_as_the_services_say_them(gce, client):
     before = gce.requests()["zones.list"]
     assert list(zones.list(project=PROJECT))
     assert gce.requests()["zones.list"] == before + 1
+
+
+# --- machines ---
+
+INSTANCES = f"{COMPUTE}/zones/us-central1-a/instances"
+IMAGE = "projects/debian-cloud/global/images/debian-13-trixie-v20261010"
+
+
+def body(**more):
+    """Describe a machine that the service takes."""
+    disk = {"sourceImage": IMAGE, "diskType": "zones/us-central1-a/diskTypes/pd-standard", "diskSizeGb": "10"}
+    found = {"name": "one", "machineType": "zones/us-central1-a/machineTypes/e2-micro", "scheduling": {}}
+    found |= {"disks": [{"boot": True, "autoDelete": True, "initializeParams": disk}]}
+    return found | {"networkInterfaces": [{"network": "global/networks/default"}]} | more
+
+
+def send(gce, path, content, method="POST"):
+    request = urllib.request.Request(gce.endpoint + path, json.dumps(content).encode(), method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def turned_away(gce, path, content):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        send(gce, path, content)
+    with caught.value as answer:
+        return answer.code, json.loads(answer.read())["error"]["message"]
+
+
+def test_answers_about_machines_have_no_fields_but_the_services(gce):
+    operation = send(gce, INSTANCES, body(labels={"a": "b"}))
+    gce.preempt("one")
+    gce.fault("instances.insert", "operation", errors=[{"code": "STOCKOUT", "message": "None."}])
+    failed = send(gce, INSTANCES, body(name="two"))
+    assert failed["error"]["errors"] == [{"code": "STOCKOUT", "message": "None."}]
+    operations = f"{COMPUTE}/zones/us-central1-a/operations"
+    for path, kind in [
+        (f"{INSTANCES}/one", compute_v1.Instance),
+        (f"{INSTANCES}/one/serialPort", compute_v1.SerialPortOutput),
+        (f"{COMPUTE}/aggregated/instances", compute_v1.InstanceAggregatedList),
+        (f"{COMPUTE}/aggregated/operations", compute_v1.OperationAggregatedList),
+        (f"{COMPUTE}/aggregated/disks", compute_v1.DiskAggregatedList),
+        (f"{operations}/{operation['name']}", compute_v1.Operation),
+        (f"{operations}/{failed['name']}", compute_v1.Operation),
+        (f"{COMPUTE}/global/networks/default", compute_v1.Network),
+        (f"{COMPUTE}/regions/us-central1/subnetworks/inner", compute_v1.Subnetwork),
+        ("/compute/v1/projects/debian-cloud/global/images/debian-13-trixie-v20261010", compute_v1.Image),
+    ]:
+        text = get(gce, path)
+        parsed = kind.from_json(text, ignore_unknown_fields=False)
+        again = json.loads(kind.to_json(parsed, always_print_fields_with_no_presence=False))
+        assert again.keys() <= json.loads(text).keys()
+
+
+@pytest.mark.parametrize(
+    ("query", "change", "code", "said"),
+    [
+        ("", {"nonsense": 1}, 400, "nonsense"),
+        ("", {"scheduling": {"maxRunDuration": {"second": "60"}}}, 400, "second"),
+        ("", {"name": "One"}, 400, "resource.name"),
+        ("", {"name": "o" * 64}, 400, "resource.name"),
+        ("", {"labels": {"job": "Mine"}}, 400, "resource.labels"),
+        ("", {"labels": {"job": "m" * 64}}, 400, "resource.labels"),
+        ("", {"machineType": "zones/us-central1-b/machineTypes/e2-micro"}, 400, "does not exist in zone"),
+        ("", {"machineType": "zones/us-central1-a/machineTypes/e9-micro"}, 400, "'e9-micro' does not exist in zone"),
+        ("", {"metadata": {"items": [{"key": "startup-script", "value": "x" * 262145}]}}, 400, "resource.metadata"),
+        ("", {"scheduling": {"provisioningModel": "SPOT"}}, 400, "resource.scheduling"),
+        ("", {"scheduling": {"instanceTerminationAction": "DELETE"}}, 400, "instanceTerminationAction"),
+        ("", {"scheduling": {"maxRunDuration": {"seconds": "29"}}}, 400, "maxRunDuration"),
+        ("", {"scheduling": {"maxRunDuration": {"seconds": "10368001"}}}, 400, "maxRunDuration"),
+        ("", {"networkInterfaces": [{"network": "global/networks/x"}]}, 404, "global/networks/x' was not found"),
+        ("", {"networkInterfaces": [{"subnetwork": "regions/us-central1/subnetworks/x"}]}, 400, "cannot be found"),
+        ("", {"networkInterfaces": [{"subnetwork": "regions/europe-west4/subnetworks/inner"}]}, 400, "be found"),
+        ("?requestId=1", {}, 400, "must be a valid UUID"),
+        ("?requestid=1", {}, 400, "requestid"),
+    ],
+)
+def test_machines_that_the_service_does_not_take_are_refused(gce, query, change, code, said):
+    answered, message = turned_away(gce, INSTANCES + query, body(**change))
+    assert (answered, said in message) == (code, True), message
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"diskSizeGb": "9"}, "smaller than the image size"),
+        ({"sourceImage": "projects/debian-cloud/global/images/debian-9"}, "images/debian-9' was not found"),
+        ({"diskType": "zones/us-central1-a/diskTypes/pd-slow"}, "pd-slow"),
+        ({"labels": {"Job": "mine"}}, "labels"),
+    ],
+)
+def test_disks_that_the_service_does_not_take_are_refused(gce, change, said):
+    content = body()
+    content["disks"][0]["initializeParams"] |= change
+    assert said in turned_away(gce, INSTANCES, content)[1]
+
+
+def test_a_request_of_a_number_is_carried_out_once(gce):
+    number = "?requestId=11111111-2222-3333-4444-555555555555"
+    first = send(gce, INSTANCES + number, body())
+    assert send(gce, INSTANCES + number, body())["name"] == first["name"]
+    assert turned_away(gce, INSTANCES, body())[0] == 409
+    send(gce, f"{INSTANCES}/one", {}, "DELETE")
+    assert send(gce, INSTANCES + number, body())["name"] == first["name"]
+    assert refused(gce, f"{INSTANCES}/one")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ('(labels.color = "red")', {"a", "b"}),
+        ('(labels.color = "red") (name = "a")', {"a"}),
+        ('(labels.color = "red") AND (name = "c")', set()),
+        ('(name = "a") OR (name = "c") AND (labels.size = "xl")', {"c"}),
+        ('(labels.size != "xl")', {"a", "b"}),
+        ('(name > "a")', {"b", "c"}),
+        ('name eq "a|b"', {"a", "b"}),
+    ],
+)
+def test_filters_are_those_of_the_service(gce, expression, names):
+    for name, labels in [("a", {"color": "red"}), ("b", {"color": "red", "size": "m"}), ("c", {"size": "xl"})]:
+        send(gce, INSTANCES, body(name=name, labels=labels))
+    query = urllib.parse.urlencode({"filter": expression})
+    answer = json.loads(get(gce, f"{COMPUTE}/aggregated/instances?{query}"))
+    found = answer["items"]["zones/us-central1-a"].get("instances", [])
+    assert {one["name"] for one in found} == names
+
+
+def test_a_filter_that_is_not_understood_is_refused(gce):
+    for expression in ("(name = a)", '(name = "a"', '(name ~ "a")', '(name = "a") XOR (name = "b")'):
+        query = urllib.parse.urlencode({"filter": expression})
+        assert refused(gce, f"{COMPUTE}/aggregated/instances?{query}")[0] == 400
+
+
+def test_an_operation_ends_when_its_time_has_come(gce):
+    gce.set(operation_seconds=100.0, boot_seconds=50.0)
+    operation = send(gce, INSTANCES, body())["name"]
+    path = f"{COMPUTE}/zones/us-central1-a/operations/{operation}"
+    seen = []
+    for _ in range(3):
+        seen += [(json.loads(get(gce, path))["status"], json.loads(get(gce, f"{INSTANCES}/one"))["status"])]
+        gce.advance(75)
+    assert seen == [("RUNNING", "PROVISIONING"), ("RUNNING", "PROVISIONING"), ("DONE", "RUNNING")]
+
+
+def test_a_disk_in_use_is_not_deleted(gce):
+    send(gce, INSTANCES, body())
+    disks = f"{COMPUTE}/zones/us-central1-a/disks/one"
+    request = urllib.request.Request(gce.endpoint + disks, method="DELETE")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    with caught.value as answer:
+        assert json.loads(answer.read())["error"]["errors"][0]["reason"] == "resourceInUseByAnotherResource"
 
 
 def test_it_ends_with_whoever_started_it():

@@ -11,30 +11,18 @@ from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials
 from taskfleet.errors import CommandError
-from taskfleet.machines import gcp_faults, gcp_offers
+from taskfleet.machines import gcp_faults, gcp_offers, gcp_session
 from taskfleet.machines.catalogue import Architecture, Market, load, save
 from taskfleet.machines.cpus import YEARS
 from taskfleet.machines.gcp_cpus import ARM, GCP
 from taskfleet.machines.gcp_prices import Rates
 from taskfleet.testing import gce_data
-from taskfleet.testing.gce import PROJECT, Gce
+from taskfleet.testing.gce import PROJECT
 
 REGIONS = ["us-central1", "europe-west4", "asia-northeast1"]
 SPOT, ON_DEMAND = Market.SPOT, Market.ON_DEMAND
 #: A 375 GiB disk's hour at 0.08, 0.032, 0.16 USD a GiB and month; a 3,000 GiB one's at 0.08.
 PLAIN_DISK, SPOT_DISK, C4A_DISK, Z3_DISK = 0.0410958904, 0.0164383562, 0.0821917808, 0.3287671233
-
-
-@pytest.fixture(scope="module")
-def service():
-    with Gce() as service:
-        yield service
-
-
-@pytest.fixture
-def gce(service):
-    yield service
-    service.clear_faults()
 
 
 @pytest.fixture
@@ -49,9 +37,13 @@ def fetch(gce):
 
 
 @pytest.fixture(scope="module")
-def catalogue(service):
+def catalogue(gce_service):
     return gcp_offers.fetch(
-        PROJECT, REGIONS, now=1_790_000_000.0, compute_endpoint=service.endpoint, billing_endpoint=service.endpoint
+        PROJECT,
+        REGIONS,
+        now=1_790_000_000.0,
+        compute_endpoint=gce_service.endpoint,
+        billing_endpoint=gce_service.endpoint,
     )
 
 
@@ -405,7 +397,7 @@ def no_login(monkeypatch, tmp_path):
     """Takes away what a login may be found in."""
     for name in (
         "GOOGLE_APPLICATION_CREDENTIALS",
-        *(variable for variable, _ in (gcp_offers._COMPUTE, gcp_offers._BILLING)),
+        *(variable for variable, _ in (gcp_session.COMPUTE, gcp_offers._BILLING)),
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
@@ -435,7 +427,7 @@ def test_prices_asked_by_a_person_are_charged_to_a_project(no_login, monkeypatch
     path.write_text(json.dumps(login | ({"quota_project_id": own} if own else {})))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     asker = gcp_offers._Asker("mine", None, None, 0.0)
-    assert asker._billing_credentials().quota_project_id == charged
+    assert asker.charged_credentials().quota_project_id == charged
 
 
 def test_gclouds_variables_say_where_the_services_are(gce, monkeypatch, catalogue):

@@ -1,30 +1,24 @@
 """What Google Cloud offers, asked of Compute Engine and of the Cloud Billing Catalog."""
 
-import datetime
 import math
-import os
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from taskfleet.errors import CommandError
 from taskfleet.machines.catalogue import Catalogue, InstanceType, make_catalogue
 from taskfleet.machines.cpus import cpu_of
 from taskfleet.machines.gcp_cpus import ARM, series_of
 from taskfleet.machines.gcp_disks import boot_disk_types, disk_types
+from taskfleet.machines.gcp_images import FAMILIES, PROVIDER, architecture_of, as_image, newest
 from taskfleet.machines.gcp_prices import Rates
+from taskfleet.machines.gcp_session import PATIENCE_SECONDS, REQUEST_SECONDS, Session, endpoint
 from taskfleet.machines.images import Image
-from taskfleet.machines.terms import Architecture, Market
+from taskfleet.machines.terms import Market
 
-PROVIDER = "gcp"
 #: Compute Engine's own number in the Cloud Billing Catalog.
 SERVICE = "services/6F81-5844-456A"
-PATIENCE_SECONDS = 20.0
-REQUEST_SECONDS = 60.0
 MOST_TYPES_PER_PAGE = 500
 MOST_SKUS_PER_PAGE = 5000
 #: What is read of the catalogue's entries; the rest, two thirds of it, is not sent.
@@ -32,20 +26,10 @@ _SKU_FIELDS = (
     "nextPageToken,skus(description,category(usageType),serviceRegions,"
     "pricingInfo(pricingExpression(usageUnit,tieredRates(unitPrice))))"
 )
-_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-#: The variables with which gcloud is pointed elsewhere, and the clients' default.
-_COMPUTE = ("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", "https://compute.googleapis.com")
+#: See ``gcp_session.COMPUTE``.
 _BILLING = ("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING", "https://cloudbilling.googleapis.com")
 #: https://cloud.google.com/compute/docs/disks/local-ssd#choose_number_local_ssds; the service tells the number of disks only.
 _LOCAL_DISK_GIB: Final = {"z3": 3000.0, **dict.fromkeys(("c3", "c3d", "c4", "c4a", "c4d", "h4d"), 375.0)}
-#: Image families, the newest release first; what is not there is passed over.
-#: https://cloud.google.com/compute/docs/images/os-details
-_FAMILIES: Final = [
-    ("ubuntu-os-cloud", ("ubuntu-2604-lts-amd64", "ubuntu-2404-lts-amd64")),
-    ("ubuntu-os-cloud", ("ubuntu-2604-lts-arm64", "ubuntu-2404-lts-arm64")),
-    ("debian-cloud", ("debian-13", "debian-12")),
-    ("debian-cloud", ("debian-13-arm64", "debian-12-arm64")),
-]
 
 
 def fetch(
@@ -118,23 +102,19 @@ def images(*, compute_endpoint: str | None = None, patience_seconds: float = PAT
     Raises:
         CommandError: See ``fetch``.
     """
-    with _Asker("", compute_endpoint, None, patience_seconds) as asker, ThreadPoolExecutor(len(_FAMILIES)) as threads:
-        found = threads.map(lambda one: asker.newest_image(*one), _FAMILIES)
-        return [image for image in found if image is not None]
+    with _Asker("", compute_endpoint, None, patience_seconds) as asker, ThreadPoolExecutor(len(FAMILIES)) as threads:
+        found = threads.map(lambda one: newest(asker, *one), FAMILIES)
+        return [as_image(one) for one in found if one is not None]
 
 
-class _Asker:
-    """Makes the requests, with one login."""
+class _Asker(Session):
+    """Asks for what there is."""
 
     def __init__(
         self, project: str, compute_endpoint: str | None, billing_endpoint: str | None, patience_seconds: float
     ) -> None:
-        self._project = project
-        self._compute = _endpoint(compute_endpoint, *_COMPUTE)
-        self._billing = _endpoint(billing_endpoint, *_BILLING)
-        self._patience_seconds = patience_seconds
-        self._stopped = Event()
-        self._credentials = self._log_in()
+        super().__init__(project, compute_endpoint, patience_seconds)
+        self._billing = endpoint(billing_endpoint, *_BILLING)
 
     def __enter__(self) -> "_Asker":
         return self
@@ -142,17 +122,13 @@ class _Asker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """Ask for no more pages."""
-        self._stopped.set()
-
     def zones(self) -> list[Any]:
         """Give all zones."""
         from google.cloud import compute_v1
 
         request = compute_v1.ListZonesRequest(project=self._project)
-        with self._client(compute_v1.ZonesClient) as client:
-            return [zone for page in self._pages(client.list, request, "compute.zones.list") for zone in page.items]
+        with self.client(compute_v1.ZonesClient) as client:
+            return [zone for page in self.pages(client.list, request, "compute.zones.list") for zone in page.items]
 
     def machine_types(self, regions: Iterable[str]) -> list[Any]:
         """Give the machine types of all zones of regions."""
@@ -163,8 +139,8 @@ class _Asker:
         request = compute_v1.AggregatedListMachineTypesRequest(
             project=self._project, max_results=MOST_TYPES_PER_PAGE, filter=f'zone eq "(.*/)?({names})-[a-z0-9]+"'
         )
-        with self._client(compute_v1.MachineTypesClient) as client:
-            pages = self._pages(client.aggregated_list, request, "compute.machineTypes.list")
+        with self.client(compute_v1.MachineTypesClient) as client:
+            pages = self.pages(client.aggregated_list, request, "compute.machineTypes.list")
             return [one for page in pages for scope in page.items.values() for one in scope.machine_types]
 
     def rates(self) -> Rates:
@@ -178,7 +154,7 @@ class _Asker:
             "currencyCode": "USD",
             "fields": _SKU_FIELDS,
         }
-        with AuthorizedSession(self._billing_credentials()) as session:  # type: ignore[no-untyped-call]
+        with AuthorizedSession(self.charged_credentials()) as session:  # type: ignore[no-untyped-call]
 
             def get() -> Any:
                 answer = session.get(f"{self._billing}/v1/{SERVICE}/skus", params=parameters, timeout=REQUEST_SECONDS)
@@ -187,97 +163,18 @@ class _Asker:
                 return answer.json()
 
             while not self._stopped.is_set():
-                page = self._call(get, "Cloud Billing")
+                page = self.call(get, "Cloud Billing")
                 found.add(page.get("skus", ()))
                 if not page.get("nextPageToken"):
                     break
                 parameters["pageToken"] = page["nextPageToken"]
         return found
 
-    def newest_image(self, project: str, families: Iterable[str]) -> Image | None:
-        """Give the image of the first family that exists."""
-        from google.api_core.exceptions import NotFound
-        from google.cloud import compute_v1
-
-        with self._client(compute_v1.ImagesClient) as client:
-            for family in families:
-
-                def get(family: str = family) -> Any:
-                    try:
-                        return client.get_from_family(
-                            project=project, family=family, retry=None, timeout=REQUEST_SECONDS
-                        )
-                    except NotFound:
-                        return None
-
-                image = self._call(get, "Compute Engine", "compute.images.getFromFamily", project)
-                if image is not None:
-                    return Image(
-                        id=f"projects/{project}/global/images/{image.name}",
-                        name=image.name,
-                        architecture=_architecture(image.architecture, is_arm=family.endswith("arm64")),
-                        created_at=datetime.datetime.fromisoformat(image.creation_timestamp).timestamp(),
-                        provider=PROVIDER,
-                    )
-        return None
-
-    def _pages(self, method: Callable[..., Any], request: Any, permission: str) -> Iterator[Any]:
-        while not self._stopped.is_set():
-            page = self._call(
-                lambda: next(iter(method(request, retry=None, timeout=REQUEST_SECONDS).pages)),
-                "Compute Engine",
-                permission,
-            )
-            yield page
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
-
-    def _call(self, action: Callable[[], Any], service: str, permission: str = "", project: str | None = None) -> Any:
-        from taskfleet.machines.gcp_faults import call
-
-        return call(
-            action,
-            service=service,
-            project=project or self._project,
-            permission=permission,
-            patience_seconds=self._patience_seconds,
-        )
-
-    def _client(self, kind: Any) -> Any:
-        return kind(
-            credentials=self._credentials, client_options={"api_endpoint": self._compute.removeprefix("https://")}
-        )
-
-    def _log_in(self) -> Any:
-        import google.auth
-        from google.auth.credentials import AnonymousCredentials
-
-        if self._compute.startswith("http:"):  # nobody sends secrets there
-            return AnonymousCredentials()  # type: ignore[no-untyped-call]
-        with warnings.catch_warnings():  # it warns of people's logins without a project, which gets one below
-            warnings.simplefilter("ignore")
-            return self._call(lambda: google.auth.default(scopes=_SCOPES)[0], "Compute Engine")
-
-    def _billing_credentials(self) -> Any:
-        """Give the login for Cloud Billing, which wants to know of a person's which project to charge its requests to."""
-        from google.oauth2.credentials import Credentials
-
-        if isinstance(self._credentials, Credentials) and not self._credentials.quota_project_id:
-            return self._credentials.with_quota_project(self._project)
-        return self._credentials
-
 
 def _named(project: str) -> str:
     if not project:
         raise CommandError("No Google Cloud project is named. Name one: gcloud projects list shows yours.")
     return project
-
-
-def _endpoint(given: str | None, variable: str, default: str) -> str:
-    """Give scheme and host; gcloud's variables have a path too."""
-    parts = urlsplit(given or os.environ.get(variable) or default)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _zones(zones: Iterable[Any]) -> dict[str, list[str]]:
@@ -304,7 +201,7 @@ def _put_together(
             name=one.name,
             cpus=one.guest_cpus,
             memory_gib=memory_gib,
-            architecture=_architecture(one.architecture, is_arm=series_of(one.name) in ARM),
+            architecture=architecture_of(one.architecture, is_arm=series_of(one.name) in ARM),
             local_ssd_gib=0.0 if math.isnan(local_ssd_gib) else local_ssd_gib,
             cpu_family=cpu_family,
             cpu_rank=cpu_rank,
@@ -341,9 +238,3 @@ def _local_ssd_gib(one: Any) -> float:
     """Give the size of a type's own disks; NaN if it has some of a size that is not known, which leaves it without a price."""
     count = one.bundled_local_ssds.partition_count
     return count * _LOCAL_DISK_GIB.get(series_of(one.name), math.nan) if count else 0.0
-
-
-def _architecture(said: str, *, is_arm: bool) -> Architecture:
-    if said in ("ARM64", "X86_64"):
-        return Architecture.ARM64 if said == "ARM64" else Architecture.X86_64
-    return Architecture.ARM64 if is_arm else Architecture.X86_64

@@ -1,13 +1,16 @@
 """Google's Compute Engine and Cloud Billing Catalog on this machine, for their real clients: a double over plain HTTP.
 
 As a module (``python -m taskfleet.testing.gce``) it is the server's process; ``Gce`` is how a test holds it. It knows zones, regions,
-machine types, the images of a family, and the price list, in pages as the services give them; what is in them stands in ``gce_data``.
+machine types, images and the price list, in pages as the services give them; what is in them stands in ``gce_data``. It starts, lists and
+deletes instances (``gce_machines``), and says which permissions one has, as Cloud Resource Manager does.
 Routes, parameters and fields are those of the services' discovery documents (https://compute.googleapis.com/$discovery/rest?version=v1,
 https://cloudbilling.googleapis.com/$discovery/rest?version=v1); what those do not know is refused.
 
 A fault's action is a method of theirs, such as ``machineTypes.aggregatedList`` or ``skus.list``. Its kinds: ``error`` with ``code``
-(HTTP's), ``status``, ``reason`` and ``message``; ``lost`` (the connection is closed without an answer); ``pages`` with ``size`` (pages
-are no longer than that).
+(HTTP's), ``status``, ``reason`` and ``message``; ``closed`` (the connection is closed, and nothing done); ``lost`` (it is done, but
+the answer is lost); ``pages`` with ``size`` (pages are no longer than that); ``operation`` with ``errors`` (of ``instances.insert``:
+what the operation ends with); ``overloaded`` (of ``zoneOperations.wait``: it does not wait); ``unreachable`` with ``zones`` (of
+aggregated listings) and ``said``: in ``unreachables``, in the warning of the ``scope`` or of the ``page``.
 """
 
 import json
@@ -21,11 +24,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 from taskfleet.testing import gce_data
 from taskfleet.testing.double import Clock, Double, Faults, obey
+from taskfleet.testing.gce_machines import Fleet
+from taskfleet.testing.gce_requests import RefusedError, Request, aggregated, filtered, invalid, not_found
 
 PROJECT = "test-project"
 _PREFIX = "/compute/v1/projects"
 _ALWAYS = {"$alt", "alt", "fields", "key", "prettyPrint", "quotaUser"}
 _LIST = {"filter", "maxResults", "orderBy", "pageToken"}
+_AGGREGATED = (*_LIST, "includeAllScopes", "serviceProjectNumber")
+_ZONE, _NAME = "zones/(?P<zone>[^/]+)", "(?P<name>[^/]+)"
+FleetHandler = Callable[[Fleet, Request], dict[str, Any]]
 
 
 class Gce(Double):
@@ -43,77 +51,77 @@ class Gce(Double):
         return {
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"{self.endpoint}/compute/v1/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING": f"{self.endpoint}/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER": f"{self.endpoint}/",
             "GOOGLE_CLOUD_PROJECT": PROJECT,
         }
+
+    def reset(self) -> None:
+        """Forget all machines and limits."""
+        self._ask(fleet={"do": "reset"})
+
+    def set(
+        self,
+        *,
+        operation_seconds: float = 0.0,
+        boot_seconds: float = 0.0,
+        list_delay_seconds: float = 0.0,
+        page_bytes: int = 1 << 20,
+    ) -> None:
+        """Say how quick it is, and how long a page of a console.
+
+        Args:
+            operation_seconds: How long starting or deleting a machine takes.
+            boot_seconds: From then until it runs.
+            list_delay_seconds: For so long after its start it is not listed.
+            page_bytes: No page of a console is longer.
+        """
+        self._ask(
+            fleet={
+                "do": "set",
+                "operation_seconds": operation_seconds,
+                "boot_seconds": boot_seconds,
+                "list_delay_seconds": list_delay_seconds,
+                "page_bytes": page_bytes,
+            }
+        )
+
+    def capacity(self, zone: str, instance_type: str, number: int) -> None:
+        """Have no more machines of a type in a zone; what is beyond that is a stock-out."""
+        self._ask(fleet={"do": "capacity", "zone": zone, "instance_type": instance_type, "number": number})
+
+    def quota(self, region: str, cpus: int) -> None:
+        """Allow no more CPUs in a region."""
+        self._ask(fleet={"do": "quota", "region": region, "cpus": cpus})
+
+    def forbid(self, *permissions: str) -> None:
+        """Take permissions away."""
+        self._ask(fleet={"do": "forbid", "permissions": permissions})
+
+    def print(self, name: str, text: str) -> None:
+        """Have a machine print something on its console."""
+        self._ask(fleet={"do": "print", "name": name, "text": text})
+
+    def preempt(self, name: str, seconds_ago: float = 0.0) -> None:
+        """Take a spot machine back, as if that had been some time ago."""
+        self._ask(fleet={"do": "preempt", "name": name, "seconds_ago": seconds_ago})
+
+    def stop_machine(self, name: str, status: str = "TERMINATED") -> None:
+        """Have a machine be stopped, or in another state."""
+        self._ask(fleet={"do": "stop", "name": name, "status": status})
 
 
 # --- in the process ---
 
 
-class _RefusedError(Exception):
-    """Turned away, in the services' words."""
-
-    def __init__(self, code: int, status: str, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.code, self.status, self.reason = code, status, reason
-
-    def body(self) -> dict[str, Any]:
-        text = str(self)
-        detail = {
-            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-            "reason": self.reason,
-            "domain": "googleapis.com",
-        }
-        return {
-            "error": {
-                "code": self.code,
-                "message": text,
-                "errors": [{"message": text, "domain": "global", "reason": self.reason}],
-                "status": self.status,
-                # Reasons in capitals are those of Google's common front, which has them in details.
-                **({"details": [detail]} if self.reason.isupper() else {}),
-            }
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What a method is asked."""
-
-    base: str
-    """The address of the project's things."""
-    project: str
-    zone: str
-    name: str
-    query: dict[str, str]
-    page_size: int | None
-    """Ordered: no page is longer."""
-
-    def page(self, items: list[Any], size: str, most: int) -> tuple[list[Any], str]:
-        """Give a page of things, and the token of the next one or nothing.
-
-        Args:
-            items: All there are.
-            size: The parameter that says how many are wanted.
-            most: The service gives no more.
-        """
-        wanted = min(int(self.query.get(size, most)) or most, most, self.page_size or most)
-        token = self.query.get("pageToken", "")
-        if token and not re.fullmatch(r"after-\d+", token):
-            raise _RefusedError(400, "INVALID_ARGUMENT", "invalid", f"Invalid value for field 'pageToken': '{token}'.")
-        start = int(token.partition("-")[2] or 0)
-        end = start + wanted
-        return items[start:end], f"after-{end}" if end < len(items) else ""
-
-
 class Service:
     """What is behind the methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.fleet = Fleet(clock)
         self._machine_types = {zone: gce_data.machine_types(zone) for zone in gce_data.ZONES}
         self._skus = gce_data.skus()
 
-    def zones_list(self, request: _Request) -> dict[str, Any]:
+    def zones_list(self, request: Request) -> dict[str, Any]:
         items = [
             {
                 "kind": "compute#zone",
@@ -131,7 +139,7 @@ class Service:
         ]
         return self._listing(request, "compute#zoneList", "zones", items)
 
-    def regions_list(self, request: _Request) -> dict[str, Any]:
+    def regions_list(self, request: Request) -> dict[str, Any]:
         items = [
             {
                 "kind": "compute#region",
@@ -149,43 +157,29 @@ class Service:
         ]
         return self._listing(request, "compute#regionList", "regions", items)
 
-    def machine_types_list(self, request: _Request) -> dict[str, Any]:
-        if request.zone not in self._machine_types:
-            raise _RefusedError(
-                400, "INVALID_ARGUMENT", "invalid", f"Invalid value for field 'zone': '{request.zone}'."
-            )
+    def machine_types_list(self, request: Request) -> dict[str, Any]:
         path = f"zones/{request.zone}/machineTypes"
         return self._listing(request, "compute#machineTypeList", path, self._linked(request, request.zone))
 
-    def machine_types_aggregated_list(self, request: _Request) -> dict[str, Any]:
+    def machine_types_aggregated_list(self, request: Request) -> dict[str, Any]:
         every = [one for zone in self._machine_types for one in self._linked(request, zone)]
-        page, token = request.page(_filtered(every, request.query), "maxResults", 500)
-        empty = {"code": "NO_RESULTS_ON_PAGE", "message": "There are no results for this scope on this page."}
-        items: dict[str, Any] = {}
-        for zone in self._machine_types:  # every scope is on every page
-            those = [one for one in page if one["zone"] == zone]
-            scope = f"zones/{zone}"
-            items[scope] = (
-                {"machineTypes": those} if those else {"warning": empty | {"data": [{"key": "scope", "value": scope}]}}
-            )
-        return {
-            "kind": "compute#machineTypeAggregatedList",
-            "id": f"projects/{request.project}/aggregated/machineTypes",
-            "items": items,
-            "selfLink": f"{request.base}/aggregated/machineTypes",
-            **({"nextPageToken": token} if token else {}),
-        }
+        path = "machineTypes"
+        return aggregated(request, "compute#machineTypeAggregatedList", path, path, every, list(self._machine_types))
 
-    def images_get_from_family(self, request: _Request) -> dict[str, Any]:
-        found = gce_data.IMAGES.get(request.project, {}).get(request.name)
-        if found is None:
-            raise _RefusedError(
-                404,
-                "NOT_FOUND",
-                "notFound",
-                f"The resource 'projects/{request.project}/global/images/family/{request.name}' was not found",
-            )
-        name, architecture, created_at = found
+    def images_get_from_family(self, request: Request) -> dict[str, Any]:
+        if request.name not in gce_data.IMAGES.get(request.project, {}):
+            raise not_found(f"projects/{request.project}/global/images/family/{request.name}")
+        return self._image(request, request.name)
+
+    def images_get(self, request: Request) -> dict[str, Any]:
+        families = gce_data.IMAGES.get(request.project, {})
+        family = next((family for family, (name, _, _) in families.items() if name == request.name), None)
+        if family is None:
+            raise not_found(f"projects/{request.project}/global/images/{request.name}")
+        return self._image(request, family)
+
+    def _image(self, request: Request, family: str) -> dict[str, Any]:
+        name, architecture, created_at = gce_data.IMAGES[request.project][family]
         return {
             "kind": "compute#image",
             "id": gce_data.number(name),
@@ -195,28 +189,28 @@ class Service:
             "sourceType": "RAW",
             "status": "READY",
             "archiveSizeBytes": "1100000000",
-            "diskSizeGb": "10",
-            "family": request.name,
+            "diskSizeGb": str(gce_data.IMAGE_GIB[request.project, name]),
+            "family": family,
             "architecture": architecture,
             "selfLink": f"{request.base}/global/images/{name}",
         }
 
-    def skus_list(self, request: _Request) -> dict[str, Any]:
+    def skus_list(self, request: Request) -> dict[str, Any]:
         if request.name != "6F81-5844-456A":
-            raise _RefusedError(404, "NOT_FOUND", "notFound", f"Service 'services/{request.name}' not found.")
+            raise RefusedError(404, "NOT_FOUND", "notFound", f"Service 'services/{request.name}' not found.")
         if request.query.get("currencyCode", "USD") != "USD":
-            raise _RefusedError(400, "INVALID_ARGUMENT", "badRequest", "The double knows USD only.")
+            raise RefusedError(400, "INVALID_ARGUMENT", "badRequest", "The double knows USD only.")
         page, token = request.page(self._skus, "pageSize", 5000)
         return {"skus": page, "nextPageToken": token}
 
-    def _linked(self, request: _Request, zone: str) -> list[dict[str, Any]]:
+    def _linked(self, request: Request, zone: str) -> list[dict[str, Any]]:
         return [
             one | {"selfLink": f"{request.base}/zones/{zone}/machineTypes/{one['name']}"}
             for one in self._machine_types[zone]
         ]
 
-    def _listing(self, request: _Request, kind: str, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-        page, token = request.page(_filtered(items, request.query), "maxResults", 500)
+    def _listing(self, request: Request, kind: str, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+        page, token = request.page(filtered(items, request.query), "maxResults", 500)
         return {
             "kind": kind,
             "id": f"projects/{request.project}/{path}",
@@ -226,6 +220,9 @@ class Service:
         }
 
 
+Handler = Callable[[Service, Request], dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Route:
     method: str
@@ -233,16 +230,37 @@ class _Route:
     path: re.Pattern[str]
     action: str
     """As the discovery documents call it."""
-    handler: Callable[[Service, _Request], dict[str, Any]]
+    handler: Handler
     parameters: frozenset[str] = frozenset()
+    permission: str = ""
+    """That it needs; a test may take it away."""
 
     @staticmethod
     def compute(
-        method: str, path: str, action: str, handler: Callable[[Service, _Request], dict[str, Any]], *parameters: str
+        method: str, path: str, action: str, handler: Handler, *parameters: str, permission: str = ""
     ) -> "_Route":
         """Make a route below a project."""
         return _Route(
-            method, re.compile(f"{_PREFIX}/(?P<project>[^/]+)/{path}"), action, handler, frozenset(parameters)
+            method,
+            re.compile(f"{_PREFIX}/(?P<project>[^/]+)/{path}"),
+            action,
+            handler,
+            frozenset(parameters),
+            permission,
+        )
+
+    @staticmethod
+    def fleet(
+        method: str, path: str, action: str, handler: FleetHandler, *parameters: str, permission: str
+    ) -> "_Route":
+        """Make a route to what was started, or may be."""
+        return _Route.compute(
+            method,
+            path,
+            action,
+            lambda service, request: handler(service.fleet, request),
+            *parameters,
+            permission=permission,
         )
 
 
@@ -257,12 +275,113 @@ ROUTES = [
         "aggregated/machineTypes",
         "machineTypes.aggregatedList",
         Service.machine_types_aggregated_list,
-        *_LIST,
-        "includeAllScopes",
-        "serviceProjectNumber",
+        *_AGGREGATED,
     ),
     _Route.compute(
         "GET", "global/images/family/(?P<name>[^/]+)", "images.getFromFamily", Service.images_get_from_family
+    ),
+    _Route.compute(
+        "GET", "global/images/(?P<name>[^/]+)", "images.get", Service.images_get, permission="compute.images.get"
+    ),
+    _Route.fleet(
+        "POST",
+        f"{_ZONE}/instances",
+        "instances.insert",
+        Fleet.insert,
+        "requestId",
+        "sourceInstanceTemplate",
+        "sourceMachineImage",
+        permission="compute.instances.create",
+    ),
+    _Route.fleet("GET", f"{_ZONE}/instances/{_NAME}", "instances.get", Fleet.get, permission="compute.instances.get"),
+    _Route.fleet(
+        "DELETE",
+        f"{_ZONE}/instances/{_NAME}",
+        "instances.delete",
+        Fleet.delete,
+        "requestId",
+        "noGracefulShutdown",
+        permission="compute.instances.delete",
+    ),
+    _Route.fleet(
+        "GET",
+        "aggregated/instances",
+        "instances.aggregatedList",
+        Fleet.aggregated_list,
+        *_AGGREGATED,
+        permission="compute.instances.list",
+    ),
+    _Route.fleet(
+        "GET",
+        f"{_ZONE}/instances/{_NAME}/serialPort",
+        "instances.getSerialPortOutput",
+        Fleet.serial_port,
+        "port",
+        "start",
+        permission="compute.instances.getSerialPortOutput",
+    ),
+    _Route.fleet(
+        "GET",
+        f"{_ZONE}/operations/{_NAME}",
+        "zoneOperations.get",
+        Fleet.operation_get,
+        permission="compute.zoneOperations.get",
+    ),
+    _Route.fleet(
+        "POST",
+        f"{_ZONE}/operations/{_NAME}/wait",
+        "zoneOperations.wait",
+        Fleet.operation_wait,
+        permission="compute.zoneOperations.get",
+    ),
+    _Route.fleet(
+        "GET",
+        "aggregated/operations",
+        "globalOperations.aggregatedList",
+        Fleet.operations_aggregated_list,
+        *_AGGREGATED,
+        permission="compute.globalOperations.list",
+    ),
+    _Route.fleet(
+        "GET",
+        "aggregated/disks",
+        "disks.aggregatedList",
+        Fleet.disks_aggregated_list,
+        *_AGGREGATED,
+        permission="compute.disks.list",
+    ),
+    _Route.fleet(
+        "POST",
+        f"{_ZONE}/disks",
+        "disks.insert",
+        Fleet.disk_insert,
+        "requestId",
+        "sourceImage",
+        permission="compute.disks.create",
+    ),
+    _Route.fleet(
+        "DELETE",
+        f"{_ZONE}/disks/{_NAME}",
+        "disks.delete",
+        Fleet.disk_delete,
+        "requestId",
+        permission="compute.disks.delete",
+    ),
+    _Route.fleet(
+        "GET", f"global/networks/{_NAME}", "networks.get", Fleet.network_get, permission="compute.networks.get"
+    ),
+    _Route.fleet(
+        "GET",
+        f"regions/(?P<region>[^/]+)/subnetworks/{_NAME}",
+        "subnetworks.get",
+        Fleet.subnetwork_get,
+        permission="compute.subnetworks.get",
+    ),
+    _Route(
+        "POST",
+        re.compile("/v1/projects/(?P<project>[^/:]+):testIamPermissions"),
+        "projects.testIamPermissions",
+        lambda service, request: service.fleet.test_permissions(request),
     ),
     _Route(
         "GET",
@@ -272,22 +391,6 @@ ROUTES = [
         frozenset({"currencyCode", "endTime", "pageSize", "pageToken", "startTime"}),
     ),
 ]
-
-
-def _filtered(items: list[dict[str, Any]], query: dict[str, str]) -> list[dict[str, Any]]:
-    """Apply the one form of filter that the double knows: a field that a regular expression fits as a whole."""
-    expression = query.get("filter", "")
-    if not expression:
-        return items
-    parts = re.fullmatch(r'(\w+) eq "(.*)"', expression)
-    if parts is None:
-        raise _RefusedError(
-            400,
-            "INVALID_ARGUMENT",
-            "invalid",
-            f"Invalid value for field 'filter': '{expression}'. Invalid list filter.",
-        )
-    return [one for one in items if re.fullmatch(parts[2], str(one.get(parts[1], "")))]
 
 
 def _selected(answer: Any, fields: str) -> Any:
@@ -328,10 +431,10 @@ def _handler_class(service: Service, faults: Faults) -> type[BaseHTTPRequestHand
 
         def do_GET(self) -> None:
             """Answer."""
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             try:
-                code, answer = 200, self._answer()
-            except _RefusedError as refused:
+                code, answer = 200, self._answer(sent)
+            except RefusedError as refused:
                 code, answer = refused.code, refused.body()
             except _LostError:
                 self.close_connection = True
@@ -347,25 +450,25 @@ def _handler_class(service: Service, faults: Faults) -> type[BaseHTTPRequestHand
 
         do_POST = do_DELETE = do_GET
 
-        def _answer(self) -> dict[str, Any]:
+        def _answer(self, sent: bytes) -> dict[str, Any]:
             address = urlsplit(self.path)
             for route in ROUTES:
                 found = route.path.fullmatch(address.path)
                 if found and route.method == self.command:
-                    return self._call(route, found.groupdict(), dict(parse_qsl(address.query)))
-            raise _RefusedError(404, "NOT_FOUND", "notFound", f"The double has no {self.command} {address.path}")
+                    return self._call(route, found.groupdict(), dict(parse_qsl(address.query)), sent)
+            raise RefusedError(404, "NOT_FOUND", "notFound", f"The double has no {self.command} {address.path}")
 
-        def _call(self, route: _Route, names: dict[str, str], query: dict[str, str]) -> dict[str, Any]:
+        def _call(self, route: _Route, names: dict[str, str], query: dict[str, str], sent: bytes) -> dict[str, Any]:
             fault = faults.draw(route.action)
             if fault.get("kind") == "error":
-                raise _RefusedError(
+                raise RefusedError(
                     fault["code"], fault.get("status", ""), fault.get("reason", ""), fault.get("message", "ordered")
                 )
-            if fault.get("kind") == "lost":
+            if fault.get("kind") == "closed":
                 raise _LostError
             unknown = query.keys() - route.parameters - _ALWAYS
             if unknown:
-                raise _RefusedError(
+                raise RefusedError(
                     400,
                     "INVALID_ARGUMENT",
                     "badRequest",
@@ -373,16 +476,26 @@ def _handler_class(service: Service, faults: Faults) -> type[BaseHTTPRequestHand
                 )
             project = names.get("project", "")
             if project not in ("", PROJECT, *gce_data.IMAGES):
-                raise _RefusedError(404, "NOT_FOUND", "notFound", f"The resource 'projects/{project}' was not found")
-            request = _Request(
+                raise RefusedError(404, "NOT_FOUND", "notFound", f"The resource 'projects/{project}' was not found")
+            if "zone" in names and names["zone"] not in gce_data.ZONES:
+                raise invalid("zone", names["zone"], "Unknown zone.")
+            request = Request(
                 base=f"http://{self.headers['Host']}{_PREFIX}/{project}",
                 project=project,
                 zone=names.get("zone", ""),
+                region=names.get("region", ""),
                 name=names.get("name", ""),
                 query=query,
-                page_size=fault.get("size") if fault.get("kind") == "pages" else None,
+                body=sent,
+                fault=fault,
             )
+            if route.permission in service.fleet.forbidden:
+                what = f"projects/{project}/zones/{request.zone}/instances/{request.name}"
+                text = f"Required '{route.permission}' permission for '{what}'"
+                raise RefusedError(403, "", "forbidden", text)
             answer = route.handler(service, request)
+            if fault.get("kind") == "lost":
+                raise _LostError
             return _selected(answer, query["fields"]) if "fields" in query else answer
 
     return Handler
@@ -400,9 +513,10 @@ class _Server(ThreadingHTTPServer):
 def main() -> None:
     """Be the server, on a free port of the loopback interface."""
     clock, faults = Clock(), Faults()
-    server = _Server(("127.0.0.1", 0), _handler_class(Service(), faults))
+    service = Service(clock)
+    server = _Server(("127.0.0.1", 0), _handler_class(service, faults))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    obey(server.server_address[1], clock, faults, lambda: None)
+    obey(server.server_address[1], clock, faults, lambda: None, service.fleet.hear)
     server.shutdown()
     server.server_close()
 

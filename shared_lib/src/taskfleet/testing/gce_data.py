@@ -130,6 +130,19 @@ IMAGES = {
 }
 
 
+IMAGES["test-project"] = {
+    "my-family": ("my-image-2", "X86_64", "2026-10-01T10:00:00.000-07:00"),
+    "my-arm-family": ("my-arm-image", "ARM64", "2026-10-01T10:00:00.000-07:00"),
+    "my-big-family": ("my-big-image", "X86_64", "2026-10-01T10:00:00.000-07:00"),
+}
+#: The size of each image by project and name.
+IMAGE_GIB = {
+    (project, name): 50 if name == "my-big-image" else 10
+    for project, families in IMAGES.items()
+    for name, _, _ in families.values()
+}
+
+
 def number(name: str) -> str:
     """Give a thing's id: the services' are 64-bit numbers as text."""
     return str(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 1)
