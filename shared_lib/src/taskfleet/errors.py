@@ -11,7 +11,9 @@
     ├── QueueError              a queue is missing, of another job, or its service refuses what is asked
     │   └── QueueUnreachableError   its service does not answer now; what is asked may be asked again
     ├── MachinesError           machines cannot be started, listed or ended
-    │   └── MachinesUnreachableError   their provider does not answer now; what is asked may be asked again
+    │   ├── MachinesUnreachableError   their provider does not answer now; what is asked may be asked again
+    │   ├── BundleError             the project cannot be packed for machines, or not be put where they get it
+    │   └── StartUpError            no start-up script can be made of what is given
     └── CommandError            the command line asks for something that makes no sense
 
 The library raises; only the command line prints and exits (``cli.main``).
@@ -56,6 +58,14 @@ class MachinesError(TaskfleetError):
 
 class MachinesUnreachableError(MachinesError):
     """The machines' provider does not answer or is overloaded, after several tries."""
+
+
+class BundleError(MachinesError):
+    """The project cannot be packed for machines, or not be put where they get it."""
+
+
+class StartUpError(MachinesError):
+    """No start-up script can be made of what is given: a secret in it, a file that is missing, too long."""
 
 
 class CommandError(TaskfleetError):

@@ -19,6 +19,7 @@ from taskfleet.tasks import State
 from taskfleet.watch.progress import Progress
 from taskfleet.watch.status import Status, gather
 from taskfleet.watch.text import final_report
+from taskfleet.worker.notice import make_watcher
 from taskfleet.worker.order import Order
 from taskfleet.worker.supervisor import Observer, Supervisor
 
@@ -88,6 +89,7 @@ def supervise(configuration: Configuration, queue: Queue, progress: Progress, or
         max_tasks=settings.max_tasks,
         notice_after_seconds=settings.simulate_spot_termination_after_seconds,
         notice_seconds=settings.simulate_spot_termination_delay_seconds,
+        watcher=make_watcher(os.environ),
         exports=configuration.exports,
     )
     progress.say(_greeting(settings, order.slots))

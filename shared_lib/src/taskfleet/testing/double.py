@@ -37,7 +37,7 @@ class Double:
             FileNotFoundError: It lacks something that is to be installed.
         """
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self.module],
+            self.command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -48,6 +48,10 @@ class Double:
             self.stop()
             raise FileNotFoundError(answer["lacks"])
         self.port = answer["port"]
+
+    def command(self) -> list[str]:
+        """Give the command line of its process."""
+        return [sys.executable, "-m", self.module]
 
     def stop(self) -> None:
         """End it, with all it has."""

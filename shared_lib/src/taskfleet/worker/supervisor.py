@@ -24,6 +24,7 @@ from taskfleet.queues import FinishReport, LeaseLostError, Queue
 from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.flow import Flow
 from taskfleet.worker.forking import STOPPING_SIGNALS
+from taskfleet.worker.notice import Notice, Watcher
 from taskfleet.worker.order import Order
 from taskfleet.worker.records import as_named
 from taskfleet.worker.system import (
@@ -104,6 +105,7 @@ class Supervisor:
         max_tasks: int | None = None,
         notice_after_seconds: float | None = None,
         notice_seconds: float = 0.0,
+        watcher: Watcher | None = None,
         exports: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -115,7 +117,8 @@ class Supervisor:
         self._keep_waiting = keep_waiting
         self._tasks_left = max_tasks
         self._notice_at = math.inf if notice_after_seconds is None else time.monotonic() + notice_after_seconds
-        self._notice_seconds = notice_seconds
+        self._simulated = Notice(notice_seconds, "Spot termination notice (simulated)")
+        self._watcher = watcher
         self._signals_to_kill = 0
         self.was_preempted = False
         """Whether a termination notice came."""
@@ -149,6 +152,8 @@ class Supervisor:
             FunctionError: The user's module cannot be imported; nothing was leased.
         """
         restore = self._catch_signals()
+        if self._watcher is not None:
+            self._watcher.start()
         self._not_ours = frozenset(children_of(os.getpid()))
         adopt_orphans()
         try:
@@ -498,20 +503,33 @@ class Supervisor:
                 self._grace_seconds,
                 "Stopping: {} running tasks have {:g} s to finish. Ctrl-C again hands them back at once.",
             )
-        elif self._phase is Phase.WORKING and now >= self._notice_at:
+        notice = None if self.was_preempted else self._heed_notice(now)
+        if notice is not None:
             self.was_preempted = True
             for observer in self._observers:
                 observer.noticed(self._clock())
-            self._wind_up(
-                SIGN_TERMINATING,
-                self._notice_seconds,
-                "Spot termination notice (simulated): {} running tasks have {:g} s to finish.",
-            )
+            if self._phase is Phase.WORKING:
+                text = notice.text + ": {} running tasks have {:g} s to finish."
+                self._wind_up(SIGN_TERMINATING, notice.seconds, text)
+            elif self._phase is Phase.STOPPING:
+                self._say(f"{notice.text}: {notice.seconds:g} s are left at most.")
+                self._deadline = min(self._deadline, now + notice.seconds)
+                for slot in self._slots:
+                    slot.channel.send(("signs", SIGN_STOPPING | SIGN_TERMINATING))
         if self._phase is Phase.STOPPING and (self._signals >= self._signals_to_kill or now > self._deadline):
             self._phase = Phase.KILLING
             self._deadline = now + LAST_WORDS_SECONDS
             for slot in self._slots:
                 slot.channel.send(("kill",))
+
+    def _heed_notice(self, now: float) -> Notice | None:
+        """Hear what the machine's provider says, or pretends to."""
+        if self._watcher is not None:
+            while self._watcher.said:
+                self._say(self._watcher.said.popleft())
+            if self._watcher.notice is not None:
+                return self._watcher.notice
+        return self._simulated if now >= self._notice_at else None
 
     def _wind_up(self, sign: int, seconds: float, text: str) -> None:
         """Lease no more, show the tasks a sign, hand back what has not begun; the rest has some time to finish."""

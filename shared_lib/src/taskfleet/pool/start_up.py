@@ -1,0 +1,314 @@
+"""The script that a machine runs when it boots, and what it has printed to the console, read back.
+
+The script is put together from ``start_up.sh`` and ``on_machine.py`` beside this file. Every stage of a boot is two lines on the console::
+
+    taskfleet-boot: 3.2 s  stage=project  begun
+    taskfleet-boot: 4.6 s  stage=project  ok
+
+and what a stage that failed, or the worker, has printed last comes in lines that begin with ``taskfleet-said:``.
+
+The script exports TASKFLEET_PROVIDER (which metadata service a worker watches), TASKFLEET_MACHINE (the machine's name at its provider)
+and TASKFLEET_BUNDLE (the hash of the code it runs). Whether that hash is the job's is to be seen where a worker first talks to the job's
+queue, in ``commands.launch_worker``.
+"""
+
+import ast
+import base64
+import gzip
+import hashlib
+import math
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from taskfleet.errors import StartUpError
+from taskfleet.pool.bundle import StoredBundle
+from taskfleet.pool.secrets import secret_in_address, secret_in_text, secret_in_variable
+from taskfleet.settings.pool_fields import PoolSettings
+
+#: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html (16 KB before it is encoded) and
+#: https://cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations (256 KB a value)
+MOST_BYTES = {"aws": 16 << 10, "gcp": 256 << 10}
+#: A file that is not longer by so much than packed stays as it is, to be read by people.
+PLAIN_BYTES = 512
+_HOOKS = ("before_start_up", "before_worker", "after_worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitCode:
+    """The project is cloned."""
+
+    url: str
+    revision: str = "HEAD"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCode:
+    """The project is in the image, in /opt/project; an environment in its .venv is taken as it is."""
+
+
+Code = StoredBundle | GitCode | ImageCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserScripts:
+    """What the user has scripts of; empty for none."""
+
+    before_start_up: str = ""
+    before_worker: str = ""
+    after_worker: str = ""
+    whole: str = ""
+    """Instead of all but the time bomb and the environment."""
+
+
+def read_scripts(pool: PoolSettings, project: Path) -> UserScripts:
+    """Read the files that the settings name.
+
+    Args:
+        pool: The settings.
+        project: Where relative paths start.
+
+    Raises:
+        StartUpError: A file cannot be read or is not text.
+    """
+    return UserScripts(
+        before_start_up=_read("BEFORE_START_UP", pool.before_start_up, project),
+        before_worker=_read("BEFORE_WORKER", pool.before_worker, project),
+        after_worker=_read("AFTER_WORKER", pool.after_worker, project),
+        whole=_read("START_UP_SCRIPT", pool.start_up_script, project),
+    )
+
+
+def script(
+    *,
+    provider: str,
+    job_id: str,
+    lifetime_seconds: float,
+    code: Code,
+    environment: Mapping[str, str] | None = None,
+    slots: int | None = None,
+    scripts: UserScripts | None = None,
+    restarts: int = 3,
+    restart_pause_seconds: int = 10,
+    linger_seconds: int = 60,
+) -> str:
+    """Make the script that machines of an order run when they boot.
+
+    Args:
+        provider: "aws" or "gcp".
+        job_id: The worker's JOB_ID.
+        lifetime_seconds: The machine powers off after so long, counted from the script's first line, whatever happens.
+        code: Where the project comes from.
+        environment: Settings and variables for the worker, by name.
+        slots: The worker's SLOTS; None for what it finds.
+        scripts: The user's own.
+        restarts: How often a worker that crashes is started again.
+        restart_pause_seconds: Before each.
+        linger_seconds: For how long a machine on which something failed can be looked at before it powers off.
+
+    Raises:
+        StartUpError: A variable has no name that a shell knows, something looks like a secret, or the script is longer than the
+            provider takes.
+    """
+    scripts = scripts or UserScripts()
+    variables = dict(environment or {}) | {"JOB_ID": job_id} | ({} if slots is None else {"SLOTS": str(slots)})
+    _check_variables(variables)
+    values = _code_values(code) | {
+        "provider": provider,
+        "lifetime": str(math.ceil(lifetime_seconds)),
+        "restarts": str(restarts),
+        "pause": str(restart_pause_seconds),
+        "linger": str(linger_seconds),
+    }
+    settings = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
+    data = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    if scripts.whole:
+        data.append(_file("own", scripts.whole, "START_UP_SCRIPT"))
+    else:
+        data += [_file(name, getattr(scripts, name), name.upper()) for name in _HOOKS if getattr(scripts, name)]
+        data.append(_file("on_machine.py", _compact(_source("on_machine.py")), ""))
+    parts = {"#@settings": settings, "#@data": data}
+    text = "".join(f"{line}\n" for line in _filled(_source("start_up.sh"), parts, until_own=bool(scripts.whole)))
+    _check_length(text, provider, scripts, variables)
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of a machine's boot."""
+
+    name: str
+    began_seconds: float
+    """After the script's start."""
+    seconds: float | None
+    """How long it took; None if it has not ended."""
+    ok: bool | None
+    """Whether it ended well; None if it has not ended."""
+    text: str = ""
+    """What was said of it last."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootLog:
+    """What a console tells of a boot."""
+
+    stages: tuple[Stage, ...]
+    last_lines: tuple[str, ...]
+    """What the last stage that failed has printed, or the worker."""
+
+    @property
+    def failed(self) -> Stage | None:
+        """The first stage that failed; None if none has."""
+        return next((stage for stage in self.stages if stage.ok is False), None)
+
+
+_LINE = re.compile(r"taskfleet-boot: (\d+\.\d) s  stage=(\S+)  (\w+):?(?: +(.*))?")
+_SAID = re.compile(r"taskfleet-said: (.*)")
+_LAST_LINES = 20
+
+
+def parse_stages(console: str) -> BootLog:
+    """Read a console, among whatever else the system has printed there; of several boots, the last."""
+    stages: dict[str, Stage] = {}
+    last_lines: list[str] = []
+    for line in console.splitlines():
+        if said := _SAID.search(line):
+            last_lines.append(said[1].rstrip())
+            continue
+        found = _LINE.search(line)
+        if found is None:
+            continue
+        at, name, word, text = float(found[1]), found[2], found[3], (found[4] or "").strip()
+        if name == "bomb" and word == "begun":  # the first of each boot
+            stages.clear()
+            last_lines.clear()
+        before = stages.get(name)
+        if word == "begun" or before is None:
+            before = Stage(name=name, began_seconds=at, seconds=None, ok=None, text=text)
+            if word == "begun":
+                last_lines.clear()
+        is_end = word in ("ok", "failed")
+        stages[name] = Stage(
+            name=name,
+            began_seconds=before.began_seconds,
+            seconds=round(at - before.began_seconds, 1) if is_end else before.seconds,
+            ok=word == "ok" if is_end else before.ok,
+            text=text if is_end or before.ok is None else before.text,
+        )
+    return BootLog(tuple(stages.values()), tuple(last_lines[-_LAST_LINES:]))
+
+
+# --- putting it together ---
+
+
+def _code_values(code: Code) -> dict[str, str]:
+    values = dict.fromkeys(("code", "address", "bundle", "region", "revision"), "")
+    match code:
+        case StoredBundle():
+            return values | {
+                "code": "bundle",
+                "address": code.address,
+                "bundle": code.hash,
+                "region": code.region or "",
+            }
+        case GitCode():
+            if why := secret_in_address(code.url):
+                raise StartUpError(
+                    f"GIT_URL: {why}, which everybody could read who may look at the machines. Use a repository that they may read "
+                    "without, or CODE_FROM=bundle."
+                )
+            for name, value in (("GIT_URL", code.url), ("GIT_REVISION", code.revision)):
+                if not value or value.startswith("-"):
+                    raise StartUpError(f"{name}={value} cannot be: it is empty or begins with '-'.")
+            return values | {"code": "git", "address": code.url, "revision": code.revision}
+        case ImageCode():
+            return values | {"code": "image"}
+
+
+def _check_variables(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
+            raise StartUpError(f"{name!r} cannot be a variable of the worker's environment.")
+        if why := secret_in_variable(name, value):
+            raise StartUpError(
+                f"{name} cannot go to the machines in their start-up script, which everybody may read who may look at them: {why}. "
+                "Give them a role (INSTANCE_PROFILE, SERVICE_ACCOUNT), or fetch it there: a script in BEFORE_WORKER can write NAME=value "
+                "to the file $TASKFLEET_EXPORTS."
+            )
+
+
+def _read(setting: str, name: str | None, project: Path) -> str:
+    if not name:
+        return ""
+    path = project / Path(name).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StartUpError(f"{setting}={name}: {path} cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise StartUpError(f"{setting}={name}: {path} is not a script, but something else than UTF-8 text.") from error
+
+
+def _file(name: str, content: str, setting: str) -> str:
+    """Have the script write a file."""
+    content = content.replace("\r\n", "\n").rstrip("\n") + "\n"
+    if "\0" in content:
+        raise StartUpError(f"{setting} holds a zero byte, so it is not a script.")
+    if why := secret_in_text(content):
+        raise StartUpError(
+            f"{setting}: {why}, which everybody could read who may look at the machines. Have the script fetch it from where it is kept."
+        )
+    end = f"END-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    packed = base64.encodebytes(gzip.compress(content.encode(), mtime=0)).decode()
+    if len(packed) < len(content) - PLAIN_BYTES:
+        return f"base64 -d <<'{end}' | gunzip >\"$state/{name}\"\n{packed}{end}"
+    return f"cat >\"$state/{name}\" <<'{end}'\n{content}{end}"
+
+
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _filled(source: str, parts: Mapping[str, list[str]], *, until_own: bool) -> list[str]:
+    """Give the script's lines without comments and indentation, the parts in their places."""
+    first, *rest = source.splitlines()
+    lines = [first]
+    for line in map(str.strip, rest):
+        if until_own and line == "# --- the stages ---":
+            break
+        if line in parts:
+            lines += parts[line]
+        elif line and (not line.startswith("#") or line.startswith("# shellcheck")):
+            lines.append(line)
+    return lines
+
+
+def _compact(source: str) -> str:
+    """Leave out of a Python program what it does not need to run."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            for argument in node.args.args:
+                argument.annotation = None
+    return re.sub(r"^( +)", lambda found: " " * (len(found[1]) // 4), ast.unparse(tree), flags=re.MULTILINE)
+
+
+def _check_length(text: str, provider: str, scripts: UserScripts, variables: Mapping[str, str]) -> None:
+    most = MOST_BYTES[provider]
+    length = len(text.encode())
+    if length <= most:
+        return
+    sizes = {name.upper(): len(getattr(scripts, name).encode()) for name in _HOOKS}
+    sizes |= {"START_UP_SCRIPT": len(scripts.whole.encode()), **{k: len(v.encode()) for k, v in variables.items()}}
+    biggest = sorted(((size, name) for name, size in sizes.items() if size), reverse=True)[:3]
+    raise StartUpError(
+        f"The machines' start-up script has {length:,} bytes, but {provider} takes {most:,} at most. The longest parts: "
+        + ", ".join(f"{name} {size:,}" for size, name in biggest)
+        + ". Keep long scripts in the project, and have BEFORE_WORKER run them from there: bash scripts/prepare.sh"
+    )

@@ -1,0 +1,314 @@
+#!/bin/bash
+# What a machine does from its boot to its end. taskfleet.pool.start_up fills in the lines that begin with #@ and leaves out the comments;
+# leading spaces go too, so nothing here may depend on them.
+#@settings
+
+set -u
+umask 022
+export HOME="${HOME:-/root}" LC_ALL="${LC_ALL:-C.UTF-8}"
+export PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$HOME/.local/bin"
+state=/var/lib/taskfleet
+logs=/var/log/taskfleet
+mkdir -p "$state" "$logs"
+if (: >/dev/console) 2>/dev/null; then exec 3>/dev/console; else exec 3>&1; fi
+exec </dev/null >>"$logs/boot.log" 2>&1
+
+# --- saying where it is ---
+
+read -r up _ </proc/uptime
+began=$((10#${up/./}))
+stage=start
+
+# say TEXT: a line on the console, with the time since the start
+say() {
+  local up n
+  read -r up _ </proc/uptime
+  n=$((10#${up/./} - began))
+  printf -v up 'taskfleet-boot: %d.%d s  stage=%s  %s' $((n / 100)) $((n % 100 / 10)) "$stage" "$*"
+  echo "$up"
+  echo "$up" >&3
+}
+
+# show_last FILE: its last lines on the console
+show_last() {
+  tail -n 20 "$1" | cut -c 1-240 | sed 's/^/taskfleet-said: /' >&3
+}
+
+# --- the time bomb ---
+
+hard_off() {
+  poweroff -f
+  halt -f -p
+  echo 1 >/proc/sys/kernel/sysrq
+  echo o >/proc/sysrq-trigger
+}
+
+power_off() {
+  sync
+  shutdown -P now || poweroff
+  sleep 30
+  hard_off
+}
+
+# A reboot does not give it another life: when it ends is written down.
+set_bomb() {
+  local now left=$lifetime
+  now=$(date +%s)
+  if [ -s "$state/deadline" ]; then left=$(($(cat "$state/deadline") - now)); fi
+  if [ "$left" -gt "$lifetime" ]; then left=$lifetime; fi
+  if [ "$left" -lt 1 ]; then left=1; fi
+  echo $((now + left)) >"$state/deadline"
+  (
+    trap '' HUP INT
+    { echo -1000 >/proc/self/oom_score_adj; } 2>/dev/null
+    # shellcheck disable=SC2016
+    exec setsid bash -c "$(declare -f say hard_off power_off)"'
+      began=$1 stage=lifetime
+      sleep "$2"
+      say "failed  it is over, powering off"
+      power_off' taskfleet-bomb "$began" "$left"
+  ) &
+  shutdown -P "+$(((left + 59) / 60))"
+  # Google runs this script at every boot; elsewhere cloud-init does so if it lies there.
+  if [ "$provider" = aws ] && [ -d /var/lib/cloud/scripts/per-boot ]; then
+    install -m 755 "$0" /var/lib/cloud/scripts/per-boot/taskfleet
+  fi
+  say "ok  set to $left s"
+}
+
+stage=bomb
+say begun
+set_bomb
+
+# --- running one stage after the other ---
+
+# give_up WHY [FILE]: say why, show the last lines, and power off after a while in which somebody may look
+give_up() {
+  trap - EXIT
+  stage=end
+  say "failed  $1, powering off in $linger s"
+  if [ -n "${2:-}" ]; then show_last "$2"; fi
+  sleep "$linger"
+  power_off
+  exit 1
+}
+
+trap 'give_up "the start-up script itself ended at line $LINENO" "$logs/boot.log"' EXIT
+
+# try STAGE COMMAND...: run a command in a shell of its own; what it prints is shown only if it fails, or line by line if it takes long
+try() {
+  local ticker code
+  stage=$1
+  shift
+  say begun
+  : >"$logs/stage"
+  (while sleep 30; do say "still: $(tail -n 1 "$logs/stage" | cut -c 1-160)"; done) &
+  ticker=$!
+  ("$@") >"$logs/stage" 2>&1 3>&-
+  code=$?
+  kill "$ticker"
+  wait "$ticker" 2>/dev/null
+  cat "$logs/stage"
+  if [ "$code" = 0 ]; then say ok; else say "failed  code=$code"; show_last "$logs/stage"; fi
+  return "$code"
+}
+
+# must STAGE COMMAND...: try, and end the machine if that fails
+must() {
+  try "$@" || give_up "$1 failed"
+}
+
+# again COMMAND...: a few times, with pauses
+again() {
+  local pause
+  for pause in 2 5 15 0; do
+    "$@" && return
+    [ "$pause" = 0 ] || sleep "$pause"
+  done
+  return 1
+}
+
+# A hook's script names the line that failed, and may hand variables to what comes after it by writing to the file $TASKFLEET_EXPORTS.
+run_hook() {
+  case $(head -n 1 "$1") in
+    '#!'*sh*) ;;
+    '#!'*)
+      chmod +x "$1"
+      exec "$1"
+      ;;
+  esac
+  # shellcheck disable=SC2016
+  exec bash -c 'set -eE
+    trap '\''echo "${BASH_SOURCE[0]##*/}, line $LINENO: $BASH_COMMAND ended with $?" >&2'\'' ERR
+    . "$1"' hook "$1"
+}
+
+load_exports() {
+  if [ -s "$TASKFLEET_EXPORTS" ]; then
+    set -a
+    # shellcheck disable=SC1090
+    . "$TASKFLEET_EXPORTS"
+    set +a
+  fi
+}
+
+hook() {
+  if [ -s "$state/$1" ]; then
+    try "$1" run_hook "$state/$1" || return
+    load_exports
+  fi
+}
+
+# --- what is to be run ---
+
+export TASKFLEET_EXPORTS=$state/exports
+: >"$TASKFLEET_EXPORTS"
+export TASKFLEET_PROVIDER=$provider TASKFLEET_BUNDLE=$bundle TASKFLEET_CODE=$address
+#@data
+
+if [ -s "$state/own" ]; then
+  trap - EXIT
+  try own run_hook "$state/own"
+  exit
+fi
+
+# --- the stages ---
+
+python() {
+  if command -v python3 >/dev/null; then python3 "$@"; else uv run --no-project python "$@"; fi
+}
+
+download() {
+  if command -v curl >/dev/null; then curl -LsSf --max-time 120 -o "$2" "$1"; else wget -q -T 120 -O "$2" "$1"; fi
+}
+
+install_uv() {
+  if command -v uv; then return; fi
+  export UV_INSTALL_DIR=/usr/local/bin UV_NO_MODIFY_PATH=1
+  again download https://astral.sh/uv/install.sh "$state/install-uv" && again sh "$state/install-uv" && command -v uv
+}
+
+find_identity() {
+  python "$state/on_machine.py" identity "$provider" >"$state/identity"
+}
+
+unpack() {
+  rm -rf "$project.part" && mkdir -p "$project.part" && tar -xzf "$state/bundle.tar.gz" -C "$project.part" --no-same-owner &&
+    rm -rf "$project" && mv "$project.part" "$project"
+}
+
+install_git() {
+  command -v git && return
+  if command -v apt-get; then
+    apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install git
+  else
+    dnf -qy install git || yum -qy install git
+  fi
+}
+
+# A branch, a tag or a whole commit is fetched alone, for anything else all there is.
+clone() {
+  local remote=$1 revision=$2
+  export GIT_TERMINAL_PROMPT=0
+  rm -rf "$project" && mkdir -p "$project" && cd "$project" && git init -q || return
+  if git fetch -q --depth 1 -- "$remote" "$revision"; then
+    git checkout -q --detach FETCH_HEAD
+  else
+    git fetch -q --tags -- "$remote" '+refs/heads/*:refs/remotes/origin/*' && {
+      git checkout -q --detach "$revision" -- 2>/dev/null || git checkout -q --detach "origin/$revision" --
+    }
+  fi && git submodule -q update --init --recursive
+}
+
+get_project() {
+  case $code in
+    bundle) python "$state/on_machine.py" fetch "$address" "$bundle" "$state/bundle.tar.gz" "$region" && unpack ;;
+    git) again install_git && again clone "$address" "$revision" ;;
+  esac || return
+  if [ ! -f "$project/run.py" ]; then
+    echo "there is no run.py in $project"
+    return 1
+  fi
+}
+
+# An image may have its environment ready, and no way to the internet.
+install_packages() {
+  cd "$project" || return
+  if [ "$code" = image ] && [ -x .venv/bin/python ]; then return; fi
+  again uv sync --frozen --no-dev
+}
+
+# The worker gets its output's reader beside it, which may not outlive it by much: what a task has left running holds the pipe open.
+work() {
+  local reader result
+  rm -f "$state/output"
+  mkfifo "$state/output"
+  python "$state/on_machine.py" relay "$logs/worker.log" <"$state/output" >&3 &
+  reader=$!
+  uv run --frozen --no-dev python run.py >"$state/output" 2>&1 3>&- &
+  worker=$!
+  wait "$worker"
+  result=$?
+  # A signal to this script ends the first wait, and is handed on; the worker takes its time to stop.
+  while kill -0 "$worker" 2>/dev/null; do
+    wait "$worker"
+    result=$?
+  done
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    kill -0 "$reader" 2>/dev/null || break
+    sleep 0.2
+  done
+  kill "$reader" 2>/dev/null
+  return "$result"
+}
+
+project=/opt/taskfleet/project
+if [ "$code" = image ]; then project=/opt/project; fi
+
+hook before_start_up || give_up "before_start_up failed"
+must uv install_uv
+must machine find_identity
+read -r TASKFLEET_MACHINE machine_region <"$state/identity"
+export TASKFLEET_MACHINE
+if [ -n "${machine_region:-}" ]; then
+  export AWS_REGION="${AWS_REGION:-${AWS_DEFAULT_REGION:-$machine_region}}"
+  export AWS_DEFAULT_REGION="${AWS_DEFAULT_REGION:-$AWS_REGION}"
+  region=${region:-$machine_region}
+fi
+say "it is $TASKFLEET_MACHINE"
+must project get_project
+if [ "$code" = git ]; then
+  TASKFLEET_BUNDLE=git:$(git -C "$project" rev-parse HEAD)
+  export TASKFLEET_BUNDLE
+fi
+must packages install_packages
+cd "$project" || give_up "there is no $project"
+hook before_worker || give_up "before_worker failed"
+
+export UV_NO_SYNC=1 PYTHONUNBUFFERED=1
+worker=
+trap 'if [ -n "$worker" ]; then kill -TERM "$worker"; fi' TERM INT
+for attempt in $(seq $((restarts + 1))); do
+  stage=worker
+  say "begun  attempt $attempt"
+  work
+  result=$?
+  worker=
+  # 130: somebody asked it to stop
+  case $result in 0 | 130 | 143) break ;; esac
+  say "ended with $result"
+  sleep "$pause"
+done
+case $result in
+  0 | 130 | 143) say "ok  code=$result" ;;
+  *) say "failed  code=$result, $attempt times" ;;
+esac
+hook after_worker
+case $result in
+  0 | 130 | 143) ;;
+  *) give_up "the worker does not run" ;;
+esac
+trap - EXIT
+stage=end
+say "ok  powering off"
+power_off

@@ -1,0 +1,212 @@
+"""The start-up script as a text: what is in it, what is refused, how a console is read. Whole machines boot it in ``tests/machines``."""
+
+import base64
+import gzip
+import random
+import re
+import subprocess
+import sysconfig
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from taskfleet.errors import StartUpError
+from taskfleet.pool.bundle import StoredBundle
+from taskfleet.pool.start_up import MOST_BYTES, GitCode, ImageCode, UserScripts, parse_stages, read_scripts, script
+from taskfleet.settings.pool_fields import PoolSettings
+
+BUNDLE = StoredBundle(address="s3://bucket/folder/taskfleet-bundles/job/one.tar.gz", hash="0" * 64, region="eu-west-3")
+CODES = {"bundle": BUNDLE, "git": GitCode(url="https://example.org/me/it's.git", revision="v1"), "image": ImageCode()}
+#: What a job usually has.
+ENVIRONMENT = {
+    "QUEUE_URL": "sqs://my-job-with-a-long-name?region=eu-west-3",
+    "AWS_REGION": "eu-west-3",
+    "TASK_FUNCTION": "task:run_task",
+    "LEASE_SECONDS": "30",
+    "MAX_RUNTIME_SECONDS": "600",
+    "MEMORY_LIMIT_GIB": "4",
+    "OUTPUT_PATH": "s3://my-bucket/results/my-job-with-a-long-name",
+    "RETRY_DELAYS": "exception:1-60 lost:5-600",
+}
+HOOK = "apt-get update\napt-get install -y libgdal-dev ffmpeg\nmkfs.ext4 /dev/nvme1n1\nmount /dev/nvme1n1 /scratch\n"
+
+
+def make(**options):
+    usual = {"provider": "aws", "job_id": "one", "lifetime_seconds": 3600.0, "code": BUNDLE}
+    return script(**usual | options)
+
+
+def written(text, name):
+    """What a script writes into a file of that name."""
+    found = re.search(
+        rf"<<'(END-\w+)'( \| gunzip)? ?>?\"?(?:\$state/{name}\")?\n(.*?)\n\1\n",
+        text[text.index(f'/{name}"') - 40 :],
+        re.DOTALL,
+    )
+    content = found[3] + "\n"
+    return gzip.decompress(base64.b64decode(content)).decode() if found[2] else content
+
+
+@pytest.mark.parametrize("provider", ["aws", "gcp"])
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("scripts", [UserScripts(), UserScripts(before_worker=HOOK), UserScripts(whole=HOOK)])
+def test_every_script_is_one_that_shellcheck_has_nothing_against(tmp_path, provider, code, scripts):
+    text = make(provider=provider, code=CODES[code], environment=ENVIRONMENT, slots=4, scripts=scripts)
+    path = tmp_path / "script.sh"
+    path.write_text(text)
+    program = Path(sysconfig.get_path("scripts")) / "shellcheck"
+    checked = subprocess.run([program, "--severity=info", path], capture_output=True, text=True)
+    # what quotes hold on purpose, and what only one kind of code reads
+    assert set(re.findall(r"SC\d+", checked.stdout)) <= {"SC2034"}, checked.stdout
+    assert checked.returncode == 0 or "SC2034" in checked.stdout
+    assert text.startswith("#!/bin/bash\n")
+
+
+def test_a_script_with_the_usual_settings_leaves_room_for_more():
+    hooks = UserScripts(before_start_up=HOOK, before_worker=HOOK, after_worker=HOOK)
+    assert len(make(environment=ENVIRONMENT, slots=16, scripts=hooks).encode()) < 0.85 * MOST_BYTES["aws"]
+
+
+def test_variables_reach_the_worker_as_they_are():
+    odd = {"ODD": 'it\'s $HOME `id` "x" \\ \n second line ü !', "EMPTY": "", "HASH": "#no comment"}
+    text = make(environment=odd, slots=3)
+    part = text[text.index("export ODD=") : text.index("base64 -d <<")]
+    done = subprocess.run(
+        ["bash", "-c", part + "\nenv -0"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=True
+    )
+    found = dict(pair.split("=", 1) for pair in done.stdout.decode().split("\0") if pair)
+    assert {name: found[name] for name in odd} == odd
+    assert (found["JOB_ID"], found["SLOTS"]) == ("one", "3")
+    assert "SLOTS=" not in make()
+
+
+def test_scripts_of_the_user_are_written_as_they_are():
+    text = "#!/bin/bash\necho 'a' \"$B\" `c` \\\ncat <<EOF\nEOF\n"
+    for content in (text, "# a long one\n" * 200 + text):
+        made = make(scripts=UserScripts(before_worker=content.replace("\n", "\r\n")))
+        assert written(made, "before_worker") == content
+    assert len(made.encode()) < len(make().encode()) + 1000
+
+
+def test_what_a_whole_script_replaces_is_all_but_the_time_bomb_and_the_environment():
+    text = make(scripts=UserScripts(whole="echo mine\n", before_worker="echo not this\n"), environment={"A": "1"})
+    assert "echo mine" in text
+    assert "shutdown -P" in text
+    assert "export A=1" in text
+    assert "uv sync" not in text
+    assert "not this" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SESSION_TOKEN", "x"),
+        ("PGPASSWORD", "x"),
+        ("my_api_key", "x"),
+        ("HARMLESS", "AKIAIOSFODNN7EXAMPLE"),
+        ("QUEUE_URL", "postgresql://me:hunter2@host/queue"),
+    ],
+)
+def test_secrets_are_refused_and_not_shown(name, value):
+    with pytest.raises(StartUpError, match=rf"^{name} cannot go to the machines .*INSTANCE_PROFILE") as caught:
+        make(environment={name: value})
+    assert value == "x" or value not in str(caught.value)
+    with pytest.raises(StartUpError, match=r"^AFTER_WORKER: it holds what looks like an AWS access key"):
+        make(scripts=UserScripts(after_worker="export A=AKIAIOSFODNN7EXAMPLE\n"))
+    with pytest.raises(StartUpError, match=r"^GIT_URL: it holds a login"):
+        make(code=GitCode(url="https://token@example.org/me/it.git"))
+
+
+def test_what_only_sounds_like_a_secret_is_not_refused():
+    make(
+        environment={
+            "MAX_TOKENS": "5",
+            "AWS_SECRET_ACCESS_KEY": "",
+            "SECRET_SANTA": "no",
+            "QUEUE_URL": "postgresql://me@host/queue",
+        }
+    )
+    make(code=GitCode(url="ssh://git@example.org/me/it.git"))
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(StartUpError, match="'A-B' cannot be a variable"):
+        make(environment={"A-B": "1"})
+    with pytest.raises(StartUpError, match=r"GIT_REVISION=--x cannot be"):
+        make(code=GitCode(url="https://example.org/it.git", revision="--x"))
+    noise = random.Random(1).randbytes(15_000).hex()
+    with pytest.raises(
+        StartUpError, match=r"has [\d,]+ bytes, but aws takes 16,384 at most.*: BEFORE_WORKER 30,0\d\d, JOB_ID 3\."
+    ):
+        make(scripts=UserScripts(before_worker=f": {noise}\n"))
+    make(provider="gcp", scripts=UserScripts(before_worker=f": {noise}\n"))
+
+
+def test_scripts_are_read_from_the_project(tmp_path):
+    (tmp_path / "first.sh").write_text("echo ä\n")
+    pool = replace(PoolSettings(), before_start_up="first.sh")
+    assert read_scripts(pool, tmp_path) == UserScripts(before_start_up="echo ä\n")
+    with pytest.raises(
+        StartUpError, match=r"^AFTER_WORKER=no\.sh: .*no\.sh cannot be read \(No such file or directory\)\.$"
+    ):
+        read_scripts(replace(pool, after_worker="no.sh"), tmp_path)
+    (tmp_path / "first.sh").write_bytes(b"\xff\xfe")
+    with pytest.raises(StartUpError, match="not a script, but something else than UTF-8 text"):
+        read_scripts(pool, tmp_path)
+
+
+CONSOLE = """\
+[    0.000000] Linux version 6.8.0
+taskfleet-boot: 0.0 s  stage=bomb  begun
+taskfleet-boot: 0.1 s  stage=bomb  ok  set to 3600 s
+Cloud-init v. 24.1 running 'modules:final'
+taskfleet-boot: 0.2 s  stage=uv  begun
+[   12.345678] cloud-init[871]: taskfleet-boot: 2.7 s  stage=uv  ok
+taskfleet-boot: 2.7 s  stage=packages  begun
+taskfleet-boot: 32.7 s  stage=packages  still: Downloading pyarrow
+"""
+FAILED = """\
+taskfleet-boot: 40.0 s  stage=packages  failed  code=2\r
+taskfleet-said: error: no such package\r
+taskfleet-said:   caused by: a typo
+taskfleet-boot: 40.1 s  stage=end  failed  packages failed, powering off in 60 s
+"""
+AGAIN = """\
+taskfleet-boot: 0.0 s  stage=bomb  begun
+taskfleet-boot: 0.1 s  stage=bomb  ok  set to 3500 s
+taskfleet-boot: 5.0 s  stage=worker  begun  attempt 1
+taskfleet-said: Worker for job one
+taskfleet-boot: 9.0 s  stage=worker  ended with 1
+taskfleet-boot: 19.0 s  stage=worker  begun  attempt 2
+taskfleet-said: Worker for job one, once more
+"""
+
+
+def test_stages_are_read_among_what_else_a_console_shows():
+    found = parse_stages(CONSOLE)
+    assert [(one.name, one.began_seconds, one.seconds, one.ok) for one in found.stages] == [
+        ("bomb", 0.0, 0.1, True),
+        ("uv", 0.2, 2.5, True),
+        ("packages", 2.7, None, None),
+    ]
+    assert found.stages[-1].text == "Downloading pyarrow"
+    assert found.failed is None
+    assert found.last_lines == ()
+
+
+def test_what_failed_is_found_with_its_last_lines():
+    found = parse_stages(CONSOLE + FAILED)
+    assert (found.failed.name, found.failed.seconds, found.failed.text) == ("packages", 37.3, "code=2")
+    assert found.last_lines == ("error: no such package", "  caused by: a typo")
+    assert parse_stages("nothing\nof ours") == parse_stages("")
+
+
+def test_of_several_boots_and_several_tries_the_last_counts():
+    found = parse_stages(CONSOLE + FAILED + AGAIN)
+    assert [(one.name, one.began_seconds, one.ok) for one in found.stages] == [
+        ("bomb", 0.0, True),
+        ("worker", 19.0, None),
+    ]
+    assert found.last_lines == ("Worker for job one, once more",)

@@ -1,0 +1,140 @@
+"""Termination notices of real metadata services: tasks are told, nothing new begins, what is not done goes back in time."""
+
+import re
+import signal
+import time
+
+import pytest
+from taskfleet.tasks import Outcome, State
+from taskfleet.testing.metadata import Metadata
+
+TASK = """
+import time
+def run_task(n, context):
+    note(f"began {n}")
+    while not context.terminating or n == 1:
+        time.sleep(0.02)
+    return "saved"
+"""
+#: How far apart two clocks' readings of the same moment may be on a busy machine.
+SLACK_SECONDS = 20
+
+
+@pytest.fixture
+def metadata():
+    with Metadata() as service:
+        yield service
+
+
+def provider(name, service):
+    return service.environment() | {"TASKFLEET_PROVIDER": name}
+
+
+def started(project, environment, tasks=6, **settings):
+    project.write(TASK, RETRIES_ON_LOST=0, **settings).insert([{"n": n} for n in range(tasks)])
+    worker = project.start(environment=environment)
+    project.until_noted("began 0", "began 1")
+    return worker
+
+
+def test_notice_of_aws_ends_the_work_in_the_time_it_leaves(project, metadata):
+    worker = started(project, provider("aws", metadata), EVENT_FILE="events.jsonl")
+    metadata.notice(seconds=14)
+    noticed_at = time.monotonic()
+    worker.wait()
+    said = re.search(r"Spot termination notice: 2 running tasks have ([\d.]+) s to finish\.", worker.text)
+    assert said, worker.text
+    assert 0 <= float(said[1]) <= 9  # what handing back takes is kept of the fourteen
+    assert time.monotonic() - noticed_at < 14 + SLACK_SECONDS
+    assert project.result("t0") == "saved"
+    assert [one.outcome for one in project.task("t1").attempts] == [Outcome.INTERRUPTED]
+    assert project.counts() == {State.SUCCEEDED.word: 1, State.PENDING.word: 5}
+    assert set(project.noted()) == {"began 0", "began 1"}
+    ended = project.ask(lambda database: database.rows("SELECT end_reason FROM worker"))
+    assert list(ended) == [("preempted",)]
+    assert '"spot_termination"' in (project.folder / "events.jsonl").read_text()
+
+
+def test_preemption_by_google_is_heard_at_once(project, metadata):
+    project.write(TASK).insert([{"n": n} for n in (0, 2, 3, 4)])
+    worker = project.start(environment=provider("gcp", metadata))
+    project.until_noted("began 0", "began 2")
+    time.sleep(0.5)
+    metadata.notice()
+    worker.wait()
+    assert "Spot termination notice: 2 running tasks have 25 s to finish." in worker.text
+    assert project.counts() == {State.SUCCEEDED.word: 2, State.PENDING.word: 2}
+
+
+@pytest.mark.parametrize("event", ["MIGRATE_ON_HOST_MAINTENANCE", "TERMINATE_ON_HOST_MAINTENANCE"])
+def test_maintenance_by_google_stops_the_work_only_if_the_machine_ends(project, metadata, event):
+    project.write(TASK).insert([{"n": n} for n in (0, 2, 3)])
+    worker = project.start(environment=provider("gcp", metadata))
+    project.until_noted("began 0", "began 2")
+    metadata.maintenance(event)
+    if event.startswith("MIGRATE"):
+        project.until(lambda: "about to be moved to another host" in worker.text, worker.text)
+        assert worker.process.poll() is None
+        metadata.notice()
+        worker.wait()
+        assert "Spot termination notice" in worker.text
+    else:
+        worker.wait()
+        assert "Notice that the machine's host is serviced: 2 running tasks have 55 s to finish." in worker.text
+
+
+def test_a_token_that_counts_no_more_is_renewed_and_advice_is_only_said(project, metadata):
+    worker = started(project, provider("aws", metadata), tasks=2)
+    project.until(lambda: metadata.requests()["/latest/meta-data/spot/instance-action"])
+    metadata.end_tokens()
+    metadata.recommend_rebalance()
+    project.until(lambda: "AWS recommends to leave this spot instance" in worker.text)
+    assert worker.process.poll() is None
+    metadata.notice(seconds=10)
+    worker.wait()
+    assert worker.text.count("AWS recommends") == 1
+    assert metadata.requests()["/latest/api/token"] == 2
+
+
+def test_a_notice_cuts_short_the_grace_of_a_stop(project, metadata):
+    worker = started(project, provider("aws", metadata), tasks=2, SHUTDOWN_GRACE_SECONDS=300)
+    worker.kill(signal.SIGTERM)
+    project.until(lambda: "Stopping: 2 running tasks have 300 s" in worker.text)
+    metadata.notice(seconds=10)
+    worker.wait(code=130)
+    assert re.search(r"Spot termination notice: [\d.]+ s are left at most\.", worker.text)
+    assert project.result("t0") == "saved"
+
+
+@pytest.mark.parametrize("trouble", ["nobody", "silence", "errors"])
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_a_service_that_does_not_answer_disturbs_nothing(project, metadata, name, trouble):
+    project.write(
+        """
+        def run_task(n):
+            if n < 2:
+                wait_for("gate")
+        """
+    ).insert([{"n": n} for n in range(200)])
+    environment = provider(name, metadata)
+    match trouble:
+        case "nobody":
+            metadata.stop()
+        case "silence":
+            metadata.pause()
+        case "errors":
+            metadata.fault("*", status=503, times=None)
+    worker = project.start("--slots", 3, environment=environment)
+    project.until(lambda: project.counts().get(State.SUCCEEDED.word) == 198)
+    project.until(lambda: "a termination notice would not be heard" in worker.text)
+    project.open_gate("gate")
+    opened_at = time.monotonic()
+    worker.wait()
+    assert time.monotonic() - opened_at < SLACK_SECONDS  # the end waits for no answer
+    assert project.counts() == {State.SUCCEEDED.word: 200}
+
+
+def test_elsewhere_than_on_a_machine_of_a_pool_nobody_is_asked(project, metadata):
+    project.write("def run_task(n): pass").insert([{"n": 1}])
+    project.work(environment=metadata.environment())
+    assert not [path for path in metadata.requests() if path.startswith("/")]
