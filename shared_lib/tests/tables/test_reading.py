@@ -480,6 +480,26 @@ def test_a_table_of_json_lines_needs_neither_pyarrow_nor_pandas(tmp_path):
     assert answer.stdout == "3\n[]\n"
 
 
+def test_a_table_of_plain_columns_becomes_tasks_without_pandas(tmp_path):
+    columns = {
+        "i": [1, None],
+        "f": [0.5, None],
+        "b": [True, None],
+        "s": ["x", None],
+        "q": ['"', "ü"],
+        "task_id": ["a", "b"],
+    }
+    pyarrow.feather.write_feather(pa.table(columns), tmp_path / "t.feather")
+    code = (
+        f"import sys\nfrom taskfleet.tables import read_batches\n"
+        f"[rows] = [batch.encode(lambda names: None) for batch in read_batches({str(tmp_path / 't.feather')!r})]\n"
+        "print(ascii(rows.data[0]), rows.ids, 'pandas' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    data = '{"b":true,"f":0.5,"i":1,"q":"\\\\"","s":"x"}'
+    assert answer.stdout == f"'{data}' ['a', 'b'] False\n"
+
+
 @pytest.mark.parametrize(("suffix", "rows"), [("feather", 5), ("parquet", 5), ("csv", None), ("feather broken", None)])
 def test_rows_are_counted_where_that_needs_no_reading(tmp_path, suffix, rows):
     suffix, _, broken = suffix.partition(" ")

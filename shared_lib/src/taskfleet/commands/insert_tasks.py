@@ -1,6 +1,7 @@
 """``poe insert_tasks``: load the table into the queue."""
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -83,6 +84,7 @@ def _insert_and_send(
     database = _open(configuration)
     queues.create()
     report, left_out = _insert(database, configuration, batches, function, queues.fault_of_size)
+    gc.freeze()  # all that is loaded now stays until the end; looking through it, at the end above all, takes a tenth of a second
     try:
         sent = queues.send_unsent(database, say=lambda text: print(text, file=sys.stderr))
     except BaseException:

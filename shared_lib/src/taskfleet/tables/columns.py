@@ -2,9 +2,15 @@
 
 Integers, bools and texts without anything to escape are written by pyarrow; floats by Python's repr; every other kind of column
 goes value by value through the rules in `values`. Either way gives the same text.
+
+Texts and floats enter and leave pyarrow as bare memory: `pa.scalar`, `pa.array` and `to_numpy` import pandas, which takes longer than a
+small insertion, and `to_pylist` is slow in older releases.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -18,9 +24,38 @@ ValueFault: TypeAlias = Callable[[int, Exception], Exception]
 
 # 32-bit offsets would end a batch at 2 GiB of text.
 _TEXT = pa.large_string()
-_NULL = pa.scalar("null", _TEXT)
-_EMPTY = pa.scalar("", _TEXT)
-_QUOTE = pa.scalar('"', _TEXT)
+
+
+def _array(texts: Sequence[str]) -> Any:
+    whole = "".join(texts)
+    sizes = map(len, texts) if whole.isascii() else (len(text.encode()) for text in texts)
+    offsets = array("q", accumulate(sizes, initial=0))
+    return pa.Array.from_buffers(_TEXT, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(whole.encode())])
+
+
+def _scalar(text: str) -> Any:
+    return _array([text])[0]
+
+
+def _strings(texts: Any) -> list[str]:
+    """Return texts of type _TEXT, none of them null."""
+    if not len(texts):
+        return []
+    _, offsets, characters = texts.buffers()
+    ends = memoryview(offsets).cast("q")[texts.offset : texts.offset + len(texts) + 1].tolist()
+    raw = bytes(memoryview(characters or b"")[ends[0] : ends[-1]])
+    if first := ends[0]:
+        ends = [end - first for end in ends]
+    if not raw.isascii():
+        return [raw[start:end].decode() for start, end in pairwise(ends)]
+    whole = raw.decode()
+    return [whole[start:end] for start, end in pairwise(ends)]
+
+
+_NULL = _scalar("null")
+_EMPTY = _scalar("")
+_QUOTE = _scalar('"')
+_NAN = pa.Array.from_buffers(pa.float64(), 1, [None, pa.py_buffer(array("d", [math.nan]))])[0]
 _ESCAPED = r'["\\\x00-\x1f]'
 _CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
 
@@ -32,10 +67,10 @@ def object_texts(columns: Mapping[str, Any], length: int, fault_of: Callable[[st
     pieces: list[Any] = []
     opening = "{"
     for name in sorted(columns):
-        pieces.append(pa.scalar(f"{opening}{json_text(name)}:", _TEXT))
+        pieces.append(_scalar(f"{opening}{json_text(name)}:"))
         pieces.append(_texts(columns[name], fault_of(name)))
         opening = ","
-    texts = pc.binary_join_element_wise(*pieces, pa.scalar("}", _TEXT), _EMPTY)
+    texts = pc.binary_join_element_wise(*pieces, _scalar("}"), _EMPTY)
     return _strings(texts)
 
 
@@ -96,7 +131,7 @@ def _texts(column: Any, fault_of: ValueFault) -> Any:
     if pa.types.is_integer(kind):
         return column.cast(_TEXT).fill_null(_NULL)
     if pa.types.is_boolean(kind):
-        return pc.if_else(column, pa.scalar("true", _TEXT), pa.scalar("false", _TEXT)).fill_null(_NULL)
+        return pc.if_else(column, _scalar("true"), _scalar("false")).fill_null(_NULL)
     if pa.types.is_floating(kind):
         return _float_texts(column, fault_of)
     if _is_text(kind):
@@ -107,12 +142,14 @@ def _texts(column: Any, fault_of: ValueFault) -> Any:
 
 
 def _float_texts(column: Any, fault_of: ValueFault) -> Any:
-    values = column.to_numpy(zero_copy_only=False).tolist()  # null becomes NaN
+    numbers = column.cast(pa.float64()).fill_null(_NAN)
+    stop = numbers.offset + len(numbers)
+    values = memoryview(numbers.buffers()[1] or b"").cast("B").cast("d")[numbers.offset : stop].tolist()
     texts = [repr(value) if value == value else "null" for value in values]
     for text in ("inf", "-inf"):
         if text in texts:
             return _each(values, fault_of)
-    return pa.array(texts, _TEXT)
+    return _array(texts)
 
 
 def _each(values: list[Any], fault_of: ValueFault) -> Any:
@@ -122,13 +159,7 @@ def _each(values: list[Any], fault_of: ValueFault) -> Any:
             texts.append(json_text(to_json(value)))
         except Refused as error:
             raise fault_of(index, error) from None
-    return pa.array(texts, _TEXT)
-
-
-def _strings(texts: Any) -> list[str]:
-    # By way of numpy, because it is many times quicker than to_pylist in older releases of pyarrow.
-    strings: list[str] = texts.to_numpy(zero_copy_only=False).tolist()
-    return strings
+    return _array(texts)
 
 
 def _is_arrow(column: Any) -> bool:
