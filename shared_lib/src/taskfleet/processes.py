@@ -51,6 +51,17 @@ def available_cpus() -> int:
         return os.cpu_count() or 1
 
 
+#: In the same environment: how many tasks at a time a machine with so many CPUs runs, as "8:8 16:12".
+SLOTS_VARIABLE = "TASKFLEET_SLOTS"
+
+
+def available_slots() -> int:
+    """Give how many tasks this process should run at a time if nothing else is said: one for each CPU, or what the pool has planned."""
+    cpus = available_cpus()
+    planned = dict(one.split(":") for one in os.environ.get(SLOTS_VARIABLE, "").split() if ":" in one)
+    return int(planned.get(str(cpus), cpus))
+
+
 @cache
 def hostname() -> str:
     """Give this machine's name as events and reports show it."""

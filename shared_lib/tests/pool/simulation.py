@@ -180,6 +180,9 @@ class Cloud:
         self._dry = {}
         self._deaf = set()
 
+    def preflight(self):
+        return ()
+
     def launch(self, order):
         world = self._world
         self._falter("launch")

@@ -15,6 +15,7 @@ from taskfleet.commands.places import add_refresh, choose_machines, limits_of, n
 from taskfleet.commands.plan import Estimate, read_job, show_plan
 from taskfleet.errors import CommandError
 from taskfleet.ledger.database import Database, open_ledger
+from taskfleet.machines import Machines
 from taskfleet.machines.choosing import Choice
 from taskfleet.machines.providers import machine_name, open_machines
 from taskfleet.pool import records
@@ -22,6 +23,7 @@ from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.deployment import Deployment, Ending, Interrupted
 from taskfleet.pool.ending import look
 from taskfleet.pool.planning import Limits
+from taskfleet.pool.shipping import clear_bundles, ship
 from taskfleet.processes import identity
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
@@ -84,9 +86,10 @@ def run(argv: Sequence[str]) -> int:
     )
     try:
         _check_earlier(configuration, database, goes_on=arguments.goes_on)
+        machines = _open_machines(configuration, database, choice)
         if not arguments.yes:
             _ask_to_start()
-        return _deploy(configuration, database, choice, limits_of(configuration, need))
+        return _deploy(configuration, database, machines, choice, limits_of(configuration, need))
     finally:
         database.close()
 
@@ -127,13 +130,32 @@ def _check_earlier(configuration: Configuration, database: Database, *, goes_on:
     """
     if goes_on or not records.open_machines(database):
         return
-    look(open_machines(configuration), database)
+    look(open_machines(configuration, database), database)
     there = records.open_machines(database)
     if there:
         raise CommandError(
             f"{counted(len(there), 'machine')} of an earlier run may still be there. poe deploy_pool --continue goes on with them; "
             "poe machines lists them; poe teardown ends them."
         )
+
+
+def _open_machines(configuration: Configuration, database: Database, choice: Choice) -> Machines:
+    """Open the provider, with the code where machines get it, and see that nothing is known to be in the way.
+
+    Raises:
+        CommandError: Something is.
+    """
+    if configuration.pool.provider == "local":
+        return open_machines(configuration, database)
+
+    def say(text: str) -> None:
+        print(text)
+
+    machines = open_machines(configuration, database, script=ship(configuration, choice.ranked, say))
+    troubles = machines.preflight()
+    if troubles:
+        raise CommandError("Machines cannot be started yet:\n" + "\n".join(f"  - {one}" for one in troubles))
+    return machines
 
 
 def _ask_to_start() -> None:
@@ -143,7 +165,9 @@ def _ask_to_start() -> None:
         raise CommandError("Nothing was started.")
 
 
-def _deploy(configuration: Configuration, database: Database, choice: Choice, limits: Limits) -> int:
+def _deploy(
+    configuration: Configuration, database: Database, machines: Machines, choice: Choice, limits: Limits
+) -> int:
     settings, pool = configuration.settings, configuration.pool
     me = identity()
     other = records.take_control(database, me, time.time())
@@ -156,12 +180,11 @@ def _deploy(configuration: Configuration, database: Database, choice: Choice, li
         stack.callback(records.give_control_up, database, me)
         check_queue(database, configuration)
         monitor = _monitor(configuration, database, stack)
-        machines = open_machines(configuration)
         controller = Controller(
             database,
             machines,
             LedgerWork(database),
-            name=machine_name(settings.job_id),
+            name=machine_name(settings.job_id, database),
             offers=choice.ranked,
             limits=limits,
             say=progress.say,
@@ -241,7 +264,7 @@ def _finish(
         Ending.TERMINATED: "terminated by the user",
     }
     if ending in reasons:
-        _uninterrupted(lambda: deployment.end_all(reasons[ending]))
+        _uninterrupted(lambda: deployment.end_all(reasons[ending], lambda: clear_bundles(configuration)))
         if monitor is not None:
             _drain(monitor)
     if ending is Ending.DONE and monitor is not None:

@@ -1,5 +1,6 @@
 """``poe launch_worker``: work on the job's tasks on this machine."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from taskfleet import cli
 from taskfleet.commands.arguments import configure, make_parser, script_folder
 from taskfleet.events import EventFile, make_event
 from taskfleet.ledger.database import open_ledger
-from taskfleet.processes import available_cpus, hostname
+from taskfleet.processes import available_slots, hostname
 from taskfleet.queues import Queue
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.embedded import EmbeddedQueue
@@ -61,7 +62,7 @@ def _work_here(configuration: Configuration, own: Sequence[str]) -> int:
     settings = configuration.settings
     database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
     check_queue(database, configuration)
-    slots = settings.slots or available_cpus()
+    slots = settings.slots or available_slots()
     queue = EmbeddedQueue(database, settings, slots=slots, now=time.time())
     progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)
     was_stopped = supervise(configuration, queue, progress, make_order(configuration, slots=slots, args=own))

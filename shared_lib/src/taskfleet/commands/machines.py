@@ -40,7 +40,11 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
-    provider = open_machines(configuration)
+    try:
+        database = open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=True)
+    except LedgerError:
+        database = None
+    provider = open_machines(configuration, database)
     if arguments.console:
         text = provider.console(arguments.console)
         print(text or f"{arguments.console} has printed nothing that the provider keeps.")
@@ -50,10 +54,6 @@ def run(argv: Sequence[str]) -> int:
         listed = list(provider.list())
     except MachinesUnreachableError as error:
         trouble = f"{error} This is what the ledger knows."
-    try:
-        database = open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=True)
-    except LedgerError:
-        database = None
     rows = list(_rows(configuration, database, listed, with_ended=arguments.all, is_blind=bool(trouble)))
     if arguments.json:
         for row in rows:

@@ -8,7 +8,7 @@ from taskfleet import cli
 from taskfleet.commands.launch_worker import make_order, supervise
 from taskfleet.events.batch import Worker
 from taskfleet.ledger.database import open_ledger
-from taskfleet.processes import available_cpus, hostname, machine
+from taskfleet.processes import available_slots, hostname, machine
 from taskfleet.queues.addresses import open_transport
 from taskfleet.queues.embedded import retry_policy
 from taskfleet.queues.job import JobQueues, check_queue, source_name
@@ -30,7 +30,7 @@ def work_remotely(configuration: Configuration, own: Sequence[str]) -> int:
     with JobQueues(configuration) as queues:
         queues.require()
         most_bytes = queues.events.most_message_bytes - EVENT_ROOM_BYTES
-    slots = settings.slots or available_cpus()
+    slots = settings.slots or available_slots()
     now = time.time()
     progress = OwnProgress(every_seconds=settings.progress_seconds, verbose=settings.verbose, now=now)
     queue = RemoteQueue(

@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         if records.ask_to_stop(database, time.time()):
             print("The poe deploy_pool that looks after them was told to end.")
-        end_machines(open_machines(configuration), database, "stopped by the user")
+        end_machines(configuration, open_machines(configuration, database), database, "stopped by the user")
     finally:
         database.close()
     print("No machine is left.\n\nNext: poe deploy_pool (to go on), poe status")

@@ -11,6 +11,8 @@ from taskfleet.machines import Machines, MachineState
 from taskfleet.machines.providers import open_machines
 from taskfleet.pool import records
 from taskfleet.pool.ending import by_ledger, by_list, end_all
+from taskfleet.pool.shipping import clear_bundles
+from taskfleet.settings import Configuration
 from taskfleet.watch.text import columns, counted
 
 EXAMPLES = """\
@@ -33,7 +35,11 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     job_id = configuration.settings.job_id
-    machines = open_machines(configuration)
+    try:
+        database = open_ledger(configuration.ledger_path, job_id=job_id, project=configuration.project)
+    except LedgerError:
+        database = None
+    machines = open_machines(configuration, database)
     there = [one for one in machines.list() if one.state is not MachineState.ENDED]
     if there:
         rows = [(one.instance_id, one.instance_type, one.zone, str(one.state)) for one in there]
@@ -42,15 +48,14 @@ def run(argv: Sequence[str]) -> int:
         print(f"{counted(len(there), 'machine')} of job {job_id} there. Nothing was ended (--dry-run).")
         return 0
     if there:
-        confirm(f"This ends {counted(len(there), 'machine')} of job {job_id}.", job_id, yes=arguments.yes)
-    try:
-        database = open_ledger(configuration.ledger_path, job_id=job_id, project=configuration.project)
-    except LedgerError:
-        database = None
+        unsure = (
+            "" if database is not None else " There is no ledger here: they may be of somebody else's job of that name."
+        )
+        confirm(f"This ends {counted(len(there), 'machine')} of job {job_id}.{unsure}", job_id, yes=arguments.yes)
     try:
         if database is not None:
             records.ask_to_stop(database, time.time())
-        left = end_machines(machines, database, "torn down by the user")
+        left = end_machines(configuration, machines, database, "torn down by the user")
     finally:
         if database is not None:
             database.close()
@@ -60,11 +65,13 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def end_machines(machines: Machines, database: Database | None, reason: str) -> Mapping[str, int]:
+def end_machines(
+    configuration: Configuration, machines: Machines, database: Database | None, reason: str
+) -> Mapping[str, int]:
     """End all machines of the job and what was made for them; give what is left of each kind of thing: nothing."""
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
     end = by_list(machines) if database is None else by_ledger(machines, database, reason, say)
-    return end_all(machines, end, say, pause=time.sleep)
+    return end_all(machines, end, say, clear=lambda: clear_bundles(configuration), pause=time.sleep)

@@ -121,6 +121,16 @@ class Machines(Protocol):
 
     name: ClassVar[str]
 
+    def preflight(self) -> Sequence[str]:
+        """Look for what would keep machines from being started, as far as that can be seen without starting one.
+
+        Returns:
+            A sentence for each thing that is missing: a permission, a wrong name; empty if nothing is known to be.
+
+        Raises:
+            MachinesUnreachableError: The provider does not answer.
+        """
+
     def launch(self, order: Order) -> Answer:
         """Start machines. An order whose token is known starts nothing new, and gives the same answer or less of it.
 

@@ -22,7 +22,7 @@ from taskfleet.machines.aws_faults import ERRORS, trouble_of
 from taskfleet.machines.aws_leftovers import clear
 from taskfleet.machines.aws_preflight import preflight
 from taskfleet.machines.aws_regions import Region, Regions, Wishes
-from taskfleet.machines.aws_templates import JOB, ORDER, boot_disk_of, name_of, tags_of, template_of
+from taskfleet.machines.aws_templates import ORDER, boot_disk_of, mine, name_of, tags_of, template_of
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.terms import Architecture, Market, region_of
 
@@ -48,7 +48,7 @@ class AwsMachines:
 
     Args:
         job_id: The job's name, by which everything is tagged.
-        run: What tells this job from others of its name, such as the ledger's token.
+        run: What tells this job from others of its name; empty for all of that name.
         regions: Where machines may be.
         architecture: What the image and the machines run.
         script: Gives the start-up script (user data) of an order's machines; the same for the same order.
@@ -270,8 +270,7 @@ class AwsMachines:
 
     def _instances(self, region: str, filters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
         """Give the job's instances as EC2 describes them; filters, unlike lists of ids, may name what is not there."""
-        mine = {"Name": f"tag:{JOB}", "Values": [self._wishes.job_id]}
-        for page in self._calls.pages(region, "DescribeInstances", Filters=[mine, *filters]):
+        for page in self._calls.pages(region, "DescribeInstances", Filters=[*mine(self._wishes), *filters]):
             for reservation in page["Reservations"]:
                 yield from reservation["Instances"]
 

@@ -13,7 +13,7 @@ from taskfleet.aws_faults import answer_of
 from taskfleet.machines.aws_calls import AwsCalls
 from taskfleet.machines.aws_faults import ERRORS, trouble_of
 from taskfleet.machines.aws_regions import Wishes
-from taskfleet.machines.aws_templates import JOB
+from taskfleet.machines.aws_templates import mine
 
 
 class _Kind(NamedTuple):
@@ -76,8 +76,7 @@ def clear(calls: AwsCalls, wishes: Wishes) -> dict[str, int]:
 
 
 def _list(calls: AwsCalls, wishes: Wishes, region: str, kind: _Kind) -> Iterator[dict[str, Any]]:
-    filters = [{"Name": f"tag:{JOB}", "Values": [wishes.job_id]}]
-    for page in calls.pages(region, kind.describe, Filters=filters):
+    for page in calls.pages(region, kind.describe, Filters=mine(wishes)):
         yield from page[kind.field]
 
 

@@ -49,6 +49,12 @@ def user_data(script: str) -> str:
     return base64.b64encode(content).decode()
 
 
+def mine(wishes: Wishes) -> list[dict[str, Any]]:
+    """Give the filters by which the job's things are found: of its run, if that is known, so that two jobs of one name do not mix."""
+    filters = [{"Name": f"tag:{JOB}", "Values": [wishes.job_id]}]
+    return [*filters, {"Name": f"tag:{RUN}", "Values": [wishes.run]}] if wishes.run else filters
+
+
 def tags_of(wishes: Wishes, order: Order | None = None) -> list[dict[str, str]]:
     """Give the tags of what is made for a job, or for one of its orders."""
     tags = {JOB: wishes.job_id, RUN: wishes.run}

@@ -91,7 +91,7 @@ class GcpMachines:
         Args:
             project: In which they are.
             job_id: Whose they are.
-            run_name: What the names of orders, and so of machines, begin with.
+            run_name: What the names of orders, and so of machines, begin with; empty for all machines of jobs of that name.
             regions: Where machines may be ordered; what is there is always known, or nothing is.
             script: Gives the start-up script for the machines of an order.
             architecture: What they run.
@@ -119,7 +119,7 @@ class GcpMachines:
         self._resource_manager_endpoint = resource_manager_endpoint
         self._patience_seconds = patience_seconds
         self._operation_seconds = operation_seconds
-        self._labels = {JOB_LABEL: label_value(job_id), RUN_LABEL: label_value(run_name)}
+        self._labels = {JOB_LABEL: label_value(job_id)} | ({RUN_LABEL: label_value(run_name)} if run_name else {})
         self._logged_in: Compute | None = None
         self._found_image: Any = None
 
@@ -303,10 +303,10 @@ class GcpMachines:
         )
 
     def _filter(self, more: str = "") -> str:
-        return f'(labels.{JOB_LABEL} = "{self._labels[JOB_LABEL]}"){more}'
+        return " ".join(f'(labels.{name} = "{value}")' for name, value in self._labels.items()) + more
 
     def _is_ours(self, labels: Mapping[str, str]) -> bool:
-        return labels.get(JOB_LABEL) == self._labels[JOB_LABEL]
+        return self._labels.items() <= labels.items()
 
     def _instances(self, more: str = "") -> Sequence[Any]:
         from google.cloud import compute_v1
@@ -357,6 +357,7 @@ class GcpMachines:
         if (
             target is None
             or not (is_preemption or operation.operation_type == "delete")
+            or not self._run_name
             or not target[2].startswith(f"{self._run_name}-")
             or operation.status != compute_v1.Operation.Status.DONE
             or operation.error.errors

@@ -52,6 +52,10 @@ class LocalMachines:
         self._project = project
         self._environment = dict(environment)
 
+    def preflight(self) -> Sequence[str]:
+        """See ``Machines.preflight``: nothing is in the way here."""
+        return ()
+
     def launch(self, order: Order) -> Answer:
         """See ``Machines.launch``."""
         started: list[Started] = []

@@ -70,7 +70,7 @@ def find_regions(place: Place) -> list[tuple[str, list[str]]]:
     if place.provider == "gcp":
         from taskfleet.machines import gcp_offers
 
-        return gcp_offers.regions(_project(place))
+        return gcp_offers.regions(google_project(place.project_id))
     from taskfleet.machines import aws_offers
 
     return aws_offers.regions()
@@ -95,14 +95,19 @@ def _fetch(place: Place, now: float) -> Catalogue:
     if place.provider == "gcp":
         from taskfleet.machines import gcp_offers
 
-        return gcp_offers.fetch(_project(place), place.regions, now=now)
+        return gcp_offers.fetch(google_project(place.project_id), place.regions, now=now)
     from taskfleet.machines import aws_offers
 
     return aws_offers.fetch(place.regions, now=now)
 
 
-def _project(place: Place) -> str:
-    project = place.project_id or os.environ.get("GOOGLE_CLOUD_PROJECT")
+def google_project(project_id: str | None) -> str:
+    """Give the Google Cloud project that is meant.
+
+    Raises:
+        CommandError: None is named.
+    """
+    project = project_id or os.environ.get("GOOGLE_CLOUD_PROJECT")
     if not project:
         raise CommandError("PROJECT_ID is not set: name your Google Cloud project in config/pool.env.")
     return project

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from taskfleet.errors import MachinesUnreachableError
+from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
 from taskfleet.machines import PREEMPTED, Machine, Machines, MachineState, Order
@@ -248,7 +248,13 @@ class Controller:
             lifetime_seconds=purchase.lifetime_seconds,
         )
         records.write_order(database, order, provider=self._machines.name, now=now)
-        answer = self._machines.launch(order)
+        try:
+            answer = self._machines.launch(order)
+        except MachinesUnreachableError:
+            raise
+        except MachinesError as error:  # nothing was started, and nothing will be
+            records.note_never_started(database, dict.fromkeys(order.tokens, str(error)))
+            raise
         best = purchase.offers[0]
         had = [self._offer_of[one.instance_type, one.zone, best.market] for one in answer.started]
         for token, one, offer in zip(order.tokens, answer.started, had, strict=False):

@@ -1,11 +1,11 @@
 """A controller at work: it takes in what workers tell, keeps the pool full, shows how the job gets on, and heeds the user."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import StrEnum
 
-from taskfleet.errors import LedgerError, QueueUnreachableError
+from taskfleet.errors import LedgerError, MachinesError, QueueUnreachableError
 from taskfleet.ledger.database import Database
 from taskfleet.machines import Machines
 from taskfleet.pool import records
@@ -86,6 +86,9 @@ class Deployment:
             except (KeyboardInterrupt, Interrupted) as interruption:
                 ending = interruption.ending if isinstance(interruption, Interrupted) else None
                 ending = ending or self._ask()
+            except MachinesError as error:
+                self.why_given_up = str(error).rstrip(".")
+                return Ending.GAVE_UP
             except (LedgerError, QueueUnreachableError) as error:
                 self._say_trouble(f"{error} Trying again.")
                 time.sleep(TROUBLE_SECONDS)
@@ -93,12 +96,13 @@ class Deployment:
             if ending is not None:
                 return ending
 
-    def end_all(self, reason: str) -> None:
+    def end_all(self, reason: str, clear: Callable[[], Mapping[str, int]]) -> None:
         """End all machines, look until none is there, and clear up after them; take in what workers tell meanwhile."""
         end_all(
             self._machines,
             lambda now: self._controller.end_all(now, reason),
             self._progress.say,
+            clear=clear,
             pause=self._pause,
         )
 

@@ -19,7 +19,12 @@ USUAL_PROOFS = 2
 
 
 def end_all(
-    machines: Machines, end: Callable[[float], int], say: Callable[[str], None], *, pause: Callable[[float], None]
+    machines: Machines,
+    end: Callable[[float], int],
+    say: Callable[[str], None],
+    *,
+    clear: Callable[[], Mapping[str, int]],
+    pause: Callable[[float], None],
 ) -> Mapping[str, int]:
     """End all machines, then clear up after them.
 
@@ -27,6 +32,7 @@ def end_all(
         machines: The provider.
         end: Has all machines ended as of a time; gives how many are left.
         say: Tells the user something.
+        clear: Removes what else was made; gives how many of each kind of thing are left.
         pause: Waits for some seconds.
 
     Returns:
@@ -49,7 +55,7 @@ def end_all(
             if left:
                 say_once(f"Waiting for the end of {counted(left, 'machine')}.")
             elif proofs >= PROOFS.get(machines.name, USUAL_PROOFS):
-                things = machines.clear()
+                things = {**machines.clear(), **clear()}
                 if not any(things.values()):
                     return {"machines": 0, **things}
                 say_once(f"Waiting for {', '.join(f'{n} {kind}' for kind, n in things.items() if n)} to go.")

@@ -1,0 +1,89 @@
+"""Getting the project onto machines: its code, what the worker has in its environment, and the script that puts them together."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from taskfleet.errors import CommandError
+from taskfleet.machines import Order
+from taskfleet.machines.choosing import Offer
+from taskfleet.machines.providers import worker_environment
+from taskfleet.pool import bundle
+from taskfleet.pool.start_up import Code, GitCode, ImageCode, read_scripts, script
+from taskfleet.processes import SLOTS_VARIABLE
+from taskfleet.settings import Configuration
+
+
+def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[str], None]) -> Callable[[Order], str]:
+    """Put the code where machines get it.
+
+    Args:
+        configuration: The settings.
+        offers: What machines may be.
+        say: Tells the user something.
+
+    Returns:
+        What makes the start-up script for an order's machines.
+
+    Raises:
+        CommandError: A setting is missing.
+        BundleError: The project cannot be packed, or the bucket cannot be written to.
+        StartUpError: One of the user's scripts cannot be read.
+    """
+    pool = configuration.pool
+    scripts = read_scripts(pool, configuration.project)
+    code = _code(configuration, say)
+    environment = worker_environment(configuration) | {SLOTS_VARIABLE: _slots(offers)}
+
+    def make(order: Order) -> str:
+        return script(
+            provider=pool.provider,
+            job_id=configuration.settings.job_id,
+            lifetime_seconds=order.lifetime_seconds,
+            code=code,
+            environment=environment,
+            scripts=scripts,
+        )
+
+    return make
+
+
+def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
+    """Remove the job's bundles, if there can be any; say how many are left."""
+    pool = configuration.pool
+    if pool.provider == "local" or pool.code_from != "bundle" or pool.bucket is None:
+        return {}
+    left = bundle.remove(pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
+    return {"bundles of code": left}
+
+
+def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:
+    pool = configuration.pool
+    if pool.code_from == "image":
+        return ImageCode()
+    if pool.code_from == "git":
+        if not pool.git_url:
+            raise CommandError("CODE_FROM=git needs GIT_URL in config/pool.env: the repository to clone.")
+        return GitCode(url=pool.git_url, revision=pool.git_revision)
+    if not pool.bucket:
+        scheme = "gs" if pool.provider == "gcp" else "s3"
+        raise CommandError(
+            f"BUCKET is not set: name one in config/pool.env that machines can read, such as BUCKET={scheme}://my-bucket/jobs; the "
+            "project's code is put there. Or set CODE_FROM=git or image."
+        )
+    ledger = configuration.ledger_path
+    with tempfile.TemporaryDirectory(prefix="taskfleet-bundle-") as folder:
+        packed = bundle.pack(configuration.project, Path(folder), leave_out=[ledger, ledger.parent])
+        stored = bundle.upload(packed, pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
+    say(f"Code: {packed.files:,} files, {packed.size_bytes / 2**20:.1f} MiB, in {stored.address}")
+    for name in packed.left_out:
+        say(f"  left out, it looks like a secret: {name}")
+    return stored
+
+
+def _slots(offers: Iterable[Offer]) -> str:
+    """Say how many tasks at a time a machine with so many CPUs runs."""
+    fewest: dict[int, int] = {}
+    for one in offers:
+        fewest[one.cpus] = min(one.slots, fewest.get(one.cpus, one.slots))
+    return " ".join(f"{cpus}:{slots}" for cpus, slots in sorted(fewest.items()))
