@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
+from taskfleet.commands.places import limits_of, needed
 from taskfleet.errors import LedgerError, MachinesUnreachableError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machine, MachineState
@@ -83,7 +84,7 @@ def _rows(
     is_blind: bool,
 ) -> list[dict[str, Any]]:
     now = time.time()
-    limits = Limits(boot_seconds=configuration.pool.boot_minutes * 60)
+    limits = limits_of(configuration, needed(configuration, None))
     known = [] if database is None else records.all_machines(database)
     heard_at = {} if database is None else records.heard_at(database)
     matched = match(known, listed)

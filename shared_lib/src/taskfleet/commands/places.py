@@ -75,6 +75,7 @@ def limits_of(configuration: Configuration, need: Need) -> Limits:
         budget_usd=pool.budget_usd or math.inf,
         lifetime_seconds=pool.lifetime_hours * 3600,
         boot_seconds=pool.boot_minutes * 60,
+        silent_seconds=pool.silent_minutes * 60,
     )
 
 

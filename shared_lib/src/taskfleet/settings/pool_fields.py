@@ -172,6 +172,13 @@ class PoolSettings:
         metavar="MINUTES",
         default="10",
     )
+    silent_minutes: float = setting(
+        "start",
+        "A machine whose worker was heard and then was not for so long is replaced; an idle worker gives a sign of life each minute.",
+        number(0, above=True),
+        metavar="MINUTES",
+        default="3.5",
+    )
     image: str | None = setting(
         "start",
         "The system to boot: an AMI's id, an image or an image family of Google Cloud. Empty: the newest Ubuntu LTS. See poe list_images.",
