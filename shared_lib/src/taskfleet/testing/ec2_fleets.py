@@ -25,6 +25,8 @@ TEMPLATES_A_PAGE = 5
 #: An instance is listed for an hour after its end.
 LISTED_SECONDS = 3600
 MOST_USER_DATA_BYTES = 16_384
+MOST_TOKEN_CHARACTERS = 64
+MOST_FILTER_VALUES = 200
 _FLEET = (
     "LaunchTemplateConfigs",
     "TargetCapacitySpecification",
@@ -220,6 +222,8 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
     def create_fleet(self: Any) -> Any:
         if self._get_param("Type") != "instant":
             return plain_fleet(self)
+        if len(self._get_param("ClientToken") or "") > MOST_TOKEN_CHARACTERS:
+            raise exceptions.EC2ClientError("InvalidParameterValue", "The client token is too long")
         with orders.lock:
             request = {name: self._get_param(name) for name in _FLEET}
             token, text = self._get_param("ClientToken"), json.dumps(request, sort_keys=True, default=str)
@@ -279,6 +283,8 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
             for instance in _instances():
                 _refresh(orders, instance)
             named = self._get_param("InstanceIds", [])
+            if sum(len(one) for one in self._filters_from_querystring().values()) > MOST_FILTER_VALUES + 1:
+                raise exceptions.EC2ClientError("FilterLimitExceeded", "The maximum number of filter values is 200")
             listed = {one.id for one in backend.all_instances() if _is_listed(orders, one)}
             if missing := [one for one in named if one not in listed]:
                 raise exceptions.InvalidInstanceIdError(missing)
