@@ -9,10 +9,14 @@ import string
 import boto3
 import pytest
 from taskfleet.errors import MachinesError, MachinesUnreachableError
+from taskfleet.ledger.database import create
 from taskfleet.machines import PREEMPTED, MachineState, Order, Refusal, aws
 from taskfleet.machines.aws import AwsMachines
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.terms import Architecture, Market, region_of
+from taskfleet.pool import records
+from taskfleet.pool.controller import Controller
+from taskfleet.pool.planning import Limits
 from taskfleet.testing.ec2 import Ec2
 
 from shared_lib.tests.machines.conftest import point_at
@@ -881,3 +885,51 @@ def test_the_stand_in_is_strict_where_aws_is(ec2):
     for action, arguments in (("create_fleet", fleet("t4")), ("delete_volume", {"VolumeId": "vol-1"})):
         with pytest.raises(one.exceptions.ClientError, match="DryRunOperation"):
             getattr(one, action)(DryRun=True, **arguments)
+
+
+# --- under the controller ---
+
+
+class Work:
+    """Tasks that nobody does, and machines that are heard when the test says so."""
+
+    def __init__(self):
+        self.heard = {}
+
+    def tasks_left(self):
+        return 40
+
+    def heard_at(self):
+        return self.heard
+
+
+def test_the_controller_keeps_a_pool_with_it(ec2, machines, tmp_path):
+    database = create(tmp_path / "job.db", job_id="job1", project=tmp_path, now=1_000_000.0)
+    work, now, said = Work(), 1_000_000.0, []
+    controller = Controller(
+        database,
+        machines,
+        work,
+        name="job1",
+        offers=[offer(), offer(zone=B)],
+        limits=Limits(most_machines=3),
+        say=said.append,
+    )
+    controller.step(now)
+    assert len(alive()) == 1  # the canary
+    [first] = records.open_machines(database)
+    work.heard = {first.token: now + 30}
+    controller.step(now + 30)
+    assert len(alive()) == 3
+    assert {one.instance_id for one in records.open_machines(database)} == alive()
+    ec2.interrupt(first.instance_id)
+    ec2.stock("c5.xlarge", A, 0)
+    controller.step(now + 40)
+    assert any(f"{first.token} (c5.xlarge in {A}) has ended: {PREEMPTED}" in text for text in said)
+    assert len(alive()) == 3
+    assert sum(one.zone == B for one in records.open_machines(database)) == 1
+    for _ in range(3):
+        left = controller.end_all(now + 50, "stopped by the user")
+    assert left == 0
+    assert not alive()
+    assert set(machines.clear().values()) == {0}
