@@ -383,6 +383,15 @@ def test_when_all_answers_are_lost_nobody_knows_and_the_same_order_finds_out(ec2
     assert len(alive()) == 2
 
 
+def test_an_answer_that_is_repeated_without_its_machines_is_not_believed(ec2, machines):
+    ec2.mute_repeats()
+    ec2.fault("CreateFleet", "lost")
+    with pytest.raises(MachinesUnreachableError, match="its list tells what was started"):
+        machines.launch(order(number=2))
+    assert {one.instance_id for one in machines.list()} == alive()
+    assert len(alive()) == 2
+
+
 @pytest.mark.parametrize("later", [{"code": "RequestLimitExceeded", "status": 503}, {"code": "VcpuLimitExceeded"}])
 def test_a_refusal_after_a_lost_answer_is_not_believed(ec2, machines, later):
     ec2.fault("CreateFleet", "lost")

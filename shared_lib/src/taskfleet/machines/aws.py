@@ -210,10 +210,16 @@ class AwsMachines:
             try:
                 self._make_template(region.name, template)
                 action = "CreateFleet"
-                return self._calls.ask_plainly(region.name, action, tries=1, **request)
+                fleet = self._calls.ask_plainly(region.name, action, tries=1, **request)
             except ERRORS as error:
                 code, cause = _code_of(error), error
                 trouble = self._calls.trouble(error, region.name, action)
+            else:
+                if is_lost and not fleet.get("Instances") and not fleet.get("Errors"):
+                    raise MachinesUnreachableError(
+                        f"AWS EC2 in {region.name} does not repeat an answer that was lost; its list tells what was started."
+                    )
+                return fleet
             if code == _GIVEN_OTHERWISE:
                 return None
             if code in _NO_TEMPLATE:  # not known everywhere yet, or somebody has cleared up meanwhile

@@ -75,7 +75,7 @@ class Orders:
         self.refusals: dict[tuple[str, str], tuple[str, str]] = {}
         self.quotas: dict[str, int] = {}
         self.denied: set[str] = set()
-        self.is_terse = False
+        self.is_terse = self.is_mute = False
         self.visible_seconds = self.boot_seconds = self.ending_seconds = 0.0
         self.answers: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self.consoles: dict[str, str] = {}
@@ -97,6 +97,8 @@ class Orders:
             if "deny" in command:
                 self.denied |= set(command["deny"])
                 self.is_terse = command["is_terse"]
+            if "mute" in command:
+                self.is_mute = True
             if "delays" in command:
                 self.visible_seconds, self.boot_seconds, self.ending_seconds = command["delays"]
             if "console" in command:
@@ -228,6 +230,7 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
             request = {name: self._get_param(name) for name in _FLEET}
             token, text = self._get_param("ClientToken"), json.dumps(request, sort_keys=True, default=str)
             known = orders.answers.get((self.region, token))
+            is_repeated = known is not None
             if known is None:
                 answer = _create(orders, self.ec2_backend, self.region, request, price_of)
                 known = orders.answers[self.region, token] = (text, answer)
@@ -236,7 +239,7 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
                     "IdempotentParameterMismatch",
                     "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
                 )
-            return ActionResult(known[1])
+            return ActionResult({"FleetId": known[1]["FleetId"]} if is_repeated and orders.is_mute else known[1])
 
     def run_instances(self: Any) -> Any:
         if not self._get_param("DryRun", False):
