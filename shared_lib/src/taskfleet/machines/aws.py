@@ -18,7 +18,7 @@ from taskfleet.errors import MachinesUnreachableError
 from taskfleet.machines import Answer, Machine, Order, Refusal, Refused, Started
 from taskfleet.machines.aws_answers import read_fleet, read_instance, zone_of
 from taskfleet.machines.aws_calls import AwsCalls
-from taskfleet.machines.aws_faults import ERRORS, trouble_of
+from taskfleet.machines.aws_faults import ERRORS
 from taskfleet.machines.aws_leftovers import clear
 from taskfleet.machines.aws_preflight import preflight
 from taskfleet.machines.aws_regions import Region, Regions, Wishes
@@ -149,7 +149,7 @@ class AwsMachines:
                         break
                     if is_latest and code in ("UnsupportedOperation", "InvalidParameterCombination"):
                         continue  # a type of machine that shows only what it printed at first
-                    raise trouble_of(error, service="ec2", action="GetConsoleOutput", region=region) from error
+                    raise self._calls.trouble(error, region, "GetConsoleOutput") from error
         return ""
 
     def clear(self) -> Mapping[str, int]:
@@ -210,10 +210,16 @@ class AwsMachines:
             try:
                 self._make_template(region.name, template)
                 action = "CreateFleet"
-                return self._calls.ask_plainly(region.name, action, tries=1, **request)
+                fleet = self._calls.ask_plainly(region.name, action, tries=1, **request)
             except ERRORS as error:
                 code, cause = _code_of(error), error
-                trouble = trouble_of(error, service="ec2", action=action, region=region.name)
+                trouble = self._calls.trouble(error, region.name, action)
+            else:
+                if is_lost and not fleet.get("Instances") and not fleet.get("Errors"):
+                    raise MachinesUnreachableError(
+                        f"AWS EC2 in {region.name} does not repeat an answer that was lost; its list tells what was started."
+                    )
+                return fleet
             if code == _GIVEN_OTHERWISE:
                 return None
             if code in _NO_TEMPLATE:  # not known everywhere yet, or somebody has cleared up meanwhile
@@ -265,7 +271,7 @@ class AwsMachines:
                     text = answer_of(error).text if isinstance(error, ClientError) else ""
                     left = [one for one in mine if one not in text]
                     if not _code_of(error).startswith(_GONE) or left == mine:
-                        raise trouble_of(error, service="ec2", action="TerminateInstances", region=region) from error
+                        raise self._calls.trouble(error, region, "TerminateInstances") from error
                     mine = left  # the others were not ended
 
     def _instances(self, region: str, filters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 import boto3
 from botocore import xform_name
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
+from taskfleet.aws_faults import DENIED, answer_of
+from taskfleet.errors import MachinesError
 from taskfleet.machines.aws_faults import ERRORS, encoded_in, permission_of, trouble_of
 
 #: Requests in flight.
@@ -51,7 +54,7 @@ class AwsCalls:
         try:
             return self.ask_plainly(region, action, service=service, tries=tries, **arguments)
         except ERRORS as error:
-            raise trouble_of(error, service=service, action=action, region=region) from error
+            raise self.trouble(error, region, action, service=service) from error
 
     def ask_plainly(
         self, region: str, action: str, *, service: str = "ec2", tries: int = TRIES, **arguments: Any
@@ -71,7 +74,13 @@ class AwsCalls:
             paginator = client.get_paginator(xform_name(action))
             yield from paginator.paginate(**arguments, PaginationConfig={"PageSize": PAGES[action]})
         except ERRORS as error:
-            raise trouble_of(error, service="ec2", action=action, region=region) from error
+            raise self.trouble(error, region, action) from error
+
+    def trouble(self, error: Exception, region: str, action: str, *, service: str = "ec2") -> MachinesError:
+        """Turn what boto3 raised into what ``Machines`` promises, with the name of the permission that is missing."""
+        if isinstance(error, ClientError) and answer_of(error).code in DENIED:
+            error.response["Error"]["Message"] = self.decode(region, answer_of(error).text)
+        return trouble_of(error, service=service, action=action, region=region)
 
     def decode(self, region: str, text: str) -> str:
         """Name in a refusal what was not permitted, if only AWS can read it and these credentials may have it read; else leave it."""

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from taskfleet.aws_faults import answer_of
 from taskfleet.machines.aws_calls import AwsCalls
-from taskfleet.machines.aws_faults import ERRORS, trouble_of
+from taskfleet.machines.aws_faults import ERRORS
 from taskfleet.machines.aws_regions import Wishes
 from taskfleet.machines.aws_templates import mine
 
@@ -86,4 +86,4 @@ def _delete(calls: AwsCalls, region: str, kind: _Kind, one: Mapping[str, Any]) -
     except ERRORS as error:
         code = answer_of(error).code if isinstance(error, ClientError) else ""
         if ".NotFound" not in code and not code.endswith(("InUse", "AlreadyInUse")):  # it is looked for again
-            raise trouble_of(error, service="ec2", action=kind.delete, region=region) from error
+            raise calls.trouble(error, region, kind.delete) from error

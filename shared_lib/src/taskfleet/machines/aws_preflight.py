@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from taskfleet.aws_faults import DENIED, answer_of
 from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.machines.aws_calls import AwsCalls
-from taskfleet.machines.aws_faults import ERRORS, explain_denial, explain_setting, permission_of, trouble_of
+from taskfleet.machines.aws_faults import ERRORS, explain_denial, explain_setting, permission_of
 from taskfleet.machines.aws_regions import Region, Regions, Wishes
 from taskfleet.machines.aws_templates import tags_of, template_of
 from taskfleet.machines.terms import Architecture
@@ -66,12 +66,11 @@ def _faults(calls: AwsCalls, wishes: Wishes, regions: Regions, name: str) -> Ite
         try:
             calls.ask_plainly(name, action, DryRun=True, **arguments)
         except ERRORS as error:
-            trouble = trouble_of(error, service="ec2", action=action, region=name)
+            trouble = calls.trouble(error, name, action)
             if not isinstance(error, ClientError):
                 raise trouble from error
             code, text, _ = answer_of(error)
             if code in DENIED:
-                text = calls.decode(name, text)
                 if permission_of(text) is None:
                     unclear.add(action)
                 yield permission_of(text) or permission, f"AWS EC2 in {name}: {explain_denial(text, permission)}"

@@ -129,6 +129,10 @@ class Ec2(Double):
         """Set how long it takes until machines are listed, until they run, and until they are gone after their end; see ``advance``."""
         self._ask(delays=[visible_seconds, boot_seconds, ending_seconds])
 
+    def mute_repeats(self) -> None:
+        """Have the answer to a fleet that is asked for again hold no machines: AWS does not promise that it does."""
+        self._ask(mute=True)
+
     def interrupt(self, instance_id: str) -> None:
         """Take a spot machine away."""
         self._ask(interrupt=instance_id)

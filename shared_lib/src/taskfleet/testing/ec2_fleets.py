@@ -25,6 +25,8 @@ TEMPLATES_A_PAGE = 5
 #: An instance is listed for an hour after its end.
 LISTED_SECONDS = 3600
 MOST_USER_DATA_BYTES = 16_384
+MOST_TOKEN_CHARACTERS = 64
+MOST_FILTER_VALUES = 200
 _FLEET = (
     "LaunchTemplateConfigs",
     "TargetCapacitySpecification",
@@ -73,7 +75,7 @@ class Orders:
         self.refusals: dict[tuple[str, str], tuple[str, str]] = {}
         self.quotas: dict[str, int] = {}
         self.denied: set[str] = set()
-        self.is_terse = False
+        self.is_terse = self.is_mute = False
         self.visible_seconds = self.boot_seconds = self.ending_seconds = 0.0
         self.answers: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self.consoles: dict[str, str] = {}
@@ -95,6 +97,8 @@ class Orders:
             if "deny" in command:
                 self.denied |= set(command["deny"])
                 self.is_terse = command["is_terse"]
+            if "mute" in command:
+                self.is_mute = True
             if "delays" in command:
                 self.visible_seconds, self.boot_seconds, self.ending_seconds = command["delays"]
             if "console" in command:
@@ -220,10 +224,13 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
     def create_fleet(self: Any) -> Any:
         if self._get_param("Type") != "instant":
             return plain_fleet(self)
+        if len(self._get_param("ClientToken") or "") > MOST_TOKEN_CHARACTERS:
+            raise exceptions.EC2ClientError("InvalidParameterValue", "The client token is too long")
         with orders.lock:
             request = {name: self._get_param(name) for name in _FLEET}
             token, text = self._get_param("ClientToken"), json.dumps(request, sort_keys=True, default=str)
             known = orders.answers.get((self.region, token))
+            is_repeated = known is not None
             if known is None:
                 answer = _create(orders, self.ec2_backend, self.region, request, price_of)
                 known = orders.answers[self.region, token] = (text, answer)
@@ -232,7 +239,7 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
                     "IdempotentParameterMismatch",
                     "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
                 )
-            return ActionResult(known[1])
+            return ActionResult({"FleetId": known[1]["FleetId"]} if is_repeated and orders.is_mute else known[1])
 
     def run_instances(self: Any) -> Any:
         if not self._get_param("DryRun", False):
@@ -279,6 +286,8 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
             for instance in _instances():
                 _refresh(orders, instance)
             named = self._get_param("InstanceIds", [])
+            if sum(len(one) for one in self._filters_from_querystring().values()) > MOST_FILTER_VALUES + 1:
+                raise exceptions.EC2ClientError("FilterLimitExceeded", "The maximum number of filter values is 200")
             listed = {one.id for one in backend.all_instances() if _is_listed(orders, one)}
             if missing := [one for one in named if one not in listed]:
                 raise exceptions.InvalidInstanceIdError(missing)
