@@ -189,6 +189,8 @@ def test_a_machine_may_have_no_address_and_an_account_of_its_own(make, instance)
         ("my-image-2", Architecture.X86_64, "test-project/global/images/my-image-2"),
         ("my-family", Architecture.X86_64, "test-project/global/images/my-image-2"),
         ("family/my-family", Architecture.X86_64, "test-project/global/images/my-image-2"),
+        ("my-twin", Architecture.X86_64, "test-project/global/images/my-twin"),
+        ("family/my-twin", Architecture.X86_64, "test-project/global/images/my-image-3"),
         ("my-arm-image", Architecture.ARM64, "test-project/global/images/my-arm-image"),
         ("debian-12", Architecture.X86_64, "debian-cloud/global/images/debian-12-bookworm-v20261010"),
         (
@@ -351,7 +353,7 @@ def test_a_quota_leaves_what_it_allows(machines, gce):
         (["ZONE_RESOURCE_POOL_EXHAUSTED"], Refusal.STOCK_OUT),
         (["ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"], Refusal.STOCK_OUT),
         (["STOCKOUT"], Refusal.STOCK_OUT),
-        (["VM_MIN_COUNT_NOT_REACHED", "QUOTA_EXCEEDED"], Refusal.QUOTA),
+        (["SOMETHING", "QUOTA_EXCEEDED"], Refusal.QUOTA),
         (["QUOTA_EXCEEDED"], Refusal.QUOTA),
         (["RESOURCE_OPERATION_RATE_EXCEEDED"], Refusal.THROTTLED),
         (["RATE_LIMIT_EXCEEDED"], Refusal.THROTTLED),
