@@ -189,6 +189,8 @@ def test_a_machine_may_have_no_address_and_an_account_of_its_own(make, instance)
         ("my-image-2", Architecture.X86_64, "test-project/global/images/my-image-2"),
         ("my-family", Architecture.X86_64, "test-project/global/images/my-image-2"),
         ("family/my-family", Architecture.X86_64, "test-project/global/images/my-image-2"),
+        ("my-twin", Architecture.X86_64, "test-project/global/images/my-twin"),
+        ("family/my-twin", Architecture.X86_64, "test-project/global/images/my-image-3"),
         ("my-arm-image", Architecture.ARM64, "test-project/global/images/my-arm-image"),
         ("debian-12", Architecture.X86_64, "debian-cloud/global/images/debian-12-bookworm-v20261010"),
         (
@@ -351,7 +353,7 @@ def test_a_quota_leaves_what_it_allows(machines, gce):
         (["ZONE_RESOURCE_POOL_EXHAUSTED"], Refusal.STOCK_OUT),
         (["ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"], Refusal.STOCK_OUT),
         (["STOCKOUT"], Refusal.STOCK_OUT),
-        (["VM_MIN_COUNT_NOT_REACHED", "QUOTA_EXCEEDED"], Refusal.QUOTA),
+        (["SOMETHING", "QUOTA_EXCEEDED"], Refusal.QUOTA),
         (["QUOTA_EXCEEDED"], Refusal.QUOTA),
         (["RESOURCE_OPERATION_RATE_EXCEEDED"], Refusal.THROTTLED),
         (["RATE_LIMIT_EXCEEDED"], Refusal.THROTTLED),
@@ -714,15 +716,52 @@ def test_a_machine_that_was_taken_back_is_listed_with_the_reason(machines, gce):
     assert gone.reason.startswith(PREEMPTED)
 
 
-def test_a_machine_that_was_taken_back_and_deleted_was_taken_back(machines, gce):
-    gce.set(operation_seconds=0.0)
-    machines.launch(order(1, offer(market=Market.SPOT)))
+@pytest.mark.parametrize("is_deleted_first", [True, False])
+def test_a_machine_that_was_taken_back_and_deleted_was_taken_back(machines, gce, is_deleted_first):
+    machines.launch(order())
     gce.set(operation_seconds=60.0)
-    machines.terminate(["run-1-abc-1"])  # while it is being taken back
+    if is_deleted_first:
+        machines.terminate(["run-1-abc-1"])
     gce.preempt("run-1-abc-1")
+    machines.terminate(["run-1-abc-1"])
+    assert states(machines) == {"run-1-abc-1": MachineState.ENDING}
     gce.advance(61)
     [gone] = machines.list()
     assert gone.reason.startswith(PREEMPTED)
+
+
+def test_a_machine_that_is_still_there_is_listed_once(machines, gce):
+    machines.launch(order())
+    gce.set(operation_seconds=60.0)
+    gce.preempt("run-1-abc-1")
+    [one] = machines.list()
+    assert one.state is MachineState.ENDING
+
+
+def test_a_machine_whose_deletion_is_under_way_has_not_ended(machines, gce):
+    gce.set(list_delay_seconds=1000.0)
+    machines.launch(order())
+    gce.set(list_delay_seconds=1000.0, operation_seconds=60.0)
+    ask(gce, "DELETE", f"zones/{ZONE}/instances/run-1-abc-1")
+    assert machines.list() == []
+    gce.advance(61)
+    assert states(machines) == {"run-1-abc-1": MachineState.ENDED}
+
+
+def test_filters_of_the_service_are_not_relied_upon(machines, make, gce):
+    """Nobody else's machine is ended, whatever the service lists."""
+    make(job_id="another").launch(order(token="run-2-xyz"))
+    machines.launch(order(2))
+    gce.preempt("run-1-abc-2", seconds_ago=2.5 * 3600)
+    ask(gce, "POST", f"zones/{ZONE}/disks", {"name": "theirs", "sizeGb": "10"})
+    for action in ("instances.aggregatedList", "globalOperations.aggregatedList", "disks.aggregatedList"):
+        gce.fault(action, "unfiltered", times=None)
+    assert states(machines) == {"run-1-abc-1": MachineState.RUNNING}
+    machines.terminate(["run-2-xyz-1"])
+    assert machines.clear() == {"disks": 1}
+    gce.clear_faults()
+    assert ask(gce, "GET", f"zones/{ZONE}/instances/run-2-xyz-1")["status"] == "RUNNING"
+    assert "disks" in ask(gce, "GET", "aggregated/disks?filter=" + quote('(name = "theirs")'))["items"][f"zones/{ZONE}"]
 
 
 def test_what_was_taken_back_long_ago_or_of_others_is_not_listed(machines, make, gce):

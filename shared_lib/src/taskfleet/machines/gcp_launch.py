@@ -4,14 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import Any
 
 import google.auth.exceptions as auth
 import requests
 from google.api_core.exceptions import GoogleAPICallError
 
-from taskfleet.errors import MachinesError
 from taskfleet.machines import Order, Refusal, Refused
 from taskfleet.machines.gcp_bodies import JOB_LABEL, ORDER_LABEL, request_id
 from taskfleet.machines.gcp_calls import PARALLEL, Compute, or_missing
@@ -29,7 +27,6 @@ class Launch:
         self._operation_seconds = operation_seconds
         self._general: Fault | None = None
         """Of what others would meet too: they are not asked for."""
-        self._broken = Event()
 
     def run(self, bodies: Mapping[str, Any]) -> dict[str, Fault | None]:
         """Start machines; give for each of them why it was not, or None."""
@@ -60,7 +57,7 @@ class Launch:
         )
 
         def ask() -> Any:
-            if self._broken.is_set() or self._general is not None:
+            if self._general is not None:
                 return self._general
             try:
                 return instances.insert_unary(request, retry=None, timeout=REQUEST_SECONDS)
@@ -70,11 +67,7 @@ class Launch:
                     raise
                 return fault
 
-        try:
-            found = self._session.call(ask, "Compute Engine", "compute.instances.create")
-        except MachinesError:
-            self._broken.set()
-            raise
+        found = self._session.call(ask, "Compute Engine", "compute.instances.create")
         if isinstance(found, Fault) and (found.is_general or found.refusal is Refusal.THROTTLED):
             self._general = found
         return found

@@ -21,8 +21,6 @@ _BUSY: Final = {*THROTTLED, "RESOURCE_OPERATION_RATE_EXCEEDED", "operationRateEx
 #: A trouble of the service's own, as operations tell it.
 _TROUBLE: Final = {"INTERNAL_ERROR", "SERVICE_UNAVAILABLE", "UNAVAILABLE", "BACKEND_ERROR"}
 _TAKEN: Final = {"RESOURCE_ALREADY_EXISTS", "alreadyExists"}
-#: Codes that are followed by the one that says why.
-_SUMMARIES: Final = {"VM_MIN_COUNT_NOT_REACHED"}
 
 _THING: Final = re.compile(
     r"(?:projects/(?P<project>[^/']+)/)?(?:global|regions/[^/']+)/(?P<kind>\w+)/(?P<name>[\w./-]+)"
@@ -78,12 +76,11 @@ def of_operation(errors: Sequence[tuple[str, str]], project: str) -> Fault:
         errors: The code and the text of each.
         project: Whose.
     """
-    telling = [one for one in errors if one[0] not in _SUMMARIES] or list(errors)
-    for code, text in telling:
+    for code, text in errors:
         known = _known({code}, _line(text), project)
         if known is not None:
             return known
-    code, text = telling[0] if telling else ("", "no reason given")
+    code, text = errors[0] if errors else ("", "no reason given")
     return Fault(Refusal.INVALID, f"{_line(text)} ({code})" if code else text)
 
 

@@ -10,7 +10,8 @@ A fault's action is a method of theirs, such as ``machineTypes.aggregatedList`` 
 (HTTP's), ``status``, ``reason`` and ``message``; ``closed`` (the connection is closed, and nothing done); ``lost`` (it is done, but
 the answer is lost); ``pages`` with ``size`` (pages are no longer than that); ``operation`` with ``errors`` (of ``instances.insert``:
 what the operation ends with); ``overloaded`` (of ``zoneOperations.wait``: it does not wait); ``unreachable`` with ``zones`` (of
-aggregated listings) and ``said``: in ``unreachables``, in the warning of the ``scope`` or of the ``page``.
+aggregated listings) and ``said``: in ``unreachables``, in the warning of the ``scope`` or of the ``page``;
+``unfiltered`` (of these: the filter is not heeded).
 """
 
 import json

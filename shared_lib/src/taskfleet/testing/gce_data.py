@@ -133,6 +133,8 @@ IMAGES = {
 IMAGES["test-project"] = {
     "my-family": ("my-image-2", "X86_64", "2026-10-01T10:00:00.000-07:00"),
     "my-arm-family": ("my-arm-image", "ARM64", "2026-10-01T10:00:00.000-07:00"),
+    "my-twin": ("my-image-3", "X86_64", "2026-10-01T10:00:00.000-07:00"),
+    "my-other-family": ("my-twin", "X86_64", "2026-10-01T10:00:00.000-07:00"),  # an image called like a family
     "my-big-family": ("my-big-image", "X86_64", "2026-10-01T10:00:00.000-07:00"),
 }
 #: The size of each image by project and name.

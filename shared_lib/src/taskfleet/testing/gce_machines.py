@@ -115,10 +115,11 @@ class Fleet:
         with self._lock:
             self._catch_up()
             one = self._there(request)
-            if one.status == "STOPPING":
+            if one.is_being_deleted:
                 path = f"projects/{request.project}/zones/{one.zone}/instances/{one.name}"
                 raise RefusedError(400, "", "resourceNotReady", f"The resource '{path}' is not ready")
             operation = self._operate(one.zone, "delete", one.name, self._operation_seconds, [])
+            one.is_being_deleted = True
             one.status, one.gone_at = "STOPPING", self._clock.now() + self._operation_seconds
             self._catch_up()
             return operation.body(request)
@@ -277,7 +278,7 @@ class Fleet:
     def _preempt(self, one: "_Instance", seconds_ago: float) -> None:
         self._operate(one.zone, "compute.instances.preempted", one.name, 0.0, [], ago=seconds_ago)
         if one.content["scheduling"].get("instanceTerminationAction") == "DELETE":
-            one.gone_at = self._clock.now()
+            one.status, one.gone_at = "STOPPING", self._clock.now() + self._operation_seconds
         else:
             one.status = "TERMINATED"
         self._catch_up()
@@ -332,7 +333,7 @@ class _Instance:
         self.made_at, self.running_at = now + operation_seconds, now + operation_seconds + boot_seconds
         self.gone_at: float | None = None
         self.status = "PROVISIONING"
-        self.fails = False
+        self.fails = self.is_being_deleted = False
         self.console = b""
         self.dropped_bytes = 0
 

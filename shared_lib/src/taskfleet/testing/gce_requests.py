@@ -81,7 +81,8 @@ def aggregated(request: Request, kind: str, path: str, key: str, every: list[Any
     """Give a page of a listing of all zones; a fault ``unreachable`` leaves some of these out, and says so in one of three ways."""
     missing = request.fault.get("zones", []) if request.fault.get("kind") == "unreachable" else []
     said = request.fault.get("said", "unreachables")
-    every = [one for one in filtered(every, request.query) if _zone(one) not in missing]
+    fitting = every if request.fault.get("kind") == "unfiltered" else filtered(every, request.query)
+    every = [one for one in fitting if _zone(one) not in missing]
     page, token = request.page(every, "maxResults", 500)
     items: dict[str, Any] = {}
     for zone in zones:  # every scope is on every page
