@@ -61,7 +61,7 @@ at=${2:-now}
   echo "[system] Powering off." >>/dev/console
   kill -TERM -1
   for _ in $(seq 30); do
-    [ "$(ls -d /proc/[0-9]* | wc -l)" -gt 5 ] || break
+    [ "$(ls -d /proc/[0-9]* | wc -l)" -gt 6 ] || break  # who counts, and pid 1 with its sleep
     sleep 0.1
   done
   kill -TERM 1

@@ -276,7 +276,7 @@ def test_a_machine_of_google_gets_its_code_and_works_there(host, home, tmp_path,
     assert {one["result_TASKFLEET_PROVIDER"] for one in results.values()} == {"gcp"}
 
 
-@pytest.mark.parametrize("revision", ["HEAD", "release", "v1", "short"])
+@pytest.mark.parametrize("revision", ["HEAD", "release", "short"])
 def test_code_comes_from_a_repository_at_a_revision(host, home, make_script, listening, revision):
     def git(*words):
         identity = {
@@ -295,9 +295,7 @@ def test_code_comes_from_a_repository_at_a_revision(host, home, make_script, lis
         return git("rev-parse", "HEAD")
 
     git("init", "-q", "-b", "main")
-    of = {"v1": commit("v1")}
-    git("tag", "v1")
-    of["short"] = commit("short")
+    of = {"short": commit("short")}
     git("checkout", "-q", "-b", "release")
     of["release"] = commit("release")
     git("checkout", "-q", "main")

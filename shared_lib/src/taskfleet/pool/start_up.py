@@ -184,7 +184,6 @@ def parse_stages(console: str) -> BootLog:
         at, name, word, text = float(found[1]), found[2], found[3], (found[4] or "").strip()
         if name == "bomb" and word == "begun":  # the first of each boot
             stages.clear()
-            last_lines.clear()
         before = stages.get(name)
         if word == "begun" or before is None:
             before = Stage(name=name, began_seconds=at, seconds=None, ok=None, text=text)
