@@ -12,7 +12,7 @@ _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def lacking():
     """Ends a test that needs what is not there: ``lacking(reason)`` skips it, but fails it where CI is set, lest it is never run."""
 

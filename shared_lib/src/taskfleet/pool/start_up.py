@@ -120,7 +120,7 @@ def script(
         "provider": provider,
         "lifetime": str(math.ceil(lifetime_seconds)),
         "restarts": str(restarts),
-        "pause": str(restart_pause_seconds),
+        "restart_pause": str(restart_pause_seconds),
         "linger": str(linger_seconds),
     }
     settings = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
@@ -184,7 +184,6 @@ def parse_stages(console: str) -> BootLog:
         at, name, word, text = float(found[1]), found[2], found[3], (found[4] or "").strip()
         if name == "bomb" and word == "begun":  # the first of each boot
             stages.clear()
-            last_lines.clear()
         before = stages.get(name)
         if word == "begun" or before is None:
             before = Stage(name=name, began_seconds=at, seconds=None, ok=None, text=text)
@@ -205,11 +204,11 @@ def parse_stages(console: str) -> BootLog:
 
 
 def _code_values(code: Code) -> dict[str, str]:
-    values = dict.fromkeys(("code", "address", "bundle", "region", "revision"), "")
+    values = dict.fromkeys(("code_from", "address", "bundle", "region", "revision"), "")
     match code:
         case StoredBundle():
             return values | {
-                "code": "bundle",
+                "code_from": "bundle",
                 "address": code.address,
                 "bundle": code.hash,
                 "region": code.region or "",
@@ -223,9 +222,9 @@ def _code_values(code: Code) -> dict[str, str]:
             for name, value in (("GIT_URL", code.url), ("GIT_REVISION", code.revision)):
                 if not value or value.startswith("-"):
                     raise StartUpError(f"{name}={value} cannot be: it is empty or begins with '-'.")
-            return values | {"code": "git", "address": code.url, "revision": code.revision}
+            return values | {"code_from": "git", "address": code.url, "revision": code.revision}
         case ImageCode():
-            return values | {"code": "image"}
+            return values | {"code_from": "image"}
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:
 state=/var/lib/taskfleet
 logs=/var/log/taskfleet
 mkdir -p "$state" "$logs"
-if (: >/dev/console) 2>/dev/null; then exec 3>/dev/console; else exec 3>&1; fi
+if (: >>/dev/console) 2>/dev/null; then exec 3>>/dev/console; else exec 3>&1; fi
 exec </dev/null >>"$logs/boot.log" 2>&1
 
 # --- saying where it is ---
@@ -93,21 +93,35 @@ give_up() {
   exit 1
 }
 
-trap 'give_up "the start-up script itself ended at line $LINENO" "$logs/boot.log"' EXIT
+# A shell that was just forked and is ended may still have this trap.
+trap 'if [ "$BASHPID" = $$ ]; then give_up "the start-up script itself ended" "$logs/boot.log"; fi' EXIT
 
-# try STAGE COMMAND...: run a command in a shell of its own; what it prints is shown only if it fails, or line by line if it takes long
+# A stage that takes long shows its last line now and then.
+tell_long_stages() {
+  local now before=
+  while sleep 30; do
+    now=$(cat "$logs/now")
+    if [ -n "$now" ] && [ "$now" = "$before" ]; then
+      stage=$now
+      say "still: $(tail -n 1 "$logs/stage" | cut -c 1-160)"
+    fi
+    before=$now
+  done
+}
+: >"$logs/now"
+tell_long_stages &
+
+# try STAGE COMMAND...: run a command in a shell of its own; what it prints is shown if it fails
 try() {
-  local ticker code
+  local code
   stage=$1
   shift
   say begun
   : >"$logs/stage"
-  (while sleep 30; do say "still: $(tail -n 1 "$logs/stage" | cut -c 1-160)"; done) &
-  ticker=$!
+  echo "$stage" >"$logs/now"
   ("$@") >"$logs/stage" 2>&1 3>&-
   code=$?
-  kill "$ticker"
-  wait "$ticker" 2>/dev/null
+  : >"$logs/now"
   cat "$logs/stage"
   if [ "$code" = 0 ]; then say ok; else say "failed  code=$code"; show_last "$logs/stage"; fi
   return "$code"
@@ -221,7 +235,7 @@ clone() {
 }
 
 get_project() {
-  case $code in
+  case $code_from in
     bundle) python "$state/on_machine.py" fetch "$address" "$bundle" "$state/bundle.tar.gz" "$region" && unpack ;;
     git) again install_git && again clone "$address" "$revision" ;;
   esac || return
@@ -234,7 +248,7 @@ get_project() {
 # An image may have its environment ready, and no way to the internet.
 install_packages() {
   cd "$project" || return
-  if [ "$code" = image ] && [ -x .venv/bin/python ]; then return; fi
+  if [ "$code_from" = image ] && [ -x .venv/bin/python ]; then return; fi
   again uv sync --frozen --no-dev
 }
 
@@ -263,7 +277,7 @@ work() {
 }
 
 project=/opt/taskfleet/project
-if [ "$code" = image ]; then project=/opt/project; fi
+if [ "$code_from" = image ]; then project=/opt/project; fi
 
 hook before_start_up || give_up "before_start_up failed"
 must uv install_uv
@@ -277,7 +291,7 @@ if [ -n "${machine_region:-}" ]; then
 fi
 say "it is $TASKFLEET_MACHINE"
 must project get_project
-if [ "$code" = git ]; then
+if [ "$code_from" = git ]; then
   TASKFLEET_BUNDLE=git:$(git -C "$project" rev-parse HEAD)
   export TASKFLEET_BUNDLE
 fi
@@ -297,7 +311,7 @@ for attempt in $(seq $((restarts + 1))); do
   # 130: somebody asked it to stop
   case $result in 0 | 130 | 143) break ;; esac
   say "ended with $result"
-  sleep "$pause"
+  sleep "$restart_pause"
 done
 case $result in
   0 | 130 | 143) say "ok  code=$result" ;;
