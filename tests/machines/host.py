@@ -183,7 +183,7 @@ class Host:
         """
         number = next(_NUMBERS)
         namespace, veth = f"tf-{os.getpid()}-{number}", f"tfv{os.getpid()}x{number}"
-        disk, console, user_data = (self._folder / f"{word}-{number}" for word in ("disk", "console", "script"))
+        disk, console, user_data = (self._folder / f"{namespace}-{word}" for word in ("disk", "console", "script"))
         disk.mkdir()
         console.touch()
         user_data.write_text(script)

@@ -79,7 +79,9 @@ def script_folder() -> Path | None:
     """Give the folder of the script that is being run if it lies in a project: so it runs from anywhere."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
-    if not file or getattr(main, "__package__", None) == "taskfleet":  # python -m taskfleet, whose project is where it is typed
+    if (
+        not file or getattr(main, "__package__", None) == "taskfleet"
+    ):  # python -m taskfleet, whose project is where it is typed
         return None
     folder = Path(file).resolve().parent
     return folder if (find_project(folder) / DEFAULT_FILE).is_file() else None

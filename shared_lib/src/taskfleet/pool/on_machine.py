@@ -5,6 +5,7 @@ It runs before anything is installed, so it imports the standard library only, a
     on_machine.py identity PROVIDER                          prints the machine's name and, of AWS, its region
     on_machine.py fetch ADDRESS HASH FILE REGION             gets a bundle, with the machine's own role
     on_machine.py relay LOG                                  copies what a worker prints to a file, and a little of it to the console
+    on_machine.py delete                                     has Google delete the machine, disk and all: one that is off has its price
 """
 
 from __future__ import annotations
@@ -189,6 +190,21 @@ def fetch(address: str, digest: str, path: str, region: str) -> None:
     persist(attempt)
 
 
+def delete() -> None:
+    """Have Compute Engine delete this machine; its service account may not be permitted to."""
+    base = os.environ.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE") or "https://compute.googleapis.com/compute/v1/"
+    project, zone, name = (of_gce(path) for path in ("project/project-id", "instance/zone", "instance/name"))
+    token = json.loads(of_gce("instance/service-accounts/default/token"))["access_token"]
+    url = f"{base.rstrip('/')}/projects/{project}/zones/{zone.rpartition('/')[2]}/instances/{name}"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}, method="DELETE")
+    try:
+        urllib.request.urlopen(request, timeout=60).close()
+    except OSError as error:
+        raise Fault(
+            f"this machine cannot be deleted by itself, which costs its disk until somebody does ({error})"
+        ) from error
+
+
 def relay(log_path: str) -> None:
     """Copy standard input to a file that is bounded, and a little of it to standard output."""
     left, told_at, rest = CONSOLE_BYTES, 0.0, b""
@@ -232,6 +248,8 @@ if __name__ == "__main__":
             identity(*arguments)
         elif command == "fetch":
             fetch(*arguments)
+        elif command == "delete":
+            delete()
         else:
             relay(*arguments)
     except Fault as fault:

@@ -34,6 +34,12 @@ show_last() {
   tail -n 20 "$1" | cut -c 1-240 | sed 's/^/taskfleet-said: /' >&3
 }
 
+# leave: power off. At Google a machine that is off is still there and its disk has a price, so it has itself deleted first.
+leave() {
+  if [ "$provider" = gcp ] && ! python "$state/on_machine.py" delete; then say "it could not delete itself"; fi
+  power_off
+}
+
 # --- the time bomb ---
 
 hard_off() {
@@ -89,7 +95,7 @@ give_up() {
   say "failed  $1, powering off in $linger s"
   if [ -n "${2:-}" ]; then show_last "$2"; fi
   sleep "$linger"
-  power_off
+  leave
   exit 1
 }
 
@@ -325,4 +331,4 @@ esac
 trap - EXIT
 stage=end
 say "ok  powering off"
-power_off
+leave
