@@ -20,6 +20,8 @@ from pathlib import Path
 
 from taskfleet.testing.metadata import Metadata
 
+#: Where Debian has what only root has use for; not everybody's path leads there.
+os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/sbin", "/sbin"))
 NEEDED = ("ip", "unshare", "setpriv", "chroot", "mount", "setsid", "curl", "tar", "uv")
 METADATA_ADDRESS = "169.254.169.254"
 _NUMBERS = count(1)

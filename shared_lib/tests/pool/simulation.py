@@ -96,6 +96,10 @@ class World:
         self.task_seconds = task_seconds
         self.most_at_once = self.most_slots_at_once = 0
         self.calls = Counter()
+        self._told = {}
+        self.is_over = False
+        self.ended_in_vain = 0
+        """Machines that were ended while they worked and there was work."""
         self.database = None
 
     def alive(self):
@@ -157,11 +161,19 @@ class World:
     def tasks_left(self):
         return self.tasks - self.done
 
+    def take_in(self):
+        """Have the ledger know what workers have told so far."""
+        self._told = {one.instance_id: (one.heard_at, one.done) for one in self.instances.values() if one.heard_at}
+
     def heard_at(self):
-        return {token: one.heard_at for token, one in self._known() if one.heard_at}
+        return {token: self._told[one.instance_id][0] for token, one in self._known() if one.instance_id in self._told}
 
     def has_worked(self):
-        return {token: one.heard_at for token, one in self._known() if one.done}
+        return {
+            token: self._told[one.instance_id][0]
+            for token, one in self._known()
+            if one.instance_id in self._told and self._told[one.instance_id][1]
+        }
 
     def _known(self):
         for token, instance_id in self.database.rows(
@@ -280,6 +292,13 @@ class Cloud:
         world = self._world
         for instance_id in instance_ids:
             one = world.instances[instance_id]
+            if (
+                one.ready_at < world.now < one.silent_at
+                and one.ending_at is None
+                and world.tasks_left()
+                and not world.is_over
+            ):
+                world.ended_in_vain += 1
             if one.ended_at is None and one.ending_at is None and not self._is_deaf(instance_id):
                 one.ending_at = world.now + world.chance.uniform(1, 40)
         self._falter("terminated")

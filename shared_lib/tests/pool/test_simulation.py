@@ -60,7 +60,7 @@ class Run:
         self.new_controller()
         while world.now - began_at < LONGEST_SECONDS:
             try:
-                found = self.controller.step(world.now)
+                found = self.step()
                 if found is not None and found.is_complete:
                     break
                 if found is not None and found.gives_up:
@@ -75,8 +75,14 @@ class Run:
             raise AssertionError("stuck")
         self.tear_down()
 
+    def step(self):
+        found = self.controller.step(self.world.now)
+        self.world.take_in()  # after the step: one that begins knows only what was told before
+        return found
+
     def tear_down(self):
         world = self.world
+        world.is_over = True
         for _ in range(1000):
             try:
                 if not self.controller.end_all(world.now, "the end"):
@@ -96,6 +102,7 @@ class Run:
         if not self.gave_up:
             assert world.done == world.tasks
         assert world.alive() == []
+        assert world.ended_in_vain == 0
         assert world.most_at_once <= limits.most_machines
         assert world.most_slots_at_once <= limits.most_slots
         known = {one.instance_id or one.token: one for one in records.all_machines(self.database)}
@@ -198,11 +205,11 @@ def test_the_first_machine_is_alone_until_its_worker_is_heard(run):
     job = run(Weather(boot_seconds=(100.0, 100.0)), tasks=500)
     job.new_controller()
     while job.world.now < 1_000_090:
-        job.controller.step(job.world.now)
+        job.step()
         assert len(job.world.instances) == 1
         job.world.advance(10)
     for _ in range(5):
-        job.controller.step(job.world.now)
+        job.step()
         job.world.advance(10)
     assert len(job.world.instances) > 1
     job.tear_down()
@@ -221,13 +228,30 @@ def test_a_controller_that_never_comes_back_leaves_no_machine_and_keeps_to_the_b
     job = run(tasks=100_000, task_seconds=100.0, budget_usd=1.0, lifetime_seconds=86_400.0)
     job.new_controller()
     for _ in range(20):
-        job.controller.step(job.world.now)
+        job.step()
         job.world.advance(STEP_SECONDS)
     assert job.world.alive()
     for _ in range(30 * 24):
         job.world.advance(3600.0)
     assert not job.world.alive()
     assert sum(one.cost_usd(job.world.now) for one in job.world.instances.values()) <= 1.0 + 0.01
+
+
+def test_a_computer_that_slept_for_an_hour_ends_no_machine_that_worked_meanwhile(run):
+    job = run(tasks=100_000, task_seconds=100.0)
+    job.new_controller()
+    for _ in range(20):
+        job.step()
+        job.world.advance(STEP_SECONDS)
+    at_work = len(job.world.alive())
+    assert at_work == 4
+    job.world.advance(3600.0)
+    for _ in range(3):
+        job.step()
+        assert len(job.world.alive()) == at_work
+        job.world.advance(STEP_SECONDS)
+    assert job.world.ended_in_vain == 0
+    job.tear_down()
 
 
 def test_what_is_there_without_being_known_is_ended(run):

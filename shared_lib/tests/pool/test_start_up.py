@@ -157,6 +157,18 @@ def test_scripts_are_read_from_the_project(tmp_path):
         read_scripts(pool, tmp_path)
 
 
+def test_a_script_with_a_typo_is_refused_before_a_machine_costs_anything(tmp_path):
+    pool = replace(PoolSettings(), before_worker="typo.sh")
+    (tmp_path / "typo.sh").write_text("echo one\nif true; then\n  echo two\n")
+    with pytest.raises(
+        StartUpError,
+        match=r"^BEFORE_WORKER=typo\.sh is no shell script that can run: line 4: syntax error: .*end of file$",
+    ):
+        read_scripts(pool, tmp_path)
+    (tmp_path / "typo.sh").write_text("#!/usr/bin/env python3\nif True:\n    print('it is none')\n")
+    assert read_scripts(pool, tmp_path).before_worker.startswith("#!/usr/bin/env python3")
+
+
 CONSOLE = """\
 [    0.000000] Linux version 6.8.0
 taskfleet-boot: 0.0 s  stage=bomb  begun

@@ -36,11 +36,16 @@ def run(argv: Sequence[str]) -> int:
         "Show which machines would be started: the chosen type among the best, how many, what limits them, the price, and when all tasks "
         "would be done. Nothing is started. With prices that were kept no account is needed.",
         EXAMPLES,
-        ("job", "place", "machine", "number"),
+        ("job", "place", "machine", "number", "start"),
     )
     add_refresh(parser)
     parser.add_argument("--tasks", type=int, metavar="N", help="plan for so many tasks, instead of those that are left")
     parser.add_argument("--limit", type=int, default=8, metavar="N", help="show so many of the best offers (8)")
+    parser.add_argument(
+        "--show-start-up-script",
+        action="store_true",
+        help="print the script that machines would boot with, and nothing else",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
     if arguments.limit < 1:
@@ -48,6 +53,11 @@ def run(argv: Sequence[str]) -> int:
     if arguments.tasks is not None and arguments.tasks < 0:
         parser.error("--tasks takes a whole number from 0 on")
     configuration = configure(arguments)
+    if arguments.show_start_up_script:
+        from taskfleet.pool.shipping import preview
+
+        print(preview(configuration), end="")
+        return 0
     tasks, hours_per_task = read_job(configuration)
     tasks = tasks if arguments.tasks is None else arguments.tasks
     if tasks == 0:

@@ -20,6 +20,7 @@ from taskfleet.pool.planning import (
     DONE,
     LATE,
     NEVER_STARTED,
+    SILENT,
     STOPPED,
     UNKNOWN,
     Coolness,
@@ -34,6 +35,8 @@ from taskfleet.pool.planning import (
 )
 from taskfleet.tasks import State as TaskState
 
+#: A controller that has not looked for so long knows no more than one that begins.
+GAP_SECONDS = 60.0
 #: No provider lists a machine that has ended for longer.
 LISTED_SECONDS = 4 * 3600.0
 #: Of what a machine printed that did not get ready, so many lines are shown; and of so many machines at a time.
@@ -122,6 +125,7 @@ class Controller:
         self._coolness = Coolness()
         self._said = ""
         self._looked_at: float | None = None
+        self._watched_since = 0.0
         self.last_words = ""
         """The last lines of the latest machine that did not get ready."""
 
@@ -147,6 +151,8 @@ class Controller:
         return len(there) + sum(1 for one in open_machines if one.token not in matched)
 
     def _step(self, now: float) -> Plan:
+        if self._looked_at is None or now - self._looked_at > GAP_SECONDS:
+            self._watched_since = now
         self.look(now)
         database = self._database
         heard_at = self._work.heard_at()
@@ -166,6 +172,7 @@ class Controller:
             tasks_left=self._work.tasks_left(),
             open_machines=open_machines,
             heard_at=heard_at,
+            watched_since=self._watched_since,
             spent_usd=records.spent_usd(database),
             was_ever_ready=records.was_ever_ready(database),
             has_worked=bool(worked),
@@ -221,7 +228,7 @@ class Controller:
             if tokens:
                 records.note_ending(self._database, tokens, reason, now)
                 self._say(f"{_counted(len(tokens))} ended: {reason}.")
-            if reason == LATE:
+            if reason in (LATE, SILENT):
                 for token in tokens[:MOST_CONSOLES]:
                     self._show_console(known[token])
         if known:

@@ -209,6 +209,8 @@ class State:
     open_machines: Sequence[Record]
     heard_at: Mapping[str, float]
     """When a worker on each machine was last heard, by token."""
+    watched_since: float = 0.0
+    """What was told before may not be known yet: the controller has just begun, or its computer was asleep."""
     spent_usd: float
     """On machines that are gone."""
     was_ever_ready: bool
@@ -272,10 +274,10 @@ def _to_end(state: State, limits: Limits) -> dict[str, str]:
         elif not state.tasks_left:
             end[one.token] = DONE
         elif one.token in state.heard_at or one.ready_at is not None:
-            heard_at = max(state.heard_at.get(one.token, 0.0), one.ready_at or 0.0)
+            heard_at = max(state.heard_at.get(one.token, 0.0), one.ready_at or 0.0, state.watched_since)
             if state.now - heard_at > limits.silent_seconds:
                 end[one.token] = SILENT
-        elif one.started_at is not None and state.now - one.started_at > limits.boot_seconds:
+        elif one.started_at is not None and state.now - max(one.started_at, state.watched_since) > limits.boot_seconds:
             end[one.token] = LATE
     return end
 

@@ -48,6 +48,24 @@ def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[s
     return make
 
 
+def preview(configuration: Configuration) -> str:
+    """Give the script that machines would boot with, for a bundle that was not made."""
+    pool = configuration.pool
+    code: Code = bundle.StoredBundle(address=f"{pool.bucket or 's3://BUCKET'}/BUNDLE.tar.gz", hash="0" * 64)
+    if pool.code_from == "git":
+        code = GitCode(url=pool.git_url or "GIT_URL", revision=pool.git_revision)
+    elif pool.code_from == "image":
+        code = ImageCode()
+    return script(
+        provider="aws" if pool.provider == "local" else pool.provider,
+        job_id=configuration.settings.job_id,
+        lifetime_seconds=pool.lifetime_hours * 3600,
+        code=code,
+        environment=worker_environment(configuration),
+        scripts=read_scripts(pool, configuration.project),
+    )
+
+
 def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
     """Remove the job's bundles, if there can be any; say how many are left."""
     pool = configuration.pool

@@ -19,6 +19,8 @@ import hashlib
 import math
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -244,11 +246,24 @@ def _read(setting: str, name: str | None, project: Path) -> str:
         return ""
     path = project / Path(name).expanduser()
     try:
-        return path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8")
     except OSError as error:
         raise StartUpError(f"{setting}={name}: {path} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise StartUpError(f"{setting}={name}: {path} is not a script, but something else than UTF-8 text.") from error
+    _check_syntax(setting, name, content)
+    return content
+
+
+def _check_syntax(setting: str, name: str, content: str) -> None:
+    """See that a shell script can be read by a shell, where there is one to ask; it would be seen on each machine else, for money."""
+    bash = shutil.which("bash")
+    if bash is None or re.match(r"#!(?!.*sh\b)", content):
+        return
+    found = subprocess.run([bash, "-n"], input=content, text=True, capture_output=True, check=False)
+    if found.returncode:
+        lines = [re.sub(r"^(\S*bash|bash): ", "", line) for line in found.stderr.splitlines()]
+        raise StartUpError(f"{setting}={name} is no shell script that can run: {' '.join(lines)}")
 
 
 def _file(name: str, content: str, setting: str) -> str:

@@ -207,7 +207,7 @@ class PoolSettings:
     )
     start_up_script: str | None = setting(
         "start",
-        "A file of your own instead of the start-up script (see poe plan --start-up-script for what is replaced).",
+        "A file of your own instead of the start-up script (poe plan --show-start-up-script prints what is replaced).",
         optional(text),
         metavar="FILE",
     )

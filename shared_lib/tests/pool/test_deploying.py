@@ -1,0 +1,120 @@
+"""What keeps ``poe deploy_pool`` from starting machines is said in a sentence, before one has cost anything."""
+
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import boto3
+import pytest
+from taskfleet import cli
+from taskfleet.testing.ec2 import Ec2
+from taskfleet.testing.sqs import Sqs
+
+REGION = "us-east-1"
+TASK = "def run_task(n):\n    return n\n"
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    with Ec2() as ec2, Sqs() as others:
+        yield SimpleNamespace(ec2=ec2, others=others)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, clouds):
+    """A job of three tasks whose settings are in order."""
+    folder = tmp_path / "sums"
+    (folder / "config").mkdir(parents=True)
+    (folder / "config" / "task.env").write_text("JOB_ID=sums\nQUEUE_URL=sqs://sums\nTASK_TABLE=tasks.json\n")
+    (folder / "config" / "pool.env").write_text(f"PROVIDER=aws\nREGIONS={REGION}\nBUCKET=s3://code\nMARKETS=spot\n")
+    (folder / "task.py").write_text(TASK)
+    (folder / "run.py").write_text("")
+    (folder / "pyproject.toml").write_text('[project]\nname = "sums"\nversion = "1"\n')
+    (folder / "uv.lock").write_text("version = 1\n")
+    (folder / "tasks.json").write_text('[{"n": 1}, {"n": 2}, {"n": 3}]')
+    address = f"http://127.0.0.1:{clouds.others.port}"
+    services = {"AWS_ENDPOINT_URL_SQS": address, "AWS_ENDPOINT_URL_S3": address}
+    for name, value in (clouds.ec2.environment() | services).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("POE_PWD", raising=False)
+    monkeypatch.chdir(folder)
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="code")
+    yield folder
+    clouds.ec2.clear_faults()
+    clouds.ec2.empty()
+
+
+@pytest.fixture
+def poe(project, capsys):
+    def run(*words):
+        capsys.readouterr()
+        try:
+            code = cli.main(list(words))
+        except SystemExit as stop:
+            code = stop.code
+        printed = capsys.readouterr()
+        return SimpleNamespace(code=code, out=printed.out, err=printed.err)
+
+    assert run("insert_tasks").code == 0
+    return run
+
+
+def instances():
+    return boto3.client("ec2").describe_instances()["Reservations"]
+
+
+def test_all_is_looked_at_before_the_question_is_asked(poe):
+    said = poe("deploy_pool")
+    assert said.code == 1
+    assert "Code: " in said.out
+    assert said.err.endswith("error: Nobody is at the terminal to say yes: add --yes. Nothing was started.\n")
+    assert instances() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--bucket", ""], "BUCKET is not set: name one in config/pool.env that machines can read"),
+        (["--bucket", "s3://no-such-bucket"], "no-such-bucket"),
+        (["--bucket", "gs://code"], "gs://code"),
+        (["--code-from", "git"], "CODE_FROM=git needs GIT_URL"),
+        (["--instance-types", "x9.*"], "None of "),
+        (["--regions", "mars-north-1"], "mars-north-1"),
+        (["--queue-url", "ledger"], "its machines cannot reach the ledger on this computer"),
+        (["--before-worker", "none.sh"], "BEFORE_WORKER"),
+        (["--instance-profile", "nobody"], "nobody"),
+        (["--provider", "gcp", "--queue-url", "pubsub://p/sums", "--project-id", ""], "PROJECT_ID"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(poe, words, sentence, monkeypatch):
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    said = poe("deploy_pool", "--yes", *words)
+    assert said.code == 1
+    assert sentence in said.err, said.err
+    assert "Traceback" not in said.err
+    assert instances() == []
+
+
+def test_a_permission_that_is_missing_is_named(poe, clouds):
+    clouds.ec2.deny("ec2:CreateFleet", "ec2:TerminateInstances")
+    said = poe("deploy_pool", "--yes")
+    clouds.ec2.deny()
+    assert said.code == 1
+    assert "Machines cannot be started yet" in said.err
+    assert "ec2:CreateFleet" in said.err
+    assert "ec2:TerminateInstances" in said.err
+    assert instances() == []
+
+
+def test_the_start_up_script_can_be_seen(poe, project):
+    (project / "hook.sh").write_text("echo mine\n")
+    said = poe("plan", "--show-start-up-script", "--before-worker", "hook.sh")
+    assert said.code == 0
+    assert said.out.startswith("#!/bin/bash")
+    bash = shutil.which("bash")
+    assert bash
+    assert subprocess.run([bash, "-n"], input=said.out, text=True, check=False).returncode == 0
