@@ -787,7 +787,7 @@ def test_everything_is_removed_and_what_is_still_used_is_counted(ec2):
     assert machines.clear() == {"launch templates": 0, "disks": 8, "network interfaces": 8}
     assert [one["LaunchTemplateName"] for page in templates() for one in page["LaunchTemplates"]] == ["taskfleet-other"]
     machines.terminate([one.instance_id for one in machines.list()])
-    mine = [{"Key": "taskfleet:job", "Value": "job1"}]
+    mine = [{"Key": "taskfleet:job", "Value": "job1"}, {"Key": "taskfleet:run", "Value": "run1"}]
     disk = client().create_volume(Size=1, AvailabilityZone=A)["VolumeId"]
     card = client().create_network_interface(SubnetId=default_subnets(EAST)[A])["NetworkInterface"][
         "NetworkInterfaceId"
@@ -909,6 +909,9 @@ class Work:
         return 40
 
     def heard_at(self):
+        return self.heard
+
+    def has_worked(self):
         return self.heard
 
 

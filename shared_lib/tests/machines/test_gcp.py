@@ -862,7 +862,7 @@ def test_the_console_of_what_is_not_there_is_empty(machines, make, gce):
 
 
 def test_disks_that_are_left_over_are_removed(machines, gce):
-    mine = {"taskfleet-job": label_value(JOB)}
+    mine = {"taskfleet-job": label_value(JOB), "taskfleet-run": "run"}
     machines.launch(order())
     for name, labels in [("left-1", mine), ("left-2", mine), ("theirs", {"taskfleet-job": "x"}), ("other", {})]:
         ask(gce, "POST", f"zones/{OTHER_ZONE}/disks", {"name": name, "sizeGb": "10", "labels": labels})
@@ -960,6 +960,9 @@ class _Work:
         return self.left
 
     def heard_at(self):
+        return self.heard
+
+    def has_worked(self):
         return self.heard
 
 

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import boto3
 from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from taskfleet.aws_faults import DENIED, answer_of
+from taskfleet.aws_session import open_session
 from taskfleet.errors import MachinesError
 from taskfleet.machines.aws_faults import ERRORS, encoded_in, permission_of, trouble_of
 
@@ -111,8 +111,8 @@ class AwsCalls:
             key = service, region, tries
             if key not in self._clients:
                 if self._session is None:
-                    self._session = boto3.session.Session()
-                self._clients[key] = self._session.client(
+                    self._session = open_session()
+                self._clients[key] = self._session.create_client(
                     service,
                     region_name=region,
                     config=Config(

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import boto3
 from botocore import xform_name
 from botocore.config import Config
 
+from taskfleet.aws_session import open_session
 from taskfleet.machines.aws_faults import ERRORS, explain
 from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType, make_catalogue
 from taskfleet.machines.cpus import cpu_of
@@ -210,8 +210,8 @@ class _Asker:
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         try:
-            self._session = boto3.session.Session()
-            self.region: str | None = self._session.region_name
+            self._session = open_session()
+            self.region: str | None = self._session.get_config_variable("region")
         except ERRORS as error:
             raise explain(error, service="sts", action="", region="?") from error
 
@@ -255,7 +255,7 @@ class _Asker:
     def _client(self, service: str, region: str) -> Any:
         with self._lock:  # a session is not to be used by two threads at once, its clients are
             if (service, region) not in self._clients:
-                self._clients[service, region] = self._session.client(
+                self._clients[service, region] = self._session.create_client(
                     service,
                     region_name=region,
                     config=Config(

@@ -72,13 +72,14 @@ class _S3:
         import boto3
         from botocore.config import Config
 
+        from taskfleet.aws_session import open_session
         from taskfleet.machines.aws_faults import ERRORS
 
         self.folder = folder
         self._bucket = bucket
         self._errors = ERRORS
         try:
-            self._client: Any = boto3.session.Session().client(
+            self._client: Any = boto3.session.Session(botocore_session=open_session()).client(
                 "s3",
                 # stores that only speak like S3 may not know the newer checksums; a bundle has its hash in its name
                 config=Config(

@@ -11,15 +11,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import create_loader
-from botocore.session import get_session
 
+from taskfleet.aws_session import open_session
 from taskfleet.errors import QueueError
 from taskfleet.queues.patience import PassingError, persist
 from taskfleet.queues.sqs_faults import MISSING, explain
@@ -69,9 +67,7 @@ class SqsTransport:
         self._label = f"Queue {address}"
         self._name, region, endpoint, self._url = _parse(address)
         try:
-            session = get_session()
-            session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
-            self._client: Any = session.create_client(
+            self._client: Any = open_session().create_client(
                 "sqs",
                 region_name=region,
                 endpoint_url=endpoint,
@@ -271,12 +267,6 @@ class _MissingError(QueueError):
 
 class _OverLimitError(QueueError):
     """Too many messages are in flight."""
-
-
-@cache
-def _loader(data_path: str | None) -> Any:
-    """Give what reads the SDK's description of SQS: once for all of a process's queues, because it takes a while."""
-    return create_loader(data_path)
 
 
 def _action(verb: str) -> str:

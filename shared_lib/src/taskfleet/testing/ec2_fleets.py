@@ -286,7 +286,7 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
             for instance in _instances():
                 _refresh(orders, instance)
             named = self._get_param("InstanceIds", [])
-            if sum(len(one) for one in self._filters_from_querystring().values()) > MOST_FILTER_VALUES + 1:
+            if any(len(one) > MOST_FILTER_VALUES for one in self._filters_from_querystring().values()):
                 raise exceptions.EC2ClientError("FilterLimitExceeded", "The maximum number of filter values is 200")
             listed = {one.id for one in backend.all_instances() if _is_listed(orders, one)}
             if missing := [one for one in named if one not in listed]:
