@@ -17,8 +17,9 @@ from pathlib import Path
 from taskfleet.ledger import insertion, leasing
 from taskfleet.ledger.database import create
 from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Started
-from taskfleet.machines.choosing import Offer
-from taskfleet.machines.terms import Market
+from taskfleet.machines.catalogue import DiskType, InstanceType, make_catalogue
+from taskfleet.machines.choosing import Need, Offer, choose
+from taskfleet.machines.terms import Architecture, Market, Range
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.planning import Limits
@@ -70,6 +71,46 @@ def resident_mib():
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def measure_choice(chance, rounds=7):
+    """Choose among every type, zone and market of a provider as big as AWS with all its regions."""
+    zones = [f"{region}{letter}" for region in (f"us-east-{n}" for n in range(1, 31)) for letter in "abc"]
+    kinds = [
+        InstanceType(
+            name=f"c{n}.large",
+            cpus=2 ** (n % 7 + 1),
+            memory_gib=2.0 ** (n % 7 + 1) * chance.choice([2, 4, 8]),
+            architecture=chance.choice(list(Architecture)),
+            cpu_family="Intel Sapphire Rapids",
+            cpu_rank=chance.randrange(15, 26),
+            is_burstable=chance.random() < 0.05,
+        )
+        for n in range(900)
+    ]
+    prices = [
+        (kind.name, market, zone, kind.cpus * chance.uniform(0.01, 0.05))
+        for kind in kinds
+        for market in Market
+        for zone in zones
+    ]
+    catalogue = make_catalogue(
+        provider="aws",
+        regions=sorted({zone[:-1] for zone in zones}),
+        fetched_at=0.0,
+        types=kinds,
+        disks=[
+            DiskType(name="gp3", region=region, usd_per_gib_month=0.08)
+            for region in sorted({zone[:-1] for zone in zones})
+        ],
+        prices=prices,
+    )
+    seconds = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        choose(Need(architecture=Architecture.X86_64, memory_gib_per_task=Range(2.0, None)), catalogue)
+        seconds.append(time.perf_counter() - began)
+    print(f"choosing among {catalogue.offer_count:,} offers: median {1000 * statistics.median(seconds):.1f} ms")
+
+
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -78,6 +119,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     chance = random.Random(1)
+    measure_choice(chance)
     with tempfile.TemporaryDirectory() as folder:
         now = 1_000_000.0
         database = create(Path(folder) / "job.db", job_id="job", project=Path(folder), now=now)

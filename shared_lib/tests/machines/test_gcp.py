@@ -108,7 +108,7 @@ def test_the_machines_of_an_order_are_started(machines):
     one = found[0]
     assert (one.order, one.state, one.zone) == ("run-1-abc", MachineState.RUNNING, ZONE)
     assert (one.instance_type, one.market) == ("n2-standard-8", Market.SPOT)
-    assert abs(one.created_at - time.time()) < 60
+    assert one.created_at > time.time() - 60  # the double's clock may have been put forward
 
 
 def test_a_spot_machine_is_told_everything(machines, instance):

@@ -62,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
     print(f"{counted(len(there), 'machine')} ended. Left of job {job_id} at {machines.name}:")
     for kind, number in left.items():
         print(f"  {kind}: {number}")
+    print("\nThe tasks and their results are still there: poe status. Next: poe delete_queue (deletes the job)")
     return 0
 
 

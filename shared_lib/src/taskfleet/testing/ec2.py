@@ -21,6 +21,7 @@ from urllib.parse import parse_qs
 from zlib import crc32
 
 from taskfleet.testing import ec2_fleets
+from taskfleet.testing.aws_server import ACCOUNT, make_application, serve
 from taskfleet.testing.double import Clock, Double, Faults, obey
 
 #: Of prices, this share is zero, and as many are missing.
@@ -90,14 +91,7 @@ class Ec2(Double):
 
     def environment(self) -> dict[str, str]:
         """See ``Double.environment``."""
-        return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", **ACCOUNT}
 
     def price(self, type_name: str, place: str, usd: float | str | None) -> None:
         """Set a price.
@@ -474,34 +468,21 @@ def _refuse(fault: Mapping[str, Any], start_response: Any, *, is_json: bool) -> 
 
 def main() -> None:
     """Be the server, on a free port of the loopback interface."""
-    import logging
-    import threading
-
     os.environ |= {"MOTO_ENABLE_AMI_VALIDATION": "true", "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"}
-    try:
-        moto: Any = import_module("moto.server")
-        from werkzeug.serving import WSGIRequestHandler, make_server
-    except ImportError:
-        print(json.dumps({"lacks": "moto is not installed: uv add --dev 'moto[server]'"}), flush=True)
+    application = make_application()
+    if application is None:
         return
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-
-    class Handler(WSGIRequestHandler):
-        protocol_version = "HTTP/1.1"
-
     clock, faults, prices = Clock(), Faults(), _Prices()
     orders = ec2_fleets.Orders(clock)
     _add(clock, prices)
     ec2_fleets.add(orders, prices.of)
-    application = _Front(moto.DomainDispatcherApplication(moto.create_backend_app), faults, _Products(prices), orders)
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = serve(_Front(application, faults, _Products(prices), orders))
 
     def hear(command: Mapping[str, Any]) -> None:
         prices.hear(command)
         orders.hear(command)
 
-    obey(server.port, clock, faults, lambda: None, hear)
+    obey(port, clock, faults, lambda: None, hear)
 
 
 if __name__ == "__main__":

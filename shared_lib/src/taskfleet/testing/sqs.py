@@ -18,6 +18,7 @@ from heapq import heappop, heappush
 from importlib import import_module
 from typing import Any
 
+from taskfleet.testing.aws_server import ACCOUNT, make_application, serve
 from taskfleet.testing.double import LATE_SECONDS, Clock, Double, Faults, obey
 
 IN_FLIGHT_LIMIT = 120_000
@@ -36,14 +37,7 @@ class Sqs(Double):
 
     def environment(self) -> dict[str, str]:
         """See ``Double.environment``."""
-        return {
-            "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return {"AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{self.port}", **ACCOUNT}
 
 
 # --- in the process ---
@@ -316,26 +310,12 @@ def _refuse(fault: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 def main() -> None:
     """Be the server, on a free port of the loopback interface."""
-    import logging
-    import threading
-
-    try:
-        moto: Any = import_module("moto.server")
-        from werkzeug.serving import WSGIRequestHandler, make_server
-    except ImportError:
-        print(json.dumps({"lacks": "moto is not installed: uv add --dev 'moto[server]'"}), flush=True)
+    application = make_application()
+    if application is None:
         return
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-
-    class Handler(WSGIRequestHandler):
-        protocol_version = "HTTP/1.1"
-
     clock, faults = Clock(), Faults()
     wake = _mend(clock, faults)
-    application = _Faulty(moto.DomainDispatcherApplication(moto.create_backend_app), faults)
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    obey(server.port, clock, faults, wake)
+    obey(serve(_Faulty(application, faults)), clock, faults, wake)
 
 
 if __name__ == "__main__":

@@ -177,8 +177,8 @@ POOL = {
     "IDLE_SECONDS": "10",
     "TASKS_PER_PROCESS": "0",
     "MACHINES": "1-3",
-    "BOOT_MINUTES": "0.75",
-    "SILENT_MINUTES": "0.5",
+    "BOOT_MINUTES": "0.6",
+    "SILENT_MINUTES": "0.4",
     "LIFETIME_HOURS": "0.25",
     "BUDGET_USD": "1",
     "SHUTDOWN_GRACE_SECONDS": "2",
@@ -188,7 +188,7 @@ POOL = {
 def slow(desk):
     """Have each task take long enough for things to happen meanwhile."""
     (desk.folder / "task.py").write_text(
-        "import time\n\n\ndef run_task(num1, num2):\n    time.sleep(0.03)\n    return num1 + num2\n\n\n"
+        "import time\n\n\ndef run_task(num1, num2):\n    time.sleep(0.015)\n    return num1 + num2\n\n\n"
         "def filter_tasks(table, output_path):\n    return table\n"
     )
 
