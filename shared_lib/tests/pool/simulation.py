@@ -17,6 +17,8 @@ from taskfleet.machines.terms import Market
 
 HEARTBEAT_SECONDS = 60.0
 LEASE_SECONDS = 30.0
+#: So long after it got ready, a machine that is looked after is known to be.
+TOLD_SECONDS = 60.0
 
 
 class ControllerDied(BaseException):
@@ -293,7 +295,7 @@ class Cloud:
         for instance_id in instance_ids:
             one = world.instances[instance_id]
             if (
-                one.ready_at < world.now < one.silent_at
+                one.ready_at + TOLD_SECONDS < world.now < one.silent_at
                 and one.ending_at is None
                 and world.tasks_left()
                 and not world.is_over

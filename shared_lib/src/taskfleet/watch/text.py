@@ -116,15 +116,19 @@ def cost_line(costs: Costs) -> str:
     ever = counted(costs.machines_ever, "machine")
     if not costs.so_far_usd and not costs.usd_per_hour:
         return f"Machines: {costs.machines:,} there, {ever} in all; they cost nothing."
-    parts = [f"Machines: {costs.machines:,} there, {ever} in all. Cost so far: {costs.so_far_usd:.2f} USD"]
+    parts = [f"Machines: {costs.machines:,} there, {ever} in all. Cost so far: {_usd(costs.so_far_usd)}"]
     if costs.usd_per_task is not None:
         parts.append(f"{costs.usd_per_task:.2g} USD per task")
     if costs.machines:
         parts.append(f"{costs.usd_per_hour:.4f} USD per hour now")
         if costs.at_the_end_usd is not None:
-            parts.append(f"about {costs.at_the_end_usd:.2f} USD at the end")
-    parts.append(f"for nothing: {costs.boot_usd:.2f} booting, {costs.idle_usd:.2f} idle or lost")
+            parts.append(f"about {_usd(costs.at_the_end_usd)} at the end")
+    parts.append(f"for nothing: {_usd(costs.boot_usd)} booting, {_usd(costs.idle_usd)} idle or lost")
     return ", ".join(parts) + "."
+
+
+def _usd(value: float) -> str:
+    return f"{value:.2f} USD" if value >= 1 or not value else f"{value:.4f} USD"
 
 
 def duration_lines(durations: Durations) -> list[str]:
