@@ -25,8 +25,8 @@ os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/sbin", "/sbin"))
 NEEDED = ("ip", "unshare", "setpriv", "chroot", "mount", "setsid", "curl", "tar", "uv")
 METADATA_ADDRESS = "169.254.169.254"
 _NUMBERS = count(1)
-#: Of all machines there were.
-_PID_NAMESPACES = set()
+#: In the environment of everything on a machine: whose it is.
+MARK = "TASKFLEET_TEST_HOST"
 HERE = Path(__file__).parent
 
 
@@ -78,16 +78,6 @@ class Instance:
             children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
             return int(children[0]) if children else None
         return None
-
-    def note_namespace(self):
-        """Remember what its processes are known by."""
-        deadline = time.monotonic() + 10
-        while self.is_alive and time.monotonic() < deadline:
-            if self.pid is not None:
-                with contextlib.suppress(OSError):
-                    _PID_NAMESPACES.add(os.stat(f"/proc/{self.pid}/ns/pid").st_ino)
-                    return
-            time.sleep(0.01)
 
     def kill(self):
         """Cut its power."""
@@ -207,7 +197,8 @@ class Host:
             for device in ("lo", "eth0"):
                 ip("-n", namespace, "link", "set", device, "up")
             metadata.start()
-            variables = [f"{name}={value}" for name, value in (environment or {}).items()]
+            marked = {**(environment or {}), MARK: str(os.getpid())}
+            variables = [f"{name}={value}" for name, value in marked.items()]
             with console.open("ab") as log:
                 process = subprocess.Popen(
                     [
@@ -223,7 +214,6 @@ class Host:
                 )
             instance = Instance(instance_id, process, console, metadata, namespace)
             self._instances.append(instance)
-            instance.note_namespace()
         finally:
             if instance is None:
                 metadata.stop()
@@ -308,5 +298,6 @@ def left_over():
 def _is_in(process):
     """Say whether a process is one of a machine of this process."""
     with contextlib.suppress(OSError):
-        return process.name.isdigit() and os.stat(process / "ns" / "pid").st_ino in _PID_NAMESPACES
+        variables = (process / "environ").read_bytes().split(b"\0") if process.name.isdigit() else ()
+        return f"{MARK}={os.getpid()}".encode() in variables
     return False
