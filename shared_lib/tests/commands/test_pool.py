@@ -1,0 +1,145 @@
+"""poe explain, calibrate and machines, and what a pool has cost, from a ledger that says what happened."""
+
+import json
+import time
+
+import pytest
+from taskfleet.ledger import leasing
+from taskfleet.ledger.database import open_ledger
+from taskfleet.machines import Order
+from taskfleet.machines.terms import Market
+from taskfleet.pool import records
+
+from shared_lib.tests.machines.contract import offer
+
+
+@pytest.fixture
+def ledger(project, poe):
+    """The ledger of a job of four tasks, none of them run."""
+    assert poe("insert_tasks").code == 0
+    database = open_ledger(project / "jobs" / "sums.db", job_id="sums", project=project)
+    yield database
+    database.close()
+
+
+def order(ledger, token, *, number=1, ago=3600.0, usd=0.36):
+    """Write down machines as ordered some time ago."""
+    made = Order(
+        token=token, number=number, offers=(offer("c5.large", "us-east-1a", Market.SPOT, usd, 2),), lifetime_seconds=1e5
+    )
+    records.write_order(ledger, made, provider="local", now=time.time() - ago)
+    return made.tokens
+
+
+def work_on(ledger, instance_id, *, seen_ago=0.0):
+    now = time.time() - seen_ago
+    process = f"elsewhere|{instance_id}|1"
+    return leasing.register(
+        ledger, hostname="h", process=process, pid=1, slots=2, lease_seconds=60.0, now=now, machine=instance_id
+    )
+
+
+def test_what_machines_cost_and_what_of_that_was_for_nothing(poe, ledger):
+    now = time.time()
+    ready, late = order(ledger, "sums-1-a", number=2)
+    for token in (ready, late):
+        records.note_started(ledger, token, token, None, now - 3500)
+    records.note_ready(ledger, [ready], now - 1800)
+    worker = work_on(ledger, ready)
+    ledger.execute("UPDATE worker SET busy_seconds = 1800 WHERE worker_id = ?", (worker,))  # of two slots for 1800 s
+    records.note_ended(ledger, {late: "no worker was heard in time"}, now - 1800)
+    costs = json.loads(poe("status", "--json").out)["costs"]
+    assert costs["so_far_usd"] == pytest.approx(0.36 + 0.18, abs=0.001)
+    assert costs["boot_usd"] == pytest.approx(0.18 + 0.18, abs=0.001)
+    assert costs["idle_usd"] == pytest.approx(0.09, abs=0.001)
+    assert costs["wasted_usd"] == pytest.approx(0.45, abs=0.002)
+    assert (costs["machines"], costs["machines_ever"]) == (1, 2)
+    assert costs["usd_per_hour"] == pytest.approx(0.36)
+    assert "Cost so far: 0.5400 USD" in poe("status").out
+
+
+def test_the_job_is_explained(poe, ledger):
+    assert poe("explain").out == "4 tasks left and nobody works on them: poe launch_worker, or poe deploy_pool.\n"
+    work_on(ledger, None)
+    assert "No task came to an end in the last minute" in poe("explain").out
+
+
+def test_a_job_that_is_done_is_explained(poe, trouble):
+    assert poe("explain").out == "All tasks have come to an end, 2 failed. poe tasks --state failed\n"
+
+
+@pytest.mark.parametrize(
+    ("task_id", "words"),
+    [
+        ("t0", "Task t0 is done: attempt 1 succeeded."),
+        ("t1", "Task t1 failed (exception) after 1 attempt and is not tried again: ValueError: invalid input"),
+        ("t2", "poe retry t2"),
+    ],
+)
+def test_tasks_that_came_to_an_end_are_explained(poe, trouble, task_id, words):
+    assert words in poe("explain", task_id).out
+
+
+def test_tasks_that_wait_or_run_are_explained(poe, ledger):
+    assert "waits in the queue and nobody works on it" in poe("explain", "t3").out
+    worker = work_on(ledger, None)
+    leasing.lease(ledger, worker, 1, skip=0, lease_seconds=60.0, now=time.time())
+    assert "Task t0 is with a worker on h, attempt 1, heard" in poe("explain", "t0").out
+    ledger.execute("UPDATE worker SET seen_at = seen_at - 1000")
+    assert "was last heard 16m 40s ago" in poe("explain", "t0").out
+    assert "poe release takes it back" in poe("explain", "t0").out
+    said = poe("explain", "nothing")
+    assert said.code == 1
+    assert "has no task 'nothing'" in said.err
+
+
+def test_a_pool_is_explained(poe, ledger):
+    now = time.time()
+    assert "Nobody looks after the pool and no machine is there" in poe("explain", "pool").out
+    [token] = order(ledger, "sums-1-a")
+    records.note_started(ledger, token, "i-1", None, now - 3500)
+    assert "1 machine may be there and none is replaced; poe deploy_pool --continue" in poe("explain", "pool").out
+    records.take_control(ledger, "here|1|2", now)
+    assert (
+        "i-1 was ordered 1h 00m ago and no worker was heard: poe machines --console i-1" in poe("explain", "pool").out
+    )
+    work_on(ledger, "i-1", seen_ago=600.0)
+    assert "The worker on i-1 is silent since 10m 00s." in poe("explain", "pool").out
+    tokens = order(ledger, "sums-2-b", number=3, ago=60.0)
+    records.note_never_started(ledger, dict.fromkeys(tokens, "no capacity: Insufficient capacity"))
+    assert "3 machines were refused (no capacity), the last one c5.large in us-east-1a" in poe("explain", "pool").out
+    assert "The budget is used up" not in poe("explain", "pool").out
+    assert "The budget is used up: of 0.40 USD" in poe("explain", "pool", "--budget-usd", "0.4").out
+
+
+def test_machines_are_listed_with_what_is_overdue(poe, ledger):
+    now = time.time()
+    [token] = order(ledger, "sums-1-a")
+    records.note_started(ledger, token, "i-1", None, now - 3500)
+    [row] = [json.loads(line) for line in poe("machines", "--json").out.splitlines()]
+    assert (row["instance_id"], row["remark"]) == ("i-1", "not in the provider's list")
+    assert row["usd"] == pytest.approx(0.36, abs=0.001)
+    records.note_ended(ledger, {token: "gone"}, now)
+    assert poe("machines").out.startswith("No machines are there; --all lists those that have ended.")
+    assert "gone" in poe("machines", "--all").out
+
+
+@pytest.mark.slow
+def test_a_sample_says_what_all_tasks_take(poe, project):
+    (project / "task.py").write_text(
+        "import time\n\ndef run_task(num1, num2):\n    x = bytearray(b'x') * (300 << 20)\n    time.sleep(0.3)\n"
+    )
+    assert poe("insert_tasks").code == 0
+    found = json.loads(poe("calibrate", "--sample", "3", "--json").out)
+    assert (found["tasks"], found["failed"], found["tasks_left"]) == (3, 0, 4)
+    assert 0.3 < found["mean_seconds"] < 3
+    assert 300 < found["most_memory_mib"] < 400
+    assert found["memory_gib_per_task"] == 0.5
+    assert found["hours"] == pytest.approx(4 * found["mean_seconds"] / 3600 / 2, rel=0.5)
+    counts = json.loads(poe("status", "--json").out)["counts"]
+    assert counts["pending"] == 4
+    (project / "task.py").write_text("def run_task(num1, num2):\n    raise ValueError('always')\n")
+    said = poe("calibrate", "--sample", "2")
+    assert said.code == 1
+    assert "None of 2 tasks succeeded; the first said:" in said.err
+    assert "ValueError: always" in said.err
