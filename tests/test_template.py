@@ -268,7 +268,14 @@ class TestAnswers:
         assert told.keys() <= {"name", "version", "description", "authors", "requires-python", "dependencies"}
         title, *headings = [line for line in (project / "README.md").read_text().splitlines() if line.startswith("#")]
         assert title.startswith("# ")
-        assert headings == ["## Run it", "## The files", "## Make it yours", "## Settings", "## Docker"]
+        assert headings == [
+            "## Run it",
+            "## The files",
+            "## Make it yours",
+            "## More machines",
+            "## Settings",
+            "## Docker",
+        ]
 
     def test_two_lines_do_not_break_the_heading(self, bake):
         readme = (bake(project_name="Two\nlines", description="# no *heading*\n- no list") / "README.md").read_text()

@@ -7,16 +7,18 @@ try once too often; ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``
 ``non_fatal_exception`` and ``fatal_exception`` (of the worker itself) have ``exception``.
 """
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 from taskfleet.processes import hostname
 from taskfleet.queues import FinishReport
 from taskfleet.tasks import JSON, Finished, Lease, Outcome
 
+_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 TYPES = {
     Outcome.SUCCEEDED: "task_completed",
     Outcome.RETRY: "task_completed",
@@ -62,7 +64,9 @@ class EventFile:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._unwritten = b""
+        """What the disk had no room for; it is tried again, and never keeps the worker from working."""
 
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
         """Write one event for each attempt that counts."""
@@ -72,16 +76,16 @@ class EventFile:
             for lease, outcome in zip(leases, finished, strict=True)
             if outcome[:2] not in report.duplicates and outcome.outcome != Outcome.INTERRUPTED
         ]
-        self._file.write("".join(lines))
-        self._file.flush()
+        self._append("".join(lines))
 
     def write(self, event: dict[str, JSON]) -> None:
         """Write one event."""
-        self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._append(json.dumps(event, ensure_ascii=False) + "\n")
 
-    def tick(self, now: float) -> None:
-        """Do nothing."""
+    def tick(self, now: float) -> None:  # noqa: ARG002
+        """Write what there was no room for."""
+        if self._unwritten:
+            self._append("")
 
     def say(self, text: str) -> None:
         """Do nothing."""
@@ -92,4 +96,14 @@ class EventFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._append("")
+        os.close(self._fd)
+
+    def _append(self, text: str) -> None:
+        self._unwritten += text.encode()
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._fd, self._unwritten) :]
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise

@@ -4,7 +4,6 @@ Each has a folder with its papers and a keeper (``local_keeper``), the process t
 lives, so a process that took its number later is never taken for it.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,9 @@ from taskfleet.files import write_whole
 from taskfleet.machines import Answer, Machine, MachineState, Order, Refusal, Refused, Started
 from taskfleet.machines.terms import Market
 from taskfleet.processes import MACHINE_VARIABLE
+
+with suppress(ImportError):  # Windows, where the provider is not to be had
+    import fcntl
 
 INSTANCE_TYPE = "local"
 PAPERS, LOCK, PID, ENDING, ENDED, CONSOLE = "machine.json", "lock", "pid", "ending", "ended.json", "console.log"

@@ -4,19 +4,22 @@
 its own: it outlives who started it.
 """
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from taskfleet.files import write_whole
 from taskfleet.machines.local import ENDED, LOCK, PAPERS, PID
 from taskfleet.worker.system import die_with_parent
+
+with suppress(ImportError):  # Windows, where the provider is not to be had
+    import fcntl
 
 #: A worker that was told to stop and does not is killed after so long, and at once when it is told again.
 END_SECONDS = 60.0
