@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,14 @@ def bake_in():
         config.write_text(f"replay_dir: {folder}/replay\ncookiecutters_dir: {folder}/clones\n")
         out = folder / "out"
         out.mkdir(exist_ok=True)
-        return Path(
-            cookiecutter(
-                str(TEMPLATE), no_input=True, extra_context=answers, output_dir=str(out), config_file=str(config)
+        # cookiecutter makes copies of hooks in the folder for temporary files, and leaves them there
+        with tempfile.TemporaryDirectory() as copies, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", copies)
+            return Path(
+                cookiecutter(
+                    str(TEMPLATE), no_input=True, extra_context=answers, output_dir=str(out), config_file=str(config)
+                )
             )
-        )
 
     return _bake_in
 

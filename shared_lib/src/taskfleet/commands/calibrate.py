@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from taskfleet.commands.plan import Estimate, read_job, show_plan
 from taskfleet.errors import CommandError
 from taskfleet.ledger import insertion
 from taskfleet.ledger.database import Database, create, open_ledger
+from taskfleet.machines.providers import environment_here, worker_command
 from taskfleet.machines.terms import ANY, Range
 from taskfleet.settings import Configuration
 from taskfleet.tasks import Outcome
@@ -142,15 +141,12 @@ def _measure(configuration: Configuration, rows: Sequence[tuple[str, str]], *, i
             "EVENT_FILE": "",
             **{f"RETRIES_ON_{kind}": "0" for kind in ("EXCEPTION", "TIMEOUT", "EXIT", "MEMORY", "LOST", "REQUEST")},
         }
-        environment = {**os.environ, **configuration.exports, **configuration.texts, **ours}
+        environment = environment_here(configuration) | ours
         if not is_quiet:
             print(f"Running {counted(len(rows), 'task')} here.", flush=True)
-        script = project / "run.py"
-        command = (
-            [sys.executable, str(script)] if script.is_file() else [sys.executable, "-m", "taskfleet", "launch_worker"]
-        )
-        stdout = subprocess.DEVNULL
-        code = subprocess.run(command, cwd=project, env=environment, stdout=stdout, check=False).returncode
+        code = subprocess.run(
+            worker_command(project), cwd=project, env=environment, stdout=subprocess.DEVNULL, check=False
+        ).returncode
         if code == 130:
             raise KeyboardInterrupt
         if code:

@@ -1,6 +1,5 @@
 """``poe deploy_pool``: start machines, keep the pool full until all tasks are done, and end everything."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from taskfleet.errors import CommandError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machines
 from taskfleet.machines.choosing import Choice
-from taskfleet.machines.providers import machine_name, open_machines
+from taskfleet.machines.providers import environment_here, machine_name, open_machines
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.deployment import Deployment, Ending, Interrupted
@@ -112,10 +111,13 @@ def _insert_if_needed(configuration: Configuration, *, is_dry: bool) -> None:
     if not script.is_file():
         raise CommandError("No tasks are inserted, and there is no insert_tasks.py in the project.")
     print("No tasks are inserted yet: poe insert_tasks", flush=True)
-    environment = {**os.environ, **configuration.texts}
-    command = [sys.executable, str(script)]
     found = subprocess.run(
-        command, cwd=configuration.project, env=environment, stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, str(script)],
+        cwd=configuration.project,
+        env=environment_here(configuration),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     print(found.stdout.partition("\n\nNext:")[0], end="\n\n")  # what is next is known already
     if found.returncode:

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from taskfleet.errors import CommandError
 from taskfleet.ledger import recording
@@ -95,21 +96,28 @@ def _worker_settings(configuration: Configuration) -> dict[str, str]:
     return {name: text for name, text in configuration.texts.items() if name not in of_pool}
 
 
+def worker_command(project: Path) -> list[str]:
+    """Give what runs a worker of a project on this computer."""
+    script = project / "run.py"
+    return [sys.executable, str(script)] if script.is_file() else [sys.executable, "-m", "taskfleet", "launch_worker"]
+
+
+def environment_here(configuration: Configuration) -> dict[str, str]:
+    """Give the whole environment in which a command on this computer means the same job, wherever its settings were set."""
+    return {**configuration.exports, **os.environ, **_worker_settings(configuration)}
+
+
 def _local(configuration: Configuration) -> Machines:
     if sys.platform == "win32":
         raise CommandError("PROVIDER=local needs Linux or macOS. On Windows: poe launch_worker")
     from taskfleet.machines.local import LocalMachines
 
     project = configuration.project
-    script = project / "run.py"
-    command = (
-        [sys.executable, str(script)] if script.is_file() else [sys.executable, "-m", "taskfleet", "launch_worker"]
-    )
     ledger = configuration.ledger_path
     return LocalMachines(
         ledger.with_name(f"{ledger.stem}.machines") / hostname(),
         zone=hostname(),
-        command=command,
+        command=worker_command(project),
         project=project,
-        environment={**configuration.exports, **os.environ, **_worker_settings(configuration)},
+        environment=environment_here(configuration),
     )

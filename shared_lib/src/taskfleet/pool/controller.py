@@ -127,7 +127,7 @@ class Controller:
         self._looked_at: float | None = None
         self._watched_since = 0.0
         self.last_words = ""
-        """The last lines of the latest machine that did not get ready."""
+        """The last lines of the latest machine that had to be replaced."""
 
     def step(self, now: float) -> Plan | None:
         """Look and do what is to be done now; None if the provider did not answer."""
@@ -143,8 +143,9 @@ class Controller:
         there = [one for one in listed if one.state is not MachineState.ENDED]
         waiting = [one for one in there if one.state is not MachineState.ENDING]
         if waiting:
-            matched = match(records.open_machines(self._database), waiting)
-            records.note_ending(self._database, list(matched), reason, now)
+            records.note_ending(
+                self._database, list(match(records.open_machines(self._database), waiting)), reason, now
+            )
             self._machines.terminate([one.instance_id for one in waiting])
         open_machines = records.open_machines(self._database)
         matched = match(open_machines, there)
@@ -211,7 +212,7 @@ class Controller:
                 self._coolness.preempted(record.kind, now)
             if record.ending_since is None:
                 self._say(f"{token} ({record.instance_type} in {record.zone}) has ended: {why}.")
-                if record.ready_at is None and why not in (NEVER_STARTED, PREEMPTED):
+                if record.ready_at is None and not why.startswith((NEVER_STARTED, PREEMPTED)):
                     self._show_console(record.instance_id)
         for stray in observed.strays:
             records.reopen(database, stray, now)
@@ -235,7 +236,7 @@ class Controller:
             self._machines.terminate(list(known.values()))
 
     def _show_console(self, instance_id: str | None) -> None:
-        """Show the last lines that a machine printed which never got ready."""
+        """Show the last lines that a machine printed which has to be replaced."""
         if instance_id is None:
             return
         try:

@@ -116,7 +116,7 @@ class Deployment:
 
     @property
     def last_words(self) -> str:
-        """The last lines that a machine printed which did not get ready."""
+        """The last lines that a machine printed which had to be replaced."""
         return self._controller.last_words
 
     def _turn(self) -> Ending | None:

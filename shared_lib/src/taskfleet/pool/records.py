@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from taskfleet.ledger.database import Database
 from taskfleet.machines import Machine, Order
-from taskfleet.machines.choosing import Offer
 from taskfleet.machines.terms import Market
 from taskfleet.processes import is_surely_dead
+
+if TYPE_CHECKING:
+    from taskfleet.machines.choosing import Offer  # which the status of a job has no use for
 
 SECONDS_PER_HOUR = 3600.0
 #: An order of which nothing was heard may have been carried out as late as this.
@@ -113,7 +116,7 @@ def write_order(database: Database, order: Order, *, provider: str, now: float) 
         )
 
 
-def note_started(database: Database, token: str, instance_id: str, offer: Offer | None, now: float) -> None:
+def note_started(database: Database, token: str, instance_id: str, offer: "Offer | None", now: float) -> None:
     """Note that a machine is there, and which of the offers it is, if that is known."""
     with database.transaction():
         database.execute(
@@ -187,20 +190,20 @@ def closed_ids(database: Database, since: float) -> set[str]:
     }
 
 
-def take_control(database: Database, me: str, now: float) -> str | None:
-    """Become the one who looks after the pool, and take back what was asked of the former one; give who it is if somebody is at it."""
-    with database.transaction():
-        other, seen_at = database.row("SELECT controller, seen_at FROM pool") or (None, 0.0)
-        if other not in (None, me) and now - seen_at < ABSENT_SECONDS and not is_surely_dead(other):
-            return str(other)
-        database.execute("UPDATE pool SET controller = ?, seen_at = ?, stop_asked_at = NULL", (me, now))
-    return None
-
-
 def controller(database: Database) -> tuple[str | None, float]:
     """Give who looks after the pool, and when it last said so."""
     name, seen_at = database.row("SELECT controller, seen_at FROM pool") or (None, 0.0)
     return name, seen_at
+
+
+def take_control(database: Database, me: str, now: float) -> str | None:
+    """Become the one who looks after the pool, and take back what was asked of the former one; give who it is if somebody is at it."""
+    with database.transaction():
+        other, seen_at = controller(database)
+        if other is not None and other != me and now - seen_at < ABSENT_SECONDS and not is_surely_dead(other):
+            return other
+        database.execute("UPDATE pool SET controller = ?, seen_at = ?, stop_asked_at = NULL", (me, now))
+    return None
 
 
 def stay_in_control(database: Database, me: str, now: float) -> bool:

@@ -9,7 +9,7 @@ from taskfleet.machines import Order
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.providers import worker_environment
 from taskfleet.pool import bundle
-from taskfleet.pool.start_up import Code, GitCode, ImageCode, read_scripts, script
+from taskfleet.pool.start_up import Code, GitCode, ImageCode, UserScripts, read_scripts, script
 from taskfleet.processes import SLOTS_VARIABLE
 from taskfleet.settings import Configuration
 
@@ -30,22 +30,9 @@ def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[s
         BundleError: The project cannot be packed, or the bucket cannot be written to.
         StartUpError: One of the user's scripts cannot be read.
     """
-    pool = configuration.pool
-    scripts = read_scripts(pool, configuration.project)
-    code = _code(configuration, say)
-    environment = worker_environment(configuration) | {SLOTS_VARIABLE: _slots(offers)}
-
-    def make(order: Order) -> str:
-        return script(
-            provider=pool.provider,
-            job_id=configuration.settings.job_id,
-            lifetime_seconds=order.lifetime_seconds,
-            code=code,
-            environment=environment,
-            scripts=scripts,
-        )
-
-    return make
+    scripts = read_scripts(configuration.pool, configuration.project)
+    make = _maker(configuration, scripts, _code(configuration, say), offers)
+    return lambda order: make(order.lifetime_seconds)
 
 
 def preview(configuration: Configuration) -> str:
@@ -56,14 +43,8 @@ def preview(configuration: Configuration) -> str:
         code = GitCode(url=pool.git_url or "GIT_URL", revision=pool.git_revision)
     elif pool.code_from == "image":
         code = ImageCode()
-    return script(
-        provider="aws" if pool.provider == "local" else pool.provider,
-        job_id=configuration.settings.job_id,
-        lifetime_seconds=pool.lifetime_hours * 3600,
-        code=code,
-        environment=worker_environment(configuration),
-        scripts=read_scripts(pool, configuration.project),
-    )
+    make = _maker(configuration, read_scripts(pool, configuration.project), code, ())
+    return make(pool.lifetime_hours * 3600)
 
 
 def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
@@ -73,6 +54,24 @@ def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
         return {}
     left = bundle.remove(pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
     return {"bundles of code": left}
+
+
+def _maker(
+    configuration: Configuration, scripts: UserScripts, code: Code, offers: Iterable[Offer]
+) -> Callable[[float], str]:
+    """Give what makes the script of machines that end themselves after so many seconds."""
+    provider = configuration.pool.provider
+    environment = worker_environment(configuration) | {SLOTS_VARIABLE: _slots(offers)}
+    return lambda lifetime_seconds: script(
+        provider="aws"
+        if provider == "local"
+        else provider,  # local machines have none; it can be looked at all the same
+        job_id=configuration.settings.job_id,
+        lifetime_seconds=lifetime_seconds,
+        code=code,
+        environment=environment,
+        scripts=scripts,
+    )
 
 
 def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:

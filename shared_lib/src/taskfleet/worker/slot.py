@@ -163,9 +163,8 @@ class Slot:
             self._waiting.clear()
             return unstarted
         begun, _ = self._memory.begun()
-        keep = self._given[0][0] + 1
-        if begun != NOTHING_BEGUN:
-            keep = max(keep, begun + 1)
+        first = self._given[0][0]
+        keep = 1 + (first if begun == NOTHING_BEGUN else max(first, begun))
         taken = [lease for index, lease in self._given if index >= keep]
         self._given = deque((index, lease) for index, lease in self._given if index < keep)
         self._memory.skip(keep, self._next_index)
