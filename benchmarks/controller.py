@@ -16,10 +16,10 @@ from pathlib import Path
 
 from taskfleet.ledger import insertion, leasing
 from taskfleet.ledger.database import create
+from taskfleet.machine_terms import Architecture, Market, Range
 from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Started
 from taskfleet.machines.catalogue import DiskType, InstanceType, make_catalogue
 from taskfleet.machines.choosing import Need, Offer, choose
-from taskfleet.machines.terms import Architecture, Market, Range
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.planning import Limits

@@ -1,6 +1,6 @@
 """Queues at services: ours beside bare SDK calls, task-queue and rms-cloud-tasks, all on the same server in one run.
 
-The server is the stand-in for SQS of ``taskfleet.testing`` (moto, made quick), in a process of its own; what it takes is the limit of all
+The server is the stand-in for SQS of the tests (moto, made quick), in a process of its own; what it takes is the limit of all
 sides. Requests are counted by it, and shown with what SQS and Pub/Sub charge for them in us-east-1 and the first tier.
 """
 
@@ -20,9 +20,10 @@ from pathlib import Path
 
 import ours
 from measure import BENCHMARKS, Claims, python, run, say, temporary_folder
-from taskfleet.testing.pubsub import BILLED as BILLED_BYTES
-from taskfleet.testing.pubsub import PubSub
-from taskfleet.testing.sqs import BILLED, Sqs
+
+from shared_lib.tests.services.pubsub import BILLED as BILLED_BYTES
+from shared_lib.tests.services.pubsub import PubSub
+from shared_lib.tests.services.sqs import BILLED, Sqs
 
 #: https://aws.amazon.com/sqs/pricing, standard queues; https://cloud.google.com/pubsub/pricing.
 USD_PER_MILLION_REQUESTS = 0.40

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from taskfleet.processes import hostname, identity, is_surely_dead
+from taskfleet.processes.identity import hostname, identity, is_surely_dead
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskfleet import cli
+from taskfleet.commands.guard import INTERRUPTED
 from taskfleet.ledger import database
 
 # What the commands import, so that a fork of this process has it.
@@ -192,7 +193,7 @@ class Job:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             code = action() or 0
         except KeyboardInterrupt:  # before or after the library could hear it
-            code = cli.INTERRUPTED
+            code = INTERRUPTED
         except BaseException:
             import traceback
 

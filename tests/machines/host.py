@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
-from taskfleet.testing.metadata import Metadata
+from shared_lib.tests.services.metadata import Metadata
 
 #: Where Debian has what only root has use for; not everybody's path leads there.
 os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/sbin", "/sbin"))

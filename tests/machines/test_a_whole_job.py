@@ -13,11 +13,11 @@ import time
 
 import boto3
 import pytest
-from taskfleet.testing.ec2 import Ec2
-from taskfleet.testing.gce import PROJECT, Gce
-from taskfleet.testing.pubsub import PubSub
-from taskfleet.testing.sqs import Sqs
 
+from shared_lib.tests.services.ec2 import Ec2
+from shared_lib.tests.services.gce import PROJECT, Gce
+from shared_lib.tests.services.pubsub import PubSub
+from shared_lib.tests.services.sqs import Sqs
 from tests.machines.floor import Ec2Floor, GceFloor
 from tests.machines.host import Host, left_over, missing
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from taskfleet.pool import bundle as bundles
 from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, parse_stages, script
-from taskfleet.testing.pubsub import PubSub
-from taskfleet.testing.sqs import Sqs
 
+from shared_lib.tests.services.pubsub import PubSub
+from shared_lib.tests.services.sqs import Sqs
 from tests.machines.host import Host, left_over, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

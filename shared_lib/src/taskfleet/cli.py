@@ -1,15 +1,13 @@
 """The command line: ``python -m taskfleet COMMAND``, which is what the poe tasks of a project call.
 
-A command's module is imported when it is called, so that ``status`` does not wait for pandas. This is the only place that prints errors
-and exits.
+A command's module is imported when it is called, so that ``status`` does not wait for pandas.
 """
 
 import importlib
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from taskfleet.errors import TaskfleetError
+from taskfleet.commands.guard import guarded
 
 #: Every command, with its line of help. The module ``taskfleet.commands.NAME`` has ``run(argv) -> exit code``.
 COMMANDS = {
@@ -40,8 +38,6 @@ COMMANDS = {
     "settings": "Show every setting, its value and where it comes from",
 }
 
-INTERRUPTED = 130
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
@@ -54,21 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: there is no command {name!r}.\n\n{overview()}", file=sys.stderr)
         return 2
     return guarded(lambda: _run(name, rest))
-
-
-def guarded(action: Callable[[], int]) -> int:
-    """Run an action; turn the user's mistakes into one message and an exit code, without a traceback."""
-    try:
-        return action()
-    except TaskfleetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
 
 
 def overview() -> str:

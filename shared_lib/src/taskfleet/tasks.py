@@ -73,6 +73,10 @@ FAILURE_KINDS = (
 )
 
 
+#: What one attempt is known by in a worker: (seq, attempt).
+AttemptKey = tuple[int, int]
+
+
 class Lease(NamedTuple):
     """The right of one worker to try one task; a plain tuple, because there is one per task."""
 
@@ -83,6 +87,11 @@ class Lease(NamedTuple):
     task_id: str
     data: str
     """The function's keyword arguments, a JSON object."""
+
+    @property
+    def key(self) -> AttemptKey:
+        """Which attempt it is for."""
+        return self.seq, self.attempt
 
 
 class Finished(NamedTuple):
@@ -107,6 +116,31 @@ class Finished(NamedTuple):
     peak_memory_mib: float | None = None
     """The most memory its process held, if it had a process of its own."""
 
+    @property
+    def key(self) -> AttemptKey:
+        """Which attempt it was."""
+        return self.seq, self.attempt
+
+
+class LeaseLostError(Exception):
+    """The worker's lease ran out, or somebody released it; its tasks belong to others now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishReport:
+    """What the ledger made of a batch of finished attempts; what is not listed here came to its end.
+
+    By (seq, attempt), as a batch may hold an attempt that had lost its lease and a later one at the same task.
+    """
+
+    duplicates: set[AttemptKey] = field(default_factory=set)
+    """Attempts that had lost their lease: nothing was changed."""
+    retry_delay_seconds: dict[AttemptKey, float] = field(default_factory=dict)
+    """Attempts after which the task gets another try, and when."""
+
+
+#: A task that was lost so often with its worker may be why.
+SUSPECT_LOSSES = 2
 
 #: The value of ``Finished.retry_delay_seconds`` that forbids another try.
 NO_RETRY = -1.0

@@ -6,8 +6,8 @@ import time
 import pytest
 from taskfleet.ledger import leasing
 from taskfleet.ledger.database import open_ledger
+from taskfleet.machine_terms import Market
 from taskfleet.machines import Order
-from taskfleet.machines.terms import Market
 from taskfleet.pool import records
 
 from shared_lib.tests.machines.contract import offer

@@ -5,8 +5,7 @@ import multiprocessing
 
 import pytest
 from taskfleet.events import EventFile, make_event, task_event
-from taskfleet.queues import FinishReport
-from taskfleet.tasks import Finished, Lease, Outcome
+from taskfleet.tasks import Finished, FinishReport, Lease, Outcome
 
 LEASE = Lease(1, 2, "task-é", "{}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from taskfleet.ledger import counters, insertion, leasing
 from taskfleet.ledger.database import Database, create, open_ledger
-from taskfleet.processes import identity
+from taskfleet.processes.identity import identity
 from taskfleet.tasks import Finished, Lease, Outcome, RetryPolicy, State
 
 POLICY = RetryPolicy(

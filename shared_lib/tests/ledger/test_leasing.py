@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from taskfleet.ledger import counters, inquiry, leasing
 from taskfleet.ledger.database import open_ledger
-from taskfleet.processes import identity
+from taskfleet.processes.identity import identity
 from taskfleet.queues.embedded import REAP_SECONDS, EmbeddedQueue, retry_policy
 from taskfleet.settings import Settings
 from taskfleet.tasks import NO_RETRY, Finished, Outcome, RetryPolicy, State

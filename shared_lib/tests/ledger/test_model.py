@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from taskfleet.errors import InsertError
 from taskfleet.ledger import counters, insertion, leasing, repair
-from taskfleet.processes import identity
+from taskfleet.processes.identity import identity
 from taskfleet.tasks import FAILURE_KINDS, NO_RETRY, Finished, Lease, Outcome, RetryPolicy, State
 
 LEASE_SECONDS = 30.0

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from taskfleet.events.batch import Batch, Worker
 from taskfleet.ledger import counters, inquiry, insertion, recording, repair
 from taskfleet.ledger.database import create
+from taskfleet.messages.events import Batch, Worker
 from taskfleet.tasks import Finished, Outcome, State
 
 TASKS = 4

@@ -3,8 +3,9 @@
 import os
 
 import pytest
-from taskfleet.testing.ec2 import Ec2
-from taskfleet.testing.gce import Gce
+
+from shared_lib.tests.services.ec2 import Ec2
+from shared_lib.tests.services.gce import Gce
 
 
 def point_at(monkeypatch, service, home):

@@ -2,8 +2,8 @@
 
 import time
 
+from taskfleet.machine_terms import Market
 from taskfleet.machines import MachineState, Order
-from taskfleet.machines.terms import Market
 
 PATIENCE_SECONDS = 60.0
 

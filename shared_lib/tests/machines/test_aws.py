@@ -10,16 +10,17 @@ import boto3
 import pytest
 from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.ledger.database import create
-from taskfleet.machines import PREEMPTED, MachineState, Order, Refusal, aws
-from taskfleet.machines.aws import AwsMachines
+from taskfleet.machine_terms import Architecture, Market, region_of
+from taskfleet.machines import PREEMPTED, MachineState, Order, Refusal
+from taskfleet.machines.aws import machines as aws
+from taskfleet.machines.aws.machines import AwsMachines
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.terms import Architecture, Market, region_of
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
-from taskfleet.testing.ec2 import Ec2
 
 from shared_lib.tests.machines.conftest import point_at
+from shared_lib.tests.services.ec2 import Ec2
 
 EAST, WEST = "us-east-1", "us-west-2"
 A, B = "us-east-1a", "us-east-1b"
@@ -250,8 +251,8 @@ def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, ma
 
 def test_an_answer_without_a_reason_gets_one(ec2, machines):
     """AWS may start fewer and not say why; the contract has a refusal for that."""
-    from taskfleet.machines.aws_answers import read_fleet
-    from taskfleet.machines.aws_regions import Region
+    from taskfleet.machines.aws.answers import read_fleet
+    from taskfleet.machines.aws.regions import Region
 
     region = Region(name=EAST, image="i", root_device="d", image_gib=1, subnets={A: "s"}, security_groups=())
     where = {"Overrides": {"InstanceType": "c5.xlarge", "SubnetId": "s"}}
@@ -432,7 +433,7 @@ def test_an_address_where_nobody_answers_is_said(ec2, monkeypatch):
             unreachable.clear,
             unreachable.preflight,
         ]
-        monkeypatch.setattr("taskfleet.machines.aws_calls.TRIES", 1)
+        monkeypatch.setattr("taskfleet.machines.aws.calls.TRIES", 1)
         for call in calls:
             with pytest.raises(MachinesUnreachableError, match="does not answer"):
                 call()

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 from taskfleet.errors import CommandError
-from taskfleet.machines import aws_offers
+from taskfleet.machines.aws import offers as aws_offers
+from taskfleet.machines.aws.cpus import AWS, cpu_of
 from taskfleet.machines.catalogue import Architecture, Market
-from taskfleet.machines.cpus import AWS, YEARS, cpu_of
-from taskfleet.machines.gcp_cpus import GCP
-from taskfleet.testing import ec2 as double
+from taskfleet.machines.cpus import YEARS
+from taskfleet.machines.gcp.cpus import GCP
 
 from shared_lib.tests.machines.conftest import point_at
+from shared_lib.tests.services import ec2 as double
 
 #: The smallest region has two zones and 672 types.
 SMALL, LARGE = "us-west-1", "us-east-1"
@@ -390,25 +391,24 @@ def test_missing_permissions_for_images_are_said(ec2):
     ],
 )
 def test_a_processor_is_known_by_the_family(name, cpu):
-    assert cpu_of("aws", name) == (cpu, YEARS[cpu] - 2000)
+    assert cpu_of(name) == (cpu, YEARS[cpu] - 2000)
 
 
 def test_what_is_not_known_has_no_processor():
-    assert cpu_of("aws", "zz9.large") == ("", 0)
-    assert cpu_of("aws", "") == ("", 0)
-    assert cpu_of("elsewhere", "m7i.large") == ("", 0)
+    assert cpu_of("zz9.large") == ("", 0)
+    assert cpu_of("") == ("", 0)
 
 
 def test_newer_generations_rank_higher():
     for older, newer in [("m5", "m6i"), ("m6i", "m7i"), ("m7i", "m8i"), ("m6g", "m7g"), ("m7g", "m8g"), ("m6a", "m7a")]:
-        assert cpu_of("aws", f"{older}.large")[1] < cpu_of("aws", f"{newer}.large")[1]
+        assert cpu_of(f"{older}.large")[1] < cpu_of(f"{newer}.large")[1]
 
 
 def test_the_makers_in_the_table_are_those_aws_tells(ec2):
     client = boto3.client("ec2", region_name=LARGE)
     for page in client.get_paginator("describe_instance_types").paginate():
         for one in page["InstanceTypes"]:
-            cpu, _ = cpu_of("aws", one["InstanceType"])
+            cpu, _ = cpu_of(one["InstanceType"])
             assert cpu.partition(" ")[0] in ("", one["ProcessorInfo"]["Manufacturer"])
     assert set(AWS.values()) | set(GCP.values()) == set(YEARS)
 

@@ -3,14 +3,14 @@
 from types import SimpleNamespace
 
 import pytest
-from taskfleet.machines import aws as aws_machines
-from taskfleet.machines.aws import AwsMachines
-from taskfleet.machines.gcp import GcpMachines
-from taskfleet.machines.terms import Architecture, Market
-from taskfleet.testing.ec2 import Ec2
-from taskfleet.testing.gce import PROJECT, Gce
+from taskfleet.machine_terms import Architecture, Market
+from taskfleet.machines.aws import machines as aws_machines
+from taskfleet.machines.aws.machines import AwsMachines
+from taskfleet.machines.gcp.machines import GcpMachines
 
 from shared_lib.tests.machines.contract import Contract, offer
+from shared_lib.tests.services.ec2 import Ec2
+from shared_lib.tests.services.gce import PROJECT, Gce
 
 
 class Printing:

@@ -10,8 +10,9 @@ import pytest
 from google.api_core.exceptions import Forbidden, NotFound, ServiceUnavailable
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import billing_v1, compute_v1
-from taskfleet.testing import gce_data
-from taskfleet.testing.gce import PROJECT, Gce
+
+from shared_lib.tests.services import gce_data
+from shared_lib.tests.services.gce import PROJECT, Gce
 
 COMPUTE = f"/compute/v1/projects/{PROJECT}"
 SKUS = "/v1/services/6F81-5844-456A/skus"

@@ -16,15 +16,16 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.ledger.database import create
+from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import PREEMPTED, Machines, MachineState, Order, Refusal
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.gcp import GcpMachines
-from taskfleet.machines.gcp_bodies import label_text, label_value
-from taskfleet.machines.gcp_refusals import of_operation, of_request
-from taskfleet.machines.terms import Architecture, Market
+from taskfleet.machines.gcp.bodies import label_text, label_value
+from taskfleet.machines.gcp.machines import GcpMachines
+from taskfleet.machines.gcp.refusals import of_operation, of_request
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
-from taskfleet.testing.gce import PROJECT
+
+from shared_lib.tests.services.gce import PROJECT
 
 ZONE, OTHER_ZONE = "us-central1-a", "us-central1-b"
 JOB = "Müller's job of 2026"
@@ -994,13 +995,13 @@ def test_the_controller_keeps_a_pool_of_them(machines, gce, tmp_path):
 
 
 def test_the_sdk_is_loaded_when_it_is_used():
-    code = "import sys, taskfleet.machines.gcp; print([name for name in sys.modules if name.startswith('google')])"
+    code = "import sys, taskfleet.machines.gcp.machines; print([name for name in sys.modules if name.startswith('google')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
 
 
 def test_numbers_of_requests_are_what_the_service_takes():
-    from taskfleet.machines.gcp_bodies import request_id
+    from taskfleet.machines.gcp.bodies import request_id
 
     assert uuid.UUID(request_id("p", "z", "n")).version == 5
     assert len({request_id("p", zone, name) for zone in "ab" for name in "cd"}) == 4

@@ -11,13 +11,16 @@ from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials
 from taskfleet.errors import CommandError
-from taskfleet.machines import gcp_faults, gcp_offers, gcp_session
 from taskfleet.machines.catalogue import Architecture, Market, load, save
 from taskfleet.machines.cpus import YEARS
-from taskfleet.machines.gcp_cpus import ARM, GCP
-from taskfleet.machines.gcp_prices import Rates
-from taskfleet.testing import gce_data
-from taskfleet.testing.gce import PROJECT
+from taskfleet.machines.gcp import faults as gcp_faults
+from taskfleet.machines.gcp import offers as gcp_offers
+from taskfleet.machines.gcp import session as gcp_session
+from taskfleet.machines.gcp.cpus import ARM, GCP
+from taskfleet.machines.gcp.prices import Rates
+
+from shared_lib.tests.services import gce_data
+from shared_lib.tests.services.gce import PROJECT
 
 REGIONS = ["us-central1", "europe-west4", "asia-northeast1"]
 SPOT, ON_DEMAND = Market.SPOT, Market.ON_DEMAND
@@ -468,7 +471,7 @@ def test_images_that_may_not_be_seen_are_said(gce):
 
 def test_the_sdk_is_loaded_when_it_is_used():
     code = (
-        "import sys, taskfleet.machines.gcp_offers; print([name for name in sys.modules if name.startswith('google')])"
+        "import sys, taskfleet.machines.gcp.offers; print([name for name in sys.modules if name.startswith('google')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from taskfleet.machines import MachineState
-from taskfleet.machines.local import PID, LocalMachines, is_locked
+from taskfleet.machines.local.machines import PID, LocalMachines, is_locked
 
 from shared_lib.tests.machines.contract import Contract, offer, until
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from taskfleet.testing.metadata import Metadata
+
+from shared_lib.tests.services.metadata import Metadata
 
 TTL = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from taskfleet.errors import MachinesUnreachableError
+from taskfleet.machine_terms import Market
 from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.terms import Market
 
 HEARTBEAT_SECONDS = 60.0
 LEASE_SECONDS = 30.0

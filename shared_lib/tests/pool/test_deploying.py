@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import boto3
 import pytest
 from taskfleet import cli
-from taskfleet.testing.ec2 import Ec2
-from taskfleet.testing.sqs import Sqs
+
+from shared_lib.tests.services.ec2 import Ec2
+from shared_lib.tests.services.sqs import Sqs
 
 REGION = "us-east-1"
 TASK = "def run_task(n):\n    return n\n"

@@ -16,9 +16,9 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from taskfleet.pool import on_machine
-from taskfleet.testing.metadata import Metadata
 
 from shared_lib.tests.pool.test_start_up import make, written
+from shared_lib.tests.services.metadata import Metadata
 
 CONTENT = gzip.compress(b"the project" * 1000, mtime=0)
 HASH = hashlib.sha256(gzip.decompress(CONTENT)).hexdigest()

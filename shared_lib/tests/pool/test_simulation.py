@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from taskfleet.ledger.database import create
+from taskfleet.machine_terms import Market
 from taskfleet.machines import MachineState
-from taskfleet.machines.terms import Market
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, Limits

@@ -9,10 +9,9 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from taskfleet.commands.monitor import Monitor
-from taskfleet.events.batch import Worker
 from taskfleet.ledger import counters, inquiry, insertion
 from taskfleet.ledger.database import create, open_ledger
+from taskfleet.messages.events import Worker
 from taskfleet.queues import courier
 from taskfleet.queues.addresses import is_remote, open_transport
 from taskfleet.queues.embedded import EmbeddedQueue, retry_policy
@@ -20,6 +19,7 @@ from taskfleet.queues.job import JobQueues, send_if_remote, settle_queue
 from taskfleet.queues.remote import RemoteQueue
 from taskfleet.settings import read_configuration
 from taskfleet.tasks import Finished, Outcome
+from taskfleet.watch.monitor import Monitor
 
 PATIENCE_SECONDS = 40.0
 NUMBERS = count(1)

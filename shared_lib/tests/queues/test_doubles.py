@@ -15,8 +15,9 @@ from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, NotF
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
-from taskfleet.testing.pubsub import PubSub
-from taskfleet.testing.sqs import Sqs
+
+from shared_lib.tests.services.pubsub import PubSub
+from shared_lib.tests.services.sqs import Sqs
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +274,9 @@ def test_pubsub_turns_requests_away_when_told_to(clients, paths, pubsub):
     publish(publisher, paths[0], "a")
 
 
-@pytest.mark.parametrize("module", ["taskfleet.testing.sqs", "taskfleet.testing.pubsub", "taskfleet.testing.ec2"])
+@pytest.mark.parametrize(
+    "module", ["shared_lib.tests.services.sqs", "shared_lib.tests.services.pubsub", "shared_lib.tests.services.ec2"]
+)
 def test_a_double_ends_with_whoever_started_it(module):
     program = (
         "import subprocess, sys, os\n"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from taskfleet.errors import QueueError
-from taskfleet.events import batch as batches
-from taskfleet.events.batch import Batch, Worker
-from taskfleet.queues import envelope as envelopes
-from taskfleet.queues.envelope import Envelope, Parcel, group, overhead_bytes
+from taskfleet.messages import events as batches
+from taskfleet.messages import tasks as envelopes
+from taskfleet.messages.events import Batch, Worker
+from taskfleet.messages.tasks import Envelope, Parcel, group, overhead_bytes
 from taskfleet.tasks import Finished, Outcome
 
 JSONS = st.recursive(

@@ -6,8 +6,9 @@ import re
 import pytest
 from taskfleet.settings import Settings, describe
 from taskfleet.settings import fields as module
-from taskfleet.settings.fields import GROUPS, POOL_GROUPS
-from taskfleet.settings.pool_fields import PoolSettings, span
+from taskfleet.settings.declaring import GROUPS, POOL_GROUPS
+from taskfleet.settings.parsers import span
+from taskfleet.settings.pool_fields import PoolSettings
 from taskfleet.settings.reference import env_file, table
 
 FIELDS = {field.name: field for field in describe()}

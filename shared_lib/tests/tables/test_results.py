@@ -114,7 +114,7 @@ def test_rows_without_any_column_are_counted(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_more_rows_than_fit_in_a_batch_are_all_written(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("taskfleet.tables.results.BATCH_ROWS", 3)
+    monkeypatch.setattr("taskfleet.tables.result_values.BATCH_ROWS", 3)
     rows = [{"a": index} for index in range(10)]
     assert rows_of(written(tmp_path / f"r{suffix}", rows)) == rows
 
@@ -200,7 +200,7 @@ def test_a_disk_without_room_is_told_as_such(tmp_path, little_room, suffix, rows
 
 @pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".json", ".jsonl"])
 def test_many_rows_are_written_in_little_memory(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("taskfleet.tables.results.BATCH_ROWS", 100)
+    monkeypatch.setattr("taskfleet.tables.result_values.BATCH_ROWS", 100)
 
     def rows():
         return ({"a": index, "text": "x" * 2000} for index in range(10_000))

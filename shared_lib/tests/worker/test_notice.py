@@ -6,7 +6,8 @@ import time
 
 import pytest
 from taskfleet.tasks import Outcome, State
-from taskfleet.testing.metadata import Metadata
+
+from shared_lib.tests.services.metadata import Metadata
 
 TASK = """
 import time

@@ -8,9 +8,8 @@ import sys
 import textwrap
 
 import pytest
-from taskfleet.worker import system
-from taskfleet.worker.shared_file import SharedFile
-from taskfleet.worker.system import (
+from taskfleet.processes import system
+from taskfleet.processes.system import (
     POLLIN,
     POLLOUT,
     SelectPoll,
@@ -19,6 +18,7 @@ from taskfleet.worker.system import (
     receive_socket,
     send_socket,
 )
+from taskfleet.worker.shared_file import SharedFile
 
 
 @pytest.mark.parametrize("make", [SelectPoll, select.poll])

@@ -9,7 +9,7 @@ from pathlib import Path
 from taskfleet.errors import CommandError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.settings import DEFAULT_FILE, Configuration, describe, read_configuration
-from taskfleet.settings.fields import GROUPS
+from taskfleet.settings.declaring import GROUPS
 from taskfleet.settings.reader import find_project
 
 

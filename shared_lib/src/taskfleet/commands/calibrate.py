@@ -12,15 +12,16 @@ from pathlib import Path
 
 from taskfleet.commands.arguments import configure, make_parser, open_job
 from taskfleet.commands.places import add_refresh, choose_machines, needed
-from taskfleet.commands.plan import Estimate, read_job, show_plan
+from taskfleet.commands.plan import show_plan
 from taskfleet.errors import CommandError
 from taskfleet.ledger import insertion
 from taskfleet.ledger.database import Database, create, open_ledger
-from taskfleet.machines.providers import environment_here, worker_command
-from taskfleet.machines.terms import ANY, Range
+from taskfleet.machine_terms import ANY, Range
+from taskfleet.pool.estimate import Estimate, read_job
+from taskfleet.pool.providers import environment_here, worker_command
 from taskfleet.settings import Configuration
 from taskfleet.tasks import Outcome
-from taskfleet.watch.text import counted, duration
+from taskfleet.text import counted, duration
 
 EXAMPLES = """\
   poe calibrate                                     twenty tasks, spread over the table

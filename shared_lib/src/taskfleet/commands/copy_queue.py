@@ -9,7 +9,7 @@ from taskfleet.ledger import sending
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.addresses import is_remote, public
 from taskfleet.queues.job import JobQueues, check_queue
-from taskfleet.watch.text import counted
+from taskfleet.text import counted
 
 EXAMPLES = """\
   poe copy_queue --to postgresql://me@host/db"""

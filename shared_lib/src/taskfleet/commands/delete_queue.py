@@ -7,7 +7,7 @@ from pathlib import Path
 from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.errors import CommandError
 from taskfleet.ledger.database import open_ledger
-from taskfleet.processes import is_surely_dead
+from taskfleet.processes.identity import is_surely_dead
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.watch.status import gather

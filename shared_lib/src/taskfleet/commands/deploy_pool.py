@@ -7,30 +7,32 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from taskfleet import cli
 from taskfleet.commands.arguments import configure, make_parser, users_path
-from taskfleet.commands.monitor import Monitor
+from taskfleet.commands.guard import INTERRUPTED
 from taskfleet.commands.places import add_refresh, choose_machines, limits_of, needed
-from taskfleet.commands.plan import Estimate, read_job, show_plan
+from taskfleet.commands.plan import show_plan
 from taskfleet.errors import CommandError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machines
 from taskfleet.machines.choosing import Choice
-from taskfleet.machines.providers import environment_here, machine_name, open_machines
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.deployment import Deployment, Ending, Interrupted
 from taskfleet.pool.ending import look
+from taskfleet.pool.estimate import Estimate, read_job
 from taskfleet.pool.planning import Limits
+from taskfleet.pool.providers import environment_here, machine_name, open_machines
 from taskfleet.pool.shipping import clear_bundles, ship
-from taskfleet.processes import identity
+from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.settings import Configuration
+from taskfleet.text import counted
 from taskfleet.watch.dump import dump_tasks
+from taskfleet.watch.monitor import Monitor
 from taskfleet.watch.progress import Progress
 from taskfleet.watch.status import gather
-from taskfleet.watch.text import counted, final_report
+from taskfleet.watch.text import final_report
 
 EXAMPLES = """\
   poe deploy_pool                                   show the plan, ask, start, watch, end
@@ -295,7 +297,7 @@ def _finish(
             )
         case Ending.STOPPED:
             print("\nStopped from elsewhere; poe machines shows what is there.")
-    return cli.INTERRUPTED
+    return INTERRUPTED
 
 
 def _uninterrupted(action: Callable[[], None]) -> None:

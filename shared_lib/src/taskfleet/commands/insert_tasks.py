@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import cli
 from taskfleet.commands.arguments import configure, make_parser, script_folder
+from taskfleet.commands.guard import guarded
 from taskfleet.errors import InsertError
 from taskfleet.functions import TaskFunction, load_function, load_object
 from taskfleet.ledger import insertion
@@ -19,7 +19,7 @@ from taskfleet.ledger.insertion import InsertReport
 from taskfleet.queues.addresses import is_remote
 from taskfleet.settings import Configuration
 from taskfleet.settings.reader import is_reference
-from taskfleet.watch.text import counted
+from taskfleet.text import counted
 
 if TYPE_CHECKING:
     from taskfleet.queues.job import JobQueues
@@ -50,7 +50,7 @@ def insert_tasks(
             still to do.
         argv: The command line, that of the script if None.
     """
-    sys.exit(cli.guarded(lambda: run(sys.argv[1:] if argv is None else argv, source=source, filter_tasks=filter_tasks)))
+    sys.exit(guarded(lambda: run(sys.argv[1:] if argv is None else argv, source=source, filter_tasks=filter_tasks)))
 
 
 def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: FilterTasks | None = None) -> int:

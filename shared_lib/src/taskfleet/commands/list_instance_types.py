@@ -7,10 +7,10 @@ from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.commands.places import OFFER_HEADS, add_refresh, get_catalogue, offer_row
+from taskfleet.machine_terms import ANY, Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
-from taskfleet.machines.choosing import Choice, Offer, choose
-from taskfleet.machines.terms import ANY, Market
-from taskfleet.watch.text import columns
+from taskfleet.machines.choosing import Choice, Offer, choose, need_of
+from taskfleet.text import columns
 
 EXAMPLES = """\
   poe list_instance_types                                  those that fit, the cheapest per task first
@@ -49,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
     configuration = configure(arguments)
     catalogue = get_catalogue(configuration, refresh=arguments.refresh)
     need = replace(
-        configuration.pool.need(None), machines=ANY, price_usd_per_hour=ANY, total_cpus=ANY, simultaneous_tasks=ANY
+        need_of(configuration.pool, None), machines=ANY, price_usd_per_hour=ANY, total_cpus=ANY, simultaneous_tasks=ANY
     )
     choice = choose(need, catalogue)
     if arguments.rejected:

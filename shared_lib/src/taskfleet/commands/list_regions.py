@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.commands.places import place_of
 from taskfleet.machines.offers import find_regions
-from taskfleet.watch.text import columns
+from taskfleet.text import columns
 
 EXAMPLES = """\
   poe list_regions

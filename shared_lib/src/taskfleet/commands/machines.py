@@ -10,13 +10,14 @@ from taskfleet.commands.places import limits_of, needed
 from taskfleet.errors import LedgerError, MachinesUnreachableError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machine, MachineState
-from taskfleet.machines.providers import open_machines
 from taskfleet.pool import records
 from taskfleet.pool.planning import Limits, match
+from taskfleet.pool.providers import open_machines
 from taskfleet.pool.records import Record
 from taskfleet.settings import Configuration
+from taskfleet.text import columns, duration
 from taskfleet.watch.status import gather
-from taskfleet.watch.text import columns, cost_line, duration
+from taskfleet.watch.text import cost_line
 
 EXAMPLES = """\
   poe machines                                      those that are there

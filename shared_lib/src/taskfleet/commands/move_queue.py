@@ -5,17 +5,17 @@ import time
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, confirm, make_parser
-from taskfleet.commands.monitor import SILENT_SECONDS, Monitor
 from taskfleet.errors import CommandError
 from taskfleet.ledger import counters, moving
 from taskfleet.ledger.database import Database, open_ledger
-from taskfleet.processes import is_surely_dead
+from taskfleet.processes.identity import is_surely_dead
 from taskfleet.queues.addresses import is_remote, public
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.settings import Configuration
-from taskfleet.settings.fields import queue_url
+from taskfleet.settings.parsers import queue_url
 from taskfleet.tasks import State
-from taskfleet.watch.text import counted
+from taskfleet.text import counted
+from taskfleet.watch.monitor import SILENT_SECONDS, Monitor
 
 EXAMPLES = """\
   poe move_queue --to sqs://my-job            from where QUEUE_URL points to SQS

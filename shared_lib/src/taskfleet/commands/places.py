@@ -7,11 +7,11 @@ import time
 
 from taskfleet.errors import CommandError
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Choice, Need, Offer, choose
+from taskfleet.machines.choosing import Choice, Need, Offer, choose, need_of
 from taskfleet.machines.offers import Place, find_catalogue
 from taskfleet.pool.planning import Limits
 from taskfleet.settings import Configuration
-from taskfleet.watch.text import duration
+from taskfleet.text import duration
 
 OFFER_HEADS = ("type", "zone", "market", "CPUs", "GiB", "tasks", "USD/h", "USD/h a task")
 
@@ -56,10 +56,10 @@ def get_catalogue(configuration: Configuration, *, refresh: bool) -> Catalogue:
 
 def needed(configuration: Configuration, tasks: int | None) -> Need:
     """Say what the machines have to be, for so many tasks, None if their number is not known."""
-    need = configuration.pool.need(tasks)
+    need = need_of(configuration.pool, tasks)
     if configuration.pool.provider != "local":
         return need
-    from taskfleet.machines.local_offers import local_need
+    from taskfleet.machines.local.offers import local_need
 
     return local_need(need)
 
@@ -86,7 +86,7 @@ def choose_machines(configuration: Configuration, need: Need, *, refresh: bool) 
         CommandError: Nothing fits.
     """
     if configuration.pool.provider == "local":
-        from taskfleet.machines.local_offers import local_catalogue
+        from taskfleet.machines.local.offers import local_catalogue
 
         choice, more = choose(need, local_catalogue(need, time.time())), ""
     else:

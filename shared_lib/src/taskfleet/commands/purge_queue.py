@@ -10,7 +10,7 @@ from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.settings import Configuration
 from taskfleet.tasks import State
-from taskfleet.watch.text import counted
+from taskfleet.text import counted
 
 EXAMPLES = """\
   poe purge_queue

@@ -9,7 +9,7 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue, send_if_remote
 from taskfleet.settings import Configuration
-from taskfleet.watch.text import counted
+from taskfleet.text import counted
 
 EXAMPLES = """\
   poe release"""

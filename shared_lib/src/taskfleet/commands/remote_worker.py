@@ -4,17 +4,17 @@ import os
 import time
 from collections.abc import Sequence
 
-from taskfleet import cli
-from taskfleet.commands.launch_worker import make_order, supervise
-from taskfleet.events.batch import Worker
+from taskfleet.commands.guard import INTERRUPTED
 from taskfleet.ledger.database import open_ledger
-from taskfleet.processes import available_slots, hostname, machine
+from taskfleet.messages.events import Worker
+from taskfleet.processes.identity import available_slots, hostname, machine
 from taskfleet.queues.addresses import open_transport
 from taskfleet.queues.embedded import retry_policy
 from taskfleet.queues.job import JobQueues, check_queue, source_name
 from taskfleet.queues.remote import RemoteQueue
 from taskfleet.settings import Configuration
 from taskfleet.watch.own_progress import OwnProgress
+from taskfleet.worker.running import make_order, supervise
 
 #: What a message of events needs beside a result.
 EVENT_ROOM_BYTES = 64 << 10
@@ -48,4 +48,4 @@ def work_remotely(configuration: Configuration, own: Sequence[str]) -> int:
     order = make_order(configuration, slots=slots, args=own, most_result_bytes=most_bytes)
     was_stopped = supervise(configuration, queue, progress, order)
     print(f"{progress.report(time.time())}\n\nNext: poe monitor   (where the ledger is)")
-    return cli.INTERRUPTED if was_stopped else 0
+    return INTERRUPTED if was_stopped else 0

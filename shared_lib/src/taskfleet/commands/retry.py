@@ -8,7 +8,7 @@ from taskfleet.ledger import repair
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.job import check_queue, send_if_remote
 from taskfleet.tasks import FAILURE_KINDS
-from taskfleet.watch.text import counted
+from taskfleet.text import counted
 
 EXAMPLES = """\
   poe retry --failed                    all that failed

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.settings import describe
-from taskfleet.settings.fields import GROUPS
+from taskfleet.settings.declaring import GROUPS
 from taskfleet.settings.reference import table
-from taskfleet.watch.text import columns
+from taskfleet.text import columns
 
 EXAMPLES = """\
   poe settings

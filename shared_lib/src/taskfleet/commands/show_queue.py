@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.ledger import counters, sending
 from taskfleet.ledger.database import Database, open_ledger
-from taskfleet.queues import envelope
+from taskfleet.messages import tasks as envelope
 from taskfleet.queues.addresses import is_remote, public
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.queues.transport import Outgoing, Size, Transport

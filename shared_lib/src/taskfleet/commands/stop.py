@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.commands.teardown import end_machines
 from taskfleet.ledger.database import open_ledger
-from taskfleet.machines.providers import open_machines
 from taskfleet.pool import records
+from taskfleet.pool.providers import open_machines
 
 EXAMPLES = """\
   poe stop

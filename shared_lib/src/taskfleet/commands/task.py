@@ -9,7 +9,7 @@ from taskfleet.errors import CommandError
 from taskfleet.ledger import inquiry
 from taskfleet.ledger.inquiry import AttemptRecord, TaskRecord
 from taskfleet.tasks import JSON, State
-from taskfleet.watch.text import duration
+from taskfleet.text import duration
 
 EXAMPLES = """\
   poe task addition-task-000001

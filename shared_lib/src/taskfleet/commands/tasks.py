@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from taskfleet.commands.arguments import make_parser, open_job
 from taskfleet.ledger import counters, inquiry
 from taskfleet.tasks import FAILURE_KINDS, State
-from taskfleet.watch.text import columns
+from taskfleet.text import columns
 
 EXAMPLES = """\
   poe tasks --state failed

@@ -8,12 +8,12 @@ from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.errors import LedgerError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machines, MachineState
-from taskfleet.machines.providers import open_machines
 from taskfleet.pool import records
 from taskfleet.pool.ending import by_ledger, by_list, end_all
+from taskfleet.pool.providers import open_machines
 from taskfleet.pool.shipping import clear_bundles
 from taskfleet.settings import Configuration
-from taskfleet.watch.text import columns, counted
+from taskfleet.text import columns, counted
 
 EXAMPLES = """\
   poe teardown

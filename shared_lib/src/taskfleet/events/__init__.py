@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taskfleet.processes import hostname
-from taskfleet.queues import FinishReport
-from taskfleet.tasks import JSON, Finished, Lease, Outcome
+from taskfleet.processes.identity import hostname
+from taskfleet.tasks import JSON, Finished, FinishReport, Lease, Outcome
 
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 TYPES = {
@@ -71,10 +70,10 @@ class EventFile:
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
         """Write one event for each attempt that counts."""
         lines = [
-            json.dumps(task_event(lease, outcome, retry=outcome[:2] in report.retry_delay_seconds), ensure_ascii=False)
+            json.dumps(task_event(lease, outcome, retry=outcome.key in report.retry_delay_seconds), ensure_ascii=False)
             + "\n"
             for lease, outcome in zip(leases, finished, strict=True)
-            if outcome[:2] not in report.duplicates and outcome.outcome != Outcome.INTERRUPTED
+            if outcome.key not in report.duplicates and outcome.outcome != Outcome.INTERRUPTED
         ]
         self._append("".join(lines))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from taskfleet.errors import InsertError
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
-from taskfleet.processes import identity, is_surely_dead
+from taskfleet.processes.identity import identity, is_surely_dead
 from taskfleet.tasks import State
 
 #: An insertion elsewhere (another host or container) that has not added anything for so long is taken for dead.

@@ -5,36 +5,27 @@ a lease is lost, what its holder says about it changes nothing and is counted as
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
-from taskfleet.processes import is_surely_dead
-from taskfleet.tasks import ATTEMPTS_PER_TASK, NO_RETRY, Finished, Lease, Outcome, RetryPolicy, State, attempt_key
+from taskfleet.processes.identity import is_surely_dead
+from taskfleet.tasks import (
+    ATTEMPTS_PER_TASK,
+    NO_RETRY,
+    SUSPECT_LOSSES,
+    Finished,
+    FinishReport,
+    Lease,
+    LeaseLostError,
+    Outcome,
+    RetryPolicy,
+    State,
+    attempt_key,
+)
 
 #: The highest number an attempt can have.
 LAST_ATTEMPT = ATTEMPTS_PER_TASK - 1
 
-
-class LeaseLostError(Exception):
-    """The worker's lease ran out, or somebody released it; its tasks belong to others now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishReport:
-    """What the ledger made of a batch of finished attempts; what is not listed here came to its end.
-
-    By (seq, attempt), as a batch may hold an attempt that had lost its lease and a later one at the same task.
-    """
-
-    duplicates: set[tuple[int, int]] = field(default_factory=set)
-    """Attempts that had lost their lease: nothing was changed."""
-    retry_delay_seconds: dict[tuple[int, int], float] = field(default_factory=dict)
-    """Attempts after which the task gets another try, and when."""
-
-
-#: A task that was lost so often with its worker may be why.
-SUSPECT_LOSSES = 2
 
 _FENCE = "WHERE seq = ? AND attempt = ? AND worker_id = ? AND state = 2"
 _SUCCEED = f"UPDATE state SET state = 3, worker_id = NULL {_FENCE}"

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from taskfleet.events.batch import Batch
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.leasing import LAST_ATTEMPT, keep_attempts
 from taskfleet.ledger.repair import PURGED
+from taskfleet.messages.events import Batch
 from taskfleet.tasks import ATTEMPTS_PER_TASK, Finished, Outcome, State
 
 _OPEN = (State.PENDING, State.RUNNING, State.WAITING)

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 
 from taskfleet.errors import LedgerError, TaskfleetError
 from taskfleet.ledger.database import Database
-from taskfleet.processes import identity, is_surely_dead
-from taskfleet.queues.envelope import Parcel
+from taskfleet.messages.tasks import Parcel
+from taskfleet.processes.identity import identity, is_surely_dead
 from taskfleet.tasks import State
 
 #: A sender elsewhere (another host or container) that has not sent anything for so long is taken for dead.

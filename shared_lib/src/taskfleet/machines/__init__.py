@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from taskfleet.machines.terms import Market
+from taskfleet.machine_terms import Market
 
 if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from taskfleet.errors import CommandError
 from taskfleet.files import write_whole
-from taskfleet.machines.terms import Architecture, Market
+from taskfleet.machine_terms import Architecture, Market
 
 #: Prices of disks are per month, which the providers take for so many hours (AWS and Google Cloud: 730).
 HOURS_PER_MONTH = 730.0

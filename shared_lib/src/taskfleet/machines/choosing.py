@@ -8,12 +8,13 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from taskfleet.machine_terms import ANY, EPSILON, Architecture, Market, Range
 from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType
-from taskfleet.machines.terms import ANY, EPSILON, Architecture, Market, Range
+from taskfleet.settings.pool_fields import PoolSettings
 
 #: Offers that are ranked; a pool that is turned away by all of these waits.
 RANKED = 500
@@ -60,6 +61,17 @@ class Need:
     """Of all machines together."""
     tasks: int | None = None
     """So many are left: more machines than they fill are not wanted."""
+
+
+def need_of(settings: PoolSettings, tasks: int | None) -> Need:
+    """Return what the settings want machines to be.
+
+    Args:
+        settings: Those of the pool; each field of ``Need`` but ``tasks`` has one of its name.
+        tasks: How many are left; None if that is not known.
+    """
+    wanted = {field.name: getattr(settings, field.name) for field in fields(Need) if field.name != "tasks"}
+    return Need(tasks=tasks, **wanted)
 
 
 class Offer(NamedTuple):

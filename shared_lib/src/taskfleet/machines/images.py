@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from taskfleet.machines.terms import Architecture
+from taskfleet.machine_terms import Architecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,10 +68,10 @@ def kept_at(place: Place) -> Path:
 def find_regions(place: Place) -> list[tuple[str, list[str]]]:
     """Give all regions, each with its zones."""
     if place.provider == "gcp":
-        from taskfleet.machines import gcp_offers
+        from taskfleet.machines.gcp import offers as gcp_offers
 
         return gcp_offers.regions(google_project(place.project_id))
-    from taskfleet.machines import aws_offers
+    from taskfleet.machines.aws import offers as aws_offers
 
     return aws_offers.regions()
 
@@ -79,10 +79,10 @@ def find_regions(place: Place) -> list[tuple[str, list[str]]]:
 def find_images(place: Place, *, now: float) -> list[Image]:
     """Give the current images of well-known systems."""
     if place.provider == "gcp":
-        from taskfleet.machines import gcp_offers
+        from taskfleet.machines.gcp import offers as gcp_offers
 
         return gcp_offers.images()
-    from taskfleet.machines import aws_offers
+    from taskfleet.machines.aws import offers as aws_offers
 
     if not place.regions:
         raise CommandError(
@@ -93,10 +93,10 @@ def find_images(place: Place, *, now: float) -> list[Image]:
 
 def _fetch(place: Place, now: float) -> Catalogue:
     if place.provider == "gcp":
-        from taskfleet.machines import gcp_offers
+        from taskfleet.machines.gcp import offers as gcp_offers
 
         return gcp_offers.fetch(google_project(place.project_id), place.regions, now=now)
-    from taskfleet.machines import aws_offers
+    from taskfleet.machines.aws import offers as aws_offers
 
     return aws_offers.fetch(place.regions, now=now)
 

@@ -72,8 +72,8 @@ class _S3:
         import boto3
         from botocore.config import Config
 
-        from taskfleet.aws_session import open_session
-        from taskfleet.machines.aws_faults import ERRORS
+        from taskfleet.clouds.aws_session import open_session
+        from taskfleet.machines.aws.faults import ERRORS
 
         self.folder = folder
         self._bucket = bucket
@@ -143,7 +143,7 @@ class _S3:
         return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
     def _fault(self, error: Exception, permission: str) -> BundleError:
-        from taskfleet import aws_faults
+        from taskfleet.clouds import aws_faults
 
         shown = f"s3://{self._bucket}"
         code = self._code(error)
@@ -218,7 +218,7 @@ class _Gs:
         import requests
         from google.auth.exceptions import GoogleAuthError
 
-        from taskfleet.queues.pubsub_faults import LOG_IN
+        from taskfleet.clouds.google import LOG_IN
 
         shown = f"gs://{self._bucket}"
         try:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from typing import Protocol
 
 from taskfleet.errors import LedgerError, MachinesError, QueueUnreachableError
 from taskfleet.ledger.database import Database
@@ -11,8 +12,7 @@ from taskfleet.machines import Machines
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.ending import end_all
-from taskfleet.processes import identity
-from taskfleet.watch.progress import Progress
+from taskfleet.processes.identity import identity
 
 TICK_SECONDS = 0.2
 TROUBLE_SECONDS = 1.0
@@ -31,6 +31,16 @@ class Ending(StrEnum):
     """The user wants them to go on alone."""
     STOPPED = "stopped"
     """Somebody ran poe stop, or another controller has taken over."""
+
+
+class Display(Protocol):
+    """Shows how the job gets on."""
+
+    def tick(self, now: float) -> None:
+        """Show where the job stands, if it is time to."""
+
+    def say(self, line: str) -> None:
+        """Print a line."""
 
 
 class Interrupted(Exception):
@@ -62,7 +72,7 @@ class Deployment:
         machines: Machines,
         *,
         take_in: Callable[[], int] | None,
-        progress: Progress,
+        progress: Display,
         ask: Callable[[], Ending | None],
         poll_seconds: float,
     ) -> None:

@@ -8,7 +8,7 @@ from taskfleet.ledger.database import Database
 from taskfleet.machines import Machines, MachineState
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.planning import Limits
-from taskfleet.watch.text import counted
+from taskfleet.text import counted
 
 #: So often the provider is asked.
 LOOK_SECONDS = {"local": 0.2}

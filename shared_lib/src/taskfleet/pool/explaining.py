@@ -7,7 +7,7 @@ from taskfleet.pool import records
 from taskfleet.pool.controller import failures
 from taskfleet.pool.planning import MOST_FAILURES, NEVER_STARTED, Limits
 from taskfleet.pool.records import ABSENT_SECONDS, Record
-from taskfleet.watch.text import counted, duration
+from taskfleet.text import counted, duration
 
 #: What was refused longer ago explains nothing now.
 RECENT_SECONDS = 3600.0

@@ -9,9 +9,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from taskfleet.machine_terms import EPSILON, Market, region_of
 from taskfleet.machines import Machine, MachineState, Refusal
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.terms import EPSILON, Market, region_of
 from taskfleet.pool.records import SECONDS_PER_HOUR, Record
 
 #: What was started a moment ago may be missing in the provider's list for so long.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taskfleet.ledger.database import Database
+from taskfleet.machine_terms import Market
 from taskfleet.machines import Machine, Order
-from taskfleet.machines.terms import Market
-from taskfleet.processes import is_surely_dead
+from taskfleet.processes.identity import is_surely_dead
 
 if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer  # which the status of a job has no use for

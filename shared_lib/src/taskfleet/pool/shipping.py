@@ -7,10 +7,10 @@ from pathlib import Path
 from taskfleet.errors import CommandError
 from taskfleet.machines import Order
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.providers import worker_environment
 from taskfleet.pool import bundle
+from taskfleet.pool.providers import worker_environment
 from taskfleet.pool.start_up import Code, GitCode, ImageCode, UserScripts, read_scripts, script
-from taskfleet.processes import SLOTS_VARIABLE
+from taskfleet.processes.identity import SLOTS_VARIABLE
 from taskfleet.settings import Configuration
 
 

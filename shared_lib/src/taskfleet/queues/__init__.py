@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from taskfleet.ledger.leasing import FinishReport, LeaseLostError
-from taskfleet.tasks import Finished, Lease
+from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError
 
 __all__ = ["Depth", "FinishReport", "LeaseLostError", "Queue"]
 

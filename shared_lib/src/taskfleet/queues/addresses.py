@@ -3,7 +3,7 @@
 from taskfleet.errors import QueueError
 from taskfleet.queues.postgresql_faults import shown
 from taskfleet.queues.transport import Transport
-from taskfleet.settings.fields import EMBEDDED
+from taskfleet.settings.parsers import EMBEDDED
 
 #: What the queue of a job's events is called, beside that of its tasks.
 EVENTS = "-events"

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from taskfleet.errors import QueueError, QueueUnreachableError
-from taskfleet.events import batch as events
-from taskfleet.events.batch import Batch, Worker
-from taskfleet.queues import envelope as envelopes
-from taskfleet.queues.envelope import Envelope, Parcel
+from taskfleet.messages import events
+from taskfleet.messages import tasks as envelopes
+from taskfleet.messages.events import Batch, Worker
+from taskfleet.messages.tasks import Envelope, Parcel
 from taskfleet.queues.transport import Message, Outgoing, Size, Transport
 from taskfleet.tasks import Finished
 

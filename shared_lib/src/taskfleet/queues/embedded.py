@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from taskfleet.ledger import counters, leasing
 from taskfleet.ledger.database import Database
-from taskfleet.processes import hostname, identity, machine
+from taskfleet.processes.identity import hostname, identity, machine
 from taskfleet.queues import Depth
 from taskfleet.settings import Settings
-from taskfleet.tasks import Finished, Lease, Outcome, RetryPolicy, State
+from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError, Outcome, RetryPolicy, State
 
 #: How often a working worker looks for dead ones; one with nothing to do looks each time.
 REAP_SECONDS = 2.0
@@ -68,11 +68,11 @@ class EmbeddedQueue:
         """See ``Queue.renew``."""
         try:
             leasing.renew(self._database, self.worker_id, lease_seconds=self._settings.lease_seconds, now=now)
-        except leasing.LeaseLostError:
+        except LeaseLostError:
             self._worker_id = self._register(now)
             raise
 
-    def finish(self, finished: Sequence[Finished], now: float) -> leasing.FinishReport:
+    def finish(self, finished: Sequence[Finished], now: float) -> FinishReport:
         """See ``Queue.finish``."""
         return leasing.finish(self._database, self.worker_id, finished, policy=self._policy, now=now)
 
@@ -105,7 +105,7 @@ class EmbeddedQueue:
                 lease_seconds=settings.lease_seconds,
                 now=now,
             )
-        except leasing.LeaseLostError:
+        except LeaseLostError:
             self._worker_id = self._register(now)
             raise
 

@@ -8,9 +8,9 @@ from typing import Any, Self
 from taskfleet.errors import QueueError
 from taskfleet.ledger import counters, recording, sending
 from taskfleet.ledger.database import Database
-from taskfleet.processes import identity
+from taskfleet.messages.tasks import Envelope, Parcel, group, overhead_bytes, pack
+from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote, open_transport, public
-from taskfleet.queues.envelope import Envelope, Parcel, group, overhead_bytes, pack
 from taskfleet.queues.transport import Outgoing, Transport
 from taskfleet.settings import Configuration
 

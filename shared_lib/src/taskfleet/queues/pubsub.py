@@ -23,8 +23,8 @@ from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
+from taskfleet.clouds.retrying import PassingError, persist
 from taskfleet.errors import QueueError
-from taskfleet.queues.patience import PassingError, persist
 from taskfleet.queues.pubsub_faults import explain
 from taskfleet.queues.transport import Message, Outgoing, Size
 

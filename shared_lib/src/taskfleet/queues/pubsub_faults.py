@@ -5,8 +5,9 @@ import re
 import grpc
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
+from taskfleet.clouds.google import LOG_IN
+from taskfleet.clouds.retrying import PassingError
 from taskfleet.errors import QueueError
-from taskfleet.queues.patience import PassingError
 
 #: What the permission for a call is called.
 _PERMISSIONS = {
@@ -20,10 +21,6 @@ _PERMISSIONS = {
 }
 #: What gRPC passes on, as UNAVAILABLE, of a login that cannot be renewed.
 _LOGGED_OUT = re.compile("invalid_grant|Reauthentication is needed|invalid_rapt")
-LOG_IN = (
-    "Log in (gcloud auth application-default login), name a key file in GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
-    "account."
-)
 
 
 def explain(error: Exception, *, label: str, method: str, project: str) -> Exception:

@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from taskfleet.errors import QueueError, QueueUnreachableError
-from taskfleet.events.batch import Worker
-from taskfleet.ledger.leasing import SUSPECT_LOSSES
-from taskfleet.queues import Depth, FinishReport
+from taskfleet.messages.events import Worker
+from taskfleet.messages.tasks import Envelope, Parcel, unpack
+from taskfleet.queues import Depth
 from taskfleet.queues.courier import Courier, Held
-from taskfleet.queues.envelope import Envelope, Parcel, unpack
 from taskfleet.queues.transport import Message, Transport
-from taskfleet.tasks import NO_RETRY, Finished, Lease, Outcome, RetryPolicy
+from taskfleet.tasks import NO_RETRY, SUSPECT_LOSSES, Finished, FinishReport, Lease, Outcome, RetryPolicy
 
 #: A message that came back is shared out to so many.
 PIECES = 10

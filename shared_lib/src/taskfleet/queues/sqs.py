@@ -17,9 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from taskfleet.aws_session import open_session
+from taskfleet.clouds.aws_session import open_session
+from taskfleet.clouds.retrying import PassingError, persist
 from taskfleet.errors import QueueError
-from taskfleet.queues.patience import PassingError, persist
 from taskfleet.queues.sqs_faults import MISSING, explain
 from taskfleet.queues.transport import Message, Outgoing, Size
 

@@ -2,9 +2,17 @@
 
 from botocore import exceptions
 
-from taskfleet.aws_faults import CREDENTIALS, DENIED, THROTTLED, answer_of, explain_credentials, is_unreachable, line
+from taskfleet.clouds.aws_faults import (
+    CREDENTIALS,
+    DENIED,
+    THROTTLED,
+    answer_of,
+    explain_credentials,
+    is_unreachable,
+    line,
+)
+from taskfleet.clouds.retrying import PassingError
 from taskfleet.errors import QueueError
-from taskfleet.queues.patience import PassingError
 
 _THROTTLED = (
     "SQS is asked too often by this account; the worker slows down by itself, but fewer of them may be as fast."

@@ -1,6 +1,8 @@
 """Settings: ``fields`` declares them, ``reader`` reads them, ``reference`` documents them."""
 
-from taskfleet.settings.fields import Field, Settings, describe
+from taskfleet.settings.declaring import Field
+from taskfleet.settings.describing import describe
+from taskfleet.settings.fields import Settings
 from taskfleet.settings.reader import DEFAULT_FILE, Configuration, read_configuration
 
 __all__ = ["DEFAULT_FILE", "Configuration", "Field", "Settings", "describe", "read_configuration"]

@@ -4,231 +4,26 @@ From these fields come the reader and its checks, the flags of the commands and 
 reference table in the documentation.
 """
 
-import dataclasses
-import math
-import re
-import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
 
-T = TypeVar("T")
-
-#: Addresses of queues: in the ledger, and at services.
-EMBEDDED = re.compile(r"ledger|fq://.+")
-REMOTE = re.compile(r"sqs://[^/?]+.*|https?://[^/]+/\d+/[^/?]+.*|pubsub://[^?]+|postgres(ql)?://.*", re.DOTALL)
-
-#: What the fields are about, in the order in which they are shown.
-GROUPS = {
-    "job": "The job",
-    "insert": "Inserting tasks",
-    "worker": "The worker",
-    "limits": "Limits of a task",
-    "retries": "Trying again",
-    "watch": "What is written down",
-    "place": "Where machines are taken",
-    "machine": "What a machine has to be",
-    "number": "How many machines, and how dear",
-    "start": "How machines start",
-}
-#: Those of ``config/pool.env``; the others are in ``config/task.env``.
-POOL_GROUPS = ("place", "machine", "number", "start")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """One setting as users see it."""
-
-    name: str
-    """In files and in the environment: upper case, with its unit."""
-    flag: str
-    group: str
-    sentence: str
-    metavar: str
-    default: str
-    """As one would write it; empty for none."""
-    parse: Callable[[str], object]
-    """Turns the text into the value; raises ValueError with what is wanted."""
-    old_names: Mapping[str, Callable[[str], str]]
-    """Names of other systems that are accepted, with what makes our text of theirs."""
-    is_path: bool
-    is_switch: bool
-
-
-def setting(
-    group: str,
-    sentence: str,
-    parse: Callable[[str], T],
-    *,
-    metavar: str,
-    default: str = "",
-    flag: str = "",
-    old_names: Mapping[str, Callable[[str], str]] | None = None,
-    is_path: bool = False,
-) -> T:
-    """Declare a field of ``Settings``."""
-    details = {
-        "group": group,
-        "sentence": sentence,
-        "parse": parse,
-        "metavar": metavar,
-        "default": default,
-        "flag": flag,
-        "old_names": old_names or {},
-        "is_path": is_path,
-    }
-    return dataclasses.field(default_factory=lambda: parse(default), metadata=details)
-
-
-def text(value: str) -> str:
-    """Take any text."""
-    return value
-
-
-def job_name(value: str) -> str:
-    """Take what can be part of a file name and of a queue's name in every cloud."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", value):
-        raise ValueError("a letter, then at most 62 letters, digits, '-' or '_'")
-    return value
-
-
-def function_name(value: str) -> str:
-    """Take ``module:function``."""
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
-        raise ValueError("module:function, for example task:run_task")
-    return value
-
-
-def queue_url(value: str) -> str:
-    """Take the address of a queue."""
-    if EMBEDDED.fullmatch(value) or REMOTE.fullmatch(value):
-        return value
-    raise ValueError("'ledger', sqs://NAME, pubsub://PROJECT/NAME or postgresql://[USER@][HOST]/DATABASE")
-
-
-def tasks_per_message(value: str) -> int | None:
-    """Take a number of tasks, or 'auto' for None."""
-    if value == "auto":
-        return None
-    try:
-        return whole(1, 1000)(value)
-    except ValueError:
-        raise ValueError("'auto' or a whole number from 1 to 1000") from None
-
-
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Take a whole number from ``low`` on, of at most 18 digits, which fit into the ledger."""
-    wanted = f"a whole number from {low} " + ("on" if high is None else f"to {high}")
-
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]+(_[0-9]+)*", value):
-            raise ValueError(wanted)
-        if len(value.replace("_", "")) > 18:
-            raise ValueError(f"{wanted}, of at most 18 digits")
-        if int(value) < low or (high is not None and int(value) > high):
-            raise ValueError(wanted)
-        return int(value)
-
-    return parse
-
-
-def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
-    """Take a finite number from ``low`` on, or above it, up to ``high``."""
-    wanted = f"a number {'above' if above else 'of at least'} {low:g}"
-    if high < math.inf:
-        wanted += f" and at most {high:g}"
-
-    def parse(value: str) -> float:
-        try:
-            found = float(value)
-        except ValueError:
-            raise ValueError(wanted) from None
-        if not math.isfinite(found) or not low <= found <= high or (above and found == low):
-            raise ValueError(wanted)
-        return found
-
-    return parse
-
-
-def delays_by_kind(value: str) -> tuple[tuple[str, float, float | None], ...]:
-    """Take ``kind=first`` or ``kind=first..longest``, in seconds, for any number of kinds."""
-    found: dict[str, tuple[str, float, float | None]] = {}
-    seconds = number(0)
-    for part in re.split(r"[\s,]+", value.strip()) if value.strip() else ():
-        kind, _, delays = part.partition("=")
-        first, dots, longest = delays.partition("..")
-        try:
-            known = {"exception", "timeout", "exit", "memory", "lost", "request"}
-            if kind not in known or kind in found or (dots and seconds(longest) < seconds(first)):
-                raise ValueError
-            found[kind] = (kind, seconds(first), seconds(longest) if dots else None)
-        except ValueError:
-            raise ValueError(
-                "kind=first or kind=first..longest in seconds, separated by spaces; kinds: exception, timeout, exit, memory, lost, request"
-            ) from None
-    return tuple(found.values())
-
-
-def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
-    """Take an empty text for none."""
-    return lambda value: parse(value) if value else None
-
-
-def switch(value: str) -> bool:
-    """Take yes or no in the usual spellings."""
-    if value.lower() in {"true", "yes", "on", "1"}:
-        return True
-    if value.lower() in {"false", "no", "off", "0"}:
-        return False
-    raise ValueError("true or false")
-
-
-def choice(*words: str, make: Callable[[str], Any] = str) -> Callable[[str], Any]:
-    """Take one of some words."""
-
-    def parse(value: str) -> Any:
-        if value not in words:
-            raise ValueError(" or ".join([", ".join(words[:-1]), words[-1]]))
-        return make(value)
-
-    return parse
-
-
-def auto_switch(value: str) -> bool | None:
-    """Take yes, no, or ``auto``."""
-    try:
-        return None if value == "auto" else switch(value)
-    except ValueError:
-        raise ValueError("'auto', true or false") from None
-
-
-def slots(value: str) -> int | None:
-    """Take a number of slots, or ``auto`` for one per CPU."""
-    if value == "auto":
-        return None
-    try:
-        return whole(1, 4096)(value)
-    except ValueError:
-        raise ValueError("'auto' (one per CPU) or a whole number from 1 to 4096") from None
-
-
-def start_method(value: str) -> str:
-    """Take one of the standard library's start methods, or ``auto`` for the one that suits the system."""
-    if value == "auto":
-        return "fork" if sys.platform.startswith("linux") else "spawn"
-    known = ("spawn",) if sys.platform == "win32" else ("fork", "spawn", "forkserver")
-    if value in known:
-        return value
-    raise ValueError(" or ".join(["'auto'", *known]))
-
-
-def _feather(value: str) -> str:
-    return value if Path(value).suffix else f"{value}.feather"
-
-
-def _same(value: str) -> str:
-    return value
+from taskfleet.settings.declaring import setting
+from taskfleet.settings.parsers import (
+    auto_switch,
+    delays_by_kind,
+    feather_file,
+    function_name,
+    job_name,
+    number,
+    optional,
+    queue_url,
+    slots,
+    start_method,
+    switch,
+    tasks_per_message,
+    text,
+    unchanged,
+    whole,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +43,7 @@ class Settings:
         queue_url,
         metavar="URL",
         default="ledger",
-        old_names={"TASKQUEUE_PATH": _same},
+        old_names={"TASKQUEUE_PATH": unchanged},
     )
     ledger_path: str = setting(
         "job",
@@ -277,7 +72,7 @@ class Settings:
         "Handed to functions that have a parameter 'output_path', and to filter_tasks: a folder or a bucket.",
         optional(text),
         metavar="PATH",
-        old_names={"CF_CLOUDPATH": _same},
+        old_names={"CF_CLOUDPATH": unchanged},
     )
     task_table: str = setting(
         "insert",
@@ -286,7 +81,7 @@ class Settings:
         text,
         metavar="TABLE",
         default="tasks.json",
-        old_names={"TASK_PARAMETER_FILENAME": _feather},
+        old_names={"TASK_PARAMETER_FILENAME": feather_file},
         is_path=True,
     )
     start_task: int = setting(
@@ -362,7 +157,7 @@ class Settings:
         number(1),
         metavar="SECONDS",
         default="30",
-        old_names={"TQ_LEASE_SECONDS": _same},
+        old_names={"TQ_LEASE_SECONDS": unchanged},
     )
     max_runtime_seconds: float | None = setting(
         "limits",
@@ -452,16 +247,3 @@ class Settings:
         default="10",
     )
     verbose: bool = setting("watch", "Print a line for every attempt.", switch, metavar="BOOL", default="false")
-
-
-def describe() -> tuple[Field, ...]:
-    """Describe all settings, in the order in which they are shown."""
-    from taskfleet.settings.pool_fields import PoolSettings
-
-    return tuple(_describe(field) for kind in (Settings, PoolSettings) for field in dataclasses.fields(kind))
-
-
-def _describe(field: "dataclasses.Field[Any]") -> Field:
-    details = dict(field.metadata)
-    details["flag"] = details["flag"] or "--" + field.name.replace("_", "-")
-    return Field(name=field.name.upper(), is_switch=details["parse"] is switch, **details)

@@ -1,50 +1,10 @@
 """The settings of a pool of machines: where they are, what they have to be, how many there may be and how dear."""
 
-import dataclasses
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from taskfleet.machines.terms import ANY, Architecture, Market, Range
-from taskfleet.settings.fields import choice, number, optional, setting, switch, text
-
-if TYPE_CHECKING:
-    from taskfleet.machines.choosing import Need
-
-_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-
-
-def span(value: str) -> Range:
-    """Take a range of numbers: ``4-16``, ``4-``, ``-16`` or ``8``; empty for any."""
-    found = re.fullmatch(rf"({_NUMBER})|({_NUMBER})?-({_NUMBER})?", value.strip()) if value.strip() else None
-    if not value.strip():
-        return ANY
-    if found is None or value.strip() == "-":
-        raise ValueError("a number or a range: 8, 4-16, 4- (at least) or -16 (at most)")
-    exact, low, high = found.groups()
-    if exact is not None:
-        return Range(float(exact), float(exact))
-    if low is not None and high is not None and float(low) > float(high):
-        raise ValueError("a range whose first number is not above its second")
-    return Range(None if low is None else float(low), None if high is None else float(high))
-
-
-def words(value: str) -> tuple[str, ...]:
-    """Take words that are separated by spaces or commas."""
-    return tuple(re.split(r"[\s,]+", value.strip())) if value.strip() else ()
-
-
-def phrases(value: str) -> tuple[str, ...]:
-    """Take texts that are separated by commas."""
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def markets(value: str) -> tuple[Market, ...]:
-    """Take one or both markets."""
-    found = words(value)
-    if not found or not set(found) <= set(Market):
-        raise ValueError("spot, on-demand, or both separated by a space")
-    return tuple(dict.fromkeys(Market(one) for one in found))
+from taskfleet.machine_terms import Architecture, Market, Range
+from taskfleet.settings.declaring import setting
+from taskfleet.settings.parsers import choice, markets, number, optional, phrases, span, switch, text, words
 
 
 def _range(sentence: str, metavar: str = "RANGE", default: str = "", group: str = "machine") -> Range:
@@ -260,14 +220,3 @@ class PoolSettings:
         metavar="BOOL",
         default="true",
     )
-
-    def need(self, tasks: int | None) -> "Need":
-        """Give what the machines have to be.
-
-        Args:
-            tasks: So many are left; None if that is not known.
-        """
-        from taskfleet.machines.choosing import Need  # here, since every command reads the settings
-
-        mine = {field.name for field in dataclasses.fields(Need)} - {"tasks"}
-        return Need(tasks=tasks, **{name: getattr(self, name) for name in mine})

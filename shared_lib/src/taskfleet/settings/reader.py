@@ -16,7 +16,9 @@ from typing import Any
 from dotenv.parser import parse_stream
 
 from taskfleet.errors import SettingsError
-from taskfleet.settings.fields import Field, Settings, describe
+from taskfleet.settings.declaring import Field
+from taskfleet.settings.describing import describe
+from taskfleet.settings.fields import Settings
 from taskfleet.settings.pool_fields import PoolSettings
 
 DEFAULT_FILE = "config/task.env"

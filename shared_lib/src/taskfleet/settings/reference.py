@@ -3,7 +3,8 @@
 import textwrap
 from collections.abc import Mapping
 
-from taskfleet.settings.fields import GROUPS, POOL_GROUPS, Field, describe
+from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, Field
+from taskfleet.settings.describing import describe
 
 
 def env_file(values: Mapping[str, str], exports: str = "", *, of_pool: bool = False) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from taskfleet.tables.results import Kinds, Row, batches_of, column_type, column_value
+from taskfleet.tables.result_values import Kinds, Row, batches_of, column_type, column_value
 
 _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "text": pa.string()}
 

@@ -5,8 +5,8 @@ from taskfleet.ledger.inquiry import TaskRecord
 from taskfleet.pool import records
 from taskfleet.settings import Settings
 from taskfleet.tasks import State
+from taskfleet.text import counted, duration, rate
 from taskfleet.watch.status import Status
-from taskfleet.watch.text import counted, duration, rate
 
 
 def explain_task(database: Database, task: TaskRecord, status: Status, settings: Settings, now: float) -> str:

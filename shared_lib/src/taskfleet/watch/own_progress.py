@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import IO, Any
 
-from taskfleet.queues import FinishReport
-from taskfleet.tasks import Finished, Lease, Outcome
-from taskfleet.watch import text
+from taskfleet.tasks import Finished, FinishReport, Lease, Outcome
+from taskfleet.text import counted, duration, rate
 from taskfleet.watch.progress import Progress
 
 
@@ -26,19 +25,19 @@ class OwnProgress(Progress):
                 self._counts["succeeded"] += 1
                 self._seconds += outcome.elapsed_seconds
             elif outcome.outcome != Outcome.INTERRUPTED:
-                self._counts["to be tried again" if outcome[:2] in report.retry_delay_seconds else "failed"] += 1
+                self._counts["to be tried again" if outcome.key in report.retry_delay_seconds else "failed"] += 1
         super().recorded(leases, finished, report)
 
     def report(self, now: float) -> str:
         """Say what was done in all."""
-        return f"{self._line(now)} in {text.duration(now - self._began_at)}"
+        return f"{self._line(now)} in {duration(now - self._began_at)}"
 
     def _line(self, now: float) -> str:
-        parts = [f"{text.counted(self._counts['succeeded'], 'task')} done here"]
+        parts = [f"{counted(self._counts['succeeded'], 'task')} done here"]
         parts += [f"{self._counts[word]:,} {word}" for word in ("failed", "to be tried again") if self._counts[word]]
         if self._counts["succeeded"]:
-            parts.append(text.rate(self._counts["succeeded"] / max(now - self._began_at, 1e-3)))
-            parts.append(f"{text.duration(self._seconds / self._counts['succeeded'])} each")
+            parts.append(rate(self._counts["succeeded"] / max(now - self._began_at, 1e-3)))
+            parts.append(f"{duration(self._seconds / self._counts['succeeded'])} each")
         return ", ".join(parts)
 
     def _show_bar(self, now: float) -> None:  # noqa: ARG002

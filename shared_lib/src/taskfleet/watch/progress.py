@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import IO, Any
 
 from taskfleet.ledger.database import Database
-from taskfleet.queues import FinishReport
-from taskfleet.tasks import Finished, Lease, Outcome, State
+from taskfleet.tasks import Finished, FinishReport, Lease, Outcome, State
+from taskfleet.text import duration
 from taskfleet.watch import text
 from taskfleet.watch.status import gather
 
@@ -33,12 +33,12 @@ class Progress:
         if not self._verbose:
             return
         for lease, outcome in zip(leases, finished, strict=True):
-            word = "a duplicate" if outcome[:2] in report.duplicates else Outcome(outcome.outcome).word
-            line = f"{lease.task_id} attempt {outcome.attempt}: {word} after {text.duration(outcome.elapsed_seconds)}"
+            word = "a duplicate" if outcome.key in report.duplicates else Outcome(outcome.outcome).word
+            line = f"{lease.task_id} attempt {outcome.attempt}: {word} after {duration(outcome.elapsed_seconds)}"
             if outcome.error:
                 line += f" ({outcome.error.partition(chr(10))[0]})"
-            if outcome[:2] in report.retry_delay_seconds:
-                line += f"; again in {text.duration(report.retry_delay_seconds[outcome[:2]])}"
+            if outcome.key in report.retry_delay_seconds:
+                line += f"; again in {duration(report.retry_delay_seconds[outcome.key])}"
             self.say(line)
 
     def tick(self, now: float) -> None:

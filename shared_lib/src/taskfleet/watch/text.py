@@ -1,43 +1,12 @@
 """Figures and reports in words, for people."""
 
-from collections.abc import Sequence
-
 from taskfleet.ledger.counters import Durations
 from taskfleet.pool.costs import Costs
 from taskfleet.tasks import State
+from taskfleet.text import counted, duration, rate
 from taskfleet.watch.status import Status
 
 LINE = "=" * 60
-
-
-def duration(seconds: float) -> str:
-    """Give a duration as people say it: ``0.35 s``, ``42 s``, ``8m 27s``, ``3h 05m``, ``2d 04h``."""
-    if seconds < 10:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes}m {rest:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours}h {minutes:02d}m"
-    return f"{hours // 24}d {hours % 24:02d}h"
-
-
-def counted(n: int, noun: str) -> str:
-    """Give a number with its noun: ``1 task``, ``2,000 tasks``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def rate(per_second: float) -> str:
-    """Give a rate in the unit that makes it readable."""
-    if per_second >= 1:
-        return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
-    if per_second >= 1 / 60:
-        return f"{per_second * 60:.1f}/min"
-    return f"{per_second * 3600:.1f}/h"
 
 
 def progress_line(status: Status) -> str:
@@ -142,15 +111,6 @@ def duration_lines(durations: Durations) -> list[str]:
         f"  90th %: {_figure(d.percentile_90)} seconds",
         f"  95th %: {_figure(d.percentile_95)} seconds",
     ]
-
-
-def columns(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
-    """Lay rows out under headings; the last column is not padded."""
-    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in [headings, *rows]
-    )
 
 
 def _failure_lines(status: Status) -> list[str]:

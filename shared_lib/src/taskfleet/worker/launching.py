@@ -22,14 +22,7 @@ from typing import Any
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.tasks import Outcome
-from taskfleet.worker.forking import block_stopping_signals, reseed, unblock_inherited_signals
-from taskfleet.worker.order import Order
-from taskfleet.worker.output import OutputFile
-from taskfleet.worker.records import Record, SharedMemory
-from taskfleet.worker.runner import Runner, receive_chunk
-from taskfleet.worker.shared_file import SharedFile
-from taskfleet.worker.system import (
+from taskfleet.processes.system import (
     CAN_DIE_WITH_PARENT,
     blunt_descriptors,
     children_of,
@@ -37,6 +30,13 @@ from taskfleet.worker.system import (
     kill_group,
     lead_group,
 )
+from taskfleet.tasks import Outcome
+from taskfleet.worker.forking import reseed, unblock_inherited_signals
+from taskfleet.worker.order import Order
+from taskfleet.worker.output import OutputFile
+from taskfleet.worker.records import Record, SharedMemory
+from taskfleet.worker.runner import Runner, receive_chunk
+from taskfleet.worker.shared_file import SharedFile
 
 #: How often a process is tried to be started, should a task have killed what starts it, and how long that has to be gone in between.
 START_ATTEMPTS = 20
@@ -102,13 +102,6 @@ class Launcher:
         return int(code << 8 if code >= 0 else -code)
 
 
-def start_slot(sock: socket.socket, order: Order) -> Any:
-    """Start a slot's process, which serves the supervisor at the other end of a socket; return the process."""
-    process = multiprocessing.get_context("spawn").Process(target=_be_slot, args=(sock, order), name="taskfleet-slot")
-    process.start()
-    return process
-
-
 def try_import(order: Order) -> dict[str, object] | None:
     """See in a process of its own whether the user's module can be imported.
 
@@ -135,22 +128,6 @@ def try_import(order: Order) -> dict[str, object] | None:
 
 
 # --- what runs in the processes that are started; none of these returns ---
-
-
-def _be_slot(sock: socket.socket, order: Order) -> None:
-    from taskfleet.worker.slot import Slot
-    from taskfleet.worker.wire import Channel
-
-    code = 1
-    try:
-        lead_group()
-        block_stopping_signals()
-        Slot(Channel(sock), None, order).serve()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
 
 
 def _be_trial(order: Order, answers: "connection.Connection[Any, Any]") -> None:

@@ -2,8 +2,8 @@
 
 import os
 
+from taskfleet.processes.system import append_only, free_beginning, read_at
 from taskfleet.worker.shared_file import SharedFile
-from taskfleet.worker.system import append_only, free_beginning, read_at
 
 #: While a task runs, its slot looks at the file now and then and gives back all but the end when it has grown by this.
 EMPTY_BEYOND_BYTES = 1 << 20

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from taskfleet.processes.system import MAXRSS_PER_MIB, adopt_orphans, end_orphans
 from taskfleet.tasks import Outcome
 from taskfleet.worker.forking import after_fork, fork, unblock_signals
 from taskfleet.worker.records import CAPACITY, Record, amended
 from taskfleet.worker.runner import CUT_OFF, SEND_AFTER_SECONDS, Job, Runner, exit_reason
 from taskfleet.worker.shared_file import SharedFile
-from taskfleet.worker.system import MAXRSS_PER_MIB, adopt_orphans, end_orphans
 
 with suppress(ImportError):  # Windows, where there is no fork either
     import fcntl

@@ -14,13 +14,13 @@ from typing import Any
 
 from taskfleet.context import Fail, Retry, TaskContext
 from taskfleet.functions import TaskFunction
+from taskfleet.processes.system import own_peak_memory_mib
 from taskfleet.tasks import Outcome
 from taskfleet.tracebacks import describe_error, shorten_error
 from taskfleet.worker.forking import after_fork, unblock_signals
 from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
 from taskfleet.worker.records import CAPACITY, Record, SharedMemory, amended, pack_success
-from taskfleet.worker.system import own_peak_memory_mib
 
 #: A task as a runner gets it: id, attempt, data.
 Job = tuple[str, int, str]

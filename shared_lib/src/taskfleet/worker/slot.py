@@ -18,14 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from taskfleet.functions import TaskFunction
-from taskfleet.tasks import Finished, Outcome
-from taskfleet.worker.forking import fork
-from taskfleet.worker.order import Order
-from taskfleet.worker.output import OutputFile
-from taskfleet.worker.process_per_task import ForkingRunner
-from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, salvage, unpack
-from taskfleet.worker.runner import CHUNK_HEADER, Runner, exit_reason
-from taskfleet.worker.system import (
+from taskfleet.processes.system import (
     CAN_DIE_WITH_PARENT,
     POLLIN,
     POLLOUT,
@@ -36,6 +29,13 @@ from taskfleet.worker.system import (
     make_poll,
     memory_bytes,
 )
+from taskfleet.tasks import Finished, Outcome
+from taskfleet.worker.forking import fork
+from taskfleet.worker.order import Order
+from taskfleet.worker.output import OutputFile
+from taskfleet.worker.process_per_task import ForkingRunner
+from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, salvage, unpack
+from taskfleet.worker.runner import CHUNK_HEADER, Runner, exit_reason
 from taskfleet.worker.wire import Channel
 
 if TYPE_CHECKING:

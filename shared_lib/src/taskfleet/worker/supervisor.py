@@ -20,14 +20,7 @@ from typing import Any, Protocol
 
 from taskfleet.context import SIGN_STOPPING, SIGN_TERMINATING
 from taskfleet.errors import FunctionError, LedgerError
-from taskfleet.queues import FinishReport, LeaseLostError, Queue
-from taskfleet.tasks import Finished, Lease, Outcome
-from taskfleet.worker.flow import Flow
-from taskfleet.worker.forking import STOPPING_SIGNALS
-from taskfleet.worker.notice import Notice, Watcher
-from taskfleet.worker.order import Order
-from taskfleet.worker.records import as_named
-from taskfleet.worker.system import (
+from taskfleet.processes.system import (
     adopt_orphans,
     children_of,
     end_orphans,
@@ -36,6 +29,13 @@ from taskfleet.worker.system import (
     start_arguments,
     start_values,
 )
+from taskfleet.queues import Queue
+from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError, Outcome
+from taskfleet.worker.flow import Flow
+from taskfleet.worker.forking import STOPPING_SIGNALS
+from taskfleet.worker.notice import Notice, Watcher
+from taskfleet.worker.order import Order
+from taskfleet.worker.records import as_named
 from taskfleet.worker.wire import Channel
 
 ELAPSED = Finished._fields.index("elapsed_seconds")
@@ -78,6 +78,13 @@ class Observer(Protocol):
 
     def noticed(self, now: float) -> None:
         """The machine is about to be taken away."""
+
+
+class Display(Observer, Protocol):
+    """An observer that shows the user how the worker gets on."""
+
+    def close(self, now: float) -> None:
+        """Leave the last state standing."""
 
 
 @dataclass(slots=True)

@@ -24,10 +24,7 @@ from typing import Any, NoReturn
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.worker.forking import block_stopping_signals, record_handlers
-from taskfleet.worker.order import Order
-from taskfleet.worker.slot import Slot
-from taskfleet.worker.system import (
+from taskfleet.processes.system import (
     adopt_orphans,
     children_of,
     die_with_parent,
@@ -35,6 +32,9 @@ from taskfleet.worker.system import (
     receive_socket,
     receive_start,
 )
+from taskfleet.worker.forking import block_stopping_signals, record_handlers
+from taskfleet.worker.order import Order
+from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
 
 TICK_SECONDS = 1.0
@@ -120,7 +120,7 @@ def _start_slots(control: socket.socket, function: TaskFunction | None, order: O
             if sock is None:
                 break
             if function is None:
-                from taskfleet.worker.launching import start_slot
+                from taskfleet.worker.spawned_slots import start_slot
 
                 process = start_slot(sock, order)
                 slots[process.pid] = process

@@ -4,7 +4,8 @@ import os
 import time
 
 from taskfleet.queues.pubsub import PubSubTransport
-from taskfleet.testing.pubsub import PubSub
+
+from shared_lib.tests.services.pubsub import PubSub
 
 
 class _Live:

@@ -5,7 +5,8 @@ import time
 
 import boto3
 from taskfleet.queues.sqs import SqsTransport
-from taskfleet.testing.sqs import Sqs
+
+from shared_lib.tests.services.sqs import Sqs
 
 
 class _Live:

@@ -1,0 +1,25 @@
+"""What stands between a command and the shell: the only place that prints errors, and the exit codes."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from taskfleet.errors import TaskfleetError
+
+#: Ctrl-C.
+INTERRUPTED = 130
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run an action; turn the user's mistakes into one message and an exit code, without a traceback."""
+    try:
+        return action()
+    except TaskfleetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0

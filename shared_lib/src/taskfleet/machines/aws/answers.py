@@ -1,0 +1,118 @@
+"""What EC2 says of fleets and instances, in the words of ``Machines``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from taskfleet.clouds.aws_faults import DENIED
+from taskfleet.errors import MachinesError
+from taskfleet.machine_terms import Market
+from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
+from taskfleet.machines.aws.faults import explain_setting, plain_text, refusal_of
+from taskfleet.machines.aws.regions import Region
+from taskfleet.machines.aws.templates import ORDER
+from taskfleet.machines.choosing import Offer
+
+_STATES = {
+    "pending": MachineState.STARTING,
+    "running": MachineState.RUNNING,
+    "shutting-down": MachineState.ENDING,
+    "terminated": MachineState.ENDED,
+    # stopped by hand: that is no end, its disk is paid for, so it counts as there and is ended by who finds it
+    "stopping": MachineState.RUNNING,
+    "stopped": MachineState.RUNNING,
+}
+#: What EC2 says of a machine whose capacity it has taken back.
+_TAKEN_AWAY = {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}
+#: They tell of the account, not of an offer: of no use when all machines were had all the same.
+_OF_THE_ACCOUNT = (Refusal.QUOTA, Refusal.THROTTLED)
+
+
+def read_fleet(
+    fleet: Mapping[str, Any], region: Region, offers: Sequence[Offer], number: int, decode: Callable[[str], str]
+) -> Answer:
+    """Say what became of an order.
+
+    Args:
+        fleet: What CreateFleet gave.
+        region: Where.
+        offers: Those that were asked for.
+        number: So many machines were wanted.
+        decode: Makes a refusal name the permission that is missing, if it does not.
+
+    Raises:
+        MachinesError: Nothing was started, and every error is about the account or the settings.
+    """
+    zones = {subnet: zone for zone, subnet in region.subnets.items()}
+    started = tuple(
+        Started(instance_id, *_pool(one, zones)[0])
+        for one in fleet.get("Instances", ())
+        for instance_id in one["InstanceIds"]
+    )
+    decode = cache(decode)  # every pool has the same to say
+    errors = [
+        (code, plain_text(decode(text) if code in DENIED else text))
+        for code, text in ((one.get("ErrorCode", ""), one.get("ErrorMessage", "")) for one in fleet.get("Errors", ()))
+    ]
+    faults = [explain_setting(code, text, region.name) for code, text in errors]
+    if faults and not started and None not in faults:
+        raise MachinesError(faults[0])
+    refused: dict[tuple[str, str, Refusal], Refused] = {}
+    for one, (code, text) in zip(fleet.get("Errors", ()), errors, strict=True):
+        refusal = refusal_of(code)
+        if len(started) >= number and refusal in _OF_THE_ACCOUNT:
+            continue
+        for instance_type, zone in _pool(one, zones) or [(offer.instance_type, offer.zone) for offer in offers]:
+            refused.setdefault(
+                (instance_type, zone, refusal), Refused(instance_type, zone, refusal, f"{text.rstrip('.')} ({code})")
+            )
+    if len(started) < number and not refused:
+        text = f"{len(started)} of {number} were started, and AWS does not say why no more"
+        best = offers[0]
+        refused[best.instance_type, best.zone, Refusal.STOCK_OUT] = Refused(
+            best.instance_type, best.zone, Refusal.STOCK_OUT, text
+        )
+    return Answer(started, tuple(refused.values()))
+
+
+def _pool(one: Mapping[str, Any], zones: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Give the type and the zone that an entry is about; nothing if it names none."""
+    override = one.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+    zone = zones.get(override.get("SubnetId", "")) or override.get("AvailabilityZone")
+    instance_type = override.get("InstanceType")
+    return [(instance_type, zone)] if zone and instance_type else []
+
+
+def read_instance(instance: Mapping[str, Any]) -> Machine:
+    """Say how an instance stands."""
+    name = instance["State"]["Name"]
+    tags = tags_in(instance)
+    return Machine(
+        instance_id=instance["InstanceId"],
+        order=tags.get(ORDER, ""),
+        state=_STATES.get(name, MachineState.RUNNING),
+        zone=zone_of(instance),
+        instance_type=instance["InstanceType"],
+        market=Market.SPOT if instance.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
+        created_at=instance["LaunchTime"].timestamp(),
+        reason=_reason(instance) if name in ("shutting-down", "terminated", "stopping", "stopped") else "",
+    )
+
+
+def tags_in(instance: Mapping[str, Any]) -> dict[str, str]:
+    """Give an instance's tags."""
+    return {one["Key"]: one["Value"] for one in instance.get("Tags", ())}
+
+
+def zone_of(instance: Mapping[str, Any]) -> str:
+    """Give an instance's zone."""
+    return str(instance.get("Placement", {}).get("AvailabilityZone", ""))
+
+
+def _reason(instance: Mapping[str, Any]) -> str:
+    state_reason = instance.get("StateReason", {})
+    code, transition = state_reason.get("Code", ""), instance.get("StateTransitionReason", "")
+    text = state_reason.get("Message", "") or transition or code
+    if _TAKEN_AWAY & {code, transition.partition(":")[0].strip()}:
+        return f"{PREEMPTED}: {text}"
+    return str(text)

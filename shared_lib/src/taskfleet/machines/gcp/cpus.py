@@ -1,0 +1,50 @@
+"""Which CPUs the machine series of Google Cloud have.
+
+The platforms are those of https://cloud.google.com/compute/docs/cpu-platforms. Where a series runs on several, the oldest is named:
+that is what is sure to be had.
+"""
+
+from taskfleet.machines.cpus import rank_of
+
+#: By series: what the CPU is called; ranks are in ``cpus``.
+GCP: dict[str, str] = {
+    "c2": "Intel Cascade Lake",
+    "c2d": "AMD EPYC Milan",
+    "c3": "Intel Sapphire Rapids",
+    "c3d": "AMD EPYC Genoa",
+    "c4": "Intel Emerald Rapids",
+    "c4a": "Google Axion",
+    "c4d": "AMD EPYC Turin",
+    "e2": "Intel Haswell",
+    "f1": "Intel Sandy Bridge",
+    "g1": "Intel Sandy Bridge",
+    "h3": "Intel Sapphire Rapids",
+    "h4d": "AMD EPYC Turin",
+    "m1": "Intel Broadwell",
+    "m2": "Intel Cascade Lake",
+    "m3": "Intel Ice Lake",
+    "m4": "Intel Emerald Rapids",
+    "n1": "Intel Sandy Bridge",
+    "n2": "Intel Cascade Lake",
+    "n2d": "AMD EPYC Rome",
+    "n4": "Intel Emerald Rapids",
+    "n4a": "Google Axion N3",
+    "n4d": "AMD EPYC Turin",
+    "t2a": "Ampere Altra",
+    "t2d": "AMD EPYC Milan",
+    "x4": "Intel Sapphire Rapids",
+    "z3": "Intel Sapphire Rapids",
+}
+#: Series with Arm processors, of which every vCPU is a core.
+ARM = frozenset({"t2a", "c4a", "n4a"})
+
+
+def series_of(type_name: str) -> str:
+    """Give a machine type's series: "n2d" of "n2d-standard-8"."""
+    return type_name.partition("-")[0]
+
+
+def cpu_of(type_name: str) -> tuple[str, int]:
+    """Return the processor of a machine type such as "n2d-standard-8" and its rank; ("", 0) if it is not known."""
+    cpu = GCP.get(series_of(type_name), "")
+    return cpu, rank_of(cpu)

@@ -1,0 +1,161 @@
+"""What machines and disks of Google Cloud cost, put together from the entries of the Cloud Billing Catalog.
+
+Google has no price per machine type: a machine costs its cores, its GiB of memory and its GiB of local SSD, each an entry ("SKU") per
+series, region and market. Which it is, only its description says. https://cloud.google.com/compute/vm-instance-pricing
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from taskfleet.machine_terms import Market
+from taskfleet.machines.catalogue import HOURS_PER_MONTH
+from taskfleet.machines.gcp.cpus import series_of
+
+#: vCPUs that shared-core types are billed for, whatever they show.
+#: https://cloud.google.com/compute/docs/general-purpose-machines#e2-shared-core
+BILLED_CPUS: Final = {"e2-micro": 0.25, "e2-small": 0.5, "e2-medium": 1.0}
+#: These have a price as a whole.
+WHOLE_TYPES: Final = frozenset({"f1-micro", "g1-small"})
+#: Series whose bundled disks are billed as plain "SSD backed Local Storage"; of the others each has an entry of its own.
+#: https://cloud.google.com/compute/disks-image-pricing#localssdpricing
+PLAIN_LOCAL_SSD: Final = frozenset({"c3", "c3d", "z3"})
+
+#: Its parts are entries of their own, and do not add up to what Google charges.
+UNKNOWN_SUMS: Final = frozenset({"m4-ultramem-224"})
+
+_HOUR, _GIB_HOUR, _GIB_MONTH, _MONTH = "h", "GiBy.h", "GiBy.mo", "mo"
+_SPOT = r"(?P<spot>(?:Spot )?Preemptible )?"
+_SERIES = re.compile(
+    _SPOT
+    + r"(?P<series>[A-Z]\d[A-Z]?)(?: AMD| Arm| Memory-optimized| Predefined)? Instance "
+    + r"(?P<part>Core|Ram|Local SSD) running in .+"
+)
+#: Descriptions that do not name the series.
+_NAMED = [
+    (re.compile(_SPOT + pattern), name)
+    for pattern, name in [
+        (r"Compute optimized (?:Instance )?(?P<part>Core|Ram) running in .+", "c2"),
+        (r"Memory-optimized Instance (?P<part>Core|Ram) running in .+", "m1"),
+        (
+            r"Memory Optimized Upgrade Premium for Memory-optimized Instance (?P<part>Core|Ram) running in .+",
+            "m2 premium",
+        ),
+        (r"(?P<part>Micro) Instance with burstable CPU running in .+", "f1-micro"),
+        (r"(?P<part>Small) Instance with 1 VCPU running in .+", "g1-small"),
+    ]
+]
+_LOCAL_SSD = re.compile(
+    r"SSD backed Local Storage(?P<spot> attached to (?:Spot )?Preemptible VMs?)?(?: (?:running )?in .+)?"
+)
+_DISKS = [
+    (re.compile(rf"{words}(?: in .+)?"), part, unit)
+    for words, part, unit in [
+        ("Storage PD Capacity", "pd-standard", _GIB_MONTH),
+        ("Balanced PD Capacity", "pd-balanced", _GIB_MONTH),
+        ("SSD backed PD Capacity", "pd-ssd", _GIB_MONTH),
+        ("Extreme PD Capacity", "pd-extreme", _GIB_MONTH),
+        ("Extreme PD IOPS", "pd-extreme iops", _MONTH),
+        ("Hyperdisk Balanced Capacity", "hyperdisk-balanced", _GIB_MONTH),
+        ("Hyperdisk Balanced IOPS", "hyperdisk-balanced iops", _MONTH),
+        ("Hyperdisk Balanced Throughput", "hyperdisk-balanced mibps", _MONTH),
+    ]
+]
+_PART_UNITS = {"Core": _HOUR, "Ram": _GIB_HOUR, "Local SSD": _GIB_MONTH, "Micro": _HOUR, "Small": _HOUR}
+_MARKETS = {"OnDemand": Market.ON_DEMAND, "Preemptible": Market.SPOT}
+
+
+class Rates:
+    """Prices of the parts that machines are billed by, in USD: a core's hour, a GiB's hour or month, and so on."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[str, str, Market], float] = {}
+
+    def add(self, skus: Iterable[Mapping[str, Any]]) -> None:
+        """Take in entries of the catalogue (https://cloud.google.com/billing/docs/reference/rest/v1/services.skus).
+
+        What is not known for sure is passed over: other kinds of use, units, currencies, and prices that are missing or zero. Of two
+        entries for the same thing the dearer counts, so that a left-over never makes a machine look cheap.
+        """
+        for sku in skus:
+            found = _what(sku)
+            usd = _usd(sku, found[2]) if found else None
+            if found is None or usd is None:
+                continue
+            part, market, _ = found
+            for region in sku.get("serviceRegions", ()):
+                key = (part, region, market)
+                self._rates[key] = max(usd, self._rates.get(key, 0.0))
+
+    def get(self, part: str, region: str, market: Market = Market.ON_DEMAND) -> float | None:
+        """Give the price of a part: "n2 core", "n2 ram", "n2 ssd", "ssd", "f1-micro", "pd-ssd", "pd-extreme iops"."""
+        return self._rates.get((part, region, market))
+
+    def machine_usd_per_hour(
+        self, name: str, region: str, market: Market, *, cpus: int, memory_gib: float, local_ssd_gib: float
+    ) -> float | None:
+        """Put a machine type's price together; None if the price of any part is not known.
+
+        Args:
+            name: The machine type.
+            region: Where.
+            market: Spot or on demand.
+            cpus: As the machine type shows them.
+            memory_gib: Of the machine type.
+            local_ssd_gib: That come with the machine; NaN if the size is not known.
+        """
+        series = series_of(name)
+        if name in WHOLE_TYPES:
+            return self.get(name, region, market)
+        if name in UNKNOWN_SUMS:
+            return None
+        bases = ["m1", "m2 premium"] if series == "m2" else [series]
+        usd = 0.0
+        for base in bases:
+            core, ram = self.get(f"{base} core", region, market), self.get(f"{base} ram", region, market)
+            if core is None or ram is None:
+                return None
+            usd += BILLED_CPUS.get(name, cpus) * core + memory_gib * ram
+        if local_ssd_gib:
+            ssd = self.get("ssd" if series in PLAIN_LOCAL_SSD else f"{series} ssd", region, market)
+            if ssd is None:
+                return None
+            usd += local_ssd_gib * ssd / HOURS_PER_MONTH
+        return usd if math.isfinite(usd) else None
+
+
+def _what(sku: Mapping[str, Any]) -> tuple[str, Market, str] | None:
+    """Give the part an entry is the price of, its market and its unit."""
+    description = sku.get("description", "")
+    market = _MARKETS.get(sku.get("category", {}).get("usageType", ""))
+    if market is None:
+        return None
+    if found := _LOCAL_SSD.fullmatch(description):  # those attached to spot machines are listed as of either use
+        return "ssd", Market.SPOT if found["spot"] else Market.ON_DEMAND, _GIB_MONTH
+    for pattern, part, unit in _DISKS:
+        if market is Market.ON_DEMAND and pattern.fullmatch(description):
+            return part, market, unit
+    for pattern, name in [(_SERIES, ""), *_NAMED]:
+        if (found := pattern.fullmatch(description)) and bool(found["spot"]) == (market is Market.SPOT):
+            part = found["part"]
+            whole = name or found["series"].lower()
+            return (
+                whole if name in WHOLE_TYPES else f"{whole} {part.split()[-1].lower()}",
+                market,
+                _PART_UNITS[part],
+            )
+    return None
+
+
+def _usd(sku: Mapping[str, Any], unit: str) -> float | None:
+    """Give an entry's price now, that of its dearest tier: the first ones may be free of charge up to some amount."""
+    try:
+        expression = sku["pricingInfo"][-1]["pricingExpression"]
+        prices = [tier["unitPrice"] for tier in expression["tieredRates"]]
+        if expression["usageUnit"] != unit or any(price.get("currencyCode", "USD") != "USD" for price in prices):
+            return None
+        usd = max(int(price.get("units", 0)) + int(price.get("nanos", 0)) / 1e9 for price in prices)
+    except (KeyError, IndexError, ValueError, TypeError):
+        return None
+    return usd if usd > 0 else None

@@ -1,0 +1,69 @@
+"""The user's own computer as a kind of machine, which costs nothing."""
+
+import os
+import platform
+from dataclasses import replace
+
+from taskfleet.machine_terms import EPSILON, Architecture, Market, Range
+from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType, Price
+from taskfleet.machines.choosing import Need
+from taskfleet.machines.local.machines import INSTANCE_TYPE
+from taskfleet.processes.identity import available_cpus, hostname
+
+
+def local_catalogue(need: Need, now: float) -> Catalogue:
+    """Offer this computer: all of it, or as much as a machine is to have at most."""
+    cpus, memory_gib = available_cpus(), _memory_gib()
+    wanted = min(cpus, max(1, round((need.tasks_per_machine.high or cpus) * need.cpus_per_task)))
+    kind = InstanceType(
+        name=INSTANCE_TYPE,
+        cpus=wanted,
+        memory_gib=round(memory_gib * wanted / cpus, 1),
+        architecture=_architecture(),
+        cpu_family=platform.processor(),
+    )
+    zone = hostname()
+    return Catalogue(
+        provider="local",
+        regions=(zone,),
+        fetched_at=now,
+        types={kind.name: kind},
+        disks=(DiskType(name="", region=zone, usd_per_gib_month=0.0),),
+        prices={(kind.name, Market.ON_DEMAND): (Price(0.0, zone),)},
+    )
+
+
+def local_need(need: Need) -> Need:
+    """Leave of what machines have to be what makes sense here, and let them all together be this computer at most."""
+    cpus = available_cpus()
+    most = min(cpus, need.total_cpus.high or cpus)
+    return replace(
+        need,
+        architecture=_architecture(),
+        markets=(Market.ON_DEMAND,),
+        zones=(),
+        instance_types=(),
+        cpu_families=(),
+        cpu_rank=Range(),
+        cpus=Range(),
+        memory_gib=Range(),
+        local_ssd_gib=Range(),
+        local_ssd_gib_per_cpu=Range(),
+        local_ssd_gib_per_task=Range(),
+        boot_disk_types=(),
+        boot_disk_iops=0.0,
+        boot_disk_mibps=0.0,
+        total_cpus=Range(need.total_cpus.low, most + EPSILON),
+        price_usd_per_hour=Range(),
+    )
+
+
+def _architecture() -> Architecture:
+    return Architecture.ARM64 if platform.machine().lower() in ("arm64", "aarch64") else Architecture.X86_64
+
+
+def _memory_gib() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, ValueError, OSError):
+        return 8.0

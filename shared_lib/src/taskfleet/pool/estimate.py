@@ -1,0 +1,47 @@
+"""How long a choice of machines takes for the tasks that are left, and for how much."""
+
+from taskfleet.errors import LedgerError
+from taskfleet.ledger import counters
+from taskfleet.ledger.database import open_ledger
+from taskfleet.machines.choosing import Choice
+from taskfleet.settings import Configuration
+from taskfleet.tasks import State
+
+#: From a machine's order to its first task, for the estimate.
+START_SECONDS = 120.0
+
+
+class Estimate:
+    """How long a choice takes for the tasks that are left, and for how much."""
+
+    def __init__(self, choice: Choice, tasks: int | None, hours_per_task: float | None) -> None:
+        best = choice.best
+        assert best is not None
+        self.tasks = tasks
+        self.hours_per_task = hours_per_task
+        self.usd_per_hour = choice.count * best.usd_per_hour
+        start_seconds = START_SECONDS if best.usd_per_hour else 0.0
+        self.hours: float | None = None
+        self.usd: float | None = None
+        if tasks is not None and hours_per_task is not None:
+            shared_out = tasks * hours_per_task / (choice.count * best.slots)
+            self.hours = start_seconds / 3600 + max(shared_out, hours_per_task)
+            self.usd = self.hours * self.usd_per_hour
+
+
+def read_job(configuration: Configuration) -> tuple[int | None, float | None]:
+    """Say how many tasks are left and how long one takes, as far as the ledger knows."""
+    hours = configuration.pool.hours_per_task
+    try:
+        database = open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=True)
+    except LedgerError:  # nothing was inserted yet
+        return None, hours
+    try:
+        counts = counters.by_state(database)
+        left = counts[State.PENDING] + counts[State.RUNNING] + counts[State.WAITING]
+        measured = counters.durations(database)
+        if hours is None and measured is not None and measured.n:
+            hours = measured.mean / 3600
+        return left, hours
+    finally:
+        database.close()

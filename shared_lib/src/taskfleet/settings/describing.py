@@ -1,0 +1,20 @@
+"""All settings, described for files, flags, help and documentation."""
+
+import dataclasses
+from typing import Any
+
+from taskfleet.settings.declaring import Field
+from taskfleet.settings.fields import Settings
+from taskfleet.settings.parsers import switch
+from taskfleet.settings.pool_fields import PoolSettings
+
+
+def describe() -> tuple[Field, ...]:
+    """Describe all settings, in the order in which they are shown."""
+    return tuple(_describe(field) for kind in (Settings, PoolSettings) for field in dataclasses.fields(kind))
+
+
+def _describe(field: "dataclasses.Field[Any]") -> Field:
+    details = dict(field.metadata)
+    details["flag"] = details["flag"] or "--" + field.name.replace("_", "-")
+    return Field(name=field.name.upper(), is_switch=details["parse"] is switch, **details)

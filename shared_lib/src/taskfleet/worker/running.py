@@ -1,0 +1,89 @@
+"""Running a worker as the settings say, on whatever queue."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from taskfleet.events import EventFile, make_event
+from taskfleet.processes.identity import hostname
+from taskfleet.queues import Queue
+from taskfleet.settings import Configuration, Settings
+from taskfleet.worker.notice import make_watcher
+from taskfleet.worker.order import Order
+from taskfleet.worker.supervisor import Display, Observer, Supervisor
+
+
+def supervise(configuration: Configuration, queue: Queue, progress: Display, order: Order) -> bool:
+    """Work on a queue until it is done with or somebody says stop; return whether somebody did."""
+    settings = configuration.settings
+    observers: list[Observer] = [progress]
+    events = None
+    if settings.event_file:
+        events = EventFile(configuration.project / Path(settings.event_file).expanduser())
+        observers.append(events)
+    supervisor = Supervisor(
+        queue,
+        order,
+        observers=observers,
+        lease_seconds=settings.lease_seconds,
+        grace_seconds=settings.shutdown_grace_seconds,
+        keep_waiting=settings.keep_waiting,
+        max_tasks=settings.max_tasks,
+        notice_after_seconds=settings.simulate_spot_termination_after_seconds,
+        notice_seconds=settings.simulate_spot_termination_delay_seconds,
+        watcher=make_watcher(os.environ),
+        exports=configuration.exports,
+    )
+    progress.say(_greeting(settings, order.slots))
+    end_reason = "failed"
+    try:
+        supervisor.run()
+        end_reason = "preempted" if supervisor.was_preempted else "stopped"
+    except Exception as error:
+        if events is not None:
+            events.write(make_event("fatal_exception", time.time(), exception=f"{type(error).__name__}: {error}"))
+        raise
+    finally:
+        queue.close(time.time(), end_reason)
+        progress.close(time.time())
+        if events is not None:
+            events.close()
+    return supervisor.was_stopped
+
+
+def make_order(
+    configuration: Configuration, *, slots: int, args: Sequence[str], most_result_bytes: int | None = None
+) -> Order:
+    """Take what concerns the tasks from the settings."""
+    settings = configuration.settings
+    return Order(
+        function=settings.task_function,
+        project=str(configuration.project),
+        job_id=settings.job_id,
+        hostname=hostname(),
+        output_path=settings.output_path,
+        args=tuple(args),
+        slots=slots,
+        tasks_per_process=settings.tasks_per_process,
+        max_runtime_seconds=settings.max_runtime_seconds,
+        memory_limit_bytes=None if settings.memory_limit_gib is None else int(settings.memory_limit_gib * 2**30),
+        max_result_bytes=min(int(settings.max_result_mib * 2**20), most_result_bytes or sys.maxsize),
+        output_tail_bytes=int(settings.output_tail_kib * 2**10),
+        start_method=settings.start_method,
+    )
+
+
+def _greeting(settings: Settings, slots: int) -> str:
+    process = {0: "a process kept for ever", 1: "a process for each task"}.get(
+        settings.tasks_per_process, f"a process for {settings.tasks_per_process} tasks"
+    )
+    if settings.start_method != "fork":
+        process += f" (START_METHOD={settings.start_method})"
+    limits = []
+    if settings.max_runtime_seconds is not None:
+        limits.append(f"at most {settings.max_runtime_seconds:g} s each")
+    if settings.memory_limit_gib is not None:
+        limits.append(f"at most {settings.memory_limit_gib:g} GiB each")
+    return f"Worker for job {settings.job_id}: {slots} tasks at once, {', '.join([process, *limits])}. Ctrl-C once to finish and stop."

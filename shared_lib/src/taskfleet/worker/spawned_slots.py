@@ -1,0 +1,36 @@
+"""Slots that are started without fork."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+from typing import Any
+
+from taskfleet.processes.system import (
+    lead_group,
+)
+from taskfleet.worker.forking import block_stopping_signals
+from taskfleet.worker.order import Order
+
+
+def start_slot(sock: socket.socket, order: Order) -> Any:
+    """Start a slot's process, which serves the supervisor at the other end of a socket; return the process."""
+    process = multiprocessing.get_context("spawn").Process(target=_be_slot, args=(sock, order), name="taskfleet-slot")
+    process.start()
+    return process
+
+
+def _be_slot(sock: socket.socket, order: Order) -> None:
+    from taskfleet.worker.slot import Slot
+    from taskfleet.worker.wire import Channel
+
+    code = 1
+    try:
+        lead_group()
+        block_stopping_signals()
+        Slot(Channel(sock), None, order).serve()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
