@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from taskfleet.cli import COMMANDS
-from taskfleet.settings.reference import env_file, table
+from taskfleet.settings.reference import pool_env, table, task_env
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,8 +50,8 @@ def main() -> int:
     wanted = {
         ROOT / "docs" / "settings.md": SETTINGS_HEAD + table(),
         ROOT / "docs" / "commands.md": COMMANDS_HEAD + "".join(map(command_section, COMMANDS)),
-        ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": env_file(VALUES, EXPORTS),
-        ROOT / "{{cookiecutter.project_slug}}" / "config" / "pool.env": env_file({}, of_pool=True),
+        ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": task_env(VALUES, EXPORTS),
+        ROOT / "{{cookiecutter.project_slug}}" / "config" / "pool.env": pool_env("local", {}),
     }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:

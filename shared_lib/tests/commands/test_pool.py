@@ -132,7 +132,7 @@ def test_a_sample_says_what_all_tasks_take(poe, project):
     assert poe("insert_tasks").code == 0
     found = json.loads(poe("calibrate", "--sample", "3", "--json").out)
     assert (found["tasks"], found["failed"], found["tasks_left"]) == (3, 0, 4)
-    assert 0.3 < found["mean_seconds"] < 3
+    assert 0.3 < found["mean_seconds"] <= found["longest_seconds"]
     assert 300 < found["most_memory_mib"] < 400
     assert found["memory_gib_per_task"] == 0.5
     assert found["hours"] == pytest.approx(4 * found["mean_seconds"] / 3600 / 2, rel=0.5)

@@ -6,10 +6,10 @@ import re
 import pytest
 from taskfleet.settings import Settings, describe
 from taskfleet.settings import fields as module
-from taskfleet.settings.declaring import GROUPS, POOL_GROUPS
+from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, PROVIDER_GROUPS
+from taskfleet.settings.describing import KINDS
 from taskfleet.settings.parsers import span
-from taskfleet.settings.pool_fields import PoolSettings
-from taskfleet.settings.reference import env_file, table
+from taskfleet.settings.reference import pool_env, table, task_env
 
 FIELDS = {field.name: field for field in describe()}
 WHOLE = [name for name, field in FIELDS.items() if field.default.isdigit() and field.metavar == "N"]
@@ -44,7 +44,7 @@ class TestEveryField:
 
     def test_its_default_is_what_one_would_write(self, field):
         name = field.name.lower()
-        [kind] = [kind for kind in (Settings, PoolSettings) if hasattr(kind, name)]
+        [kind] = [kind for kind in KINDS if hasattr(kind, name)]
         assert field.parse(field.default) == getattr(kind(), name)
 
     def test_a_bad_value_is_told_in_our_words(self, field):
@@ -53,8 +53,11 @@ class TestEveryField:
 
     def test_it_is_in_the_reference(self, field):
         assert f"| `{field.name}` | `{field.flag} " in table()
-        text = env_file({}, of_pool=field.group in POOL_GROUPS)
-        assert re.search(rf"^#{field.name}={re.escape(field.default)}$", text, re.MULTILINE)
+        line = re.compile(rf"^#{field.name}={re.escape(field.default)}$", re.MULTILINE)
+        assert bool(line.search(task_env({}))) == (field.group not in POOL_GROUPS)
+        for provider, groups in PROVIDER_GROUPS.items():
+            if field.name != "PROVIDER":  # which is set
+                assert bool(line.search(pool_env(provider, {}))) == (field.group in groups)
 
 
 def test_names_and_flags_are_unique():

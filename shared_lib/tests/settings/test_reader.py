@@ -8,9 +8,11 @@ import pytest
 from taskfleet.errors import SettingsError
 from taskfleet.machines.choosing import Range
 from taskfleet.settings import Settings, describe, read_configuration
+from taskfleet.settings.declaring import PROVIDER_GROUPS
 from taskfleet.settings.pool_fields import PoolSettings
+from taskfleet.settings.provider_fields import PROVIDER_SETTINGS
 from taskfleet.settings.reader import find_project, is_reference
-from taskfleet.settings.reference import env_file
+from taskfleet.settings.reference import pool_env, task_env
 
 FIELDS = {field.name: field for field in describe()}
 TEXTS = [
@@ -100,8 +102,7 @@ def test_flag_before_environment_before_file_before_default(read, tmp_path, name
     expected = field.parse(good)
     if higher == "flag" and field.is_path and not is_reference(good):
         expected = str(tmp_path / "user" / good)
-    [kind] = [kind for kind in (configuration.settings, configuration.pool) if hasattr(kind, name.lower())]
-    assert getattr(kind, name.lower()) == expected
+    assert configuration.values()[name] == expected
     [place] = [configuration.places[name]]
     assert {"flag": field.flag, "environment": "the environment", "file": "task.env, line 1"}[higher] in place
 
@@ -299,27 +300,35 @@ def test_a_setting_is_not_exported(read, name):
         read(f"export {name}=3\n")
 
 
+def all_of_pool(values):
+    """Return the lines of every provider's file, each setting once."""
+    lines = "".join(pool_env(provider, values) for provider in PROVIDER_GROUPS).splitlines(keepends=True)
+    return "".join(line for line in dict.fromkeys(lines) if not line.startswith(("PROVIDER=aws", "PROVIDER=gcp", "# ")))
+
+
 def test_the_generated_file_gives_the_defaults(read):
-    assert read(env_file({})).settings == Settings()
-    assert read(env_file({})).places == {}
+    assert read(task_env({})).settings == Settings()
+    assert read(task_env({})).places == {}
 
 
 def test_the_generated_file_with_every_line_active_gives_the_defaults(read):
     values = {name: field.default for name, field in FIELDS.items()}
-    configuration = read(env_file(values) + env_file(values, of_pool=True))
+    configuration = read(task_env(values) + all_of_pool(values))
     assert (configuration.settings, configuration.pool) == (Settings(), PoolSettings())
+    assert configuration.of_providers == {kind: kind() for kind in PROVIDER_SETTINGS}
     assert set(configuration.places) == set(FIELDS)
 
 
 def test_the_generated_file_uncommented_gives_the_defaults(read):
-    text = re.sub(r"^#(?=[A-Z_]+=)", "", env_file({}) + env_file({}, of_pool=True), flags=re.MULTILINE)
+    text = re.sub(r"^#(?=[A-Z_]+=)", "", task_env({}) + all_of_pool({}), flags=re.MULTILINE)
     configuration = read(text)
     assert (configuration.settings, configuration.pool) == (Settings(), PoolSettings())
+    assert configuration.of_providers == {kind: kind() for kind in PROVIDER_SETTINGS}
     assert set(configuration.places) == set(FIELDS)
 
 
 def test_the_generated_file_carries_values_and_exports(read):
-    configuration = read(env_file({"JOB_ID": "mine", "SLOTS": "3"}, exports="\nexport A=1\n"))
+    configuration = read(task_env({"JOB_ID": "mine", "SLOTS": "3"}, exports="\nexport A=1\n"))
     assert (configuration.settings.job_id, configuration.settings.slots) == ("mine", 3)
     assert configuration.exports == {"A": "1"}
 

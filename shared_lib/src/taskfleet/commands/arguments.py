@@ -5,12 +5,52 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import CommandError, TaskfleetError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.settings import DEFAULT_FILE, Configuration, describe, read_configuration
-from taskfleet.settings.declaring import GROUPS
+from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, PROVIDER_GROUPS
 from taskfleet.settings.reader import find_project
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows in its help only the sections of settings that matter to the provider that is chosen."""
+
+    def add_section(self, group: str) -> "argparse._ArgumentGroup":
+        """Add a section for the flags of a group of settings."""
+        section = self.add_argument_group(f"settings: {GROUPS[group]}")
+        self._sections[group] = section
+        return section
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; see ``argparse``."""
+        if any(one in ("-h", "--help") for one in args or ()) and any(group in POOL_GROUPS for group in self._sections):
+            self._hide_sections(_chosen_provider(args))
+        return super().parse_known_args(args, namespace)
+
+    def __init__(self, **options: Any) -> None:
+        self._sections: dict[str, argparse._ArgumentGroup] = {}
+        super().__init__(**options)
+
+    def _hide_sections(self, provider: str | None) -> None:
+        for group, section in self._sections.items():
+            if provider is not None and group in POOL_GROUPS and group not in PROVIDER_GROUPS[provider]:
+                for action in section._group_actions:
+                    action.help = argparse.SUPPRESS
+
+
+def _chosen_provider(argv: Sequence[str]) -> str | None:
+    """Return the provider that a command line means, or that the settings name; None if they cannot be read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-e", "--env-file")
+    parser.add_argument("--provider")
+    known, _ = parser.parse_known_args([one for one in argv if one not in ("-h", "--help")])
+    flags = {} if known.provider is None else {"PROVIDER": known.provider}
+    try:
+        return read_configuration(flags=flags, env_file=known.env_file).pool.provider
+    except TaskfleetError:
+        return None
 
 
 def make_parser(
@@ -22,10 +62,11 @@ def make_parser(
         name: As in ``poe NAME``.
         description: What it does.
         examples: Lines to show at the end of the help.
-        groups: The groups of settings that matter to this command: each setting becomes a flag.
+        groups: The sections of settings that matter to this command: each setting becomes a flag. Sections that do not matter to the
+            provider that is chosen are left out of the help; their flags are taken all the same.
         operands: What stands behind the options, for the usage line.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"poe {name}",
         usage=f"poe {name} [-e FILE] [options] {operands}".rstrip(),
         description=description,
@@ -38,7 +79,7 @@ def make_parser(
     )
     parser.add_argument("--env-file", dest="env_file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for group in groups:
-        section = parser.add_argument_group(f"settings: {GROUPS[group].lower()}")
+        section = parser.add_section(group)
         for field in describe():
             if field.group != group:
                 continue

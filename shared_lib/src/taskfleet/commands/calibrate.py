@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from taskfleet.commands.arguments import configure, make_parser, open_job
-from taskfleet.commands.places import add_refresh, choose_machines, needed
+from taskfleet.commands.offer_table import add_refresh, choose_machines
 from taskfleet.commands.plan import show_plan
 from taskfleet.errors import CommandError
 from taskfleet.ledger import insertion
 from taskfleet.ledger.database import Database, create, open_ledger
 from taskfleet.machine_terms import ANY, Range
 from taskfleet.pool.estimate import Estimate, read_job
-from taskfleet.pool.providers import environment_here, worker_command
+from taskfleet.pool.selection import needed
 from taskfleet.settings import Configuration
+from taskfleet.settings.declaring import OWN_GROUPS
+from taskfleet.settings.environment import environment_here, worker_command
 from taskfleet.tasks import Outcome
 from taskfleet.text import counted, duration
 
@@ -64,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
         "Run a sample of the inserted tasks here, apart from the job, and measure their time and memory. Then show what all tasks that are "
         "left would take and cost on the machines that fit. The sample's tasks run for real: what they write, they write.",
         EXAMPLES,
-        ("job", "worker", "limits", "place", "machine", "number"),
+        ("job", "worker", "limits", "provider", "location", "machine", "task", "number", *OWN_GROUPS),
     )
     add_refresh(parser)
     parser.add_argument("--sample", type=int, default=20, metavar="N", help="run so many tasks (20)")

@@ -9,24 +9,28 @@ from contextlib import ExitStack, contextmanager
 
 from taskfleet.commands.arguments import configure, make_parser, users_path
 from taskfleet.commands.guard import INTERRUPTED
-from taskfleet.commands.places import add_refresh, choose_machines, limits_of, needed
+from taskfleet.commands.offer_table import add_refresh, choose_machines
 from taskfleet.commands.plan import show_plan
 from taskfleet.errors import CommandError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machines
 from taskfleet.machines.choosing import Choice
+from taskfleet.machines.provider import provider_of
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.deployment import Deployment, Ending, Interrupted
 from taskfleet.pool.ending import look
 from taskfleet.pool.estimate import Estimate, read_job
+from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.planning import Limits
-from taskfleet.pool.providers import environment_here, machine_name, open_machines
+from taskfleet.pool.selection import limits_of, needed
 from taskfleet.pool.shipping import clear_bundles, ship
 from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.settings import Configuration
+from taskfleet.settings.declaring import POOL_GROUPS
+from taskfleet.settings.environment import environment_here
 from taskfleet.text import counted
 from taskfleet.watch.dump import dump_tasks
 from taskfleet.watch.monitor import Monitor
@@ -40,9 +44,6 @@ EXAMPLES = """\
   poe deploy_pool --yes --budget-usd 20             do not ask
   poe deploy_pool --continue                        look after machines that are there already"""
 
-#: How often the controller looks at its machines.
-POLL_SECONDS = {"local": 1.0}
-USUAL_POLL_SECONDS = 10.0
 #: Signals so close together are one.
 SAME_SECONDS = 1.0
 
@@ -54,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
         "Start the cheapest machines that fit, have them work on the tasks, replace those that fail, and end all of them when the tasks "
         "are done. It shows what it will do and asks first. Ctrl-C asks what is to become of the machines.",
         EXAMPLES,
-        ("job", "worker", "limits", "retries", "watch", "place", "machine", "number", "start"),
+        ("job", "worker", "limits", "retries", "watch", *POOL_GROUPS),
     )
     add_refresh(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -96,12 +97,11 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _check_reach(configuration: Configuration) -> None:
-    provider = configuration.pool.provider
-    if provider != "local" and not is_remote(configuration.settings.queue_url):
-        example = "pubsub://PROJECT/NAME" if provider == "gcp" else "sqs://NAME"
+    provider = provider_of(configuration)
+    if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
         raise CommandError(
-            f"PROVIDER={provider}: its machines cannot reach the ledger on this computer (QUEUE_URL=ledger). Have the tasks travel by a "
-            f"service: QUEUE_URL={example} in config/task.env (see docs), or PROVIDER=local."
+            f"PROVIDER={provider.name}: its machines cannot reach the ledger on this computer (QUEUE_URL=ledger). Use a queue service: "
+            f"QUEUE_URL={provider.example_queue_url} in config/task.env (see docs), or PROVIDER=local."
         )
 
 
@@ -149,7 +149,7 @@ def _open_machines(configuration: Configuration, database: Database, choice: Cho
     Raises:
         CommandError: Something is.
     """
-    if configuration.pool.provider == "local":
+    if not provider_of(configuration).code_sources:
         return open_machines(configuration, database)
 
     def say(text: str) -> None:
@@ -172,7 +172,7 @@ def _ask_to_start() -> None:
 def _deploy(
     configuration: Configuration, database: Database, machines: Machines, choice: Choice, limits: Limits
 ) -> int:
-    settings, pool = configuration.settings, configuration.pool
+    settings = configuration.settings
     me = identity()
     other = records.take_control(database, me, time.time())
     if other is not None:
@@ -200,7 +200,7 @@ def _deploy(
             take_in=None if monitor is None else monitor.step,
             progress=progress,
             ask=lambda: _ask_what_becomes(progress),
-            poll_seconds=POLL_SECONDS.get(pool.provider, USUAL_POLL_SECONDS),
+            poll_seconds=provider_of(configuration).poll_seconds,
         )
         with _signals():
             ending = deployment.watch()

@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.places import limits_of, needed
 from taskfleet.errors import CommandError
 from taskfleet.ledger import inquiry
 from taskfleet.ledger.database import open_ledger
 from taskfleet.pool.explaining import explain_pool
+from taskfleet.pool.selection import limits_of, needed
+from taskfleet.settings.declaring import OWN_GROUPS
 from taskfleet.watch.explaining import explain_job, explain_task
 from taskfleet.watch.status import gather
 
@@ -24,7 +25,7 @@ def run(argv: Sequence[str]) -> int:
         "explain",
         "Say in a sentence why a task, the job or its pool does not move, and what to change.",
         EXAMPLES,
-        ("job", "limits", "place", "number", "start"),
+        ("job", "limits", "provider", "location", "number", "lifetime", *OWN_GROUPS),
         operands="[TASK | pool]",
     )
     parser.add_argument("what", nargs="?", metavar="TASK", help="a task's id, or 'pool'; the job if left out")

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.places import place_of
-from taskfleet.machines.offers import find_images
+from taskfleet.commands.offer_table import listing_provider
+from taskfleet.settings.declaring import OWN_GROUPS
 from taskfleet.text import columns
 
 EXAMPLES = """\
@@ -18,12 +18,16 @@ EXAMPLES = """\
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser(
-        "list_images", "List the current images of Ubuntu, Debian and the provider's own system.", EXAMPLES, ("place",)
+        "list_images",
+        "List the current images of Ubuntu, Debian and the provider's own system.",
+        EXAMPLES,
+        ("provider", "location", *OWN_GROUPS),
     )
     parser.add_argument("--architecture", choices=("x86_64", "arm64"), help="only those for such machines")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     arguments = parser.parse_args(argv)
-    images = find_images(place_of(configure(arguments)), now=time.time())
+    configuration = configure(arguments)
+    images = listing_provider(configuration).images(configuration, now=time.time())
     wanted = [one for one in images if arguments.architecture in (None, one.architecture)]
     if arguments.json:
         for one in wanted:

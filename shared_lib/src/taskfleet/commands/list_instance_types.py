@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.places import OFFER_HEADS, add_refresh, get_catalogue, offer_row
+from taskfleet.commands.offer_table import OFFER_HEADS, add_refresh, get_catalogue, listing_provider, offer_row
 from taskfleet.machine_terms import ANY, Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
 from taskfleet.machines.choosing import Choice, Offer, choose, need_of
+from taskfleet.settings.declaring import OWN_GROUPS
 from taskfleet.text import columns
 
 EXAMPLES = """\
@@ -33,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
         "list_instance_types",
         "List the types of machines that meet the settings, each in its cheapest zone, with the price of its boot disk.",
         EXAMPLES,
-        ("place", "machine"),
+        ("provider", "location", "machine", "task", *OWN_GROUPS),
     )
     add_refresh(parser)
     parser.add_argument(
@@ -47,6 +48,7 @@ def run(argv: Sequence[str]) -> int:
     if arguments.limit < 0:
         parser.error("--limit takes a whole number from 0 on")
     configuration = configure(arguments)
+    listing_provider(configuration)
     catalogue = get_catalogue(configuration, refresh=arguments.refresh)
     need = replace(
         need_of(configuration.pool, None), machines=ANY, price_usd_per_hour=ANY, total_cpus=ANY, simultaneous_tasks=ANY

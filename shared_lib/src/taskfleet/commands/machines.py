@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.places import limits_of, needed
 from taskfleet.errors import LedgerError, MachinesUnreachableError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machine, MachineState
 from taskfleet.pool import records
+from taskfleet.pool.job_machines import open_machines
 from taskfleet.pool.planning import Limits, match
-from taskfleet.pool.providers import open_machines
 from taskfleet.pool.records import Record
+from taskfleet.pool.selection import limits_of, needed
 from taskfleet.settings import Configuration
+from taskfleet.settings.declaring import OWN_GROUPS
 from taskfleet.text import columns, duration
 from taskfleet.watch.status import gather
 from taskfleet.watch.text import cost_line
@@ -35,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
         "List the machines of the job, as the provider and the ledger know them: since when they are there, when their worker was last "
         "heard, what they cost, and what is overdue.",
         EXAMPLES,
-        ("job", "place"),
+        ("job", "provider", "location", *OWN_GROUPS),
     )
     parser.add_argument("--all", action="store_true", help="those that have ended too")
     parser.add_argument("--console", metavar="NAME", help="print what a machine has printed")

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.places import OFFER_HEADS, add_refresh, choose_machines, needed, offer_row
+from taskfleet.commands.offer_table import OFFER_HEADS, add_refresh, choose_machines, offer_row
 from taskfleet.machines.choosing import Choice
 from taskfleet.pool.estimate import Estimate, read_job
+from taskfleet.pool.selection import needed
+from taskfleet.settings.declaring import POOL_GROUPS
 from taskfleet.text import columns, counted, duration
 
 EXAMPLES = """\
@@ -30,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
         "Show which machines would be started: the chosen type among the best, how many, what limits them, the price, and when all tasks "
         "would be done. Nothing is started. With prices that were kept no account is needed.",
         EXAMPLES,
-        ("job", "place", "machine", "number", "start"),
+        ("job", *POOL_GROUPS),
     )
     add_refresh(parser)
     parser.add_argument("--tasks", type=int, metavar="N", help="plan for so many tasks, instead of those that are left")

@@ -1,43 +1,58 @@
 """``poe settings``: every setting, its value, and where it comes from."""
 
 import json
+import shlex
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.settings import describe
-from taskfleet.settings.declaring import GROUPS
-from taskfleet.settings.reference import table
+from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, PROVIDER_GROUPS
+from taskfleet.settings.reference import pool_env, table
 from taskfleet.text import columns
 
 EXAMPLES = """\
   poe settings
   poe settings --json
-  poe settings --markdown        the reference table"""
+  poe settings --markdown                  what every setting means
+  poe settings --provider aws --pool-env > pool.new && mv pool.new config/pool.env      for another provider"""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("settings", "Show every setting, its value, and where it comes from.", EXAMPLES, tuple(GROUPS))
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = make_parser(
+        "settings",
+        "Show the settings that matter to the provider that is chosen, their values, and where each comes from.",
+        EXAMPLES,
+        tuple(GROUPS),
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, with all settings")
+    parser.add_argument(
+        "--pool-env", action="store_true", help="print config/pool.env for the provider, with the values that are set"
+    )
     parser.add_argument("--markdown", action="store_true", help="print what every setting means instead")
     arguments = parser.parse_args(argv)
     if arguments.markdown:
         print(table(), end="")
         return 0
     configuration = configure(arguments)
-    texts = {field.name: field.default for field in describe()}
-    everything = [configuration.pool, configuration.settings]
-    values = {
-        name: next(getattr(one, name.lower()) for one in everything if hasattr(one, name.lower()))
-        for name in (field.name for field in describe())
-    }
+    provider = configuration.pool.provider
+    if arguments.pool_env:
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in configuration.pool_exports.items())
+        print(pool_env(provider, configuration.texts, exports), end="")
+        return 0
+    values = configuration.values()
     if arguments.json:
         print(json.dumps(values, default=str))
         return 0
-    rows = [
-        (name, texts[name] if value is None else _shown(value), configuration.places.get(name, "default"))
-        for name, value in values.items()
-    ]
+    rows = []
+    for field in describe():
+        place = configuration.places.get(field.name, "default")
+        if field.group in POOL_GROUPS and field.group not in PROVIDER_GROUPS[provider]:
+            if field.name not in configuration.places:
+                continue
+            place += f" (not used with PROVIDER={provider})"
+        value = values[field.name]
+        rows.append((field.name, field.default if value is None else _shown(value), place))
     rows += [(f"export {name}", value, "the file") for name, value in configuration.exports.items()]
     print(columns(rows, ("setting", "value", "from")))
     return 0

@@ -7,7 +7,8 @@ from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.commands.teardown import end_machines
 from taskfleet.ledger.database import open_ledger
 from taskfleet.pool import records
-from taskfleet.pool.providers import open_machines
+from taskfleet.pool.job_machines import open_machines
+from taskfleet.settings.declaring import OWN_GROUPS
 
 EXAMPLES = """\
   poe stop
@@ -20,7 +21,7 @@ def run(argv: Sequence[str]) -> int:
         "stop",
         "End all machines of the job, and the poe deploy_pool that looks after them. Running tasks go back to the queue; nothing is lost.",
         EXAMPLES,
-        ("job", "place"),
+        ("job", "provider", "location", *OWN_GROUPS),
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     arguments = parser.parse_args(argv)

@@ -10,9 +10,10 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machines, MachineState
 from taskfleet.pool import records
 from taskfleet.pool.ending import by_ledger, by_list, end_all
-from taskfleet.pool.providers import open_machines
+from taskfleet.pool.job_machines import open_machines
 from taskfleet.pool.shipping import clear_bundles
 from taskfleet.settings import Configuration
+from taskfleet.settings.declaring import OWN_GROUPS
 from taskfleet.text import columns, counted
 
 EXAMPLES = """\
@@ -28,7 +29,7 @@ def run(argv: Sequence[str]) -> int:
         "End all machines of the job and remove whatever else was made for them. It needs no ledger: what the provider lists counts. It "
         "looks again until nothing is there, and prints the count of each kind of thing.",
         EXAMPLES,
-        ("job", "place"),
+        ("job", "provider", "location", *OWN_GROUPS),
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="list what is there and end nothing")

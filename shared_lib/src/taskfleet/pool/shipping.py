@@ -4,14 +4,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import CommandError, SettingsError
 from taskfleet.machines import Order
 from taskfleet.machines.choosing import Offer
+from taskfleet.machines.provider import provider_of
 from taskfleet.pool import bundle
-from taskfleet.pool.providers import worker_environment
 from taskfleet.pool.start_up import Code, GitCode, ImageCode, UserScripts, read_scripts, script
 from taskfleet.processes.identity import SLOTS_VARIABLE
 from taskfleet.settings import Configuration
+from taskfleet.settings.environment import worker_environment
 
 
 def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[str], None]) -> Callable[[Order], str]:
@@ -26,7 +27,7 @@ def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[s
         What makes the start-up script for an order's machines.
 
     Raises:
-        CommandError: A setting is missing.
+        SettingsError: A setting is missing.
         BundleError: The project cannot be packed, or the bucket cannot be written to.
         StartUpError: One of the user's scripts cannot be read.
     """
@@ -36,9 +37,20 @@ def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[s
 
 
 def preview(configuration: Configuration) -> str:
-    """Give the script that machines would boot with, for a bundle that was not made."""
-    pool = configuration.pool
-    code: Code = bundle.StoredBundle(address=f"{pool.bucket or 's3://BUCKET'}/BUNDLE.tar.gz", hash="0" * 64)
+    """Return the script that machines would boot with, for a bundle that was not made.
+
+    Raises:
+        CommandError: The provider's machines run none.
+    """
+    pool, provider = configuration.pool, provider_of(configuration)
+    if not provider.longest_script_bytes:
+        raise CommandError(
+            f"Machines of PROVIDER={provider.name} run no start-up script. Name another provider: poe plan --show-start-up-script "
+            "--provider aws"
+        )
+    code: Code = bundle.StoredBundle(
+        address=f"{pool.bucket or f'{provider.bucket_scheme}://BUCKET'}/BUNDLE.tar.gz", hash="0" * 64
+    )
     if pool.code_from == "git":
         code = GitCode(url=pool.git_url or "GIT_URL", revision=pool.git_revision)
     elif pool.code_from == "image":
@@ -50,7 +62,7 @@ def preview(configuration: Configuration) -> str:
 def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
     """Remove the job's bundles, if there can be any; say how many are left."""
     pool = configuration.pool
-    if pool.provider == "local" or pool.code_from != "bundle" or pool.bucket is None:
+    if pool.code_from != "bundle" or pool.code_from not in provider_of(configuration).code_sources or not pool.bucket:
         return {}
     left = bundle.remove(pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
     return {"bundles of code": left}
@@ -60,12 +72,9 @@ def _maker(
     configuration: Configuration, scripts: UserScripts, code: Code, offers: Iterable[Offer]
 ) -> Callable[[float], str]:
     """Give what makes the script of machines that end themselves after so many seconds."""
-    provider = configuration.pool.provider
     environment = worker_environment(configuration) | {SLOTS_VARIABLE: _slots(offers)}
     return lambda lifetime_seconds: script(
-        provider="aws"
-        if provider == "local"
-        else provider,  # local machines have none; it can be looked at all the same
+        provider=configuration.pool.provider,
         job_id=configuration.settings.job_id,
         lifetime_seconds=lifetime_seconds,
         code=code,
@@ -75,18 +84,21 @@ def _maker(
 
 
 def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:
-    pool = configuration.pool
+    pool, provider = configuration.pool, provider_of(configuration)
+    if pool.code_from not in provider.code_sources:
+        raise SettingsError(
+            f"CODE_FROM={pool.code_from} does not work with PROVIDER={provider.name}; choose {' or '.join(provider.code_sources)}."
+        )
     if pool.code_from == "image":
         return ImageCode()
     if pool.code_from == "git":
         if not pool.git_url:
-            raise CommandError("CODE_FROM=git needs GIT_URL in config/pool.env: the repository to clone.")
+            raise SettingsError("CODE_FROM=git needs GIT_URL in config/pool.env: the repository to clone.")
         return GitCode(url=pool.git_url, revision=pool.git_revision)
     if not pool.bucket:
-        scheme = "gs" if pool.provider == "gcp" else "s3"
-        raise CommandError(
-            f"BUCKET is not set: name one in config/pool.env that machines can read, such as BUCKET={scheme}://my-bucket/jobs; the "
-            "project's code is put there. Or set CODE_FROM=git or image."
+        raise SettingsError(
+            "BUCKET is not set: name one in config/pool.env that machines can read, such as "
+            f"BUCKET={provider.bucket_scheme}://my-bucket/jobs; the project's code is put there. Or set CODE_FROM=git or image."
         )
     ledger = configuration.ledger_path
     with tempfile.TemporaryDirectory(prefix="taskfleet-bundle-") as folder:

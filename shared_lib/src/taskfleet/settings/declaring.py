@@ -7,24 +7,36 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-
-#: What the fields are about, in the order in which they are shown.
+#: The sections of settings, in the order in which they are shown.
 GROUPS = {
     "job": "The job",
     "insert": "Inserting tasks",
     "worker": "The worker",
     "limits": "Limits of a task",
-    "retries": "Trying again",
-    "watch": "What is written down",
-    "place": "Where machines are taken",
-    "machine": "What a machine has to be",
-    "number": "How many machines, and how dear",
+    "retries": "Retries",
+    "watch": "Logging and events",
+    "provider": "Provider",
+    "location": "Location and pricing",
+    "machine": "Machine requirements",
+    "task": "What a task needs",
+    "number": "Pool size and cost limits",
+    "lifetime": "Lifetime of a machine",
     "start": "How machines start",
+    "aws": "AWS",
+    "gcp": "Google Cloud",
 }
-
-
-#: Those of ``config/pool.env``; the others are in ``config/task.env``.
-POOL_GROUPS = ("place", "machine", "number", "start")
+_EVERYWHERE = ("provider", "task", "number", "lifetime")
+_CLOUD = ("provider", "location", "machine", "task", "number", "lifetime", "start")
+#: For each provider, by its name in PROVIDER: the sections of ``config/pool.env`` that matter to it.
+PROVIDER_GROUPS: dict[str, tuple[str, ...]] = {
+    "local": _EVERYWHERE,
+    "aws": (*_CLOUD, "aws"),
+    "gcp": (*_CLOUD, "gcp"),
+}
+#: The sections of ``config/pool.env``; all others are in ``config/task.env``.
+POOL_GROUPS = tuple(name for name in GROUPS if any(name in groups for groups in PROVIDER_GROUPS.values()))
+#: Those of them that matter to one provider only.
+OWN_GROUPS = tuple(name for name in POOL_GROUPS if sum(name in groups for groups in PROVIDER_GROUPS.values()) == 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

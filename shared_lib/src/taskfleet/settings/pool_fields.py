@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from taskfleet.machine_terms import Architecture, Market, Range
-from taskfleet.settings.declaring import setting
+from taskfleet.settings.declaring import PROVIDER_GROUPS, setting
 from taskfleet.settings.parsers import choice, markets, number, optional, phrases, span, switch, text, words
 
 
@@ -20,31 +20,30 @@ class PoolSettings:
     """Everything that can be set about the pool."""
 
     provider: str = setting(
-        "place",
+        "provider",
         "Whose machines are taken: local (worker processes on this machine), aws or gcp.",
-        choice("local", "aws", "gcp"),
+        choice(*PROVIDER_GROUPS),
         metavar="NAME",
         default="local",
     )
     regions: tuple[str, ...] = setting(
-        "place",
+        "location",
         "The regions to look in, the cheapest of which is taken: 'us-east-1 us-west-2'. See poe list_regions.",
         words,
         metavar="LIST",
     )
     zones: tuple[str, ...] = setting(
-        "place", "Only these zones, with * and ? as wildcards: 'us-east-1a us-west-2?'.", words, metavar="LIST"
+        "location", "Only these zones, with * and ? as wildcards: 'us-east-1a us-west-2?'.", words, metavar="LIST"
     )
-    project_id: str | None = setting("place", "The Google Cloud project.", optional(text), metavar="ID")
     markets: tuple[Market, ...] = setting(
-        "place",
+        "location",
         "What is paid: spot (cheap, may be taken away), on-demand, or both, of which the cheapest that is to be had is taken.",
         markets,
         metavar="LIST",
         default="spot",
     )
     catalogue_hours: float = setting(
-        "place",
+        "location",
         "For how long prices that were fetched are good; older ones are fetched again.",
         number(0),
         metavar="HOURS",
@@ -81,7 +80,7 @@ class PoolSettings:
         "Memory of a machine; with less than 2 GiB, Python and its libraries hardly run.", default="2-"
     )
     memory_gib_per_cpu: Range = _range("Memory for each CPU.")
-    memory_gib_per_task: Range = _range("Memory for each task at a time.")
+    memory_gib_per_task: Range = _range("Memory for each task at a time.", group="task")
     local_ssd_gib: Range = _range("Local solid-state disks of a machine, together.")
     local_ssd_gib_per_cpu: Range = _range("Local solid-state disks for each CPU.")
     local_ssd_gib_per_task: Range = _range("Local solid-state disks for each task at a time.")
@@ -97,13 +96,13 @@ class PoolSettings:
     boot_disk_iops: float = _size("Operations per second that the boot disk has to do.", "0", "IOPS")
     boot_disk_mibps: float = _size("MiB per second that the boot disk has to do.", "0", "MIBPS")
     cpus_per_task: float = setting(
-        "machine",
+        "task",
         "CPUs that one task takes; 0.5 has two of them share one.",
         number(0, above=True),
         metavar="CPUS",
         default="1",
     )
-    tasks_per_machine: Range = _range("Tasks at a time on a machine.")
+    tasks_per_machine: Range = _range("Tasks at a time on a machine.", group="task")
     machines: Range = _range("How many machines there are.", default="1-10", group="number")
     total_cpus: Range = _range("CPUs of all machines together.", group="number")
     simultaneous_tasks: Range = _range("Tasks at a time on all machines together.", group="number")
@@ -119,21 +118,21 @@ class PoolSettings:
     )
 
     lifetime_hours: float = setting(
-        "start",
+        "lifetime",
         "A machine ends itself after so long, whatever happens: what you pay for one that everybody forgot.",
         number(0, above=True),
         metavar="HOURS",
         default="24",
     )
     boot_minutes: float = setting(
-        "start",
+        "lifetime",
         "A machine whose worker was not heard after so long is shown with what it printed, and replaced.",
         number(0, above=True),
         metavar="MINUTES",
         default="10",
     )
     silent_minutes: float = setting(
-        "start",
+        "lifetime",
         "A machine whose worker was heard and then was not for so long is replaced; an idle worker gives a sign of life each minute.",
         number(0, above=True),
         metavar="MINUTES",
@@ -185,33 +184,6 @@ class PoolSettings:
     )
     after_worker: str | None = setting(
         "start", "A shell script of yours that runs when the worker has ended.", optional(text), metavar="FILE"
-    )
-    instance_profile: str | None = setting(
-        "start", "AWS: the instance profile whose role the machines have.", optional(text), metavar="NAME"
-    )
-    security_groups: tuple[str, ...] = setting(
-        "start", "AWS: security groups, by id; empty for the default one.", words, metavar="LIST"
-    )
-    subnets: tuple[str, ...] = setting(
-        "start", "AWS: subnets, by id; empty for the default ones of each zone.", words, metavar="LIST"
-    )
-    key_name: str | None = setting(
-        "start", "AWS: a key pair to log in with, for looking into a machine.", optional(text), metavar="NAME"
-    )
-    service_account: str | None = setting(
-        "start",
-        "Google Cloud: the service account the machines have; empty for the project's default one.",
-        optional(text),
-        metavar="EMAIL",
-    )
-    network: str | None = setting(
-        "start", "Google Cloud: the network; empty for 'default'.", optional(text), metavar="NAME"
-    )
-    subnetwork: str | None = setting(
-        "start",
-        "Google Cloud: the subnetwork of each region; needed where the network makes none by itself.",
-        optional(text),
-        metavar="NAME",
     )
     external_ip: bool = setting(
         "start",

@@ -9,9 +9,9 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dotenv.parser import parse_stream
 
@@ -20,6 +20,9 @@ from taskfleet.settings.declaring import Field
 from taskfleet.settings.describing import describe
 from taskfleet.settings.fields import Settings
 from taskfleet.settings.pool_fields import PoolSettings
+from taskfleet.settings.provider_fields import PROVIDER_SETTINGS
+
+T = TypeVar("T")
 
 DEFAULT_FILE = "config/task.env"
 #: Read besides, if it is there.
@@ -40,14 +43,31 @@ class Configuration:
 
     settings: Settings
     pool: PoolSettings
+    of_providers: Mapping[type, Any]
+    """The settings that only one provider has, by their class; see ``of``."""
     project: Path
     """The project's folder, absolute; relative paths in the file start here."""
     exports: dict[str, str]
     """The user's own variables for the tasks; those of the environment come first."""
+    pool_exports: dict[str, str]
+    """Those of them that stand in ``config/pool.env``."""
     places: dict[str, str]
     """For each setting that is not the default, by upper-case name: where it was set."""
     texts: dict[str, str]
     """For each of these: its text, which means the same in the environment of another process."""
+
+    def of(self, kind: type[T]) -> T:
+        """Return the settings of one of the classes in ``provider_fields``, whichever provider is chosen."""
+        settings: T = self.of_providers[kind]
+        return settings
+
+    def values(self) -> dict[str, object]:
+        """Return the value of every setting by its upper-case name, in the order in which they are shown."""
+        kinds = (self.settings, self.pool, *self.of_providers.values())
+        return {
+            field.name: next(getattr(one, field.name.lower()) for one in kinds if hasattr(one, field.name.lower()))
+            for field in describe()
+        }
 
     @property
     def ledger_path(self) -> Path:
@@ -92,11 +112,14 @@ def read_configuration(
     faults: list[str] = []
     given: dict[str, Given] = {}
     exports: dict[str, str] = {}
+    pool_exports: dict[str, str] = {}
     pool_file = project / POOL_FILE
     for each in [pool_file, path] if pool_file.is_file() and not path.samefile(pool_file) else [path]:
         in_file, more_exports = _read_file(each, fields, faults)
         _take(given, in_file, fields, faults)
         exports |= more_exports
+        if each == pool_file:
+            pool_exports = more_exports
     from_environment = {
         name: Given(value=environ[name], place="the environment") for name in _all_names(fields) if environ.get(name)
     }
@@ -112,17 +135,23 @@ def read_configuration(
             values[name.lower()] = field.parse(one.value if one.value else field.default)
         except ValueError as error:
             faults.append(f"{name}={one.value!r} in {one.place}: {name} is {error}")
-    of_pool = {field.name for field in dataclasses.fields(PoolSettings)}
     if faults:
         raise SettingsError("The settings are wrong:\n" + "\n".join(f"  - {fault}" for fault in faults))
     return Configuration(
-        settings=replace(Settings(), **{name: value for name, value in values.items() if name not in of_pool}),
-        pool=replace(PoolSettings(), **{name: value for name, value in values.items() if name in of_pool}),
+        settings=_made(Settings, values),
+        pool=_made(PoolSettings, values),
+        of_providers={kind: _made(kind, values) for kind in PROVIDER_SETTINGS},
         project=project,
         exports=exports,
+        pool_exports=pool_exports,
         places={name: one.place for name, one in given.items()},
         texts={name: one.value for name, one in given.items()},
     )
+
+
+def _made(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make the settings of one class from the values that are given; the others have their defaults."""
+    return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values})  # type: ignore[arg-type]
 
 
 def _find_file(env_file: str | None, users_folder: Path, project: Path) -> Path:

@@ -1,0 +1,89 @@
+"""AWS as a provider of machines; its SDK is imported when it is asked something."""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from taskfleet.errors import SettingsError
+from taskfleet.machines import Machines, Order
+from taskfleet.machines.catalogue import Catalogue
+from taskfleet.machines.choosing import Need
+from taskfleet.machines.images import Image
+from taskfleet.settings import Configuration
+from taskfleet.settings.provider_fields import AwsSettings
+
+
+class AwsProvider:
+    """See ``Provider``."""
+
+    name: ClassVar[str] = "aws"
+    title: ClassVar[str] = "AWS"
+    shares_file_system: ClassVar[bool] = False
+    lists_offers: ClassVar[bool] = True
+    needs_canary: ClassVar[bool] = True
+    poll_seconds: ClassVar[float] = 10.0
+    ending_poll_seconds: ClassVar[float] = 3.0
+    empty_lists_to_confirm: ClassVar[int] = 2
+    code_sources: ClassVar[tuple[str, ...]] = ("bundle", "git", "image")
+    bucket_scheme: ClassVar[str] = "s3"
+    #: 16 KiB before it is encoded: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
+    longest_script_bytes: ClassVar[int] = 16 << 10
+    example_queue_url: ClassVar[str] = "sqs://NAME"
+    example_region: ClassVar[str] = "us-east-1"
+
+    def check(self, configuration: Configuration) -> None:
+        """See ``Provider.check``."""
+        if not configuration.pool.regions:
+            raise SettingsError(
+                f"REGIONS is not set: name one or more in config/pool.env, such as REGIONS={self.example_region}. "
+                "poe list_regions shows all."
+            )
+
+    def fit(self, need: Need) -> Need:
+        """See ``Provider.fit``."""
+        return need
+
+    def catalogue(self, configuration: Configuration, *, now: float) -> Catalogue:
+        """See ``Provider.catalogue``."""
+        from taskfleet.machines.aws import offers
+
+        self.check(configuration)
+        return offers.fetch(configuration.pool.regions, now=now)
+
+    def catalogue_name(self, configuration: Configuration) -> str:
+        """See ``Provider.catalogue_name``."""
+        return "_".join([self.name, *sorted(configuration.pool.regions)])
+
+    def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:  # noqa: ARG002
+        """See ``Provider.regions``."""
+        from taskfleet.machines.aws import offers
+
+        return offers.regions()
+
+    def images(self, configuration: Configuration, *, now: float) -> Sequence[Image]:
+        """See ``Provider.images``; they differ by region."""
+        from taskfleet.machines.aws import offers
+
+        self.check(configuration)
+        return [image for region in configuration.pool.regions for image in offers.images(region, now=now)]
+
+    def open(self, configuration: Configuration, *, run: str, script: Callable[[Order], str]) -> Machines:
+        """See ``Provider.open``."""
+        from taskfleet.machines.aws.machines import AwsMachines
+
+        self.check(configuration)
+        pool, own = configuration.pool, configuration.of(AwsSettings)
+        return AwsMachines(
+            job_id=configuration.settings.job_id,
+            run=run,
+            regions=pool.regions,
+            architecture=pool.architecture,
+            script=script,
+            image=pool.image,
+            instance_profile=own.instance_profile,
+            security_groups=own.security_groups,
+            subnets=own.subnets,
+            key_name=own.key_name,
+            external_ip=pool.external_ip,
+            boot_disk_iops=pool.boot_disk_iops,
+            boot_disk_mibps=pool.boot_disk_mibps,
+        )

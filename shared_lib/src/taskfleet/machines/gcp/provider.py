@@ -1,0 +1,97 @@
+"""Google Cloud as a provider of machines; its SDK is imported when it is asked something."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from taskfleet.errors import SettingsError
+from taskfleet.machines import Machines, Order
+from taskfleet.machines.catalogue import Catalogue
+from taskfleet.machines.choosing import Need
+from taskfleet.machines.images import Image
+from taskfleet.settings import Configuration
+from taskfleet.settings.provider_fields import GcpSettings
+
+
+class GcpProvider:
+    """See ``Provider``."""
+
+    name: ClassVar[str] = "gcp"
+    title: ClassVar[str] = "Google Cloud"
+    shares_file_system: ClassVar[bool] = False
+    lists_offers: ClassVar[bool] = True
+    needs_canary: ClassVar[bool] = True
+    poll_seconds: ClassVar[float] = 10.0
+    ending_poll_seconds: ClassVar[float] = 3.0
+    empty_lists_to_confirm: ClassVar[int] = 2
+    code_sources: ClassVar[tuple[str, ...]] = ("bundle", "git", "image")
+    bucket_scheme: ClassVar[str] = "gs"
+    #: 256 KB a value: https://cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations
+    longest_script_bytes: ClassVar[int] = 256 << 10
+    example_queue_url: ClassVar[str] = "pubsub://PROJECT/NAME"
+    example_region: ClassVar[str] = "us-central1"
+
+    def check(self, configuration: Configuration) -> None:
+        """See ``Provider.check``."""
+        if not configuration.pool.regions:
+            raise SettingsError(
+                f"REGIONS is not set: name one or more in config/pool.env, such as REGIONS={self.example_region}. "
+                "poe list_regions shows all."
+            )
+
+    def fit(self, need: Need) -> Need:
+        """See ``Provider.fit``."""
+        return need
+
+    def catalogue(self, configuration: Configuration, *, now: float) -> Catalogue:
+        """See ``Provider.catalogue``."""
+        from taskfleet.machines.gcp import offers
+
+        self.check(configuration)
+        return offers.fetch(_project_of(configuration), configuration.pool.regions, now=now)
+
+    def catalogue_name(self, configuration: Configuration) -> str:
+        """See ``Provider.catalogue_name``; prices are a project's, since some have discounts of their own."""
+        own = configuration.of(GcpSettings)
+        project = [own.project_id] if own.project_id else []
+        return "_".join([self.name, *project, *sorted(configuration.pool.regions)])
+
+    def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
+        """See ``Provider.regions``."""
+        from taskfleet.machines.gcp import offers
+
+        return offers.regions(_project_of(configuration))
+
+    def images(self, configuration: Configuration, *, now: float) -> Sequence[Image]:  # noqa: ARG002
+        """See ``Provider.images``."""
+        from taskfleet.machines.gcp import offers
+
+        return offers.images()
+
+    def open(self, configuration: Configuration, *, run: str, script: Callable[[Order], str]) -> Machines:
+        """See ``Provider.open``."""
+        from taskfleet.machines.gcp.machines import GcpMachines
+
+        self.check(configuration)
+        pool, own = configuration.pool, configuration.of(GcpSettings)
+        return GcpMachines(
+            project=_project_of(configuration),
+            job_id=configuration.settings.job_id,
+            run_name=run,
+            regions=pool.regions,
+            script=script,
+            architecture=pool.architecture,
+            image=pool.image,
+            service_account=own.service_account,
+            network=own.network,
+            subnetwork=own.subnetwork,
+            external_ip=pool.external_ip,
+        )
+
+
+def _project_of(configuration: Configuration) -> str:
+    """Return the Google Cloud project that the settings, or gcloud's own variable, name."""
+    project = configuration.of(GcpSettings).project_id or os.environ.get("GOOGLE_CLOUD_PROJECT")
+    if not project:
+        raise SettingsError("PROJECT_ID is not set: name your Google Cloud project in config/pool.env.")
+    return project

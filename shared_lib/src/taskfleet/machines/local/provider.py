@@ -1,0 +1,71 @@
+"""The user's own computer as a provider of machines."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from taskfleet.errors import CommandError
+from taskfleet.machines import Machines, Order
+from taskfleet.machines.catalogue import Catalogue
+from taskfleet.machines.choosing import Need, need_of
+from taskfleet.machines.images import Image
+from taskfleet.machines.local.offers import local_catalogue, local_need
+from taskfleet.processes.identity import hostname
+from taskfleet.settings import Configuration
+from taskfleet.settings.environment import environment_here, worker_command
+
+
+class LocalProvider:
+    """See ``Provider``."""
+
+    name: ClassVar[str] = "local"
+    title: ClassVar[str] = "This computer"
+    shares_file_system: ClassVar[bool] = True
+    lists_offers: ClassVar[bool] = False
+    needs_canary: ClassVar[bool] = True
+    poll_seconds: ClassVar[float] = 1.0
+    ending_poll_seconds: ClassVar[float] = 0.2
+    empty_lists_to_confirm: ClassVar[int] = 1
+    code_sources: ClassVar[tuple[str, ...]] = ()
+    bucket_scheme: ClassVar[str] = ""
+    longest_script_bytes: ClassVar[int] = 0
+    example_queue_url: ClassVar[str] = "ledger"
+    example_region: ClassVar[str] = ""
+
+    def check(self, configuration: Configuration) -> None:
+        """See ``Provider.check``."""
+
+    def fit(self, need: Need) -> Need:
+        """See ``Provider.fit``."""
+        return local_need(need)
+
+    def catalogue(self, configuration: Configuration, *, now: float) -> Catalogue:
+        """See ``Provider.catalogue``."""
+        return local_catalogue(self.fit(need_of(configuration.pool, None)), now)
+
+    def catalogue_name(self, configuration: Configuration) -> str:  # noqa: ARG002
+        """See ``Provider.catalogue_name``."""
+        return ""
+
+    def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
+        """See ``Provider.regions``."""
+        raise NotImplementedError
+
+    def images(self, configuration: Configuration, *, now: float) -> Sequence[Image]:
+        """See ``Provider.images``."""
+        raise NotImplementedError
+
+    def open(self, configuration: Configuration, *, run: str, script: Callable[[Order], str]) -> Machines:  # noqa: ARG002
+        """See ``Provider.open``; a machine is a worker process, so there is no script, and its folder is the ledger's."""
+        if sys.platform == "win32":
+            raise CommandError("PROVIDER=local needs Linux or macOS. On Windows: poe launch_worker")
+        from taskfleet.machines.local.machines import LocalMachines  # needs POSIX
+
+        ledger = configuration.ledger_path
+        return LocalMachines(
+            ledger.with_name(f"{ledger.stem}.machines") / hostname(),
+            zone=hostname(),
+            command=worker_command(configuration.project),
+            project=configuration.project,
+            environment=environment_here(configuration),
+        )
