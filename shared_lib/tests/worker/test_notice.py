@@ -127,7 +127,7 @@ def test_a_service_that_does_not_answer_disturbs_nothing(project, metadata, name
             metadata.fault("*", status=503, times=None)
     worker = project.start("--slots", 3, environment=environment)
     project.until(lambda: project.counts().get(State.SUCCEEDED.word) == 198)
-    project.until(lambda: "a termination notice would not be heard" in worker.text)
+    project.until(lambda: "a termination notice would be missed" in worker.text)
     project.open_gate("gate")
     opened_at = time.monotonic()
     worker.wait()

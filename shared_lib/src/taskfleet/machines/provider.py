@@ -6,13 +6,16 @@ between providers is a class attribute here, or a method.
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from taskfleet.machines import Machines, Order
-from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Need
-from taskfleet.machines.images import Image
 from taskfleet.settings import Configuration
+
+if TYPE_CHECKING:  # a worker asks the registry for its watcher, and needs nothing of these
+    from taskfleet.machines import Machines, Order
+    from taskfleet.machines.catalogue import Catalogue
+    from taskfleet.machines.choosing import Need
+    from taskfleet.machines.images import Image
+    from taskfleet.machines.notice import Watcher
 
 #: By name: the module and the class of each provider.
 PROVIDERS: Mapping[str, str] = {
@@ -59,10 +62,10 @@ class Provider(Protocol):
             SettingsError: One is missing.
         """
 
-    def fit(self, need: Need) -> Need:
+    def fit(self, need: "Need") -> "Need":
         """Return a need without what makes no sense here."""
 
-    def catalogue(self, configuration: Configuration, *, now: float) -> Catalogue:
+    def catalogue(self, configuration: Configuration, *, now: float) -> "Catalogue":
         """Return what is offered, with prices; takes some seconds where it is fetched.
 
         Raises:
@@ -76,10 +79,10 @@ class Provider(Protocol):
     def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
         """Return all regions, each with its zones. Only where ``lists_offers``; raises as ``catalogue``."""
 
-    def images(self, configuration: Configuration, *, now: float) -> Sequence[Image]:
+    def images(self, configuration: Configuration, *, now: float) -> "Sequence[Image]":
         """Return the current images of well-known systems. Only where ``lists_offers``; raises as ``catalogue``."""
 
-    def open(self, configuration: Configuration, *, run: str, script: Callable[[Order], str]) -> Machines:
+    def open(self, configuration: Configuration, *, run: str, script: "Callable[[Order], str]") -> "Machines":
         """Open the machines of one job; nothing is asked of the provider yet.
 
         Args:
@@ -90,6 +93,24 @@ class Provider(Protocol):
         Raises:
             SettingsError: A setting is missing.
         """
+
+    def watcher(self, address: str) -> "Watcher | None":
+        """Return what watches, on a machine, for its termination notice; None where none is given.
+
+        Args:
+            address: The machine's metadata service.
+        """
+
+
+def watcher_here(environ: Mapping[str, str]) -> "Watcher | None":
+    """Return what watches for termination notices, if the start-up script of a machine has said whose it is (TASKFLEET_PROVIDER).
+
+    TASKFLEET_METADATA_URL stands in for the metadata service's own address.
+    """
+    name = environ.get("TASKFLEET_PROVIDER", "")
+    if name not in PROVIDERS:
+        return None
+    return load_provider(name).watcher(environ.get("TASKFLEET_METADATA_URL") or "http://169.254.169.254")
 
 
 def provider_of(configuration: Configuration) -> Provider:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taskfleet.events import EventFile, make_event
+from taskfleet.machines.provider import watcher_here
 from taskfleet.processes.identity import hostname
 from taskfleet.queues import Queue
 from taskfleet.settings import Configuration, Settings
-from taskfleet.worker.notice import make_watcher
 from taskfleet.worker.order import Order
 from taskfleet.worker.supervisor import Display, Observer, Supervisor
 
@@ -33,7 +33,7 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, ord
         max_tasks=settings.max_tasks,
         notice_after_seconds=settings.simulate_spot_termination_after_seconds,
         notice_seconds=settings.simulate_spot_termination_delay_seconds,
-        watcher=make_watcher(os.environ),
+        watcher=watcher_here(os.environ),
         exports=configuration.exports,
     )
     progress.say(_greeting(settings, order.slots))

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from taskfleet.context import SIGN_STOPPING, SIGN_TERMINATING
 from taskfleet.errors import FunctionError, LedgerError
+from taskfleet.machines.notice import Notice, Watcher
 from taskfleet.processes.system import (
     adopt_orphans,
     children_of,
@@ -33,7 +34,6 @@ from taskfleet.queues import Queue
 from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError, Outcome
 from taskfleet.worker.flow import Flow
 from taskfleet.worker.forking import STOPPING_SIGNALS
-from taskfleet.worker.notice import Notice, Watcher
 from taskfleet.worker.order import Order
 from taskfleet.worker.records import as_named
 from taskfleet.worker.wire import Channel
@@ -532,8 +532,8 @@ class Supervisor:
     def _heed_notice(self, now: float) -> Notice | None:
         """Hear what the machine's provider says, or pretends to."""
         if self._watcher is not None:
-            while self._watcher.said:
-                self._say(self._watcher.said.popleft())
+            for message in self._watcher.take_messages():
+                self._say(message)
             if self._watcher.notice is not None:
                 return self._watcher.notice
         return self._simulated if now >= self._notice_at else None

@@ -8,6 +8,7 @@ from taskfleet.machines import Machines, Order
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.choosing import Need
 from taskfleet.machines.images import Image
+from taskfleet.machines.notice import Watcher
 from taskfleet.settings import Configuration
 from taskfleet.settings.provider_fields import AwsSettings
 
@@ -87,3 +88,9 @@ class AwsProvider:
             boot_disk_iops=pool.boot_disk_iops,
             boot_disk_mibps=pool.boot_disk_mibps,
         )
+
+    def watcher(self, address: str) -> Watcher | None:
+        """See ``Provider.watcher``."""
+        from taskfleet.machines.aws.notice import AwsWatcher
+
+        return AwsWatcher(address)

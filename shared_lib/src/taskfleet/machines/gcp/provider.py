@@ -9,6 +9,7 @@ from taskfleet.machines import Machines, Order
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.choosing import Need
 from taskfleet.machines.images import Image
+from taskfleet.machines.notice import Watcher
 from taskfleet.settings import Configuration
 from taskfleet.settings.provider_fields import GcpSettings
 
@@ -87,6 +88,12 @@ class GcpProvider:
             subnetwork=own.subnetwork,
             external_ip=pool.external_ip,
         )
+
+    def watcher(self, address: str) -> Watcher | None:
+        """See ``Provider.watcher``."""
+        from taskfleet.machines.gcp.notice import GcpWatcher
+
+        return GcpWatcher(address)
 
 
 def _project_of(configuration: Configuration) -> str:

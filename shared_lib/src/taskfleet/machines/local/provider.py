@@ -10,6 +10,7 @@ from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.choosing import Need, need_of
 from taskfleet.machines.images import Image
 from taskfleet.machines.local.offers import local_catalogue, local_need
+from taskfleet.machines.notice import Watcher
 from taskfleet.processes.identity import hostname
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import environment_here, worker_command
@@ -69,3 +70,7 @@ class LocalProvider:
             project=configuration.project,
             environment=environment_here(configuration),
         )
+
+    def watcher(self, address: str) -> Watcher | None:  # noqa: ARG002
+        """See ``Provider.watcher``."""
+        return None
