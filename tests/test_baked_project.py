@@ -224,6 +224,14 @@ def test_uv_accepts_the_most_hostile_answers(bake_in, tmp_path, run, uv):
     assert not list(tmp_path.rglob("executed"))
 
 
+@pytest.mark.parametrize("slug", ["google", "yaml", "dateutil", "attrs", "grpc", "pytz", "uv_build", "boto3_tasks"])
+def test_a_project_may_be_named_like_a_module_that_no_distribution_it_installs_is_named_like(
+    bake_in, tmp_path, run, uv, slug
+):
+    """Only names of distributions stand in each other's way: nothing is imported by the name of the project's folder."""
+    run(uv, "lock", folder=bake_in(tmp_path, project_slug=slug))
+
+
 def test_nothing_that_git_should_keep_is_left_lying_about(project, run, worked):
     """Ledgers, results and caches are ignored; uv.lock and one's own settings files are kept."""
     run("git", "init", "-q", folder=project)

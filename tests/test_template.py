@@ -91,6 +91,13 @@ REFUSED = {
     "tests": "every project uses",
     "insert_tasks": "every project uses",
     "pandas": "every project installs",
+    "boto3": "every project installs",
+    "botocore": "every project installs",
+    "google_auth": "every project installs",
+    "psycopg_binary": "every project installs",
+    "python__dateutil": "every project installs",
+    "tzdata": "every project installs",
+    "pytest": "every project installs",
 }
 
 
