@@ -48,7 +48,7 @@ expanded in values. Lines `export NAME=value` in the file are your own variables
 COMMANDS_HEAD = """# Commands
 
 Made from the code by `poe generate`. In a project, type `uv run poe COMMAND`. Exit codes: 0 done, 1 something is wrong and said in one
-message, 2 the command line is not understood, 130 stopped with Ctrl-C.
+message, 2 the command line is not understood (or a machine holds other code than its worker was sent with), 130 stopped with Ctrl-C.
 """
 
 #: What uv has in the environment of commands it starts that is about this repository's project.

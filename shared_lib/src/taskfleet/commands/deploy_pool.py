@@ -284,7 +284,7 @@ def _finish(
             return 0
         case Ending.GAVE_UP:
             print("\nAll machines are gone.", flush=True)
-            words = f" The last one printed:\n{deployment.last_words}" if deployment.last_words else ""
+            words = f"\nThe last machine: {deployment.last_words}" if deployment.last_words else ""
             raise CommandError(f"The pool gave up: {deployment.why_given_up}.{words}")
         case Ending.TERMINATED:
             print("\nAll machines are gone. What was running waits in the queue again.")

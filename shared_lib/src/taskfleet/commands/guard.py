@@ -16,7 +16,7 @@ def guarded(action: Callable[[], int]) -> int:
         return action()
     except TaskfleetError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
