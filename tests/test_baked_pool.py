@@ -118,6 +118,25 @@ def test_the_example_is_worked_off_though_controller_and_machine_are_killed(proj
     assert not list(project.glob("jobs/*.machines"))
 
 
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "enter alone", "ctrl-d"])
+def test_whoever_does_not_agree_gets_no_machines_and_no_error(project, poe, terminal, answer):
+    poe("insert_tasks", "--limit", "3")
+    with terminal("deploy_pool") as sitting:
+        sitting.until(r"Start\? \[y/N\]")
+        sitting.type(answer)
+        sitting.until(r"(?m)^Nothing was started\.")
+        assert sitting.wait() == 1
+        assert "error" not in sitting.text
+    assert machines(poe) == []
+    with terminal("delete_queue") as sitting:
+        sitting.until("to go on: ")
+        sitting.type(answer)
+        sitting.until(r"(?m)^The confirmation did not match\. Nothing was changed\.")
+        assert sitting.wait() == 1
+        assert "error" not in sitting.text
+    assert status(poe)["total"] == 3
+
+
 def test_ctrl_c_asks_and_what_is_answered_is_done(project, poe, terminal):
     slow_tasks(project, 0.2)
     with terminal("deploy_pool", "--yes") as sitting:

@@ -15,7 +15,8 @@
     │   ├── BundleError             the project cannot be packed for machines, or not be put where they get it
     │   ├── StartUpError            no start-up script can be made of what is given
     │   └── WrongCodeError          a machine does not hold the code that its worker was sent to run
-    └── CommandError            the command line asks for something that makes no sense
+    ├── CommandError            the command line asks for something that makes no sense
+    └── DeclinedError           the user was asked and did not agree; nothing was done
 
 The library raises; only the command line prints and exits (``cli.main``).
 """
@@ -82,3 +83,7 @@ class WrongCodeError(MachinesError):
 
 class CommandError(TaskfleetError):
     """The command line asks for something that makes no sense."""
+
+
+class DeclinedError(TaskfleetError):
+    """The user was asked whether to go on and did not agree; nothing was done, which is no error to be shown as one."""
