@@ -195,12 +195,17 @@ def bundle_hash(path: str) -> str:
             for entry in tar:
                 if entry.name == MANIFEST:
                     continue
+                digest = hashlib.sha256(b"" if entry.isfile() else os.fsencode(entry.linkname))
                 opened = tar.extractfile(entry) if entry.isfile() else None
-                content = os.fsencode(entry.linkname) if opened is None else opened.read()
+                while opened is not None:
+                    part = opened.read(1 << 20)
+                    if not part:
+                        break
+                    digest.update(part)
                 kind = "program" if entry.mode & 0o100 else "file"
                 if not entry.isfile():
                     kind = "link" if entry.issym() else "neither"
-                found.update((json.dumps([entry.name, kind, hashlib.sha256(content).hexdigest()]) + "\n").encode())
+                found.update((json.dumps([entry.name, kind, digest.hexdigest()]) + "\n").encode())
         while file.read(1 << 20):  # gzip's own check is at the end
             pass
     return found.hexdigest()
