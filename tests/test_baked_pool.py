@@ -16,16 +16,8 @@ from tests.terminal import Terminal
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def synced(bake_in, tmp_path_factory, run):
-    uv = shutil.which("uv")
-    project = bake_in(tmp_path_factory.mktemp("pool"), project_name="Pool")
-    run(uv, "sync", folder=project)
-    return project
-
-
-@pytest.fixture
-def project(synced, clean_environment):
+@pytest.fixture(autouse=True)
+def project(synced):
     """The project with no job; whatever a test leaves is ended."""
     task = (synced / "task.py").read_text()
     yield synced
@@ -37,14 +29,9 @@ def project(synced, clean_environment):
 
 
 @pytest.fixture
-def poe(project, run):
-    return lambda *words, **how: run(shutil.which("uv"), "run", "poe", *words, **{"folder": project} | how)
-
-
-@pytest.fixture
-def terminal(project, clean_environment):
+def terminal(project, clean_environment, uv):
     def sit(*words):
-        return Terminal([shutil.which("uv"), "run", "poe", *words], cwd=project, env=clean_environment)
+        return Terminal([uv, "run", "poe", *words], cwd=project, env=clean_environment)
 
     return sit
 
@@ -156,9 +143,9 @@ def test_ctrl_c_asks_and_what_is_answered_is_done(project, poe, terminal):
     assert workers(project) == []
     found = status(poe)
     assert found["counts"]["running"] == found["lost"] == 0
-    dumps = {path.name: json.loads(path.read_text()) for path in project.glob("pool-*.json")}
-    assert dumps.keys() == {"pool-succeeded.json", "pool-pending.json"}
-    assert len(dumps["pool-succeeded.json"]) == found["counts"]["succeeded"]
+    dumps = {path.name: json.loads(path.read_text()) for path in project.glob("parallel_addition-*.json")}
+    assert dumps.keys() == {"parallel_addition-succeeded.json", "parallel_addition-pending.json"}
+    assert len(dumps["parallel_addition-succeeded.json"]) == found["counts"]["succeeded"]
     table = {one["task_id"]: one["data"] for one in json.loads((project / "tasks.json").read_text())}
     together = [one for dump in dumps.values() for one in dump]
     assert len(together) == len(table)

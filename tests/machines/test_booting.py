@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.parse
 import urllib.request
@@ -17,9 +16,10 @@ from taskfleet.pool import bundle as bundles
 from taskfleet.pool.boot_log import parse_stages, summary
 from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, script
 
+from shared_lib.tests.services import buckets
 from shared_lib.tests.services.pubsub import PubSub
 from shared_lib.tests.services.sqs import Sqs
-from tests.machines.host import Host, left_over, missing
+from tests.machines.host import Host, left_over
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -50,30 +50,10 @@ def filter_tasks(table, output_path):
 
 
 @pytest.fixture(scope="module")
-def baked(bake_in, tmp_path_factory, run, lacking):
-    """A project whose packages are in uv's cache, because they were installed here."""
-    if reason := missing():
-        lacking(reason)
-    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
-    run(shutil.which("uv"), "sync", folder=project)
-    return project
-
-
-@pytest.fixture(scope="module")
 def cloud():
     """SQS and S3."""
     with Sqs() as service:
         yield service
-
-
-@pytest.fixture
-def host(baked, tmp_path):
-    cache = subprocess.run(
-        ["uv", "cache", "dir"], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    with Host(tmp_path, cache) as one:
-        yield one
-    assert left_over() == []
 
 
 @pytest.fixture
@@ -234,20 +214,14 @@ def listening():
         server.wait()
 
 
-def test_a_machine_of_google_gets_its_code_and_works_there(host, home, tmp_path, listening):
-    program = "import sys; from gcp_storage_emulator.__main__ import main; sys.exit(main())"
-    words = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        program,
-        "start",
-        "--host=127.0.0.1",
-        "--in-memory",
-        f"--default-bucket={BUCKET}",
-    ]
-    storage = listening(lambda port: [*words, f"--port={port}"])
+@pytest.fixture
+def storage():
+    """Google's storage; its port."""
+    with buckets.google_storage(BUCKET) as port:
+        yield port
+
+
+def test_a_machine_of_google_gets_its_code_and_works_there(host, home, tmp_path, storage):
     packed = bundles.pack(home.folder, tmp_path / "bundles", leave_out=[home.folder / "jobs"])
     key = f"taskfleet-bundles/{home.job_id}/{packed.name}"
     url = f"http://127.0.0.1:{storage}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={urllib.parse.quote(key)}"
