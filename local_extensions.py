@@ -24,11 +24,9 @@ PROJECT_FOLDER = "{{cookiecutter.project_slug}}"
 #: Names that mean something else inside every project.
 PROJECT_NAMES = {"insert_tasks", "run", "shared_lib", "task", "taskfleet", "test", "tests"}
 
-#: What a project installs. One of the same name would depend on itself, which uv cannot resolve.
-INSTALLED_NAMES = {
-    *{"ijson", "iniconfig", "numpy", "packaging", "pandas", "pastel", "pluggy", "poethepoet", "pyarrow", "pygments"},
-    *{"colorama", "pytest", "python_dateutil", "python_dotenv", "pytz", "pyyaml", "six", "tqdm", "tzdata"},
-}
+#: The distributions that a project installs, whatever its Python and its system; made by ``poe generate``. uv cannot resolve a project
+#: that has the name of one of them, which would depend on itself.
+INSTALLED_NAMES = set((TEMPLATE_REPO / "installed_names.txt").read_text(encoding="utf-8").split())
 
 #: The longest project name, in characters; file systems allow 255 for a whole file name.
 LONGEST_SLUG = 80
@@ -84,6 +82,11 @@ def distribution(slug: str) -> str:
     """
     if slug in {"", ".", ".."} or re.search(r"[/\\:\0]", slug) or len(slug) > LONGEST_SLUG:
         raise FailedHookException(slug_refusal(slug))
+    return distribution_name(slug)
+
+
+def distribution_name(slug: str) -> str:
+    """Return the name that packaging tools make of the slug, see https://packaging.python.org/specifications/name-normalization."""
     return re.sub(r"_+", "-", slug)
 
 
@@ -115,6 +118,6 @@ def slug_fault(slug: str) -> str:
         return "a module of Python's standard library"
     if slug in PROJECT_NAMES:
         return "a name that every project uses for something else"
-    if slug in INSTALLED_NAMES:
+    if distribution_name(slug) in INSTALLED_NAMES:
         return "a package that every project installs"
     return ""

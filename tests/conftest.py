@@ -101,6 +101,28 @@ def run(clean_environment):
 
 
 @pytest.fixture(scope="session")
+def uv():
+    """The uv on the path; the README's first line installs it."""
+    found = shutil.which("uv")
+    assert found, "pip install uv"
+    return found
+
+
+@pytest.fixture(scope="module")
+def synced(bake_in, tmp_path_factory, run, uv):
+    """A project in an empty folder, synced; its packages are in uv's cache, and its environment serves copies of it as well."""
+    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
+    run(uv, "sync", folder=project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def poe(synced, run, uv):
+    """Return a function that types ``uv run poe …`` in the project."""
+    return lambda *words, **how: run(uv, "run", "poe", *words, **{"folder": synced} | how)
+
+
+@pytest.fixture(scope="session")
 def cookiecutter_command():
     """The command line of cookiecutter, without questions."""
     return (sys.executable, "-m", "cookiecutter", "--no-input")

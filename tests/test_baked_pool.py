@@ -16,16 +16,8 @@ from tests.terminal import Terminal
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def synced(bake_in, tmp_path_factory, run):
-    uv = shutil.which("uv")
-    project = bake_in(tmp_path_factory.mktemp("pool"), project_name="Pool")
-    run(uv, "sync", folder=project)
-    return project
-
-
-@pytest.fixture
-def project(synced, clean_environment):
+@pytest.fixture(autouse=True)
+def project(synced):
     """The project with no job; whatever a test leaves is ended."""
     task = (synced / "task.py").read_text()
     yield synced
@@ -37,14 +29,9 @@ def project(synced, clean_environment):
 
 
 @pytest.fixture
-def poe(project, run):
-    return lambda *words, **how: run(shutil.which("uv"), "run", "poe", *words, **{"folder": project} | how)
-
-
-@pytest.fixture
-def terminal(project, clean_environment):
+def terminal(project, clean_environment, uv):
     def sit(*words):
-        return Terminal([shutil.which("uv"), "run", "poe", *words], cwd=project, env=clean_environment)
+        return Terminal([uv, "run", "poe", *words], cwd=project, env=clean_environment)
 
     return sit
 
@@ -118,6 +105,25 @@ def test_the_example_is_worked_off_though_controller_and_machine_are_killed(proj
     assert not list(project.glob("jobs/*.machines"))
 
 
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "enter alone", "ctrl-d"])
+def test_whoever_does_not_agree_gets_no_machines_and_no_error(project, poe, terminal, answer):
+    poe("insert_tasks", "--limit", "3")
+    with terminal("deploy_pool") as sitting:
+        sitting.until(r"Start\? \[y/N\]")
+        sitting.type(answer)
+        sitting.until(r"(?m)^Nothing was started\.")
+        assert sitting.wait() == 1
+        assert "error" not in sitting.text
+    assert machines(poe) == []
+    with terminal("delete_queue") as sitting:
+        sitting.until("to go on: ")
+        sitting.type(answer)
+        sitting.until(r"(?m)^The confirmation did not match\. Nothing was changed\.")
+        assert sitting.wait() == 1
+        assert "error" not in sitting.text
+    assert status(poe)["total"] == 3
+
+
 def test_ctrl_c_asks_and_what_is_answered_is_done(project, poe, terminal):
     slow_tasks(project, 0.2)
     with terminal("deploy_pool", "--yes") as sitting:
@@ -137,9 +143,9 @@ def test_ctrl_c_asks_and_what_is_answered_is_done(project, poe, terminal):
     assert workers(project) == []
     found = status(poe)
     assert found["counts"]["running"] == found["lost"] == 0
-    dumps = {path.name: json.loads(path.read_text()) for path in project.glob("pool-*.json")}
-    assert dumps.keys() == {"pool-succeeded.json", "pool-pending.json"}
-    assert len(dumps["pool-succeeded.json"]) == found["counts"]["succeeded"]
+    dumps = {path.name: json.loads(path.read_text()) for path in project.glob("parallel_addition-*.json")}
+    assert dumps.keys() == {"parallel_addition-succeeded.json", "parallel_addition-pending.json"}
+    assert len(dumps["parallel_addition-succeeded.json"]) == found["counts"]["succeeded"]
     table = {one["task_id"]: one["data"] for one in json.loads((project / "tasks.json").read_text())}
     together = [one for dump in dumps.values() for one in dump]
     assert len(together) == len(table)

@@ -2,50 +2,28 @@
 
 import json
 import re
-import shutil
 import tomllib
 
 import pytest
 from pyarrow import feather
+from taskfleet.cli import COMMANDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-LIBRARY_COMMANDS = (
-    *("insert_tasks", "launch_worker", "status", "tasks", "task", "results"),
-    *(
-        "retry",
-        "release",
-        "monitor",
-        "show_queue",
-        "purge_queue",
-        "move_queue",
-        "copy_queue",
-        "delete_queue",
-        "settings",
-    ),
-)
+#: What a command needs on its line, apart from settings.
+OPERANDS = {
+    "task": ["addition-task-000001"],
+    "results": ["-o", "out.csv"],
+    "retry": ["--failed"],
+    "move_queue": ["--to", "ledger"],
+    "copy_queue": ["--to", "ledger"],
+}
 
 
 @pytest.fixture(scope="module")
-def uv():
-    """The uv on the path; the README's first line installs it."""
-    found = shutil.which("uv")
-    assert found, "pip install uv"
-    return found
-
-
-@pytest.fixture(scope="module")
-def project(bake_in, tmp_path_factory, run, uv):
-    """A project in an empty folder, synced."""
-    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
-    run(uv, "sync", folder=project)
-    return project
-
-
-@pytest.fixture(scope="module")
-def poe(project, run, uv):
-    """Return a function that types ``uv run poe …`` in the project."""
-    return lambda *words, **how: run(uv, "run", "poe", *words, **{"folder": project} | how)
+def project(synced):
+    """The project, which keeps what each test does to it."""
+    return synced
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +79,15 @@ def test_the_project_s_own_tests_pass(poe):
     assert re.search(r"\b4 passed\b", poe("test").stdout)
 
 
-@pytest.mark.parametrize("command", LIBRARY_COMMANDS)
-def test_every_command_explains_itself_and_takes_a_settings_file(poe, command):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_takes_a_settings_file(poe, settings_file, command):
     shown = poe(command, "--help").stdout
+    assert shown.startswith(f"usage: poe {command} [-e FILE] ")
     assert re.search(r"(?<![\w-])-e\b", shown)
+    file = settings_file("wrong", "NONSENSE=1")
+    refused = poe(command, "-e", file, *OPERANDS.get(command, ()), status=1)
+    assert re.search(rf"^  - .*/{file}, line 2: unknown setting NONSENSE\.", refused.stderr, re.MULTILINE)
+    assert refused.stdout == ""
 
 
 def test_a_command_works_from_a_folder_below(project, poe):
@@ -222,6 +205,14 @@ def test_uv_accepts_the_most_hostile_answers(bake_in, tmp_path, run, uv):
     project = bake_in(tmp_path, project_slug="hostile", project_name=text, description=text, author_name=text)
     run(uv, "lock", folder=project)
     assert not list(tmp_path.rglob("executed"))
+
+
+@pytest.mark.parametrize("slug", ["google", "yaml", "dateutil", "attrs", "grpc", "pytz", "uv_build", "boto3_tasks"])
+def test_a_project_may_be_named_like_a_module_that_no_distribution_it_installs_is_named_like(
+    bake_in, tmp_path, run, uv, slug
+):
+    """Only names of distributions stand in each other's way: nothing is imported by the name of the project's folder."""
+    run(uv, "lock", folder=bake_in(tmp_path, project_slug=slug))
 
 
 def test_nothing_that_git_should_keep_is_left_lying_about(project, run, worked):

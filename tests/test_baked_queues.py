@@ -20,16 +20,6 @@ PATIENCE_SECONDS = 200
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def baked(bake_in, tmp_path_factory, run):
-    """A project in an empty folder, synced; its environment serves the copies of it as well."""
-    uv = shutil.which("uv")
-    assert uv, "pip install uv"
-    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
-    run(uv, "sync", folder=project)
-    return project
-
-
 @pytest.fixture(params=SERVICES)
 def service(request, lacking):
     service = SERVICES[request.param]()
@@ -44,10 +34,10 @@ def service(request, lacking):
 class Place:
     """A copy of the project, as on a machine of its own."""
 
-    def __init__(self, baked, folder, service):
+    def __init__(self, synced, folder, service):
         self.folder = folder
-        shutil.copytree(baked, folder, ignore=shutil.ignore_patterns(".venv", "jobs"))
-        self.python = str(baked / ".venv" / "bin" / "python")
+        shutil.copytree(synced, folder, ignore=shutil.ignore_patterns(".venv", "jobs"))
+        self.python = str(synced / ".venv" / "bin" / "python")
         self.environment = {
             name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ
         } | service.environment()
@@ -79,9 +69,9 @@ def kill(process):
 
 
 @pytest.mark.timeout(600)
-def test_all_sums_are_right_whoever_is_killed(baked, service, tmp_path):
+def test_all_sums_are_right_whoever_is_killed(synced, service, tmp_path):
     chance = random.Random(20261121)
-    home, *machines = (Place(baked, tmp_path / name, service) for name in ("home", "machine-1", "machine-2"))
+    home, *machines = (Place(synced, tmp_path / name, service) for name in ("home", "machine-1", "machine-2"))
     inserter = home.start("insert_tasks.py")
     time.sleep(chance.uniform(1.0, 2.5))
     kill(inserter)

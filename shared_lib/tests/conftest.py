@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+from shared_lib.tests.services import buckets
+
+#: The bucket that Google's storage has from the start.
+GS_BUCKET = "code"
 #: From <linux/capability.h>: what lets root past the permissions of files.
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -22,6 +26,20 @@ def lacking():
         pytest.skip(reason)
 
     return end
+
+
+@pytest.fixture(scope="module")
+def s3_address():
+    """Serves S3, with no buckets."""
+    with buckets.s3() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def gs_address():
+    """Serves Google's storage, with the bucket GS_BUCKET."""
+    with buckets.google_storage(GS_BUCKET) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

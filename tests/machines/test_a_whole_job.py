@@ -6,43 +6,23 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 
 import boto3
 import pytest
 
+from shared_lib.tests.services import buckets
 from shared_lib.tests.services.ec2 import Ec2
 from shared_lib.tests.services.gce import PROJECT, Gce
 from shared_lib.tests.services.pubsub import PubSub
 from shared_lib.tests.services.sqs import Sqs
 from tests.machines.floor import Ec2Floor, GceFloor
-from tests.machines.host import Host, left_over, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PATIENCE_SECONDS = 300
 BUCKET = "code"
-
-
-@pytest.fixture(scope="module")
-def baked(bake_in, tmp_path_factory, run, lacking):
-    """A project whose packages are in uv's cache, because they were installed here."""
-    if reason := missing():
-        lacking(reason)
-    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
-    run(shutil.which("uv"), "sync", folder=project)
-    return project
-
-
-@pytest.fixture
-def host(baked, tmp_path):
-    cache = subprocess.run(["uv", "cache", "dir"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    with Host(tmp_path, cache.stdout.strip()) as one:
-        yield one
-    assert left_over() == []
 
 
 class Desk:
@@ -229,13 +209,7 @@ def test_a_job_over_sqs_on_ec2(aws, host):
 @pytest.fixture
 def google(host, baked, tmp_path):
     """Google Cloud, with a desk that has a project there."""
-    program = "import sys; from gcp_storage_emulator.__main__ import main; sys.exit(main())"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-c", program, "start", "--host=127.0.0.1", "--in-memory"]
-    with Gce() as gce, PubSub() as pubsub:
-        storage = subprocess.Popen([*command, f"--port={port}", f"--default-bucket={BUCKET}"], stdout=-3, stderr=-3)
+    with Gce() as gce, PubSub() as pubsub, buckets.google_storage(BUCKET) as port:
         services = {
             "STORAGE_EMULATOR_HOST": host.publish(port),
             "PUBSUB_EMULATOR_HOST": host.publish(pubsub.port),
@@ -253,8 +227,6 @@ def google(host, baked, tmp_path):
         desk = Desk(baked, tmp_path / "desk", gce.environment() | services, settings)
         yield desk, gce
         desk.close()
-        storage.kill()
-        storage.wait()
 
 
 def test_a_job_over_pubsub_on_compute_engine(google, host):

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.parse
 import urllib.request
@@ -14,11 +13,13 @@ from pathlib import Path
 
 import pytest
 from taskfleet.pool import bundle as bundles
-from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, parse_stages, script
+from taskfleet.pool.boot_log import parse_stages, summary
+from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, script
 
+from shared_lib.tests.services import buckets
 from shared_lib.tests.services.pubsub import PubSub
 from shared_lib.tests.services.sqs import Sqs
-from tests.machines.host import Host, left_over, missing
+from tests.machines.host import Host, left_over
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -49,30 +50,10 @@ def filter_tasks(table, output_path):
 
 
 @pytest.fixture(scope="module")
-def baked(bake_in, tmp_path_factory, run, lacking):
-    """A project whose packages are in uv's cache, because they were installed here."""
-    if reason := missing():
-        lacking(reason)
-    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
-    run(shutil.which("uv"), "sync", folder=project)
-    return project
-
-
-@pytest.fixture(scope="module")
 def cloud():
     """SQS and S3."""
     with Sqs() as service:
         yield service
-
-
-@pytest.fixture
-def host(baked, tmp_path):
-    cache = subprocess.run(
-        ["uv", "cache", "dir"], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    with Host(tmp_path, cache) as one:
-        yield one
-    assert left_over() == []
 
 
 @pytest.fixture
@@ -173,7 +154,7 @@ def test_a_machine_boots_works_and_powers_itself_off(host, home, make_script):
     home.insert([{"num1": n, "num2": 2 * n} for n in range(60)])
     scripts = UserScripts(
         before_start_up="echo first\n",
-        before_worker='[ -f run.py ]\necho "GREETING=\'good day\'" >>"$TASKFLEET_EXPORTS"\n',
+        before_worker='[ -f run.py ]\nmkdir data && echo 1 >data/large.bin\necho "GREETING=\'good day\'" >>"$TASKFLEET_EXPORTS"\n',
         after_worker='echo "[hook] $GREETING, $TASKFLEET_MACHINE" >>/dev/console\n',
     )
     text = make_script(scripts=scripts)
@@ -182,7 +163,7 @@ def test_a_machine_boots_works_and_powers_itself_off(host, home, make_script):
     assert set(stages(instance).items()) == {
         (name, True)
         for name in (
-            "bomb",
+            "timer",
             "before_start_up",
             "uv",
             "machine",
@@ -233,20 +214,14 @@ def listening():
         server.wait()
 
 
-def test_a_machine_of_google_gets_its_code_and_works_there(host, home, tmp_path, listening):
-    program = "import sys; from gcp_storage_emulator.__main__ import main; sys.exit(main())"
-    words = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        program,
-        "start",
-        "--host=127.0.0.1",
-        "--in-memory",
-        f"--default-bucket={BUCKET}",
-    ]
-    storage = listening(lambda port: [*words, f"--port={port}"])
+@pytest.fixture
+def storage():
+    """Google's storage; its port."""
+    with buckets.google_storage(BUCKET) as port:
+        yield port
+
+
+def test_a_machine_of_google_gets_its_code_and_works_there(host, home, tmp_path, storage):
     packed = bundles.pack(home.folder, tmp_path / "bundles", leave_out=[home.folder / "jobs"])
     key = f"taskfleet-bundles/{home.job_id}/{packed.name}"
     url = f"http://127.0.0.1:{storage}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={urllib.parse.quote(key)}"
@@ -358,7 +333,7 @@ def test_a_hook_that_fails_shows_its_line_and_ends_the_machine(host, make_script
     assert "worker" not in stages(instance)
 
 
-def test_a_machine_that_outlives_its_time_is_ended_by_its_bomb(host, make_script):
+def test_a_machine_that_outlives_its_time_is_ended_by_its_timer(host, make_script):
     """Whatever its processes do: here the hook hangs, ignores being asked, and has ended the script that started it."""
     hook = "trap '' TERM HUP INT\necho hanging >>/dev/console\nkill -9 $PPID\nsleep 10000\n"
     instance = host.start(
@@ -418,6 +393,35 @@ def test_a_worker_that_crashes_is_started_again_and_then_given_up(host, home, ma
     assert stages(instance)["end"] is False
 
 
+@pytest.mark.parametrize(
+    ("hook", "difference"),
+    {
+        "changed": ("echo '# patched' >>task.py", "task.py was changed"),
+        "settings": ("echo NONSENSE=1 >>config/task.env", "config/task.env was changed"),
+        "gone": ("rm -r config shared_lib/README.md", "config/pool.env is missing, and 2 more"),
+        "another": ('echo \'["more.py", "file", ""]\' >>.taskfleet/bundle.jsonl', "it holds bundle "),
+    }.values(),
+    ids=["changed", "settings", "gone", "another"],
+)
+def test_a_worker_refuses_to_start_with_other_code_than_the_bundles(host, home, make_script, hook, difference):
+    home.insert([{"num1": 1, "num2": 1}])
+    code = home.bundle(home.folder / "bundles")
+    instance = host.start(
+        make_script(code=code, scripts=UserScripts(before_worker=f"{hook}\n")), "i-1", environment=SYSTEM
+    )
+    instance.wait(PATIENCE_SECONDS)
+    console = instance.console()
+    found = parse_stages(console)
+    assert (found.failed.name, found.failed.text) == ("worker", "code=2, it refuses to start")
+    [line] = found.last_lines  # it is not started again
+    start = f"error: /opt/taskfleet/project does not hold the code of bundle {code.hash[:12]}: {difference}"
+    assert line.startswith(start), console
+    said = summary(console)
+    assert said.startswith("The start-up script failed in its stage worker after "), said
+    assert f" (code=2, it refuses to start): {start}" in said
+    assert stages(instance)["end"] is False
+
+
 @pytest.mark.parametrize("wrong", ["hash", "role"])
 def test_a_bundle_that_cannot_be_had_is_told_and_ends_the_machine(host, home, make_script, tmp_path, wrong):
     code = home.bundle(tmp_path / "bundles")
@@ -433,14 +437,14 @@ def test_a_bundle_that_cannot_be_had_is_told_and_ends_the_machine(host, home, ma
     assert said in found.last_lines[-1]
 
 
-def test_a_whole_script_of_the_users_has_the_bomb_and_the_environment_only(host, make_script):
+def test_a_whole_script_of_the_users_has_the_timer_and_the_environment_only(host, make_script):
     own = 'echo "[own] $QUEUE_URL $TASKFLEET_PROVIDER" >>/dev/console\n'
     instance = host.start(make_script(scripts=UserScripts(whole=own), lifetime_seconds=6), "i-1", environment=SYSTEM)
     until(lambda: stages(instance).get("own"), "its end", instance)
     assert "[own] sqs://" in instance.console()
     assert instance.is_alive
     instance.wait(PATIENCE_SECONDS)
-    assert stages(instance) == {"bomb": True, "own": True, "lifetime": False}
+    assert stages(instance) == {"timer": True, "own": True, "lifetime": False}
 
 
 def test_what_a_machine_writes_is_gone_with_it_and_nothing_is_left(baked, tmp_path):

@@ -1,4 +1,4 @@
-"""Run a Python function over a table: here, and later on spot instances, on Slurm, on Kubernetes.
+"""Run a Python function over a table: on this machine, or on spot instances of AWS and Google Cloud.
 
 A task function gets a row's columns as keyword arguments and may use ``TaskContext``, ``Retry`` and ``Fail``. ``insert_tasks`` and
 ``launch_worker`` are what a project's two scripts call. Nothing heavy is imported before it is used.

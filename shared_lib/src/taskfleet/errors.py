@@ -13,15 +13,22 @@
     ├── MachinesError           machines cannot be started, listed or ended
     │   ├── MachinesUnreachableError   their provider does not answer now; what is asked may be asked again
     │   ├── BundleError             the project cannot be packed for machines, or not be put where they get it
-    │   └── StartUpError            no start-up script can be made of what is given
-    └── CommandError            the command line asks for something that makes no sense
+    │   ├── StartUpError            no start-up script can be made of what is given
+    │   └── WrongCodeError          a machine does not hold the code that its worker was sent to run
+    ├── CommandError            the command line asks for something that makes no sense
+    └── DeclinedError           the user was asked and did not agree; nothing was done
 
 The library raises; only the command line prints and exits (``cli.main``).
 """
 
+from typing import ClassVar
+
 
 class TaskfleetError(Exception):
     """A mistake or a state of affairs that the user can mend; its text is complete and shown without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+    """What a command ends with: 1, or 2 where it cannot go better with the same code, settings and arguments."""
 
 
 class SettingsError(TaskfleetError):
@@ -68,5 +75,15 @@ class StartUpError(MachinesError):
     """No start-up script can be made of what is given: a secret in it, a file that is missing, too long."""
 
 
+class WrongCodeError(MachinesError):
+    """A machine's folder does not hold the code that its worker was sent to run; starting it again does not help."""
+
+    exit_code = 2
+
+
 class CommandError(TaskfleetError):
     """The command line asks for something that makes no sense."""
+
+
+class DeclinedError(TaskfleetError):
+    """The user was asked whether to go on and did not agree; nothing was done, which is no error to be shown as one."""

@@ -946,3 +946,27 @@ def test_the_controller_keeps_a_pool_with_it(ec2, machines, tmp_path):
     assert left == 0
     assert not alive()
     assert set(machines.clear().values()) == {0}
+
+
+def test_of_a_machine_that_is_not_ready_in_time_the_controller_says_how_far_it_came(ec2, machines, tmp_path):
+    database = create(tmp_path / "job.db", job_id="job1", project=tmp_path, now=1_000_000.0)
+    now, said = 1_000_000.0, []
+    limits = Limits(most_machines=1)
+    controller = Controller(database, machines, Work(), name="job1", offers=[offer()], limits=limits, say=said.append)
+    controller.step(now)
+    [late] = alive()
+    ec2.console(
+        late,
+        "Linux version 6.8.0\n"
+        "taskfleet-boot: 0.0 s  stage=packages  begun\n"
+        "taskfleet-boot: 37.3 s  stage=packages  failed  code=2\n"
+        "taskfleet-said: error: no such package\n" + "[  OK  ] Stopped target Network.\n" * 30,
+    )
+    while late in alive():  # which it looks at often enough not to begin anew
+        assert now < 1_000_000.0 + limits.boot_seconds + 100
+        now += 30
+        controller.step(now)
+    last = "\n".join(["    [  OK  ] Stopped target Network."] * 15)
+    words = f"The start-up script failed in its stage packages after 37.3 s (code=2): error: no such package. It printed at last:\n{last}"
+    assert f"{late}: {words}" in said
+    assert controller.last_words == words

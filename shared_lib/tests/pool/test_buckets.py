@@ -3,10 +3,7 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
-import time
 import urllib.parse
 import urllib.request
 from functools import partial
@@ -20,48 +17,6 @@ from taskfleet.pool import bundle as bundles
 pytestmark = pytest.mark.slow
 
 PROVIDERS = {"aws": "s3", "gcp": "gs"}
-
-
-@pytest.fixture(scope="module")
-def serve():
-    """Return a function that starts a server on a free port of this machine and waits until it answers."""
-    servers = []
-
-    def _serve(*command):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", *command, f"--port={port}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        servers.append(server)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and server.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return f"http://127.0.0.1:{port}"
-        pytest.fail(f"{command} did not start")
-
-    yield _serve
-    for server in servers:
-        server.kill()
-        server.wait()
-
-
-@pytest.fixture(scope="module")
-def s3_address(serve):
-    return serve("-m", "moto.server", "--host=127.0.0.1")
-
-
-@pytest.fixture(scope="module")
-def gs_address(serve):
-    command = "import sys; from gcp_storage_emulator.__main__ import main; sys.exit(main())"
-    return serve("-c", command, "start", "--host=127.0.0.1", "--in-memory", "--default-bucket=code")
 
 
 class S3:

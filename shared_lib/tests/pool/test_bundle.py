@@ -1,7 +1,7 @@
 """The project as a bundle: what is in it, what is not, what it is called, and what is said of a project that cannot be packed."""
 
-import gzip
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +12,7 @@ import time
 import pytest
 from taskfleet.errors import BundleError
 from taskfleet.pool.bundle import pack
+from taskfleet.pool.manifest import MANIFEST
 
 FILES = {
     "task.py": "def run_task(n): return n\n",
@@ -66,8 +67,12 @@ def git(folder, *words):
 
 
 def names_in(bundle):
+    """The project's files that are in a bundle, without the list of them."""
     with tarfile.open(bundle.path) as tar:
-        return set(tar.getnames())
+        *names, manifest = tar.getnames()
+    assert manifest == MANIFEST
+    assert MANIFEST not in names
+    return set(names)
 
 
 def refused(project, tmp_path, **options):
@@ -94,7 +99,30 @@ def test_what_is_packed_is_what_git_would_keep_but_no_secrets_and_nothing_made(p
     assert set(bundle.left_out) == set(SECRETS)
     assert bundle.files == len(FILES) + len(NO_SECRETS) + len(tracked)
     assert bundle.path.name == bundle.name == f"{bundle.hash}.tar.gz"
-    assert bundle.hash == hashlib.sha256(gzip.decompress(bundle.path.read_bytes())).hexdigest()
+
+
+def test_a_bundle_is_named_by_the_hash_of_the_list_of_its_files(project, tmp_path):
+    (project / "link").symlink_to("task.py")
+    (project / "run.py").chmod(0o755)
+    bundle = pack(project, tmp_path / "bundles")
+    with tarfile.open(bundle.path) as tar:
+        manifest = tar.extractfile(MANIFEST).read()
+        *entries, _ = tar.getmembers()
+        contents = [b"task.py" if one.issym() else tar.extractfile(one).read() for one in entries]
+    assert bundle.hash == hashlib.sha256(manifest).hexdigest()
+    kinds = {"link": "link", "run.py": "program"}
+    assert [json.loads(line) for line in manifest.splitlines()] == [
+        [entry.name, kinds.get(entry.name, "file"), hashlib.sha256(content).hexdigest()]
+        for entry, content in zip(entries, contents, strict=True)
+    ]
+
+
+def test_a_project_that_was_unpacked_from_a_bundle_is_packed_into_the_same_one(project, tmp_path):
+    bundle = pack(project, tmp_path / "bundles")
+    with tarfile.open(bundle.path) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    assert (tmp_path / "unpacked" / MANIFEST).is_file()
+    assert pack(tmp_path / "unpacked", tmp_path / "again").hash == bundle.hash
 
 
 def test_without_git_all_is_packed_that_is_neither_made_nor_secret(project, tmp_path, monkeypatch):
@@ -129,11 +157,11 @@ def test_the_same_content_has_the_same_name_and_other_content_another(project, t
     assert again.path.read_bytes() == first.path.read_bytes()
     assert again.hash == first.hash
     with tarfile.open(first.path) as tar:
-        entries = tar.getmembers()
+        *entries, manifest = tar.getmembers()
     assert [entry.name for entry in entries] == sorted((entry.name for entry in entries), key=os.fsencode)
-    assert {(entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime, entry.mode) for entry in entries} == {
-        (0, 0, "", "", 946_684_800, 0o644)
-    }
+    assert {
+        (entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime, entry.mode) for entry in (*entries, manifest)
+    } == {(0, 0, "", "", 946_684_800, 0o644)}
     (project / "task.py").write_text(FILES["task.py"] + "\n")
     assert pack(project, tmp_path / "bundles").hash != first.hash
     (project / "task.py").write_text(FILES["task.py"])

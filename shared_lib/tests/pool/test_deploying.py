@@ -119,3 +119,21 @@ def test_the_start_up_script_can_be_seen(poe, project):
     bash = shutil.which("bash")
     assert bash
     assert subprocess.run([bash, "-n"], input=said.out, text=True, check=False).returncode == 0
+
+
+def test_a_machine_s_console_comes_after_how_far_its_boot_came(poe, clouds):
+    ec2 = boto3.client("ec2")
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    [one] = ec2.run_instances(ImageId=image, InstanceType="c6i.large", MinCount=1, MaxCount=1)["Instances"]
+    name = one["InstanceId"]
+    assert poe("machines", "--console", name).out == f"{name} has printed nothing that the provider keeps.\n"
+    console = (
+        "[    0.000000] Linux version 6.8.0\n"
+        "taskfleet-boot: 0.0 s  stage=uv  begun\n"
+        "taskfleet-boot: 2.5 s  stage=uv  failed  code=1\n"
+        "taskfleet-said: curl: (6) Could not resolve host\n"
+    )
+    clouds.ec2.console(name, console)
+    assert poe("machines", "--console", name).out == (
+        f"The start-up script failed in its stage uv after 2.5 s (code=1): curl: (6) Could not resolve host.\n\n{console}\n"
+    )

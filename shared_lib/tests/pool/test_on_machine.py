@@ -2,12 +2,11 @@
 
 import datetime
 import gzip
-import hashlib
+import io
 import os
-import socket
 import subprocess
 import sys
-import time
+import tarfile
 import urllib.request
 
 import boto3
@@ -16,12 +15,12 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from taskfleet.pool import on_machine
+from taskfleet.pool.bundle import pack
+from taskfleet.pool.manifest import MANIFEST
 
 from shared_lib.tests.pool.test_start_up import make, written
 from shared_lib.tests.services.metadata import Metadata
 
-CONTENT = gzip.compress(b"the project" * 1000, mtime=0)
-HASH = hashlib.sha256(gzip.decompress(CONTENT)).hexdigest()
 KEY = "a folder/taskfleet-bundles/one/bundle.tar.gz"
 
 
@@ -52,43 +51,64 @@ def metadata():
 
 
 @pytest.fixture(scope="module")
-def serve():
-    servers = []
-
-    def _serve(*command):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        servers.append(
-            subprocess.Popen([sys.executable, "-W", "ignore", *command, f"--port={port}"], stdout=-3, stderr=-3)
-        )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                assert time.monotonic() < deadline, f"{command} did not start"
-                time.sleep(0.05)
-            else:
-                return f"http://127.0.0.1:{port}"
-
-    yield _serve
-    for server in servers:
-        server.kill()
-        server.wait()
+def packed(tmp_path_factory):
+    """A bundle with all that may be in one: empty and large files, programs, links, names of other scripts, in bytes and long."""
+    project = tmp_path_factory.mktemp("project")
+    for name in ("pyproject.toml", "uv.lock", "empty", "a\nb 'c' \"d\" \\", f"{'long/' * 30}däta.txt"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("" if name == "empty" else f"# {name}\n")
+    (project / os.fsdecode(b"no \xff utf-8")).write_bytes(bytes(range(256)) * 10_000)
+    (project / "run.sh").touch(0o755)
+    (project / "here").symlink_to("long")
+    (project / "nowhere").symlink_to("is/nöt there")
+    return pack(project, tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")
-def s3(serve):
-    address = serve("-m", "moto.server", "--host=127.0.0.1")
+def s3(s3_address, packed):
     client = boto3.client(
-        "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        "s3", endpoint_url=s3_address, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
     )
     client.create_bucket(Bucket="code")
-    client.put_object(Bucket="code", Key=KEY, Body=CONTENT)
-    client.put_object(Bucket="code", Key="damaged", Body=CONTENT[:-20])
-    client.put_object(Bucket="code", Key="other", Body=gzip.compress(b"something else"))
-    return address
+    content = packed.path.read_bytes()
+    client.put_object(Bucket="code", Key=KEY, Body=content)
+    client.put_object(Bucket="code", Key="damaged", Body=content[:-2])
+    client.put_object(Bucket="code", Key="other", Body=rewritten(content, without("empty")))
+    return s3_address
+
+
+def rewritten(content, change):
+    """A bundle with each file but the list of files changed."""
+    made = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(content)) as before,
+        tarfile.open(fileobj=made, mode="w:gz", format=tarfile.PAX_FORMAT) as after,
+    ):
+        for entry in before:
+            file = before.extractfile(entry).read() if entry.isfile() else b""
+            found = (entry, file) if entry.name == MANIFEST else change(entry, file)
+            if found is not None:
+                found[0].size = len(found[1])
+                after.addfile(found[0], io.BytesIO(found[1]))
+    return made.getvalue()
+
+
+def without(name):
+    return lambda entry, file: None if entry.name == name else (entry, file)
+
+
+def with_other_content(entry, file):
+    return (entry, file) if entry.issym() else (entry, file + b" ")
+
+
+def with_a_program(entry, file):
+    entry.mode |= 0o100
+    return entry, file
+
+
+def with_another_link(entry, file):
+    entry.linkname = entry.linkname and f"{entry.linkname}2"
+    return entry, file
 
 
 @pytest.mark.parametrize("key", ["one.tar.gz", "a folder/ü+&=%~.tar.gz"])
@@ -106,27 +126,25 @@ def test_requests_are_signed_as_botocore_signs_them(base, key):
     assert ours["x-amz-content-sha256"] == request.headers["X-Amz-Content-SHA256"]
 
 
-def test_a_bundle_comes_from_s3_by_the_machines_role(run, metadata, s3, tmp_path):
-    words = ("fetch", f"s3://code/{KEY}", HASH, str(tmp_path / "bundle"), "us-east-1")
+def test_a_bundle_comes_from_s3_by_the_machines_role(run, metadata, s3, packed, tmp_path):
+    words = ("fetch", f"s3://code/{KEY}", packed.hash, str(tmp_path / "bundle"), "us-east-1")
     run(*words, AWS_ENDPOINT_URL=s3, **metadata.environment())
-    assert (tmp_path / "bundle").read_bytes() == CONTENT
+    assert (tmp_path / "bundle").read_bytes() == packed.path.read_bytes()
     (tmp_path / "bundle").unlink()
     run(*words, AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_ENDPOINT_URL_S3=s3, **metadata.environment())
-    assert (tmp_path / "bundle").read_bytes() == CONTENT
+    assert (tmp_path / "bundle").read_bytes() == packed.path.read_bytes()
 
 
-def test_a_bundle_comes_from_google_by_its_emulator(run, serve, tmp_path):
-    command = "import sys; from gcp_storage_emulator.__main__ import main; sys.exit(main())"
-    address = serve("-c", command, "start", "--host=127.0.0.1", "--in-memory", "--default-bucket=code")
-    url = f"{address}/upload/storage/v1/b/code/o?uploadType=media&name={urllib.request.quote(KEY)}"
-    urllib.request.urlopen(urllib.request.Request(url, data=CONTENT), timeout=10).close()
-    run("fetch", f"gs://code/{KEY}", HASH, str(tmp_path / "bundle"), "", STORAGE_EMULATOR_HOST=address)
-    assert (tmp_path / "bundle").read_bytes() == CONTENT
+def test_a_bundle_comes_from_google_by_its_emulator(run, gs_address, packed, tmp_path):
+    url = f"{gs_address}/upload/storage/v1/b/code/o?uploadType=media&name={urllib.request.quote(KEY)}"
+    urllib.request.urlopen(urllib.request.Request(url, data=packed.path.read_bytes()), timeout=10).close()
+    run("fetch", f"gs://code/{KEY}", packed.hash, str(tmp_path / "bundle"), "", STORAGE_EMULATOR_HOST=gs_address)
+    assert (tmp_path / "bundle").read_bytes() == packed.path.read_bytes()
 
 
-def test_what_is_wrong_with_a_bundle_is_one_line(run, metadata, s3, tmp_path):
+def test_what_is_wrong_with_a_bundle_is_one_line(run, metadata, s3, packed, tmp_path):
     def said(key):
-        words = ("fetch", f"s3://code/{key}", HASH, str(tmp_path / "bundle"), "us-east-1")
+        words = ("fetch", f"s3://code/{key}", packed.hash, str(tmp_path / "bundle"), "us-east-1")
         done = run(*words, code=1, AWS_ENDPOINT_URL=s3, **metadata.environment())
         return done.stderr.decode().splitlines()[-1]
 
@@ -135,23 +153,44 @@ def test_what_is_wrong_with_a_bundle_is_one_line(run, metadata, s3, tmp_path):
     assert said("other").startswith("s3://code/other is not what its name says: its hash is ")
 
 
-def test_a_server_that_is_busy_for_a_moment_is_asked_again(run, metadata, s3, tmp_path):
+@pytest.mark.parametrize("change", [with_other_content, with_a_program, with_another_link, without("empty")])
+def test_an_archive_with_anything_changed_has_another_hash(packed, tmp_path, change):
+    (tmp_path / "bundle").write_bytes(rewritten(packed.path.read_bytes(), lambda entry, file: (entry, file)))
+    assert on_machine.bundle_hash(tmp_path / "bundle") == packed.hash
+    (tmp_path / "bundle").write_bytes(rewritten(packed.path.read_bytes(), change))
+    assert on_machine.bundle_hash(tmp_path / "bundle") != packed.hash
+
+
+@pytest.mark.parametrize("wrong", ["cut", "no archive", "not packed"])
+def test_what_is_no_archive_has_no_hash(packed, tmp_path, wrong):
+    content = packed.path.read_bytes()
+    contents = {
+        "cut": content[: len(content) // 2],
+        "no archive": gzip.compress(b"something else"),
+        "not packed": gzip.decompress(content),
+    }
+    (tmp_path / "bundle").write_bytes(contents[wrong])
+    with pytest.raises((OSError, EOFError, tarfile.TarError)):
+        on_machine.bundle_hash(tmp_path / "bundle")
+
+
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(run, metadata, s3, packed, tmp_path):
     metadata.fault("/latest/api/token", status=503, times=2)
     run(
         "fetch",
         f"s3://code/{KEY}",
-        HASH,
+        packed.hash,
         str(tmp_path / "bundle"),
         "us-east-1",
         AWS_ENDPOINT_URL=s3,
         **metadata.environment(),
     )
-    assert (tmp_path / "bundle").read_bytes() == CONTENT
+    assert (tmp_path / "bundle").read_bytes() == packed.path.read_bytes()
 
 
-def test_a_machine_without_a_role_says_so(run, s3, tmp_path):
+def test_a_machine_without_a_role_says_so(run, s3, packed, tmp_path):
     with Metadata(role="") as service:
-        words = ("fetch", f"s3://code/{KEY}", HASH, str(tmp_path / "bundle"), "us-east-1")
+        words = ("fetch", f"s3://code/{KEY}", packed.hash, str(tmp_path / "bundle"), "us-east-1")
         done = run(*words, code=1, AWS_ENDPOINT_URL=s3, **service.environment())
     assert "this machine has no role to read s3://code/" in done.stderr.decode().splitlines()[-1]
 

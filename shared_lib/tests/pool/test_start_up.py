@@ -1,4 +1,4 @@
-"""The start-up script as a text: what is in it, what is refused, how a console is read. Whole machines boot it in ``tests/machines``."""
+"""The start-up script as a text: what is in it, what is refused. Whole machines boot it in ``tests/machines``."""
 
 import base64
 import gzip
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from taskfleet.errors import StartUpError
 from taskfleet.pool.bundle import StoredBundle
-from taskfleet.pool.start_up import MOST_BYTES, GitCode, ImageCode, UserScripts, parse_stages, read_scripts, script
+from taskfleet.pool.start_up import MOST_BYTES, GitCode, ImageCode, UserScripts, read_scripts, script
 from taskfleet.settings.pool_fields import PoolSettings
 
 BUNDLE = StoredBundle(address="s3://bucket/folder/taskfleet-bundles/job/one.tar.gz", hash="0" * 64, region="eu-west-3")
@@ -88,7 +88,7 @@ def test_scripts_of_the_user_are_written_as_they_are():
     assert len(made.encode()) < len(make().encode()) + 1000
 
 
-def test_what_a_whole_script_replaces_is_all_but_the_time_bomb_and_the_environment():
+def test_what_a_whole_script_replaces_is_all_but_the_self_destruct_timer_and_the_environment():
     text = make(scripts=UserScripts(whole="echo mine\n", before_worker="echo not this\n"), environment={"A": "1"})
     assert "echo mine" in text
     assert "shutdown -P" in text
@@ -167,58 +167,3 @@ def test_a_script_with_a_typo_is_refused_before_a_machine_costs_anything(tmp_pat
         read_scripts(pool, tmp_path)
     (tmp_path / "typo.sh").write_text("#!/usr/bin/env python3\nif True:\n    print('it is none')\n")
     assert read_scripts(pool, tmp_path).before_worker.startswith("#!/usr/bin/env python3")
-
-
-CONSOLE = """\
-[    0.000000] Linux version 6.8.0
-taskfleet-boot: 0.0 s  stage=bomb  begun
-taskfleet-boot: 0.1 s  stage=bomb  ok  set to 3600 s
-Cloud-init v. 24.1 running 'modules:final'
-taskfleet-boot: 0.2 s  stage=uv  begun
-[   12.345678] cloud-init[871]: taskfleet-boot: 2.7 s  stage=uv  ok
-taskfleet-boot: 2.7 s  stage=packages  begun
-taskfleet-boot: 32.7 s  stage=packages  still: Downloading pyarrow
-"""
-FAILED = """\
-taskfleet-boot: 40.0 s  stage=packages  failed  code=2\r
-taskfleet-said: error: no such package\r
-taskfleet-said:   caused by: a typo
-taskfleet-boot: 40.1 s  stage=end  failed  packages failed, powering off in 60 s
-"""
-AGAIN = """\
-taskfleet-boot: 0.0 s  stage=bomb  begun
-taskfleet-boot: 0.1 s  stage=bomb  ok  set to 3500 s
-taskfleet-boot: 5.0 s  stage=worker  begun  attempt 1
-taskfleet-said: Worker for job one
-taskfleet-boot: 9.0 s  stage=worker  ended with 1
-taskfleet-boot: 19.0 s  stage=worker  begun  attempt 2
-taskfleet-said: Worker for job one, once more
-"""
-
-
-def test_stages_are_read_among_what_else_a_console_shows():
-    found = parse_stages(CONSOLE)
-    assert [(one.name, one.began_seconds, one.seconds, one.ok) for one in found.stages] == [
-        ("bomb", 0.0, 0.1, True),
-        ("uv", 0.2, 2.5, True),
-        ("packages", 2.7, None, None),
-    ]
-    assert found.stages[-1].text == "Downloading pyarrow"
-    assert found.failed is None
-    assert found.last_lines == ()
-
-
-def test_what_failed_is_found_with_its_last_lines():
-    found = parse_stages(CONSOLE + FAILED)
-    assert (found.failed.name, found.failed.seconds, found.failed.text) == ("packages", 37.3, "code=2")
-    assert found.last_lines == ("error: no such package", "  caused by: a typo")
-    assert parse_stages("nothing\nof ours") == parse_stages("")
-
-
-def test_of_several_boots_and_several_tries_the_last_counts():
-    found = parse_stages(CONSOLE + FAILED + AGAIN)
-    assert [(one.name, one.began_seconds, one.ok) for one in found.stages] == [
-        ("bomb", 0.0, True),
-        ("worker", 19.0, None),
-    ]
-    assert found.last_lines == ("Worker for job one, once more",)

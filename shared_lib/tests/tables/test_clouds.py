@@ -1,10 +1,6 @@
 """Tables at s3:// and gs://, through the real clients, from servers that speak the services' protocols."""
 
 import io
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 
 import pyarrow
@@ -26,43 +22,12 @@ def feather_bytes():
     return sink.getvalue()
 
 
-@pytest.fixture(scope="module")
-def serve():
-    """Return a function that starts a server on a free port of this machine and waits until it answers."""
-    servers = []
-
-    def _serve(*command):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", *command, f"--port={port}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        servers.append(server)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and server.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return f"http://127.0.0.1:{port}"
-        pytest.fail(f"{command} did not start")
-
-    yield _serve
-    for server in servers:
-        server.kill()
-        server.wait()
-
-
 @pytest.fixture
-def s3(serve, monkeypatch):
+def s3(s3_address, monkeypatch):
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {
-        "AWS_ENDPOINT_URL": serve("-m", "moto.server", "--host=127.0.0.1"),
+        "AWS_ENDPOINT_URL": s3_address,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "eu-central-1",
@@ -85,15 +50,13 @@ def s3(serve, monkeypatch):
 
 
 @pytest.fixture
-def gs(serve, monkeypatch):
-    command = "import sys; from gcp_storage_emulator.__main__ import main; sys.exit(main())"
-    address = serve("-c", command, "start", "--host=127.0.0.1", "--in-memory", "--default-bucket=tables")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+def gs(gs_address, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gs_address)
     request = urllib.request.Request(
-        f"{address}/upload/storage/v1/b/tables/o?uploadType=media&name=t.feather", data=feather_bytes(), method="POST"
+        f"{gs_address}/upload/storage/v1/b/code/o?uploadType=media&name=t.feather", data=feather_bytes(), method="POST"
     )
     urllib.request.urlopen(request, timeout=10).close()
-    return "gs://tables/t.feather"
+    return "gs://code/t.feather"
 
 
 @pytest.mark.parametrize("service", ["s3", "gs"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from taskfleet.errors import CommandError, TaskfleetError
+from taskfleet.errors import CommandError, DeclinedError, TaskfleetError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.settings import DEFAULT_FILE, Configuration, describe, read_configuration
 from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, PROVIDER_GROUPS
@@ -132,12 +132,22 @@ def confirm(what: str, word: str, *, yes: bool) -> None:
     """Have the user type a word before something is taken away.
 
     Raises:
-        CommandError: Something else was typed, or nobody is there to type.
+        DeclinedError: Something else was typed.
+        CommandError: Nobody is there to type.
     """
     if yes:
         return
     if not sys.stdin.isatty():
         raise CommandError(f"{what} Nobody is at the terminal to confirm it: add --yes. Nothing was changed.")
     print(what, file=sys.stderr)
-    if input(f"Type {word} to go on: ").strip() != word:
-        raise CommandError("That was something else. Nothing was changed.")
+    if prompt(f"Type {word} to go on: ") != word:
+        raise DeclinedError("The confirmation did not match. Nothing was changed.")
+
+
+def prompt(question: str) -> str:
+    """Ask the user at the terminal; return the answer without blanks around it, an empty one for the end of the input (Ctrl-D)."""
+    try:
+        return input(question).strip()
+    except EOFError:
+        print()
+        return ""

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from taskfleet.commands.arguments import configure, make_parser, users_path
+from taskfleet.commands.arguments import configure, make_parser, prompt, users_path
 from taskfleet.commands.guard import INTERRUPTED
 from taskfleet.commands.offer_table import add_refresh, choose_machines
 from taskfleet.commands.plan import show_plan
-from taskfleet.errors import CommandError
+from taskfleet.errors import CommandError, DeclinedError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machines
 from taskfleet.machines.choosing import Choice
@@ -165,8 +165,8 @@ def _open_machines(configuration: Configuration, database: Database, choice: Cho
 def _ask_to_start() -> None:
     if not sys.stdin.isatty():
         raise CommandError("Nobody is at the terminal to say yes: add --yes. Nothing was started.")
-    if input("\nStart? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise CommandError("Nothing was started.")
+    if prompt("\nStart? [y/N] ").lower() not in ("y", "yes"):
+        raise DeclinedError("Nothing was started.")
 
 
 def _deploy(
@@ -284,7 +284,7 @@ def _finish(
             return 0
         case Ending.GAVE_UP:
             print("\nAll machines are gone.", flush=True)
-            words = f" The last one printed:\n{deployment.last_words}" if deployment.last_words else ""
+            words = f"\nThe last machine: {deployment.last_words}" if deployment.last_words else ""
             raise CommandError(f"The pool gave up: {deployment.why_given_up}.{words}")
         case Ending.TERMINATED:
             print("\nAll machines are gone. What was running waits in the queue again.")

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from taskfleet.errors import TaskfleetError
+from taskfleet.errors import DeclinedError, TaskfleetError
 
 #: Ctrl-C.
 INTERRUPTED = 130
@@ -14,9 +14,12 @@ def guarded(action: Callable[[], int]) -> int:
     """Run an action; turn the user's mistakes into one message and an exit code, without a traceback."""
     try:
         return action()
+    except DeclinedError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     except TaskfleetError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED

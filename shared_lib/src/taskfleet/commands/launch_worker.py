@@ -1,17 +1,21 @@
 """``poe launch_worker``: work on the job's tasks on this machine."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from taskfleet.commands.arguments import configure, make_parser, script_folder
 from taskfleet.commands.guard import INTERRUPTED, guarded
 from taskfleet.ledger.database import open_ledger
+from taskfleet.pool.manifest import check_code
 from taskfleet.processes.identity import available_slots
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.embedded import EmbeddedQueue
 from taskfleet.queues.job import check_queue
 from taskfleet.settings import Configuration
+from taskfleet.settings.reader import find_project
 from taskfleet.tasks import State
 from taskfleet.watch.progress import Progress
 from taskfleet.watch.status import Status, gather
@@ -35,7 +39,7 @@ def launch_worker(argv: Sequence[str] | None = None) -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; 0 when the worker came to its end, 130 when it was stopped."""
+    """Run the command; 0 when the worker came to its end, 130 when it was stopped, 2 when this machine holds the wrong code."""
     argv, own = _split(list(argv))
     parser = make_parser(
         "launch_worker",
@@ -43,7 +47,10 @@ def run(argv: Sequence[str]) -> int:
         EXAMPLES,
         ("job", "worker", "limits", "retries", "watch"),
     )
-    configuration = configure(parser.parse_args(argv), start=script_folder())
+    arguments, start = parser.parse_args(argv), script_folder()
+    # first, since the project's settings are part of its code
+    check_code(find_project((start or Path.cwd()).resolve()), os.environ)
+    configuration = configure(arguments, start=start)
     if is_remote(configuration.settings.queue_url):
         from taskfleet.commands.remote_worker import work_remotely
 

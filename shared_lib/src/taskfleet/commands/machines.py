@@ -9,7 +9,7 @@ from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.errors import LedgerError, MachinesUnreachableError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machine, MachineState
-from taskfleet.pool import records
+from taskfleet.pool import boot_log, records
 from taskfleet.pool.job_machines import open_machines
 from taskfleet.pool.planning import Limits, match
 from taskfleet.pool.records import Record
@@ -23,7 +23,7 @@ from taskfleet.watch.text import cost_line
 EXAMPLES = """\
   poe machines                                      those that are there
   poe machines --all                                those that have ended too, with the reason
-  poe machines --console NAME                       what a machine has printed since it began to boot
+  poe machines --console NAME                       how far a machine's boot came, and what it has printed
   poe machines --json | jq .                        each as an object"""
 
 HEADS = ("machine", "type", "zone", "market", "state", "age", "worker heard", "USD/h", "USD", "")
@@ -39,7 +39,9 @@ def run(argv: Sequence[str]) -> int:
         ("job", "provider", "location", *OWN_GROUPS),
     )
     parser.add_argument("--all", action="store_true", help="those that have ended too")
-    parser.add_argument("--console", metavar="NAME", help="print what a machine has printed")
+    parser.add_argument(
+        "--console", metavar="NAME", help="say how far a machine's boot came, and print what it has printed"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
@@ -50,6 +52,8 @@ def run(argv: Sequence[str]) -> int:
     provider = open_machines(configuration, database)
     if arguments.console:
         text = provider.console(arguments.console)
+        if found := boot_log.summary(text):
+            print(f"{found}\n")
         print(text or f"{arguments.console} has printed nothing that the provider keeps.")
         return 0
     listed, trouble = [], ""

@@ -1,11 +1,11 @@
 """The project's code as a bundle: a tar file, gzipped, that is named by the hash of what is in it.
 
 The same files give the same name on every machine and at any time; so what is in the bucket already is not sent again, and a worker can
-tell whether it runs the job's code. Names are hashes of the tar file, because what gzip makes of it depends on its version.
+tell whether it runs the job's code. The name is the hash of the list of files that travels in the bundle (``manifest``), since what tar
+and gzip make of the same files depends on their versions.
 """
 
 import gzip
-import hashlib
 import io
 import os
 import re
@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
 
 from taskfleet.errors import BundleError
 from taskfleet.pool.buckets import open_bucket
+from taskfleet.pool.manifest import MANIFEST, FileKind, bundle_hash, manifest_line
 from taskfleet.pool.secrets import is_secret_file, secret_in_variable
 
 #: A bundle of more than that is a mistake, or data that belongs elsewhere.
@@ -51,7 +51,7 @@ class Bundle:
     """A packed project."""
 
     hash: str
-    """Of the tar file in it, SHA-256 in hexadecimal: what a worker calls its code by (TASKFLEET_BUNDLE)."""
+    """Of its list of files, SHA-256 in hexadecimal: what a worker knows its code by (TASKFLEET_BUNDLE)."""
     path: Path
     size_bytes: int
     """Of the gzipped file."""
@@ -95,9 +95,8 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), most_mi
     project = project.resolve()
     _check_lock(project)
     excluded = [path.resolve() for path in leave_out]
-    tar_hash = hashlib.sha256()
     left_out: list[str] = []
-    sizes: dict[str, int] = {}
+    lines: list[str] = []
     with tempfile.TemporaryDirectory(prefix="taskfleet-bundle-") as scratch:
         packed = Path(scratch) / "bundle"
         names = _checked(project, _listed(project), excluded)
@@ -105,19 +104,21 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), most_mi
         with (
             open(packed, "wb") as raw,
             gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as zipped,
-            tarfile.open(fileobj=cast(Any, _Hashing(zipped, tar_hash)), mode="w|", format=tarfile.PAX_FORMAT) as tar,
+            tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
             for name in names:
-                entry, content = _entry(project, name)
-                if is_secret_file(name, content):
+                kind, content = _read(project, name)
+                if is_secret_file(name, b"" if kind is FileKind.LINK else content):
                     left_out.append(name)
                     continue
                 if re.fullmatch(r"config/[^/]*\.env", name):
                     _refuse_secrets(name, content)
-                sizes[name] = len(content)
-                tar.addfile(entry, io.BytesIO(content))
+                lines.append(manifest_line(name, kind, content))
+                _add(tar, name, kind, content)
+            manifest = "".join(lines).encode()
+            _add(tar, MANIFEST, FileKind.FILE, manifest)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{tar_hash.hexdigest()}{_SUFFIX}"
+        path = folder / f"{bundle_hash(manifest)}{_SUFFIX}"
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
             shutil.copyfile(packed, part)
@@ -125,7 +126,11 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), most_mi
         finally:
             part.unlink(missing_ok=True)
     return Bundle(
-        hash=tar_hash.hexdigest(), path=path, size_bytes=path.stat().st_size, files=len(sizes), left_out=tuple(left_out)
+        hash=bundle_hash(manifest),
+        path=path,
+        size_bytes=path.stat().st_size,
+        files=len(lines),
+        left_out=tuple(left_out),
     )
 
 
@@ -175,18 +180,6 @@ def _bundles(keys: Iterable[str], folder: str) -> list[str]:
     return [key for key in keys if _NAME.fullmatch(key.removeprefix(folder))]
 
 
-class _Hashing:
-    """A file to write to that hashes what is written."""
-
-    def __init__(self, file: gzip.GzipFile, digest: "hashlib._Hash") -> None:
-        self._file = file
-        self._digest = digest
-
-    def write(self, data: bytes) -> int:
-        self._digest.update(data)
-        return self._file.write(data)
-
-
 # --- what is packed ---
 
 
@@ -206,6 +199,7 @@ def _is_never(name: str) -> bool:
         or any(part.endswith(".egg-info") for part in parts[:-1])
         or _NEVER_FILES.fullmatch(parts[-1]) is not None
         or _NEVER_AT_TOP.fullmatch(parts[0]) is not None
+        or name == MANIFEST
     )
 
 
@@ -278,11 +272,9 @@ def _checked(project: Path, names: Iterable[str], excluded: Sequence[Path]) -> l
     return sorted(kept, key=os.fsencode)
 
 
-def _entry(project: Path, name: str) -> tuple[tarfile.TarInfo, bytes]:
-    """Describe a file by nothing but its name, its content and whether it is to be run."""
+def _read(project: Path, name: str) -> tuple[FileKind, bytes]:
+    """Return what a file is and its content; of a link, where it leads."""
     path = project / name
-    entry = tarfile.TarInfo(name)
-    entry.mtime = _FIXED_TIME
     if path.is_symlink():
         target = os.readlink(path)
         if os.path.isabs(target) or not path.resolve().is_relative_to(project):
@@ -290,8 +282,7 @@ def _entry(project: Path, name: str) -> tuple[tarfile.TarInfo, bytes]:
                 f"{name} is a link to {target}, out of the project, where machines have nothing. Put the file itself there, or name the "
                 "link in .gitignore."
             )
-        entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, target, 0o777
-        return entry, b""
+        return FileKind.LINK, os.fsencode(target)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -299,9 +290,20 @@ def _entry(project: Path, name: str) -> tuple[tarfile.TarInfo, bytes]:
             f"{path} cannot be read ({error.strerror}), so the project cannot be packed. Give it back to yourself, or name it in "
             ".gitignore."
         ) from error
-    entry.mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
+    return FileKind.PROGRAM if path.stat().st_mode & stat.S_IXUSR else FileKind.FILE, content
+
+
+def _add(tar: tarfile.TarFile, name: str, kind: FileKind, content: bytes) -> None:
+    """Put a file into the archive, described by nothing but its name, its content and whether it is to be run."""
+    entry = tarfile.TarInfo(name)
+    entry.mtime = _FIXED_TIME
+    if kind is FileKind.LINK:
+        entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, os.fsdecode(content), 0o777
+        tar.addfile(entry)
+        return
+    entry.mode = 0o755 if kind is FileKind.PROGRAM else 0o644
     entry.size = len(content)
-    return entry, content
+    tar.addfile(entry, io.BytesIO(content))
 
 
 def _refuse_if_large(project: Path, names: Iterable[str], most_mib: float) -> None:

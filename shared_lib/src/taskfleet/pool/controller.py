@@ -15,7 +15,7 @@ from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
 from taskfleet.machines import PREEMPTED, Machine, Machines, MachineState, Order
 from taskfleet.machines.choosing import Offer
-from taskfleet.pool import records
+from taskfleet.pool import boot_log, records
 from taskfleet.pool.planning import (
     DONE,
     LATE,
@@ -127,7 +127,7 @@ class Controller:
         self._looked_at: float | None = None
         self._watched_since = 0.0
         self.last_words = ""
-        """The last lines of the latest machine that had to be replaced."""
+        """How far the latest machine that had to be replaced came, and its last lines."""
 
     def step(self, now: float) -> Plan | None:
         """Look and do what is to be done now; None if the provider did not answer."""
@@ -236,16 +236,16 @@ class Controller:
             self._machines.terminate(list(known.values()))
 
     def _show_console(self, instance_id: str | None) -> None:
-        """Show the last lines that a machine printed which has to be replaced."""
+        """Show how far a machine came that has to be replaced, and the last lines that it printed."""
         if instance_id is None:
             return
         try:
-            lines = self._machines.console(instance_id).strip().splitlines()[-CONSOLE_LINES:]
+            found = boot_log.report(self._machines.console(instance_id), CONSOLE_LINES)
         except MachinesUnreachableError:
             return
-        if lines:
-            self.last_words = "\n".join(f"    {line}" for line in lines)
-            self._say(f"{instance_id} printed at last:\n{self.last_words}")
+        if found:
+            self.last_words = found
+            self._say(f"{instance_id}: {found}")
 
     def _order(self, purchase: Purchase, now: float) -> None:
         database = self._database

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import sys
+import tarfile
 import time
 import urllib.error
 import urllib.parse
@@ -35,6 +36,8 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 METADATA_SECONDS = 5
 SILENCE_SECONDS = 30
 PAUSES_SECONDS = (1, 2, 4, 8, 15, 15, 15)
+#: As in ``manifest.py``.
+MANIFEST = ".taskfleet/bundle.jsonl"
 EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 #: Of what a worker prints: so much goes to the console at once, then a line a minute, and the last lines at its end.
 CONSOLE_BYTES = 8 << 10
@@ -174,20 +177,38 @@ def fetch(address: str, digest: str, path: str, region: str) -> None:
             raise Fault(f"{address}: {error.code} {text}", tries) from error
         except OSError as error:
             raise Fault(f"{address}: {error}", 99) from error
-        found = hashlib.sha256()
         try:
-            with gzip.open(path) as file:
-                while True:
-                    part = file.read(1 << 20)
-                    if not part:
-                        break
-                    found.update(part)
-        except (OSError, EOFError, zlib.error) as error:
+            found = bundle_hash(path)
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
             raise Fault(f"{address} is damaged ({error})", 3) from error
-        if found.hexdigest() != digest:
-            raise Fault(f"{address} is not what its name says: its hash is {found.hexdigest()}", 3)
+        if found != digest:
+            raise Fault(f"{address} is not what its name says: its hash is {found}", 3)
 
     persist(attempt)
+
+
+def bundle_hash(path: str) -> str:
+    """Return the hash of a list of the files that are in an archive, which is the list that ``manifest.py`` makes."""
+    found = hashlib.sha256()
+    with gzip.open(path) as file:
+        with tarfile.open(fileobj=file, mode="r|") as tar:
+            for entry in tar:
+                if entry.name == MANIFEST:
+                    continue
+                digest = hashlib.sha256(b"" if entry.isfile() else os.fsencode(entry.linkname))
+                opened = tar.extractfile(entry) if entry.isfile() else None
+                while opened is not None:
+                    part = opened.read(1 << 20)
+                    if not part:
+                        break
+                    digest.update(part)
+                kind = "program" if entry.mode & 0o100 else "file"
+                if not entry.isfile():
+                    kind = "link" if entry.issym() else "neither"
+                found.update((json.dumps([entry.name, kind, digest.hexdigest()]) + "\n").encode())
+        while file.read(1 << 20):  # gzip's own check is at the end
+            pass
+    return found.hexdigest()
 
 
 def delete() -> None:

@@ -1,15 +1,10 @@
-"""The script that a machine runs when it boots, and what it has printed to the console, read back.
+"""The script that a machine runs when it boots. It is put together from ``start_up.sh`` and ``on_machine.py`` beside this file.
 
-The script is put together from ``start_up.sh`` and ``on_machine.py`` beside this file. Every stage of a boot is two lines on the console::
-
-    taskfleet-boot: 3.2 s  stage=project  begun
-    taskfleet-boot: 4.6 s  stage=project  ok
-
-and what a stage that failed, or the worker, has printed last comes in lines that begin with ``taskfleet-said:``.
+What it prints to the console while it runs is read by ``boot_log``.
 
 The script exports TASKFLEET_PROVIDER (which metadata service a worker watches), TASKFLEET_MACHINE (the machine's name at its provider)
-and TASKFLEET_BUNDLE (the hash of the code it runs). Whether that hash is the job's is to be seen where a worker first talks to the job's
-queue, in ``commands.launch_worker``.
+and TASKFLEET_BUNDLE (the hash of the code it runs). A worker whose folder does not hold that code refuses to start (``manifest``), with the
+exit code 2; what ends with 2 is not started again, since it would end the same way.
 """
 
 import ast
@@ -63,7 +58,7 @@ class UserScripts:
     before_worker: str = ""
     after_worker: str = ""
     whole: str = ""
-    """Instead of all but the time bomb and the environment."""
+    """Instead of all but the self-destruct timer and the environment."""
 
 
 def read_scripts(pool: PoolSettings, project: Path) -> UserScripts:
@@ -136,70 +131,6 @@ def script(
     text = "".join(f"{line}\n" for line in _filled(_source("start_up.sh"), parts, until_own=bool(scripts.whole)))
     _check_length(text, provider, scripts, variables)
     return text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One stage of a machine's boot."""
-
-    name: str
-    began_seconds: float
-    """After the script's start."""
-    seconds: float | None
-    """How long it took; None if it has not ended."""
-    ok: bool | None
-    """Whether it ended well; None if it has not ended."""
-    text: str = ""
-    """What was said of it last."""
-
-
-@dataclass(frozen=True, slots=True)
-class BootLog:
-    """What a console tells of a boot."""
-
-    stages: tuple[Stage, ...]
-    last_lines: tuple[str, ...]
-    """What the last stage that failed has printed, or the worker."""
-
-    @property
-    def failed(self) -> Stage | None:
-        """The first stage that failed; None if none has."""
-        return next((stage for stage in self.stages if stage.ok is False), None)
-
-
-_LINE = re.compile(r"taskfleet-boot: (\d+\.\d) s  stage=(\S+)  (\w+):?(?: +(.*))?")
-_SAID = re.compile(r"taskfleet-said: (.*)")
-_LAST_LINES = 20
-
-
-def parse_stages(console: str) -> BootLog:
-    """Read a console, among whatever else the system has printed there; of several boots, the last."""
-    stages: dict[str, Stage] = {}
-    last_lines: list[str] = []
-    for line in console.splitlines():
-        if said := _SAID.search(line):
-            last_lines.append(said[1].rstrip())
-            continue
-        found = _LINE.search(line)
-        if found is None:
-            continue
-        at, name, word, text = float(found[1]), found[2], found[3], (found[4] or "").strip()
-        if name == "bomb" and word == "begun":  # the first of each boot
-            stages.clear()
-        before = stages.get(name)
-        if word == "begun" or before is None:
-            before = Stage(name=name, began_seconds=at, seconds=None, ok=None, text=text)
-            if word == "begun":
-                last_lines.clear()
-        is_end = word in ("ok", "failed")
-        stages[name] = Stage(
-            name=name,
-            began_seconds=before.began_seconds,
-            seconds=round(at - before.began_seconds, 1) if is_end else before.seconds,
-            ok=word == "ok" if is_end else before.ok,
-            text=text if is_end or before.ok is None else before.text,
-        )
-    return BootLog(tuple(stages.values()), tuple(last_lines[-_LAST_LINES:]))
 
 
 # --- putting it together ---

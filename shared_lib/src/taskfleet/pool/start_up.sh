@@ -40,7 +40,7 @@ leave() {
   power_off
 }
 
-# --- the time bomb ---
+# --- the self-destruct timer ---
 
 hard_off() {
   poweroff -f
@@ -57,7 +57,7 @@ power_off() {
 }
 
 # A reboot does not give it another life: when it ends is written down.
-set_bomb() {
+set_timer() {
   local now left=$lifetime
   now=$(date +%s)
   if [ -s "$state/deadline" ]; then left=$(($(cat "$state/deadline") - now)); fi
@@ -72,7 +72,7 @@ set_bomb() {
       began=$1 stage=lifetime
       sleep "$2"
       say "failed  it is over, powering off"
-      power_off' taskfleet-bomb "$began" "$left"
+      power_off' taskfleet-timer "$began" "$left"
   ) &
   shutdown -P "+$(((left + 59) / 60))"
   # Google runs this script at every boot; elsewhere cloud-init does so if it lies there.
@@ -82,9 +82,9 @@ set_bomb() {
   say "ok  set to $left s"
 }
 
-stage=bomb
+stage=timer
 say begun
-set_bomb
+set_timer
 
 # --- running one stage after the other ---
 
@@ -314,13 +314,14 @@ for attempt in $(seq $((restarts + 1))); do
   work
   result=$?
   worker=
-  # 130: somebody asked it to stop
-  case $result in 0 | 130 | 143) break ;; esac
+  # 130, 143: somebody asked it to stop. 2: it refuses to start with these settings or this code, and would again
+  case $result in 0 | 2 | 130 | 143) break ;; esac
   say "ended with $result"
   sleep "$restart_pause"
 done
 case $result in
   0 | 130 | 143) say "ok  code=$result" ;;
+  2) say "failed  code=2, it refuses to start" ;;
   *) say "failed  code=$result, $attempt times" ;;
 esac
 hook after_worker

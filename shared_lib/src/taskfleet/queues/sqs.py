@@ -44,7 +44,7 @@ _OVER_LIMIT = ("OverLimit", "AWS.SimpleQueueService.OverLimit")
 class SqsTransport:
     """A standard queue; see ``Transport``. Region, profile, credentials and endpoint are those of the SDK's own chain.
 
-    Bodies must be of characters that XML knows, as ``envelope.carriable`` makes them; SQS refuses others.
+    Bodies must be of characters that XML knows, as ``messages.tasks.carriable`` makes them; SQS refuses others.
 
     Args:
         address: ``sqs://NAME``, ``sqs://NAME?region=REGION`` or the queue's own address, ``https://sqs.REGION.amazonaws.com/ACCOUNT/NAME``.

@@ -28,11 +28,11 @@ from taskfleet.settings.parsers import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of a job. ``settings.fields()`` describes them; ``settings.reader`` makes one of these."""
+    """All settings of a job. ``settings.describe()`` describes them; ``settings.reader`` makes one of these."""
 
     job_id: str = setting(
         "job",
-        "The job's name; it names the ledger and, later, queues and machines.",
+        "The job's name; the ledger, the queues and the machines are named after it.",
         job_name,
         metavar="NAME",
         default="job",

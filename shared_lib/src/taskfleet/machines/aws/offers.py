@@ -219,7 +219,7 @@ class _Asker:
         """Give a call's answers, page by page; fewer when ``side_by_side`` has ended.
 
         Raises:
-            CommandError: See ``aws_faults.explain``.
+            CommandError: See ``faults.explain``.
         """
         name = xform_name(action)
         try:

@@ -59,7 +59,7 @@ class Session:
             request.page_token = page.next_page_token
 
     def call(self, action: Callable[[], Any], service: str, permission: str = "", project: str | None = None) -> Any:
-        """Do something, again and again while the service is busy; see ``gcp_faults.call``."""
+        """Do something, again and again while the service is busy; see ``faults.call``."""
         from taskfleet.machines.gcp.faults import call
 
         return call(
