@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from taskfleet.functions import examine
 from taskfleet.tasks import Finished, Outcome
-from taskfleet.worker.order import Order
+from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
 
@@ -29,7 +29,7 @@ class Talk:
 
     def __init__(self, tasks_per_process, slot_type=Slot, max_runtime_seconds=None):
         ours, theirs = socket.socketpair()
-        order = Order(
+        config = WorkerConfig(
             function="task:run_task",
             project="/",
             job_id="job",
@@ -47,7 +47,7 @@ class Talk:
         if self.pid == 0:
             try:
                 ours.close()
-                slot_type(Channel(theirs), examine(run_task), order).serve()
+                slot_type(Channel(theirs), examine(run_task), config).serve()
             finally:
                 os._exit(0)
         theirs.close()

@@ -6,7 +6,7 @@
        │                                                  slot ── runner ── (or in the runner itself: TASKS_PER_PROCESS)
        └─ queue: leases, renewals, outcomes
 
-``supervisor`` is the loop, ``flow`` says how much to lease ahead, ``warm``, ``slot``, ``runner`` and ``process_per_task`` are the
-processes, ``order`` what they are told, ``records`` and ``wire`` how they talk, ``output`` what tasks print, ``system`` what the operating
+``supervisor`` is the loop, ``prefetch`` says how much to lease ahead, ``warm``, ``slot``, ``runner`` and ``process_per_task`` are the
+processes, ``config`` what they are told, ``records`` and ``wire`` how they talk, ``output`` what tasks print, ``system`` what the operating
 system offers.
 """

@@ -31,8 +31,8 @@ from taskfleet.processes.system import (
     lead_group,
 )
 from taskfleet.tasks import Outcome
+from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import reseed, unblock_inherited_signals
-from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
 from taskfleet.worker.records import Record, SharedMemory
 from taskfleet.worker.runner import Runner, receive_chunk
@@ -50,12 +50,12 @@ LAST_WAIT_SECONDS = 1.0
 class Launcher:
     """Starts a slot's runners, one after the other, and knows what became of the one at hand."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self._context: Any = multiprocessing.get_context(order.start_method)
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._context: Any = multiprocessing.get_context(config.start_method)
         self._process: Any = None
         self.memory = SharedMemory(SharedFile("taskfleet-memory"))
-        self.output = OutputFile(order.output_tail_bytes)
+        self.output = OutputFile(config.output_tail_bytes)
         self.helpers: frozenset[int] = frozenset()
         """Children of this process that are no runners: a server that forks them."""
 
@@ -75,14 +75,14 @@ class Launcher:
         raise AssertionError
 
     def _start(self, sock: socket.socket) -> int:
-        if self._order.start_method == "forkserver":
+        if self._config.start_method == "forkserver":
             from multiprocessing import forkserver
 
             forkserver.set_forkserver_preload([__name__])
             forkserver.ensure_running()
         self.helpers = frozenset(children_of(os.getpid()))  # what a runner had started is gone when the next one starts
         process = self._context.Process(
-            target=_be_runner, args=(self._order, self.memory.file, self.output.file, sock), name="taskfleet-runner"
+            target=_be_runner, args=(self._config, self.memory.file, self.output.file, sock), name="taskfleet-runner"
         )
         process.start()
         self._process = process
@@ -96,13 +96,13 @@ class Launcher:
         """Wait for the runner's end; give its status as ``os.waitpid`` does."""
         self._process.join()
         code = self._process.exitcode
-        if code == LOST_CODE and self._order.start_method == "forkserver":
+        if code == LOST_CODE and self._config.start_method == "forkserver":
             kill_group(self._process.pid)  # it may be the server that died
         self._process.close()
         return int(code << 8 if code >= 0 else -code)
 
 
-def try_import(order: Order) -> dict[str, object] | None:
+def try_import(config: WorkerConfig) -> dict[str, object] | None:
     """See in a process of its own whether the user's module can be imported.
 
     Returns:
@@ -111,7 +111,7 @@ def try_import(order: Order) -> dict[str, object] | None:
     context: Any = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     began = time.monotonic()
-    process = context.Process(target=_be_trial, args=(order, theirs), name="taskfleet-trial")
+    process = context.Process(target=_be_trial, args=(config, theirs), name="taskfleet-trial")
     process.start()
     theirs.close()
     try:
@@ -130,11 +130,11 @@ def try_import(order: Order) -> dict[str, object] | None:
 # --- what runs in the processes that are started; none of these returns ---
 
 
-def _be_trial(order: Order, answers: "connection.Connection[Any, Any]") -> None:
+def _be_trial(config: WorkerConfig, answers: "connection.Connection[Any, Any]") -> None:
     try:
         die_with_parent(True)
         try:
-            load_function(order.function, Path(order.project))
+            load_function(config.function, Path(config.project))
             answer: dict[str, object] = {"ready": True}
         except FunctionError as error:
             answer = {"error": str(error)}
@@ -148,22 +148,22 @@ def _be_trial(order: Order, answers: "connection.Connection[Any, Any]") -> None:
         os._exit(0)
 
 
-def _be_runner(order: Order, memory_file: SharedFile, output_file: SharedFile, sock: socket.socket) -> None:
+def _be_runner(config: WorkerConfig, memory_file: SharedFile, output_file: SharedFile, sock: socket.socket) -> None:
     code = 1
     try:
         lead_group()
         unblock_inherited_signals()
         _end_with_slot()
-        output = OutputFile(order.output_tail_bytes, output_file)
+        output = OutputFile(config.output_tail_bytes, output_file)
         output.redirect()
         memory = SharedMemory(memory_file, fresh=False)
         blunt_descriptors(memory_file.fd)
-        function = _import(order, sock, memory)
+        function = _import(config, sock, memory)
         if function is not None:
             output.take()  # what was printed at import belongs to no task
             chunk = receive_chunk(sock)
             if chunk is not None:
-                Runner(function, order, memory, output, sock).serve(chunk)
+                Runner(function, config, memory, output, sock).serve(chunk)
             code = 0
     except BaseException:
         traceback.print_exc()
@@ -185,10 +185,10 @@ def _wait_for_end(sentinel: int) -> None:
     os._exit(1)
 
 
-def _import(order: Order, sock: socket.socket, memory: SharedMemory) -> TaskFunction | None:
+def _import(config: WorkerConfig, sock: socket.socket, memory: SharedMemory) -> TaskFunction | None:
     """Import the user's module; should that fail here, although it did not at the start, the task at hand fails of it."""
     try:
-        function = load_function(order.function, Path(order.project))
+        function = load_function(config.function, Path(config.project))
     except FunctionError as error:
         receive_chunk(sock)
         memory.begin(0, time.monotonic())

@@ -17,8 +17,8 @@ from taskfleet.functions import TaskFunction
 from taskfleet.processes.system import own_peak_memory_mib
 from taskfleet.tasks import Outcome
 from taskfleet.tracebacks import describe_error, shorten_error
+from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import after_fork, unblock_signals
-from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
 from taskfleet.worker.records import CAPACITY, Record, SharedMemory, amended, pack_success
 
@@ -38,24 +38,29 @@ class Runner:
     """Runs tasks in this process and reports each to the slot."""
 
     def __init__(
-        self, function: TaskFunction, order: Order, memory: SharedMemory, output: OutputFile, sock: socket.socket
+        self,
+        function: TaskFunction,
+        config: WorkerConfig,
+        memory: SharedMemory,
+        output: OutputFile,
+        sock: socket.socket,
     ) -> None:
         self._function = function
-        self._order = order
+        self._config = config
         self._memory = memory
         self._output = output
         self._socket = sock
         self._pid = 0
         self._index = 0
         self._used = 0
-        self._most = order.tasks_per_process
+        self._most = config.tasks_per_process
         self._sent_at = time.monotonic()
         self._needs_context = function.is_rms_style or bool(function.injected)
         self._bare = self._context("", 0)
         self._call = function.call
         self._is_rms_style = function.is_rms_style
         self._encode = make_encode()
-        self._most_bytes = order.max_result_bytes
+        self._most_bytes = config.max_result_bytes
         self._fd = sock.fileno()
         self._streams = (sys.stdout, sys.stderr)
 
@@ -153,17 +158,17 @@ class Runner:
         return pack_success(index, started_at, elapsed, result)
 
     def _context(self, task_id: str, attempt: int) -> TaskContext:
-        order = self._order
+        config = self._config
         return TaskContext(
             task_id=task_id,
             attempt=attempt,
-            job_id=order.job_id,
-            output_path=order.output_path,
-            args=order.args,
-            hostname=order.hostname,
-            slots=order.slots,
-            max_runtime_seconds=order.max_runtime_seconds,
-            memory_limit_gib=None if order.memory_limit_bytes is None else order.memory_limit_bytes / 2**30,
+            job_id=config.job_id,
+            output_path=config.output_path,
+            args=config.args,
+            hostname=config.hostname,
+            slots=config.slots,
+            max_runtime_seconds=config.max_runtime_seconds,
+            memory_limit_gib=None if config.memory_limit_bytes is None else config.memory_limit_bytes / 2**30,
             signs=self._memory.signs,
         )
 

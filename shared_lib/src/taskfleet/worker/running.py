@@ -10,12 +10,12 @@ from taskfleet.events import EventFile, make_event
 from taskfleet.processes.identity import hostname
 from taskfleet.queues import Queue
 from taskfleet.settings import Configuration, Settings
+from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.notice import make_watcher
-from taskfleet.worker.order import Order
 from taskfleet.worker.supervisor import Display, Observer, Supervisor
 
 
-def supervise(configuration: Configuration, queue: Queue, progress: Display, order: Order) -> bool:
+def supervise(configuration: Configuration, queue: Queue, progress: Display, config: WorkerConfig) -> bool:
     """Work on a queue until it is done with or somebody says stop; return whether somebody did."""
     settings = configuration.settings
     observers: list[Observer] = [progress]
@@ -25,7 +25,7 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, ord
         observers.append(events)
     supervisor = Supervisor(
         queue,
-        order,
+        config,
         observers=observers,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.shutdown_grace_seconds,
@@ -36,7 +36,7 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, ord
         watcher=make_watcher(os.environ),
         exports=configuration.exports,
     )
-    progress.say(_greeting(settings, order.slots))
+    progress.say(_greeting(settings, config.slots))
     end_reason = "failed"
     try:
         supervisor.run()
@@ -53,12 +53,12 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, ord
     return supervisor.was_stopped
 
 
-def make_order(
+def make_config(
     configuration: Configuration, *, slots: int, args: Sequence[str], most_result_bytes: int | None = None
-) -> Order:
+) -> WorkerConfig:
     """Take what concerns the tasks from the settings."""
     settings = configuration.settings
-    return Order(
+    return WorkerConfig(
         function=settings.task_function,
         project=str(configuration.project),
         job_id=settings.job_id,

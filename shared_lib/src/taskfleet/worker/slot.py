@@ -30,8 +30,8 @@ from taskfleet.processes.system import (
     memory_bytes,
 )
 from taskfleet.tasks import Finished, Outcome
+from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import fork
-from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
 from taskfleet.worker.process_per_task import ForkingRunner
 from taskfleet.worker.records import NOTHING_BEGUN, CorruptRecordError, Record, SharedMemory, salvage, unpack
@@ -61,17 +61,17 @@ BARREN_DEATHS = 3
 class Slot:
     """Runs tasks one at a time. With another start method than fork it has no function: runners import it themselves."""
 
-    def __init__(self, channel: Channel, function: TaskFunction | None, order: Order) -> None:
+    def __init__(self, channel: Channel, function: TaskFunction | None, config: WorkerConfig) -> None:
         self._channel = channel
         self._function = function
-        self._order = order
-        self._launcher = _make_launcher(order)
+        self._config = config
+        self._launcher = _make_launcher(config)
         # where a child that outlives its runner could not be found, the slot itself forks, a runner for each task
-        self._forks_per_task = order.tasks_per_process == 1 and self._launcher is None and CAN_DIE_WITH_PARENT
-        self._most = 0 if self._forks_per_task else order.tasks_per_process
+        self._forks_per_task = config.tasks_per_process == 1 and self._launcher is None and CAN_DIE_WITH_PARENT
+        self._most = 0 if self._forks_per_task else config.tasks_per_process
         """How many tasks a runner is given in its life; one that forks for each lives as long as the slot."""
         self._memory = SharedMemory() if self._launcher is None else self._launcher.memory
-        self._output = OutputFile(order.output_tail_bytes) if self._launcher is None else self._launcher.output
+        self._output = OutputFile(config.output_tail_bytes) if self._launcher is None else self._launcher.output
         self._poll = make_poll()
         self._waiting: deque[PlainLease] = deque()
         self._done: list[tuple[object, ...]] = []  # of Finished
@@ -224,7 +224,7 @@ class Slot:
         if self._runner is None:
             assert self._function is not None
             runner_type = ForkingRunner if self._forks_per_task else Runner
-            self._runner = runner_type(self._function, self._order, self._memory, self._output, runners_socket)
+            self._runner = runner_type(self._function, self._config, self._memory, self._output, runners_socket)
         slot = os.getpid()
         self._pid = fork()
         if self._pid == 0:
@@ -431,16 +431,16 @@ class Slot:
     # --- limits and time ---
 
     def _enforce_limits(self) -> None:
-        order = self._order
+        config = self._config
         begun, began_at = self._memory.begun()
         is_running = begun == self._given[0][0]
-        limit = order.max_runtime_seconds
+        limit = config.max_runtime_seconds
         if limit is not None and is_running and time.monotonic() - began_at > limit:
             self._kill(Outcome.TIMEOUT, f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={limit:g}", begun)
-        elif order.memory_limit_bytes is not None and (used := self._memory_used()) > order.memory_limit_bytes:
+        elif config.memory_limit_bytes is not None and (used := self._memory_used()) > config.memory_limit_bytes:
             self._kill(
                 Outcome.MEMORY,
-                f"Memory: it held {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB allows {order.memory_limit_bytes / 2**30:g}",
+                f"Memory: it held {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB allows {config.memory_limit_bytes / 2**30:g}",
                 begun,
             )
         else:
@@ -455,7 +455,7 @@ class Slot:
             return 0
         helpers = frozenset[int]() if self._launcher is None else self._launcher.helpers
         parent = self._pid if self._forks_per_task else os.getpid()
-        used = memory_bytes(parent, enough=self._order.memory_limit_bytes or 0, spare=helpers)
+        used = memory_bytes(parent, enough=self._config.memory_limit_bytes or 0, spare=helpers)
         cost = time.monotonic() - now
         self._measure_at = now + min(max(MEMORY_CHECK_SECONDS, 20 * cost), LONGEST_MEMORY_CHECK_SECONDS)
         return used
@@ -476,10 +476,10 @@ class Slot:
             is_running = begun == self._given[0][0]
             if not is_running:
                 waits.append(SILENT_SECONDS)
-            if self._order.memory_limit_bytes is not None:
+            if self._config.memory_limit_bytes is not None:
                 waits.append(self._measure_at - now)
-            if self._order.max_runtime_seconds is not None and is_running:
-                waits.append(began_at + self._order.max_runtime_seconds - now + 0.001)
+            if self._config.max_runtime_seconds is not None and is_running:
+                waits.append(began_at + self._config.max_runtime_seconds - now + 0.001)
         return max(0.0, min(waits)) * 1000 if waits else None
 
     def _bury_if_dead(self) -> bool:
@@ -509,12 +509,12 @@ class Slot:
             self._poll.modify(self._channel.fileno(), POLLIN | (POLLOUT if self._waits_to_write else 0))
 
 
-def _make_launcher(order: Order) -> "Launcher | None":
-    if order.start_method == "fork":
+def _make_launcher(config: WorkerConfig) -> "Launcher | None":
+    if config.start_method == "fork":
         return None
     from taskfleet.worker.launching import Launcher  # which imports much that a fork does without
 
-    return Launcher(order)
+    return Launcher(config)
 
 
 def _text(value: bytes | None) -> str | None:

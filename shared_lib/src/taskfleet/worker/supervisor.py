@@ -31,10 +31,10 @@ from taskfleet.processes.system import (
 )
 from taskfleet.queues import Queue
 from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError, Outcome
-from taskfleet.worker.flow import Flow
+from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import STOPPING_SIGNALS
 from taskfleet.worker.notice import Notice, Watcher
-from taskfleet.worker.order import Order
+from taskfleet.worker.prefetch import Prefetch
 from taskfleet.worker.records import as_named
 from taskfleet.worker.wire import Channel
 
@@ -103,7 +103,7 @@ class Supervisor:
     def __init__(
         self,
         queue: Queue,
-        order: Order,
+        config: WorkerConfig,
         *,
         observers: Sequence[Observer],
         lease_seconds: float,
@@ -117,7 +117,7 @@ class Supervisor:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._queue = queue
-        self._order = order
+        self._config = config
         self._observers = observers
         self._lease_seconds = lease_seconds
         self._grace_seconds = grace_seconds
@@ -131,7 +131,7 @@ class Supervisor:
         """Whether a termination notice came."""
         self._exports = dict(exports or {})
         self._clock = clock
-        self._flow = Flow(order.slots, order.tasks_per_process == 1)
+        self._prefetch = Prefetch(config.slots, config.tasks_per_process == 1)
         self._phase = Phase.WORKING
         self._selector = selectors.DefaultSelector()
         self._slots: list[_SlotHandle] = []
@@ -166,7 +166,7 @@ class Supervisor:
         try:
             if not self._start_warm():
                 return
-            for _ in range(self._order.slots):
+            for _ in range(self._config.slots):
                 self._start_slot()
             while not self._is_over():
                 self._step()
@@ -220,8 +220,8 @@ class Supervisor:
     def _lease(self) -> None:
         """Keep the buffer filled; find out when nothing is left."""
         now = time.monotonic()
-        free = sum(self._flow.per_slot for slot in self._slots if not slot.assigned)
-        wanted = max(self._flow.ahead, free)
+        free = sum(self._prefetch.per_slot for slot in self._slots if not slot.assigned)
+        wanted = max(self._prefetch.size, free)
         if len(self._buffer) > wanted // 2 or not wanted or now < self._ask_again_at:
             return
         wanted -= len(self._buffer)
@@ -234,7 +234,7 @@ class Supervisor:
         if leases:
             self._waiting_said = False
             self._buffer.extend(leases)
-            self._flow.measure_bytes([len(lease.data) for lease in leases])
+            self._prefetch.measure_bytes([len(lease.data) for lease in leases])
             if self._tasks_left is not None:
                 self._tasks_left -= len(leases)
         else:
@@ -254,7 +254,7 @@ class Supervisor:
 
     def _assign(self) -> None:
         """Hand tasks to the slots, the emptiest first."""
-        most = self._flow.per_slot
+        most = self._prefetch.per_slot
         for slot in sorted(self._slots, key=lambda slot: len(slot.assigned)):
             if not self._buffer:
                 break
@@ -403,7 +403,7 @@ class Supervisor:
             elapsed.append(attempt[ELAPSED])
         if self._suspects:
             self._suspects.difference_update(attempt[:2] for attempt in attempts)
-        self._flow.measure(elapsed)
+        self._prefetch.measure(elapsed)
 
     def _take_back(self, leases: list[Lease]) -> None:
         leases = [lease for lease in leases if lease.task_id]
@@ -451,12 +451,12 @@ class Supervisor:
             [sys.executable, "-m", "taskfleet.worker.warm", argument],
             stdin=subprocess.PIPE,
             pass_fds=descriptors,
-            cwd=self._order.project,
+            cwd=self._config.project,
             env=environment,
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-        values = self._order.pack() | start_values(theirs, self._warm.pid)
+        values = self._config.pack() | start_values(theirs, self._warm.pid)
         theirs.close()
         assert self._warm.stdin is not None
         self._warm.stdin.write(json.dumps(values).encode() + b"\n")
@@ -467,8 +467,8 @@ class Supervisor:
         answer = json.loads(line or b'{"error": "The process that imports the task function died while importing it."}')
         if "error" in answer:
             raise FunctionError(answer["error"])
-        if self._order.tasks_per_process:
-            self._flow.start_seconds = answer.get("start_seconds", 0.0) / self._order.tasks_per_process
+        if self._config.tasks_per_process:
+            self._prefetch.start_seconds = answer.get("start_seconds", 0.0) / self._config.tasks_per_process
         return True
 
     def _read_answer(self) -> bytes | None:
