@@ -6,6 +6,10 @@ import struct
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")  # how long an example takes says nothing where other things run as well
 
 #: From <linux/capability.h>: what lets root past the permissions of files.
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from taskfleet.functions import examine
-from taskfleet.tasks import Finished, Outcome
+from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.config import WorkerConfig
+from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, pack, unpack
+from taskfleet.worker.runner_process import RunnerProcess
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
 
@@ -27,7 +29,7 @@ def run_task(n, gate=None, text=""):
 class Talk:
     """A slot in a process of its own and our end of its channel."""
 
-    def __init__(self, tasks_per_process, slot_type=Slot, max_runtime_seconds=None):
+    def __init__(self, tasks_per_process, max_runtime_seconds=None, memory_limit_bytes=None):
         ours, theirs = socket.socketpair()
         config = WorkerConfig(
             function="task:run_task",
@@ -39,7 +41,7 @@ class Talk:
             slots=1,
             tasks_per_process=tasks_per_process,
             max_runtime_seconds=max_runtime_seconds,
-            memory_limit_bytes=None,
+            memory_limit_bytes=memory_limit_bytes,
             max_result_bytes=1 << 20,
             output_tail_bytes=1000,
         )
@@ -47,7 +49,7 @@ class Talk:
         if self.pid == 0:
             try:
                 ours.close()
-                slot_type(Channel(theirs), examine(run_task), config).serve()
+                Slot(Channel(theirs), examine(run_task), config).serve()
             finally:
                 os._exit(0)
         theirs.close()
@@ -57,8 +59,14 @@ class Talk:
 
     def run(self, *tasks):
         """Hand over tasks: pairs of a number and arguments."""
-        leases = [(n, 1, f"t{n}", json.dumps({"n": n, **arguments})) for n, arguments in tasks]
-        self.channel.send(("run", leases))
+        leases = [
+            Lease(seq=n, attempt=1, task_id=f"t{n}", data=json.dumps({"n": n, **arguments})) for n, arguments in tasks
+        ]
+        self.send(Run(leases=leases))
+
+    def send(self, message):
+        """Say something to the slot."""
+        self.channel.send(pack(message))
 
     def until(self, condition, seconds=30):
         """Listen until something holds."""
@@ -66,11 +74,11 @@ class Talk:
         while not condition():
             assert time.monotonic() < deadline, f"done {self.done.keys()}, returned {self.returned}"
             if select.select([self.channel], [], [], 0.02)[0]:
-                for message in self.channel.receive():
+                for message in map(unpack, self.channel.receive()):
                     match message:
-                        case ("done", attempts):
-                            self.done |= {attempt[0]: Finished._make(attempt) for attempt in attempts}
-                        case ("returned", keys):
+                        case Done(finished=finished):
+                            self.done |= {one.seq: one for one in finished}
+                        case Returned(keys=keys):
                             self.returned.append(keys)
             if self.channel.wants_write:
                 self.channel.flush()
@@ -115,7 +123,7 @@ def test_what_is_taken_back_while_it_is_on_its_way_to_a_busy_process(slot, tmp_p
     talk.until((tmp_path / "gate-began").exists)
     talk.run((2, {"text": "x" * 5_000_000}), (3, {"text": "x" * 5_000_000}))
     talk.until_idle()
-    talk.channel.send(("recall",))
+    talk.send(Recall())
     talk.until(lambda: talk.returned)
     assert talk.returned == [[(2, 1), (3, 1)]]
     gate.touch()
@@ -136,7 +144,7 @@ def test_tasks_taken_back_at_any_moment_are_either_done_or_returned(slot, tasks_
         given += 7
         if turn % 3 == 0:
             talk.until(lambda given=given: len(talk.done) >= given // 2 or len(talk.returned) > 2, seconds=5)
-        talk.channel.send(("recall",))
+        talk.send(Recall())
         talk.until(lambda turn=turn: len(talk.returned) == turn + 1)
     returned = [seq for keys in talk.returned for seq, _ in keys]
     talk.until(lambda: len(talk.done) + len(returned) == given)
@@ -149,7 +157,7 @@ def test_tasks_taken_back_at_any_moment_are_either_done_or_returned(slot, tasks_
 def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstarted(slot, tmp_path, tasks_per_process):
     talk = slot(tasks_per_process)
     talk.run((1, {"gate": str(tmp_path / "never")}), (2, {}), (3, {}))
-    talk.channel.send(("kill",))
+    talk.send(KillTask())
     talk.until(lambda: talk.returned)
     assert talk.returned in ([[(2, 1), (3, 1)]], [[(1, 1), (2, 1), (3, 1)]])
     if talk.done:
@@ -158,20 +166,24 @@ def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstart
     talk.until(lambda: 4 in talk.done)
 
 
-class LateSlot(Slot):
-    """Lets the task that it is about to kill come to its end, and the next one begin."""
+def kill_late(runner, outcome, reason, target=None):
+    """Let the task that is about to be killed come to its end, and the next one begin."""
+    deadline = time.monotonic() + 20
+    while runner.at_hand()[0] == target and time.monotonic() < deadline:
+        time.sleep(0.001)
+    kill(runner, outcome, reason, target)
 
-    def _kill(self, outcome, reason, condemned=None):
-        deadline = time.monotonic() + 20
-        while self._at_task() == condemned and time.monotonic() < deadline:
-            time.sleep(0.001)
-        super()._kill(outcome, reason, condemned)
+
+kill = RunnerProcess.kill
 
 
 @pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
-def test_a_task_that_ends_at_its_limit_does_not_have_the_next_one_blamed(slot, tmp_path, tasks_per_process):
+def test_a_task_that_ends_at_its_limit_does_not_have_the_next_one_blamed(
+    slot, tmp_path, monkeypatch, tasks_per_process
+):
+    monkeypatch.setattr(RunnerProcess, "kill", kill_late)
     gate, second = tmp_path / "gate", tmp_path / "second"
-    talk = slot(tasks_per_process, LateSlot, max_runtime_seconds=2.0)
+    talk = slot(tasks_per_process, max_runtime_seconds=2.0)
     talk.run((1, {"gate": str(gate)}), (2, {"gate": str(second)}))
     talk.until((tmp_path / "gate-began").exists)
     time.sleep(2.2)

@@ -137,6 +137,12 @@ def unblock_signals() -> None:
         )  # without the layer that makes enums of what it returns
 
 
+def die_of_interrupt() -> None:
+    """End this process as SIGINT ends one that does not handle it, for its parent to see why it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def _reseeders() -> list[_Handler]:
     """Find what gives the loaded generators new seeds; for ``random`` without its layer in Python, which touches more pages."""
     found: list[_Handler] = []

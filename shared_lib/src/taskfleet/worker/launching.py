@@ -7,7 +7,6 @@ each slot has a server that forks its runners before any of the user's code is i
 
 import atexit
 import json
-import math
 import multiprocessing
 import os
 import socket
@@ -15,10 +14,11 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
@@ -30,13 +30,16 @@ from taskfleet.processes.system import (
     kill_group,
     lead_group,
 )
-from taskfleet.tasks import Outcome
+from taskfleet.tasks import Lease, Outcome
+from taskfleet.worker.chunks import receive_chunk
 from taskfleet.worker.config import WorkerConfig
-from taskfleet.worker.forking import reseed, unblock_inherited_signals
+from taskfleet.worker.forking import die_of_interrupt, reseed, unblock_inherited_signals
 from taskfleet.worker.output import OutputFile
-from taskfleet.worker.records import Record, SharedMemory
-from taskfleet.worker.runner import Runner, receive_chunk
+from taskfleet.worker.records import Record
+from taskfleet.worker.runner import Runner
+from taskfleet.worker.runner_connection import RunnerConnection
 from taskfleet.worker.shared_file import SharedFile
+from taskfleet.worker.shared_memory import SharedMemory
 
 #: How often a process is tried to be started, should a task have killed what starts it, and how long that has to be gone in between.
 START_ATTEMPTS = 20
@@ -48,26 +51,25 @@ LAST_WAIT_SECONDS = 1.0
 
 
 class Launcher:
-    """Starts a slot's runners, one after the other, and knows what became of the one at hand."""
+    """Starts a slot's runners by ``multiprocessing``; see ``RunnerStarter``."""
+
+    takes_batches: ClassVar[bool] = False
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._context: Any = multiprocessing.get_context(config.start_method)
         self._process: Any = None
+        self.forks_per_task = False
         self.memory = SharedMemory(SharedFile("taskfleet-memory"))
         self.output = OutputFile(config.output_tail_bytes)
         self.helpers: frozenset[int] = frozenset()
-        """Children of this process that are no runners: a server that forks them."""
+        """With ``forkserver``, the server."""
 
-    def start(self, sock: socket.socket) -> int:
-        """Start a runner that is to get its tasks through a socket; return its process id.
-
-        Raises:
-            OSError: The system has no room for another process.
-        """
+    def start(self, connection: RunnerConnection, leases: Sequence[Lease]) -> int:  # noqa: ARG002
+        """See ``RunnerStarter.start``; its first task waits in the connection until the user's module is imported."""
         for left in reversed(range(START_ATTEMPTS)):
             try:
-                return self._start(sock)
+                return self._start(connection.open())
             except (OSError, EOFError) as error:
                 if not left:
                     raise OSError(f"no process can be started: {error!r}") from error
@@ -88,12 +90,19 @@ class Launcher:
         self._process = process
         return int(process.pid)
 
+    def hold(self) -> bool:
+        """See ``RunnerStarter.hold``; the child of a server cannot be waited for, so it never is."""
+        return False
+
+    def release(self) -> None:
+        """See ``RunnerStarter.release``."""
+
     def has_ended(self) -> bool:
-        """Whether the runner is gone."""
+        """See ``RunnerStarter.has_ended``."""
         return self._process.exitcode is not None
 
-    def wait(self) -> int:
-        """Wait for the runner's end; give its status as ``os.waitpid`` does."""
+    def reap(self) -> int:
+        """See ``RunnerStarter.reap``."""
         self._process.join()
         code = self._process.exitcode
         if code == LOST_CODE and self._config.start_method == "forkserver":
@@ -165,6 +174,8 @@ def _be_runner(config: WorkerConfig, memory_file: SharedFile, output_file: Share
             if chunk is not None:
                 Runner(function, config, memory, output, sock).serve(chunk)
             code = 0
+    except KeyboardInterrupt:
+        die_of_interrupt()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -192,7 +203,14 @@ def _import(config: WorkerConfig, sock: socket.socket, memory: SharedMemory) -> 
     except FunctionError as error:
         receive_chunk(sock)
         memory.begin(0, time.monotonic())
-        record = Record(0, Outcome.EXIT, time.time(), 0.0, math.nan, 1, None, str(error).encode("utf-8", "replace"))
+        record = Record(
+            task_index=0,
+            outcome=Outcome.EXIT,
+            started_at=time.time(),
+            elapsed_seconds=0.0,
+            exit_code=1,
+            error=str(error).encode("utf-8", "replace"),
+        )
         sock.sendall(record.pack())
         return None
     for stream in (sys.stdout, sys.stderr):

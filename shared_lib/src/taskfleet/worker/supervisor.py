@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from operator import attrgetter
+from typing import Protocol
 
 from taskfleet.context import SIGN_STOPPING, SIGN_TERMINATING
 from taskfleet.errors import FunctionError, LedgerError
@@ -30,15 +31,16 @@ from taskfleet.processes.system import (
     start_values,
 )
 from taskfleet.queues import Queue
-from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError, Outcome
+from taskfleet.tasks import AttemptKey, Finished, FinishReport, Lease, LeaseLostError, Outcome
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import STOPPING_SIGNALS
+from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, ShowSigns, Started, pack, unpack
 from taskfleet.worker.notice import Notice, Watcher
 from taskfleet.worker.prefetch import Prefetch
-from taskfleet.worker.records import as_named
 from taskfleet.worker.wire import Channel
 
-ELAPSED = Finished._fields.index("elapsed_seconds")
+_key_of = attrgetter("seq", "attempt")
+_elapsed_seconds_of = attrgetter("elapsed_seconds")
 
 RECORD_AFTER_SECONDS = 0.03
 RECORD_AT_ONCE = 1000
@@ -90,7 +92,7 @@ class Display(Observer, Protocol):
 @dataclass(slots=True)
 class _SlotHandle:
     channel: Channel
-    assigned: dict[tuple[int, int], Lease] = field(default_factory=dict)
+    assigned: dict[AttemptKey, Lease] = field(default_factory=dict)
     moved_at: float = 0.0
     """When it last ended a task, or was given one while it had none."""
     recalled: bool = False
@@ -139,6 +141,7 @@ class Supervisor:
         self._unwanted: list[Lease] = []
         self._finished: list[tuple[Lease, Finished]] = []
         self._finished_since = 0.0
+        self._interrupted: set[AttemptKey] = set()
         self._ask_again_at = 0.0
         self._renew_at = 0.0
         self._deadline = 0.0
@@ -148,7 +151,7 @@ class Supervisor:
         self._control: socket.socket | None = None
         self._warm_deaths = 0
         self._waiting_said = False
-        self._suspects: set[tuple[int, int]] = set()
+        self._suspects: set[AttemptKey] = set()
         self._not_ours: frozenset[int] = frozenset()
         self._strays_until = 0.0
 
@@ -260,7 +263,7 @@ class Supervisor:
                 break
             if len(slot.assigned) > most // 2:
                 continue
-            if self._buffer[0][:2] in self._suspects:  # it runs alone: should the slot die again, it was this one
+            if self._buffer[0].key in self._suspects:  # it runs alone: should the slot die again, it was this one
                 if slot.assigned:
                     continue
                 chunk = [self._buffer.popleft()]
@@ -268,8 +271,8 @@ class Supervisor:
                 chunk = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
             if not slot.assigned:
                 slot.moved_at = time.monotonic()
-            slot.assigned.update(((lease.seq, lease.attempt), lease) for lease in chunk)
-            slot.channel.send(("run", [tuple(lease) for lease in chunk]))
+            slot.assigned.update((lease.key, lease) for lease in chunk)
+            slot.channel.send(pack(Run(leases=chunk)))
         if not self._buffer:
             self._recall_stuck()
 
@@ -285,7 +288,7 @@ class Supervisor:
     def _recall(self, slot: _SlotHandle) -> None:
         if len(slot.assigned) > 1 and not slot.recalled:
             slot.recalled = True
-            slot.channel.send(("recall",))
+            slot.channel.send(pack(Recall()))
 
     def _is_stuck(self) -> bool:
         """Whether all slots have been at long tasks for so long that what waits here is better off with other workers."""
@@ -326,9 +329,10 @@ class Supervisor:
         batch = self._finished
         leases, finished = [lease for lease, _ in batch], [outcome for _, outcome in batch]
         if self._signals:
-            finished = [_excused(outcome) for outcome in finished]
+            finished = [_excused(one) if one.key in self._interrupted else one for one in finished]
         report = self._queue.finish(finished, self._clock())
         self._finished = []
+        self._interrupted.clear()
         self._ask_again_at = 0.0  # a retry may be due, or this was the last
         for observer in self._observers:
             observer.recorded(leases, finished, report)
@@ -347,7 +351,7 @@ class Supervisor:
         self._buffer.clear()
         self._unwanted.clear()
         for slot in self._slots:
-            slot.channel.send(("recall",))
+            slot.channel.send(pack(Recall()))
             slot.recalled = True
             for key in slot.assigned:
                 slot.assigned[key] = slot.assigned[key]._replace(task_id="")  # no longer ours to give back
@@ -381,29 +385,27 @@ class Supervisor:
         except EOFError:
             self._lose_slot(slot)
             return
-        for message in messages:
+        for message in map(unpack, messages):
             match message:
-                case ("done", attempts):
+                case Done(finished=finished, interrupted=interrupted):
                     slot.moved_at = time.monotonic()
                     self._warm_deaths = 0
-                    self._take(slot, attempts)
-                case ("returned", keys):
+                    self._take(slot, finished)
+                    self._interrupted.update(interrupted)
+                case Returned(keys=keys):
                     slot.recalled = False
                     self._take_back([slot.assigned.pop(key) for key in keys if key in slot.assigned])
-                case ("hello", pid):
+                case Started(pid=pid):
                     slot.pid = pid
 
-    def _take(self, slot: _SlotHandle, attempts: Sequence[tuple[Any, ...]]) -> None:
+    def _take(self, slot: _SlotHandle, attempts: Sequence[Finished]) -> None:
         if not self._finished:
             self._finished_since = time.monotonic()
-        elapsed = []
-        assigned = slot.assigned
-        for attempt in attempts:
-            self._finished.append((assigned.pop(attempt[:2]), as_named(Finished, attempt)))
-            elapsed.append(attempt[ELAPSED])
+        keys = list(map(_key_of, attempts))
+        self._finished += zip(map(slot.assigned.pop, keys), attempts, strict=True)
         if self._suspects:
-            self._suspects.difference_update(attempt[:2] for attempt in attempts)
-        self._prefetch.measure(elapsed)
+            self._suspects.difference_update(keys)
+        self._prefetch.measure(list(map(_elapsed_seconds_of, attempts)))
 
     def _take_back(self, leases: list[Lease]) -> None:
         leases = [lease for lease in leases if lease.task_id]
@@ -428,7 +430,7 @@ class Supervisor:
         held = list(slot.assigned.values())
         self._strays_until = time.monotonic() + LAST_WORDS_SECONDS
         if len(held) > 1:
-            self._suspects.update(lease[:2] for lease in held)
+            self._suspects.update(lease.key for lease in held)
             self._take_back(held)
         elif held:
             now = self._clock()
@@ -522,12 +524,12 @@ class Supervisor:
                 self._say(f"{notice.text}: {notice.seconds:g} s are left at most.")
                 self._deadline = min(self._deadline, now + notice.seconds)
                 for slot in self._slots:
-                    slot.channel.send(("signs", SIGN_STOPPING | SIGN_TERMINATING))
+                    slot.channel.send(pack(ShowSigns(signs=SIGN_STOPPING | SIGN_TERMINATING)))
         if self._phase is Phase.STOPPING and (self._signals >= self._signals_to_kill or now > self._deadline):
             self._phase = Phase.KILLING
             self._deadline = now + LAST_WORDS_SECONDS
             for slot in self._slots:
-                slot.channel.send(("kill",))
+                slot.channel.send(pack(KillTask()))
 
     def _heed_notice(self, now: float) -> Notice | None:
         """Hear what the machine's provider says, or pretends to."""
@@ -545,8 +547,8 @@ class Supervisor:
         self._signals_to_kill = self._signals + 1
         running = sum(1 for slot in self._slots if slot.assigned)
         for slot in self._slots:
-            slot.channel.send(("signs", sign))
-            slot.channel.send(("recall",))
+            slot.channel.send(pack(ShowSigns(signs=sign)))
+            slot.channel.send(pack(Recall()))
         if running:
             self._say(text.format(running, seconds))
         self._unwanted += self._buffer
@@ -620,11 +622,7 @@ class Supervisor:
 
 def _excused(finished: Finished) -> Finished:
     """Do not hold it against a task that the signal which stopped the worker was sent to its process as well."""
-    is_by_signal = finished.outcome == Outcome.EXIT and -(finished.exit_code or 0) in STOPPING_SIGNALS
-    is_by_key = finished.outcome == Outcome.EXCEPTION and (finished.error or "").startswith("KeyboardInterrupt")
-    if is_by_signal or is_by_key:
-        return finished._replace(outcome=Outcome.INTERRUPTED, error="The worker was stopped")
-    return finished
+    return finished._replace(outcome=Outcome.INTERRUPTED, error="The worker was stopped")
 
 
 def _drain(reader: socket.socket) -> None:
