@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from taskfleet.functions import examine
 from taskfleet.tasks import Lease, Outcome
+from taskfleet.worker import limits, runner_process
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, pack, unpack
 from taskfleet.worker.runner_process import RunnerProcess
@@ -18,11 +19,16 @@ from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
 
 
-def run_task(n, gate=None, text=""):
+def run_task(n, gate=None, text="", hoard_mib=0):
     if gate is not None:
         open(f"{gate}-began", "w").close()
     while gate is not None and not os.path.exists(gate):
         time.sleep(0.005)
+    if hoard_mib:
+        hoard = bytearray(b"x") * (hoard_mib << 20)
+        open(f"{gate}-hoarded", "w").close()
+        time.sleep(1000)
+        del hoard
     return n
 
 
@@ -192,3 +198,39 @@ def test_a_task_that_ends_at_its_limit_does_not_have_the_next_one_blamed(
     second.touch()
     talk.until(lambda: 2 in talk.done)
     assert [talk.done[n].outcome for n in (1, 2)] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
+
+
+class LeapingClock:
+    """Stands in for the module ``time``: it leaps by an hour when a file appears."""
+
+    def __init__(self, mark):
+        self._mark = mark
+
+    def monotonic(self):
+        return time.monotonic() + 3600 * self._mark.exists()
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
+@pytest.mark.parametrize(("hoard_mib", "outcome"), [(600, Outcome.MEMORY), (1, Outcome.TIMEOUT)])
+def test_a_task_whose_time_is_over_when_it_holds_too_much_memory_failed_for_its_memory(
+    slot, tmp_path, monkeypatch, tasks_per_process, hoard_mib, outcome
+):
+    """Memory would be measured again in a day; half an hour is the limit, over when the task holds all it wants."""
+    gate, measured = tmp_path / "gate", tmp_path / "measured"
+    measure = runner_process.memory_bytes
+
+    def measure_and_note(*arguments, **options):
+        used = measure(*arguments, **options)
+        measured.touch()
+        return used
+
+    monkeypatch.setattr(runner_process, "memory_bytes", measure_and_note)
+    monkeypatch.setattr(limits, "MEMORY_CHECK_SECONDS", 86_400.0)
+    monkeypatch.setattr(limits, "LONGEST_MEMORY_CHECK_SECONDS", 86_400.0)
+    monkeypatch.setattr(limits, "time", LeapingClock(tmp_path / "gate-hoarded"))
+    talk = slot(tasks_per_process, max_runtime_seconds=1800.0, memory_limit_bytes=500 << 20)
+    talk.run((1, {"gate": str(gate), "hoard_mib": hoard_mib}))
+    talk.until(measured.exists)
+    gate.touch()
+    talk.until(lambda: 1 in talk.done, seconds=60)
+    assert talk.done[1].outcome == outcome, talk.done[1].error

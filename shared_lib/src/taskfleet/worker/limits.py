@@ -40,6 +40,8 @@ class Limits:
     def violation(self, began_at: float | None) -> Violation | None:
         """Return what the task at hand has exceeded; None if nothing, or if it is not time to measure.
 
+        A task that has run too long is measured first, however recently that was done: one that takes too much memory becomes slow.
+
         Args:
             began_at: On the monotonic clock; None if it has not begun.
         """
@@ -47,14 +49,14 @@ class Limits:
         most_seconds = self._max_runtime_seconds
         is_late = most_seconds is not None and began_at is not None and now - began_at > most_seconds
         most_bytes = self._memory_limit_bytes
-        if is_late:
-            reason = f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={most_seconds:g}"
-            return Violation(outcome=Outcome.TIMEOUT, reason=reason)
-        if most_bytes is not None and now >= self._measure_at:
+        if most_bytes is not None and (is_late or now >= self._measure_at):
             used = self._measure(most_bytes)
             if used > most_bytes:
                 reason = f"Memory: it held {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB allows {most_bytes / 2**30:g}"
                 return Violation(outcome=Outcome.MEMORY, reason=reason)
+        if is_late:
+            reason = f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={most_seconds:g}"
+            return Violation(outcome=Outcome.TIMEOUT, reason=reason)
         return None
 
     def wait_seconds(self, began_at: float | None, now: float) -> float | None:
