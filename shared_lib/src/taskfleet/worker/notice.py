@@ -71,8 +71,7 @@ class Watcher:
         self._failures = 0
         self.notice: Notice | None = None
         """Set once."""
-        self.said: deque[str] = deque()
-        """What the user should know besides; whoever says it takes it out."""
+        self._messages: deque[str] = deque()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -81,6 +80,10 @@ class Watcher:
         else:
             self._spawn(_Waiting(self, "preempted", self._hear_preempted), 0.0)
             self._spawn(_Waiting(self, "maintenance-event", self._hear_maintenance), 0.0)
+
+    def take_messages(self) -> list[str]:
+        """Return what the user should know besides, each message once."""
+        return [self._messages.popleft() for _ in range(len(self._messages))]
 
     def ask(self, path: str, headers: Mapping[str, str], *, method: str = "GET", seconds: float) -> Answer:
         """Ask the metadata service.
@@ -112,7 +115,7 @@ class Watcher:
             except Exception as error:  # a worker does not end because nobody tells it when to
                 self._failures += 1
                 if self._failures == FAILURES:
-                    self.said.append(
+                    self._messages.append(
                         f"The metadata service of this machine does not answer ({error}): a termination notice would not be heard."
                     )
                 time.sleep(pause)
@@ -129,13 +132,13 @@ class Watcher:
             self.notice = Notice(_seconds_left(action.text), "Spot termination notice")
         elif action.status != 404:
             raise OSError(f"it answers {action.status}")
-        elif not self._is_rebalance_said and self._ask_ec2("events/recommendations/rebalance").status == 200:
-            self._is_rebalance_said = True
-            self.said.append(
+        elif not self._was_rebalance_reported and self._ask_ec2("events/recommendations/rebalance").status == 200:
+            self._was_rebalance_reported = True
+            self._messages.append(
                 "AWS recommends to leave this spot instance: it is at a higher risk of being taken away. The worker goes on until it is."
             )
 
-    _is_rebalance_said = False
+    _was_rebalance_reported = False
 
     def _ask_ec2(self, path: str) -> Answer:
         if time.monotonic() >= self._token_until:
@@ -163,7 +166,7 @@ class Watcher:
         if value.startswith("TERMINATE"):
             self.notice = Notice(MAINTENANCE_SECONDS - HAND_BACK_SECONDS, "Notice that the machine's host is serviced")
         elif value.startswith("MIGRATE"):
-            self.said.append("This machine is about to be moved to another host; it may stand still for a moment.")
+            self._messages.append("This machine is about to be moved to another host; it may stand still for a moment.")
 
 
 class _Waiting:

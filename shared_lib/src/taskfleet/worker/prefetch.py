@@ -19,7 +19,8 @@ class Prefetch:
     """Keeps the measurements of one worker."""
 
     slots: int
-    process_per_task: bool
+    tasks_per_process: int
+    """0 for no end."""
     mean_seconds: float | None = None
     """Time per task in a slot, None before the first has finished."""
     mean_bytes: float = 0.0
@@ -27,11 +28,16 @@ class Prefetch:
     start_seconds: float = 0.0
     """What starting the process costs each task, beyond a fork."""
 
+    def measure_start(self, seconds: float) -> None:
+        """Take into account how long a process takes to start, beyond a fork."""
+        if self.tasks_per_process:
+            self.start_seconds = seconds / self.tasks_per_process
+
     def measure(self, elapsed_seconds: list[float]) -> None:
         """Take the durations of some finished tasks into account."""
         if not elapsed_seconds:
             return
-        overhead = PROCESS_SECONDS if self.process_per_task else SMALLEST_SECONDS
+        overhead = PROCESS_SECONDS if self.tasks_per_process == 1 else SMALLEST_SECONDS
         mean = sum(elapsed_seconds) / len(elapsed_seconds) + overhead + self.start_seconds
         self.mean_seconds = mean if self.mean_seconds is None else 0.7 * self.mean_seconds + 0.3 * mean
 

@@ -12,7 +12,9 @@ from taskfleet.queues import Queue
 from taskfleet.settings import Configuration, Settings
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.notice import make_watcher
-from taskfleet.worker.supervisor import Display, Observer, Supervisor
+from taskfleet.worker.observers import Display, Observer
+from taskfleet.worker.options import SupervisorOptions
+from taskfleet.worker.supervisor import Supervisor
 
 
 def supervise(configuration: Configuration, queue: Queue, progress: Display, config: WorkerConfig) -> bool:
@@ -26,15 +28,17 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, con
     supervisor = Supervisor(
         queue,
         config,
+        SupervisorOptions(
+            lease_seconds=settings.lease_seconds,
+            grace_seconds=settings.shutdown_grace_seconds,
+            keep_waiting=settings.keep_waiting,
+            max_tasks=settings.max_tasks,
+            notice_after_seconds=settings.simulate_spot_termination_after_seconds,
+            notice_seconds=settings.simulate_spot_termination_delay_seconds,
+            exports=configuration.exports,
+        ),
         observers=observers,
-        lease_seconds=settings.lease_seconds,
-        grace_seconds=settings.shutdown_grace_seconds,
-        keep_waiting=settings.keep_waiting,
-        max_tasks=settings.max_tasks,
-        notice_after_seconds=settings.simulate_spot_termination_after_seconds,
-        notice_seconds=settings.simulate_spot_termination_delay_seconds,
         watcher=make_watcher(os.environ),
-        exports=configuration.exports,
     )
     progress.say(_greeting(settings, config.slots))
     end_reason = "failed"
