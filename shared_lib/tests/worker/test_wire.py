@@ -72,7 +72,7 @@ def test_a_message_that_arrives_in_pieces_is_given_when_it_is_whole():
     channel.close()
 
 
-def test_the_other_ends_last_words_come_before_its_end(ends):
+def test_what_the_other_end_sent_last_comes_before_its_end(ends):
     ours, theirs = ends
     ours.send(("done", "x" * 100_000))
     ours.close()

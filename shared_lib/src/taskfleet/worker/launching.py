@@ -22,14 +22,8 @@ from typing import Any, ClassVar
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.processes.system import (
-    CAN_DIE_WITH_PARENT,
-    blunt_descriptors,
-    children_of,
-    die_with_parent,
-    kill_group,
-    lead_group,
-)
+from taskfleet.processes.descriptors import blunt_descriptors
+from taskfleet.processes.tree import CAN_DIE_WITH_PARENT, children_of, die_with_parent, kill_group, lead_group
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.chunks import receive_chunk
 from taskfleet.worker.config import WorkerConfig

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 POLL_SECONDS = 5.0
 TOKEN_SECONDS = 21_600
 REQUEST_SECONDS = 2.0
-#: For so long Google's answer waits for a change, and so much longer we do.
+#: How long Google's answer waits for a change, and how much longer we do.
 WAIT_SECONDS = 60
 WAIT_MORE_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -31,7 +31,7 @@ PREEMPTION_SECONDS = 30.0
 MAINTENANCE_SECONDS = 60.0
 #: Of the time that is left, what handing back takes.
 HAND_BACK_SECONDS = 5.0
-#: After so many failures in a row the user is told.
+#: After this many failures in a row the user is told.
 FAILURES = 4
 
 _EC2 = "/latest/meta-data/"
@@ -205,7 +205,7 @@ def make_watcher(environ: Mapping[str, str]) -> Watcher | None:
 
 
 def _seconds_left(text: str) -> float:
-    """Give what the tasks have of the time that ``{"action": "terminate", "time": "2026-11-21T08:22:00Z"}`` leaves."""
+    """Return how many seconds the tasks have of those that ``{"action": "terminate", "time": "2026-11-21T08:22:00Z"}`` leaves."""
     try:
         left = datetime.fromisoformat(json.loads(text)["time"]).timestamp() - time.time()
     except (ValueError, KeyError, TypeError):  # the action alone is enough to go

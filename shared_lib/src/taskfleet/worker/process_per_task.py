@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from taskfleet.processes.system import MAXRSS_PER_MIB, adopt_orphans, end_orphans
+from taskfleet.processes.memory import MAXRSS_PER_MIB
+from taskfleet.processes.tree import adopt_orphans, end_orphans
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.forking import STOPPING_SIGNALS, after_fork, die_of_interrupt, fork, unblock_signals
 from taskfleet.worker.records import Record, amended

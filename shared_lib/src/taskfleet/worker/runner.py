@@ -13,7 +13,7 @@ from typing import Any
 
 from taskfleet.context import Fail, Retry, TaskContext
 from taskfleet.functions import TaskFunction
-from taskfleet.processes.system import own_peak_memory_mib
+from taskfleet.processes.memory import own_peak_memory_mib
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.tracebacks import describe_error, shorten_error
 from taskfleet.worker.chunks import receive_chunk

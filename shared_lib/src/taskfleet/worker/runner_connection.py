@@ -3,7 +3,7 @@
 import socket
 from contextlib import suppress
 
-from taskfleet.processes.system import POLLIN, POLLOUT, Poll
+from taskfleet.processes.polling import POLLIN, POLLOUT, Poll
 from taskfleet.worker.records import Record, salvage, unpack
 
 _READ_BYTES = 1 << 20
@@ -16,7 +16,7 @@ class RunnerConnection:
     """Opened when the first runner starts, and again after one of them died with something in it. Never blocks.
 
     Args:
-        poll: Where the slot waits; it is told of the descriptor, and when to wait for room to write.
+        poll: Where the slot waits, for records and, when the socket is full, for room.
     """
 
     def __init__(self, poll: Poll) -> None:

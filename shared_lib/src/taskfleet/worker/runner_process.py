@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from taskfleet.processes.system import POLLIN, Poll, end_orphans, kill_group, memory_bytes
+from taskfleet.processes.memory import memory_bytes
+from taskfleet.processes.polling import POLLIN, Poll
+from taskfleet.processes.tree import end_orphans, kill_group
 from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.chunks import pack_chunk
 from taskfleet.worker.config import WorkerConfig
@@ -105,7 +107,7 @@ class RunnerProcess:
         return max(self._next_index - 1, 0)
 
     def memory_bytes(self, enough: int) -> int:
-        """Measure what its tasks hold, and all that they have started; see ``system.memory_bytes``."""
+        """Measure what its tasks hold, and all that they have started; see ``processes.memory``."""
         parent = self._pid if self._starter.forks_per_task else os.getpid()
         return memory_bytes(parent, enough=enough, spare=self._starter.helpers)
 

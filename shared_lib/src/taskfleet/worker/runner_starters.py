@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import ClassVar, Protocol
 
 from taskfleet.functions import TaskFunction
-from taskfleet.processes.system import CAN_DIE_WITH_PARENT, die_with
+from taskfleet.processes.tree import CAN_DIE_WITH_PARENT, die_with
 from taskfleet.tasks import Lease
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import die_of_interrupt, fork

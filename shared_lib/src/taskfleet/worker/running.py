@@ -60,7 +60,7 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, con
 def make_config(
     configuration: Configuration, *, slots: int, args: Sequence[str], most_result_bytes: int | None = None
 ) -> WorkerConfig:
-    """Take what concerns the tasks from the settings."""
+    """Return what the settings say that every process of a worker is to know."""
     settings = configuration.settings
     return WorkerConfig(
         function=settings.task_function,

@@ -83,7 +83,7 @@ class SharedMemory:
                 return index, monotonic
 
     def skip(self, start: int, end: int) -> None:
-        """Tell the runner to leave these tasks out; only safe while it is stopped."""
+        """Have the runner leave these tasks out; only safe while it is stopped."""
         self._words[_SKIP_FROM], self._words[_SKIP_TO] = start, end
 
     def is_skipped(self, index: int) -> bool:

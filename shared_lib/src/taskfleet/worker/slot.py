@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from taskfleet.functions import TaskFunction
-from taskfleet.processes.system import POLLIN, POLLOUT, adopt_orphans, end_orphans, make_poll
+from taskfleet.processes.polling import POLLIN, POLLOUT, make_poll
+from taskfleet.processes.tree import adopt_orphans, end_orphans
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.finished_batch import FinishedBatch

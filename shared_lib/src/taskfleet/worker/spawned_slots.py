@@ -6,9 +6,7 @@ import socket
 import traceback
 from typing import Any
 
-from taskfleet.processes.system import (
-    lead_group,
-)
+from taskfleet.processes.tree import lead_group
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import block_stopping_signals
 

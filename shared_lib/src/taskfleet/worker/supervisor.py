@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from taskfleet.errors import LedgerError
-from taskfleet.processes.system import adopt_orphans, children_of, end_orphans
+from taskfleet.processes.tree import adopt_orphans, children_of, end_orphans
 from taskfleet.queues import Queue
 from taskfleet.tasks import LeaseLostError
 from taskfleet.worker.config import WorkerConfig

@@ -24,14 +24,8 @@ from typing import Any, NoReturn
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.processes.system import (
-    adopt_orphans,
-    children_of,
-    die_with_parent,
-    end_orphans,
-    receive_socket,
-    receive_start,
-)
+from taskfleet.processes.sockets import receive_socket, receive_start
+from taskfleet.processes.tree import adopt_orphans, children_of, die_with_parent, end_orphans
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import block_stopping_signals, record_handlers
 from taskfleet.worker.slot import Slot

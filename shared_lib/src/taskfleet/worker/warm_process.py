@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 
 from taskfleet.errors import FunctionError
-from taskfleet.processes.system import kill_group, send_socket, start_arguments, start_values
+from taskfleet.processes.sockets import send_socket, start_arguments, start_values
+from taskfleet.processes.tree import kill_group
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.observers import Observers
 from taskfleet.worker.prefetch import Prefetch
