@@ -6,8 +6,12 @@ import struct
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared_lib.tests.services import buckets
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")  # how long an example takes says nothing where other things run as well
 
 #: The bucket that Google's storage has from the start.
 GS_BUCKET = "code"

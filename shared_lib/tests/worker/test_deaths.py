@@ -149,7 +149,7 @@ def test_when_the_supervisor_is_killed_nothing_is_left_and_another_worker_takes_
     assert project.tally("lost") == 2
 
 
-def test_a_worker_that_is_not_yet_buried_counts_as_dead(project):
+def test_a_worker_that_is_not_yet_reaped_counts_as_dead(project):
     worker = begin(project, 1, LEASE_SECONDS=3600)
     worker.kill()  # and nobody waits for it: it is a zombie
     project.work(seconds=20)

@@ -224,12 +224,12 @@ def test_memory_is_measured_soon_again_however_long_that_took(project):
         MAX_RUNTIME_SECONDS=20,
     )
     (project.folder / "sitecustomize.py").write_text(
-        "import time, taskfleet.worker.slot as slot\n"
-        "measure = slot.memory_bytes\n"
+        "import time, taskfleet.worker.runner_process as runner_process\n"
+        "measure = runner_process.memory_bytes\n"
         "def memory_bytes(*arguments, **options):\n"
         "    time.sleep(2)\n"
         "    return measure(*arguments, **options)\n"
-        "slot.memory_bytes = memory_bytes\n"
+        "runner_process.memory_bytes = memory_bytes\n"
     )
     project.insert([{}]).work(environment={"PYTHONPATH": str(project.folder)})
     assert project.task("t0").kind is Outcome.MEMORY

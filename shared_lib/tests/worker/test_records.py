@@ -3,26 +3,19 @@
 import math
 import os
 import signal
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from taskfleet.tasks import Outcome
-from taskfleet.worker.records import (
-    CAPACITY,
-    NOTHING_BEGUN,
-    CorruptRecordError,
-    Record,
-    SharedMemory,
-    amended,
-    salvage,
-    unpack,
-)
+from taskfleet.tasks import Finished, Lease, Outcome
+from taskfleet.worker.records import CorruptRecordError, Record, amended, salvage, unpack
+from taskfleet.worker.shared_memory import CAPACITY, NOTHING_BEGUN, SharedMemory
 
 texts = st.none() | st.binary(max_size=200)
 records = st.builds(
     Record,
-    place=st.integers(0, 1000),
+    task_index=st.integers(0, 1000),
     outcome=st.sampled_from(Outcome).map(int),
     started_at=st.floats(0, 4e9),
     elapsed_seconds=st.floats(0, 1e9),
@@ -31,6 +24,8 @@ records = st.builds(
     result=texts,
     error=texts,
     output=texts,
+    peak_memory_mib=st.floats(0, 1e6),
+    is_interrupt=st.booleans(),
 )
 
 
@@ -54,6 +49,39 @@ def test_records_arrive_as_they_were_sent_however_the_stream_is_cut(sent, data):
     assert not buffer
 
 
+def test_each_field_of_a_record_is_reported_of_the_attempt_it_is_about():
+    record = Record(
+        task_index=9,
+        outcome=Outcome.EXIT,
+        started_at=1.5,
+        elapsed_seconds=2.5,
+        retry_delay_seconds=3.5,
+        exit_code=-15,
+        result=b"result",
+        error="é".encode(),
+        output=b"half \xff",
+        peak_memory_mib=4.5,
+    )
+    lease = Lease(seq=5, attempt=2, task_id="t", data="{}")
+    assert record.finished(lease) == Finished(
+        seq=5,
+        attempt=2,
+        outcome=Outcome.EXIT,
+        started_at=1.5,
+        elapsed_seconds=2.5,
+        result="result",
+        error="é",
+        output="half \ufffd",
+        retry_delay_seconds=3.5,
+        exit_code=-15,
+        peak_memory_mib=4.5,
+    )
+    bare = Record(task_index=0, outcome=Outcome.SUCCEEDED, started_at=1.5, elapsed_seconds=2.5)
+    assert bare.finished(lease) == Finished(
+        seq=5, attempt=2, outcome=Outcome.SUCCEEDED, started_at=1.5, elapsed_seconds=2.5
+    )
+
+
 @given(records, st.binary(min_size=70, max_size=200))
 def test_something_else_behind_a_record_is_noticed_and_the_record_kept(record, garbage):
     with pytest.raises(CorruptRecordError) as caught:
@@ -72,7 +100,7 @@ def test_plain_garbage_is_no_record(garbage):
 
 
 def test_a_record_of_a_task_that_was_never_given_is_none():
-    record = Record(7, Outcome.SUCCEEDED, 0.0, 0.0, math.nan, 0)
+    record = Record(task_index=7, outcome=Outcome.SUCCEEDED, started_at=0.0, elapsed_seconds=0.0)
     assert unpack(record.pack(), 7)[0]
     with pytest.raises(CorruptRecordError):
         unpack(record.pack(), 6)
@@ -97,7 +125,10 @@ def test_the_start_that_is_read_while_tasks_begin_is_that_of_the_task():
             index += 1
             memory.begin(index, index + 0.5)
     try:
-        seen = {memory.begun() for _ in range(200_000)}
+        seen, began = set(), time.monotonic()
+        while len(seen) <= 100 or time.monotonic() < began + 0.2:  # until the other process has had its turn
+            assert time.monotonic() < began + 60
+            seen |= {memory.begun() for _ in range(10_000)}
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -146,15 +177,19 @@ def test_signs_outlast_a_runner_and_skipped_tasks_do_not():
 
 def test_a_record_that_is_still_to_be_completed_is_not_taken_from_a_runner_that_goes_on():
     memory = SharedMemory()
-    first = Record(0, Outcome.SUCCEEDED, 1.0, 0.5, math.nan, 0, b"1").pack()
-    second = Record(1, Outcome.SUCCEEDED, 2.0, 0.5, math.nan, 0, b"2").pack()
+    first, second = (
+        Record(
+            task_index=n, outcome=Outcome.SUCCEEDED, started_at=n + 1.0, elapsed_seconds=0.5, result=b"%d" % n
+        ).pack()
+        for n in (0, 1)
+    )
     memory.keep_and_report(0, first, 0)
     assert memory.kept_now() == b""
     assert memory.kept() == first  # of a runner that died, better this than nothing
     memory.settle(0, len(first), 7.5)
     memory.keep_and_report(len(first), second, 1)
     [complete] = salvage(memory.kept_now(), 1)
-    assert (complete.place, complete.peak_memory_mib) == (0, 7.5)
+    assert (complete.task_index, complete.peak_memory_mib) == (0, 7.5)
     assert len(salvage(memory.kept(), 1)) == 2
     memory.take_last(len(first))
     memory.keep(len(first), amended(second, 1.5, b"printed"))

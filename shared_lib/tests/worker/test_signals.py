@@ -253,6 +253,58 @@ def test_a_signal_sent_to_all_processes_at_once_costs_no_task_a_try(project, per
     assert project.counts() == {"succeeded": 5}
 
 
+#: Holds a process between two tasks: the function has returned, its result is not kept yet.
+HELD_BETWEEN_TASKS = """
+import taskfleet.worker.runner as runner
+from notes import note, wait_for
+flush = runner.flush_streams
+def flush_and_wait():
+    flush()
+    note("held")
+    wait_for("never")
+runner.flush_streams = flush_and_wait
+"""
+
+
+def test_a_signal_to_all_that_reaches_a_process_between_two_tasks_costs_none_a_try(project):
+    project.write("def run_task(n): note(f'began {n}')", TASKS_PER_PROCESS=0, RETRIES_ON_EXIT=0, RETRIES_ON_EXCEPTION=0)
+    (project.folder / "sitecustomize.py").write_text(HELD_BETWEEN_TASKS)
+    worker = project.insert([{"n": n} for n in range(5)]).start(
+        "--slots", 1, environment={"PYTHONPATH": str(project.folder)}
+    )
+    project.until_noted("held")
+    for pid in sorted(project.processes()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    worker.wait(code=130)
+    assert project.counts() == {"pending": 5}
+    assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.INTERRUPTED]
+
+
+def test_what_only_looks_like_an_interrupt_is_a_failure_also_while_the_worker_is_stopped(project, per_process):
+    project.write(
+        """
+        import time
+        class Impostor(Exception):
+            __module__, __qualname__ = "builtins", "KeyboardInterruptions"
+        def run_task(n, context):
+            note(f"began {n}")
+            while not context.stopping:
+                time.sleep(0.005)
+            raise Impostor if n else type("Own", (KeyboardInterrupt,), {})
+        """,
+        TASKS_PER_PROCESS=per_process,
+    )
+    worker = project.insert([{"n": n} for n in range(2)]).start()
+    project.until_noted("began 0", "began 1")
+    worker.kill(signal.SIGINT)
+    worker.wait(code=130)
+    assert project.counts() == {"pending": 1, "failed": 1}
+    assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.INTERRUPTED]
+    assert project.task("t1").kind is Outcome.EXCEPTION
+    assert project.failure("t1") == "KeyboardInterruptions"
+
+
 #: The ledger is busy for too long when something is to be handed back for the first time.
 BUSY_ONCE = """
 from taskfleet.errors import LedgerError

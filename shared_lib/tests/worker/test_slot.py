@@ -10,26 +10,34 @@ from pathlib import Path
 
 import pytest
 from taskfleet.functions import examine
-from taskfleet.tasks import Finished, Outcome
-from taskfleet.worker.order import Order
+from taskfleet.tasks import Lease, Outcome
+from taskfleet.worker import limits, runner_process
+from taskfleet.worker.config import WorkerConfig
+from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, pack, unpack
+from taskfleet.worker.runner_process import RunnerProcess
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
 
 
-def run_task(n, gate=None, text=""):
+def run_task(n, gate=None, text="", hoard_mib=0):
     if gate is not None:
         open(f"{gate}-began", "w").close()
     while gate is not None and not os.path.exists(gate):
         time.sleep(0.005)
+    if hoard_mib:
+        hoard = bytearray(b"x") * (hoard_mib << 20)
+        open(f"{gate}-hoarded", "w").close()
+        time.sleep(1000)
+        del hoard
     return n
 
 
 class Talk:
     """A slot in a process of its own and our end of its channel."""
 
-    def __init__(self, tasks_per_process, slot_type=Slot, max_runtime_seconds=None):
+    def __init__(self, tasks_per_process, max_runtime_seconds=None, memory_limit_bytes=None):
         ours, theirs = socket.socketpair()
-        order = Order(
+        config = WorkerConfig(
             function="task:run_task",
             project="/",
             job_id="job",
@@ -39,7 +47,7 @@ class Talk:
             slots=1,
             tasks_per_process=tasks_per_process,
             max_runtime_seconds=max_runtime_seconds,
-            memory_limit_bytes=None,
+            memory_limit_bytes=memory_limit_bytes,
             max_result_bytes=1 << 20,
             output_tail_bytes=1000,
         )
@@ -47,7 +55,7 @@ class Talk:
         if self.pid == 0:
             try:
                 ours.close()
-                slot_type(Channel(theirs), examine(run_task), order).serve()
+                Slot(Channel(theirs), examine(run_task), config).serve()
             finally:
                 os._exit(0)
         theirs.close()
@@ -57,8 +65,14 @@ class Talk:
 
     def run(self, *tasks):
         """Hand over tasks: pairs of a number and arguments."""
-        leases = [(n, 1, f"t{n}", json.dumps({"n": n, **arguments})) for n, arguments in tasks]
-        self.channel.send(("run", leases))
+        leases = [
+            Lease(seq=n, attempt=1, task_id=f"t{n}", data=json.dumps({"n": n, **arguments})) for n, arguments in tasks
+        ]
+        self.send(Run(leases=leases))
+
+    def send(self, message):
+        """Say something to the slot."""
+        self.channel.send(pack(message))
 
     def until(self, condition, seconds=30):
         """Listen until something holds."""
@@ -66,11 +80,11 @@ class Talk:
         while not condition():
             assert time.monotonic() < deadline, f"done {self.done.keys()}, returned {self.returned}"
             if select.select([self.channel], [], [], 0.02)[0]:
-                for message in self.channel.receive():
+                for message in map(unpack, self.channel.receive()):
                     match message:
-                        case ("done", attempts):
-                            self.done |= {attempt[0]: Finished._make(attempt) for attempt in attempts}
-                        case ("returned", keys):
+                        case Done(finished=finished):
+                            self.done |= {one.seq: one for one in finished}
+                        case Returned(keys=keys):
                             self.returned.append(keys)
             if self.channel.wants_write:
                 self.channel.flush()
@@ -115,7 +129,7 @@ def test_what_is_taken_back_while_it_is_on_its_way_to_a_busy_process(slot, tmp_p
     talk.until((tmp_path / "gate-began").exists)
     talk.run((2, {"text": "x" * 5_000_000}), (3, {"text": "x" * 5_000_000}))
     talk.until_idle()
-    talk.channel.send(("recall",))
+    talk.send(Recall())
     talk.until(lambda: talk.returned)
     assert talk.returned == [[(2, 1), (3, 1)]]
     gate.touch()
@@ -136,7 +150,7 @@ def test_tasks_taken_back_at_any_moment_are_either_done_or_returned(slot, tasks_
         given += 7
         if turn % 3 == 0:
             talk.until(lambda given=given: len(talk.done) >= given // 2 or len(talk.returned) > 2, seconds=5)
-        talk.channel.send(("recall",))
+        talk.send(Recall())
         talk.until(lambda turn=turn: len(talk.returned) == turn + 1)
     returned = [seq for keys in talk.returned for seq, _ in keys]
     talk.until(lambda: len(talk.done) + len(returned) == given)
@@ -149,7 +163,7 @@ def test_tasks_taken_back_at_any_moment_are_either_done_or_returned(slot, tasks_
 def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstarted(slot, tmp_path, tasks_per_process):
     talk = slot(tasks_per_process)
     talk.run((1, {"gate": str(tmp_path / "never")}), (2, {}), (3, {}))
-    talk.channel.send(("kill",))
+    talk.send(KillTask())
     talk.until(lambda: talk.returned)
     assert talk.returned in ([[(2, 1), (3, 1)]], [[(1, 1), (2, 1), (3, 1)]])
     if talk.done:
@@ -158,20 +172,24 @@ def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstart
     talk.until(lambda: 4 in talk.done)
 
 
-class LateSlot(Slot):
-    """Lets the task that it is about to kill come to its end, and the next one begin."""
+def kill_late(runner, outcome, reason, target=None):
+    """Let the task that is about to be killed come to its end, and the next one begin."""
+    deadline = time.monotonic() + 20
+    while runner.at_hand()[0] == target and time.monotonic() < deadline:
+        time.sleep(0.001)
+    kill(runner, outcome, reason, target)
 
-    def _kill(self, outcome, reason, condemned=None):
-        deadline = time.monotonic() + 20
-        while self._at_task() == condemned and time.monotonic() < deadline:
-            time.sleep(0.001)
-        super()._kill(outcome, reason, condemned)
+
+kill = RunnerProcess.kill
 
 
 @pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
-def test_a_task_that_ends_at_its_limit_does_not_have_the_next_one_blamed(slot, tmp_path, tasks_per_process):
+def test_a_task_that_ends_at_its_limit_does_not_have_the_next_one_blamed(
+    slot, tmp_path, monkeypatch, tasks_per_process
+):
+    monkeypatch.setattr(RunnerProcess, "kill", kill_late)
     gate, second = tmp_path / "gate", tmp_path / "second"
-    talk = slot(tasks_per_process, LateSlot, max_runtime_seconds=2.0)
+    talk = slot(tasks_per_process, max_runtime_seconds=2.0)
     talk.run((1, {"gate": str(gate)}), (2, {"gate": str(second)}))
     talk.until((tmp_path / "gate-began").exists)
     time.sleep(2.2)
@@ -180,3 +198,39 @@ def test_a_task_that_ends_at_its_limit_does_not_have_the_next_one_blamed(slot, t
     second.touch()
     talk.until(lambda: 2 in talk.done)
     assert [talk.done[n].outcome for n in (1, 2)] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
+
+
+class LeapingClock:
+    """Stands in for the module ``time``: it leaps by an hour when a file appears."""
+
+    def __init__(self, mark):
+        self._mark = mark
+
+    def monotonic(self):
+        return time.monotonic() + 3600 * self._mark.exists()
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
+@pytest.mark.parametrize(("hoard_mib", "outcome"), [(600, Outcome.MEMORY), (1, Outcome.TIMEOUT)])
+def test_a_task_whose_time_is_over_when_it_holds_too_much_memory_failed_for_its_memory(
+    slot, tmp_path, monkeypatch, tasks_per_process, hoard_mib, outcome
+):
+    """Memory would be measured again in a day; half an hour is the limit, over when the task holds all it wants."""
+    gate, measured = tmp_path / "gate", tmp_path / "measured"
+    measure = runner_process.memory_bytes
+
+    def measure_and_note(*arguments, **options):
+        used = measure(*arguments, **options)
+        measured.touch()
+        return used
+
+    monkeypatch.setattr(runner_process, "memory_bytes", measure_and_note)
+    monkeypatch.setattr(limits, "MEMORY_CHECK_SECONDS", 86_400.0)
+    monkeypatch.setattr(limits, "LONGEST_MEMORY_CHECK_SECONDS", 86_400.0)
+    monkeypatch.setattr(limits, "time", LeapingClock(tmp_path / "gate-hoarded"))
+    talk = slot(tasks_per_process, max_runtime_seconds=1800.0, memory_limit_bytes=500 << 20)
+    talk.run((1, {"gate": str(gate), "hoard_mib": hoard_mib}))
+    talk.until(measured.exists)
+    gate.touch()
+    talk.until(lambda: 1 in talk.done, seconds=60)
+    assert talk.done[1].outcome == outcome, talk.done[1].error

@@ -146,9 +146,9 @@ for module, names in ((os, ("pidfd_open", "memfd_create", "waitid", "pread")), (
     for name in names:
         if hasattr(module, name):
             delattr(module, name)
-import taskfleet.processes.system as system
-system._libc = None
-system._HAS_PROC = system.CAN_DIE_WITH_PARENT = False
+from taskfleet.processes import linux
+linux.LIBC = None
+linux.HAS_PROC = False
 """
 
 

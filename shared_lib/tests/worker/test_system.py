@@ -8,16 +8,11 @@ import sys
 import textwrap
 
 import pytest
-from taskfleet.processes import system
-from taskfleet.processes.system import (
-    POLLIN,
-    POLLOUT,
-    SelectPoll,
-    memory_bytes,
-    process_table,
-    receive_socket,
-    send_socket,
-)
+from taskfleet.processes import linux
+from taskfleet.processes.memory import memory_bytes
+from taskfleet.processes.polling import POLLIN, POLLOUT, SelectPoll
+from taskfleet.processes.sockets import receive_socket, send_socket
+from taskfleet.processes.tree import children_of, process_table
 from taskfleet.worker.shared_file import SharedFile
 
 
@@ -51,21 +46,21 @@ def hog():
 
 @pytest.mark.parametrize("has_proc", [True, False])
 def test_memory_is_that_of_all_below_but_those_spared(hog, monkeypatch, has_proc):
-    monkeypatch.setattr(system, "_HAS_PROC", has_proc)
-    (child,) = system.children_of(hog.pid)
+    monkeypatch.setattr(linux, "HAS_PROC", has_proc)
+    (child,) = children_of(hog.pid)
     assert 300 << 20 <= memory_bytes(hog.pid, enough=1 << 40) < 400 << 20
     assert memory_bytes(hog.pid, enough=1 << 40, spare=frozenset([child])) == 0
     whole = memory_bytes(os.getpid(), enough=1 << 40)
     assert 300 << 20 <= memory_bytes(os.getpid(), enough=1 << 40, spare=frozenset([hog.pid])) < whole
-    assert hog.pid in system.children_of(os.getpid())
+    assert hog.pid in children_of(os.getpid())
     assert memory_bytes(child, enough=0) == 0
 
 
 def test_the_table_of_processes_has_us_and_not_the_program_that_made_it():
     table = process_table()
-    assert table[os.getpid()][0] == os.getppid()
-    assert table[os.getpid()][1] > 1 << 20
-    assert set(system.children_of(os.getpid())) >= {pid for pid, (parent, _) in table.items() if parent == os.getpid()}
+    assert table[os.getpid()].parent == os.getppid()
+    assert table[os.getpid()].rss_bytes > 1 << 20
+    assert set(children_of(os.getpid())) >= {pid for pid, row in table.items() if row.parent == os.getpid()}
 
 
 def test_a_socket_is_handed_to_another_process():

@@ -3,8 +3,12 @@
 import os
 import select
 import socket
+import threading
 
 import pytest
+from taskfleet.tasks import Finished, Lease
+from taskfleet.worker.chunks import pack_chunk, receive_chunk
+from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, ShowSigns, Started, pack, unpack
 from taskfleet.worker.wire import Channel
 
 
@@ -68,7 +72,7 @@ def test_a_message_that_arrives_in_pieces_is_given_when_it_is_whole():
     channel.close()
 
 
-def test_the_other_ends_last_words_come_before_its_end(ends):
+def test_what_the_other_end_sent_last_comes_before_its_end(ends):
     ours, theirs = ends
     ours.send(("done", "x" * 100_000))
     ours.close()
@@ -96,3 +100,52 @@ def test_the_end_of_a_process_is_seen_although_it_said_nothing(ends):
     os.waitpid(pid, 0)
     with pytest.raises(EOFError):
         ours.receive()
+
+
+def named_values(kind):
+    """A value for each field that no other has, so that none can be taken for another."""
+    return kind(*(f"{kind.__name__}.{name}" for name in kind._fields))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Run(leases=[named_values(Lease), named_values(Lease)._replace(seq=2)]),
+        Recall(),
+        KillTask(),
+        ShowSigns(signs=3),
+        Started(pid=17),
+        Done(finished=[named_values(Finished)], interrupted=[(1, 2)]),
+        Returned(keys=[(1, 2), (3, 4)]),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_each_message_arrives_with_its_fields_named(ends, message):
+    ours, theirs = ends
+    ours.send(pack(message))
+    [received] = map(unpack, theirs.receive())
+    assert received == message
+    for items in (getattr(received, "leases", []), getattr(received, "finished", [])):
+        assert all(type(one) in (Lease, Finished) for one in items)
+
+
+def test_what_is_no_message_is_refused():
+    with pytest.raises(ValueError, match="'resume'"):
+        unpack(("resume", 1))
+
+
+def test_a_chunk_of_leases_arrives_as_it_was_given_in_whatever_pieces():
+    ours, theirs = socket.socketpair()
+    leases = [Lease(seq=n, attempt=1, task_id=f"t{n}", data="é" * n) for n in range(100)]
+    body = pack_chunk(leases) + pack_chunk([])
+    sender = threading.Thread(target=lambda: [ours.sendall(body[at : at + 7]) for at in range(0, len(body), 7)])
+    sender.start()
+    received = receive_chunk(theirs)
+    assert received == leases
+    assert {type(one) for one in received} == {Lease}
+    assert receive_chunk(theirs) == []
+    sender.join()
+    ours.sendall(body[:-20])
+    ours.close()
+    assert receive_chunk(theirs) is None  # cut off
+    theirs.close()

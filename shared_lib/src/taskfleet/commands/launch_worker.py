@@ -20,7 +20,7 @@ from taskfleet.tasks import State
 from taskfleet.watch.progress import Progress
 from taskfleet.watch.status import Status, gather
 from taskfleet.watch.text import final_report
-from taskfleet.worker.running import make_order, supervise
+from taskfleet.worker.running import make_config, supervise
 
 EXAMPLES = """\
   poe launch_worker                                 on all CPUs, until all tasks are done
@@ -66,7 +66,7 @@ def _work_here(configuration: Configuration, own: Sequence[str]) -> int:
     slots = settings.slots or available_slots()
     queue = EmbeddedQueue(database, settings, slots=slots, now=time.time())
     progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)
-    was_stopped = supervise(configuration, queue, progress, make_order(configuration, slots=slots, args=own))
+    was_stopped = supervise(configuration, queue, progress, make_config(configuration, slots=slots, args=own))
     status = gather(database, time.time())
     database.close()
     print(f"{final_report(status, time.time())}\n\nNext: {_next(status)}")

@@ -14,7 +14,7 @@ from taskfleet.queues.job import JobQueues, check_queue, source_name
 from taskfleet.queues.remote import RemoteQueue
 from taskfleet.settings import Configuration
 from taskfleet.watch.own_progress import OwnProgress
-from taskfleet.worker.running import make_order, supervise
+from taskfleet.worker.running import make_config, supervise
 
 #: What a message of events needs beside a result.
 EVENT_ROOM_BYTES = 64 << 10
@@ -45,7 +45,7 @@ def work_remotely(configuration: Configuration, own: Sequence[str]) -> int:
         idle_seconds=settings.idle_seconds,
         say=progress.say,
     )
-    order = make_order(configuration, slots=slots, args=own, most_result_bytes=most_bytes)
-    was_stopped = supervise(configuration, queue, progress, order)
+    config = make_config(configuration, slots=slots, args=own, most_result_bytes=most_bytes)
+    was_stopped = supervise(configuration, queue, progress, config)
     print(f"{progress.report(time.time())}\n\nNext: poe monitor   (where the ledger is)")
     return INTERRUPTED if was_stopped else 0

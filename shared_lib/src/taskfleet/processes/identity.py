@@ -18,7 +18,7 @@ def identity(pid: int | None = None) -> str:
 
 
 def is_surely_dead(name: str) -> bool:
-    """Say whether the process of that name is known to be gone; False when it lives or cannot be seen from here."""
+    """Return whether the process of that name is known to be gone; False when it lives or cannot be seen from here."""
     place, _, rest = name.rpartition("|")[0].rpartition("|")
     if place != _place() or not rest.isdigit():
         return False
@@ -39,24 +39,24 @@ MACHINE_VARIABLE = "TASKFLEET_MACHINE"
 
 
 def machine() -> str | None:
-    """Give the provider's name of the machine of a pool that this process is on; None if it is on none."""
+    """Return the provider's name of the machine of a pool that this process is on; None if it is on none."""
     return os.environ.get(MACHINE_VARIABLE) or None
 
 
 def available_cpus() -> int:
-    """Give the number of CPUs this process may use."""
+    """Return the number of CPUs this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
 
 
-#: In the same environment: how many tasks at a time a machine with so many CPUs runs, as "8:8 16:12".
+#: In the same environment: how many tasks at a time a machine runs, by its number of CPUs, as "8:8 16:12".
 SLOTS_VARIABLE = "TASKFLEET_SLOTS"
 
 
 def available_slots() -> int:
-    """Give how many tasks this process should run at a time if nothing else is said: one for each CPU, or what the pool has planned."""
+    """Return how many tasks this process should run at a time by default: one for each CPU, or what the pool has planned."""
     cpus = available_cpus()
     planned = dict(one.split(":") for one in os.environ.get(SLOTS_VARIABLE, "").split() if ":" in one)
     return int(planned.get(str(cpus), cpus))
@@ -64,7 +64,7 @@ def available_slots() -> int:
 
 @cache
 def hostname() -> str:
-    """Give this machine's name as events and reports show it."""
+    """Return this machine's name as events and reports show it."""
     return socket.gethostname()
 
 
@@ -80,7 +80,7 @@ def _place() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """Give the process's start in clock ticks since boot, or "-" where the system does not tell; zombies count as gone."""
+    """Return the process's start in clock ticks since boot, or "-" where the system does not tell; zombies count as gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:

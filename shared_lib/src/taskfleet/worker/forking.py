@@ -19,7 +19,7 @@ _Handler = Callable[[], Any]
 #: Signals that ask a worker for its end.
 STOPPING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-#: Modules whose handlers only matter with more than one thread, or are stood in for here.
+#: Modules whose handlers only matter with more than one thread, or whose work is done here.
 _NEEDLESS = frozenset({"logging", "threading", "random", "concurrent.futures.thread", "weakref"})
 
 #: What was registered, in that order: before the fork, after it in the parent, after it in the child.
@@ -100,13 +100,13 @@ def fork() -> int:
 
 
 def reseed() -> None:
-    """Give a process that was not forked random numbers of its own, whatever the user's module has done to the generators."""
+    """Seed the random generators of a process that was not forked, whatever the user's module has done to the generators."""
     for seed in _reseeders():
         seed()
 
 
 def after_fork() -> None:
-    """Give the child random numbers of its own, and call the handlers of the user's modules."""
+    """Seed the child's random generators anew, and call the handlers of the user's modules."""
     for seed in _reseed or ():
         seed()
     if _calls_handlers:
@@ -135,6 +135,12 @@ def unblock_signals() -> None:
         _signal.pthread_sigmask(
             signal.SIG_SETMASK, _users_mask
         )  # without the layer that makes enums of what it returns
+
+
+def die_of_interrupt() -> None:
+    """End this process as SIGINT ends one that does not handle it, for its parent to see why it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _reseeders() -> list[_Handler]:

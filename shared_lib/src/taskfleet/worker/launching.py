@@ -7,7 +7,6 @@ each slot has a server that forks its runners before any of the user's code is i
 
 import atexit
 import json
-import math
 import multiprocessing
 import os
 import socket
@@ -15,28 +14,26 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.processes.system import (
-    CAN_DIE_WITH_PARENT,
-    blunt_descriptors,
-    children_of,
-    die_with_parent,
-    kill_group,
-    lead_group,
-)
-from taskfleet.tasks import Outcome
-from taskfleet.worker.forking import reseed, unblock_inherited_signals
-from taskfleet.worker.order import Order
+from taskfleet.processes.descriptors import blunt_descriptors
+from taskfleet.processes.tree import CAN_DIE_WITH_PARENT, children_of, die_with_parent, kill_group, lead_group
+from taskfleet.tasks import Lease, Outcome
+from taskfleet.worker.chunks import receive_chunk
+from taskfleet.worker.config import WorkerConfig
+from taskfleet.worker.forking import die_of_interrupt, reseed, unblock_inherited_signals
 from taskfleet.worker.output import OutputFile
-from taskfleet.worker.records import Record, SharedMemory
-from taskfleet.worker.runner import Runner, receive_chunk
+from taskfleet.worker.records import Record
+from taskfleet.worker.runner import Runner
+from taskfleet.worker.runner_connection import RunnerConnection
 from taskfleet.worker.shared_file import SharedFile
+from taskfleet.worker.shared_memory import SharedMemory
 
 #: How often a process is tried to be started, should a task have killed what starts it, and how long that has to be gone in between.
 START_ATTEMPTS = 20
@@ -48,26 +45,25 @@ LAST_WAIT_SECONDS = 1.0
 
 
 class Launcher:
-    """Starts a slot's runners, one after the other, and knows what became of the one at hand."""
+    """Starts a slot's runners by ``multiprocessing``; see ``RunnerStarter``."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self._context: Any = multiprocessing.get_context(order.start_method)
+    takes_batches: ClassVar[bool] = False
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._context: Any = multiprocessing.get_context(config.start_method)
         self._process: Any = None
+        self.forks_per_task = False
         self.memory = SharedMemory(SharedFile("taskfleet-memory"))
-        self.output = OutputFile(order.output_tail_bytes)
+        self.output = OutputFile(config.output_tail_bytes)
         self.helpers: frozenset[int] = frozenset()
-        """Children of this process that are no runners: a server that forks them."""
+        """With ``forkserver``, the server."""
 
-    def start(self, sock: socket.socket) -> int:
-        """Start a runner that is to get its tasks through a socket; return its process id.
-
-        Raises:
-            OSError: The system has no room for another process.
-        """
+    def start(self, connection: RunnerConnection, leases: Sequence[Lease]) -> int:  # noqa: ARG002
+        """See ``RunnerStarter.start``; its first task waits in the connection until the user's module is imported."""
         for left in reversed(range(START_ATTEMPTS)):
             try:
-                return self._start(sock)
+                return self._start(connection.open())
             except (OSError, EOFError) as error:
                 if not left:
                     raise OSError(f"no process can be started: {error!r}") from error
@@ -75,34 +71,41 @@ class Launcher:
         raise AssertionError
 
     def _start(self, sock: socket.socket) -> int:
-        if self._order.start_method == "forkserver":
+        if self._config.start_method == "forkserver":
             from multiprocessing import forkserver
 
             forkserver.set_forkserver_preload([__name__])
             forkserver.ensure_running()
         self.helpers = frozenset(children_of(os.getpid()))  # what a runner had started is gone when the next one starts
         process = self._context.Process(
-            target=_be_runner, args=(self._order, self.memory.file, self.output.file, sock), name="taskfleet-runner"
+            target=_be_runner, args=(self._config, self.memory.file, self.output.file, sock), name="taskfleet-runner"
         )
         process.start()
         self._process = process
         return int(process.pid)
 
+    def hold(self) -> bool:
+        """See ``RunnerStarter.hold``; the child of a server cannot be waited for, so it never is."""
+        return False
+
+    def release(self) -> None:
+        """See ``RunnerStarter.release``."""
+
     def has_ended(self) -> bool:
-        """Whether the runner is gone."""
+        """See ``RunnerStarter.has_ended``."""
         return self._process.exitcode is not None
 
-    def wait(self) -> int:
-        """Wait for the runner's end; give its status as ``os.waitpid`` does."""
+    def reap(self) -> int:
+        """See ``RunnerStarter.reap``."""
         self._process.join()
         code = self._process.exitcode
-        if code == LOST_CODE and self._order.start_method == "forkserver":
+        if code == LOST_CODE and self._config.start_method == "forkserver":
             kill_group(self._process.pid)  # it may be the server that died
         self._process.close()
         return int(code << 8 if code >= 0 else -code)
 
 
-def try_import(order: Order) -> dict[str, object] | None:
+def try_import(config: WorkerConfig) -> dict[str, object] | None:
     """See in a process of its own whether the user's module can be imported.
 
     Returns:
@@ -111,7 +114,7 @@ def try_import(order: Order) -> dict[str, object] | None:
     context: Any = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     began = time.monotonic()
-    process = context.Process(target=_be_trial, args=(order, theirs), name="taskfleet-trial")
+    process = context.Process(target=_be_trial, args=(config, theirs), name="taskfleet-trial")
     process.start()
     theirs.close()
     try:
@@ -130,11 +133,11 @@ def try_import(order: Order) -> dict[str, object] | None:
 # --- what runs in the processes that are started; none of these returns ---
 
 
-def _be_trial(order: Order, answers: "connection.Connection[Any, Any]") -> None:
+def _be_trial(config: WorkerConfig, answers: "connection.Connection[Any, Any]") -> None:
     try:
         die_with_parent(True)
         try:
-            load_function(order.function, Path(order.project))
+            load_function(config.function, Path(config.project))
             answer: dict[str, object] = {"ready": True}
         except FunctionError as error:
             answer = {"error": str(error)}
@@ -148,23 +151,25 @@ def _be_trial(order: Order, answers: "connection.Connection[Any, Any]") -> None:
         os._exit(0)
 
 
-def _be_runner(order: Order, memory_file: SharedFile, output_file: SharedFile, sock: socket.socket) -> None:
+def _be_runner(config: WorkerConfig, memory_file: SharedFile, output_file: SharedFile, sock: socket.socket) -> None:
     code = 1
     try:
         lead_group()
         unblock_inherited_signals()
         _end_with_slot()
-        output = OutputFile(order.output_tail_bytes, output_file)
+        output = OutputFile(config.output_tail_bytes, output_file)
         output.redirect()
         memory = SharedMemory(memory_file, fresh=False)
         blunt_descriptors(memory_file.fd)
-        function = _import(order, sock, memory)
+        function = _import(config, sock, memory)
         if function is not None:
             output.take()  # what was printed at import belongs to no task
             chunk = receive_chunk(sock)
             if chunk is not None:
-                Runner(function, order, memory, output, sock).serve(chunk)
+                Runner(function, config, memory, output, sock).serve(chunk)
             code = 0
+    except KeyboardInterrupt:
+        die_of_interrupt()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -185,14 +190,21 @@ def _wait_for_end(sentinel: int) -> None:
     os._exit(1)
 
 
-def _import(order: Order, sock: socket.socket, memory: SharedMemory) -> TaskFunction | None:
+def _import(config: WorkerConfig, sock: socket.socket, memory: SharedMemory) -> TaskFunction | None:
     """Import the user's module; should that fail here, although it did not at the start, the task at hand fails of it."""
     try:
-        function = load_function(order.function, Path(order.project))
+        function = load_function(config.function, Path(config.project))
     except FunctionError as error:
         receive_chunk(sock)
         memory.begin(0, time.monotonic())
-        record = Record(0, Outcome.EXIT, time.time(), 0.0, math.nan, 1, None, str(error).encode("utf-8", "replace"))
+        record = Record(
+            task_index=0,
+            outcome=Outcome.EXIT,
+            started_at=time.time(),
+            elapsed_seconds=0.0,
+            exit_code=1,
+            error=str(error).encode("utf-8", "replace"),
+        )
         sock.sendall(record.pack())
         return None
     for stream in (sys.stdout, sys.stderr):

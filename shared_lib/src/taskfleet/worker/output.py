@@ -2,7 +2,7 @@
 
 import os
 
-from taskfleet.processes.system import append_only, free_beginning, read_at
+from taskfleet.processes.descriptors import append_only, free_beginning, read_at
 from taskfleet.worker.shared_file import SharedFile
 
 #: While a task runs, its slot looks at the file now and then and gives back all but the end when it has grown by this.
@@ -25,7 +25,7 @@ class OutputFile:
         os.dup2(self.fd, 2)
 
     def take(self) -> bytes | None:
-        """Give the end of what was printed since the last call, None if nothing was, and forget it."""
+        """Return the end of what was printed since the last call, None if nothing was, and forget it."""
         size = os.fstat(self.fd).st_size
         if not size:
             return None

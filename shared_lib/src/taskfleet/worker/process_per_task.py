@@ -5,7 +5,6 @@ copies are what a process per task costs. So what can be done before the fork is
 without waking anybody, and all that is not urgent is left to the slot, which never forks while tasks run.
 """
 
-import math
 import os
 import signal
 import socket
@@ -15,12 +14,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from taskfleet.processes.system import MAXRSS_PER_MIB, adopt_orphans, end_orphans
-from taskfleet.tasks import Outcome
-from taskfleet.worker.forking import after_fork, fork, unblock_signals
-from taskfleet.worker.records import CAPACITY, Record, amended
-from taskfleet.worker.runner import CUT_OFF, SEND_AFTER_SECONDS, Job, Runner, exit_reason
+from taskfleet.processes.memory import MAXRSS_PER_MIB
+from taskfleet.processes.tree import adopt_orphans, end_orphans
+from taskfleet.tasks import Lease, Outcome
+from taskfleet.worker.forking import STOPPING_SIGNALS, after_fork, die_of_interrupt, fork, unblock_signals
+from taskfleet.worker.records import Record, amended
+from taskfleet.worker.runner import CUT_OFF, SEND_AFTER_SECONDS, Runner, exit_reason
 from taskfleet.worker.shared_file import SharedFile
+from taskfleet.worker.shared_memory import CAPACITY
 
 with suppress(ImportError):  # Windows, where there is no fork either
     import fcntl
@@ -50,27 +51,27 @@ class ForkingRunner(Runner):
         fcntl.fcntl(self._lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(self._lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
-    def run(self, chunk: Sequence[Job]) -> None:
+    def run(self, chunk: Sequence[Lease]) -> None:
         """See ``Runner.run``; what can be done for all tasks at once is, before the first fork."""
-        self._prepared = [self._prepare(job) for job in reversed(chunk)]
+        self._prepared = [self._prepare(lease) for lease in reversed(chunk)]
         super().run(chunk)
 
-    def _prepare(self, job: Job) -> dict[str, Any] | None:
+    def _prepare(self, lease: Lease) -> dict[str, Any] | None:
         try:
-            return self._arguments(job)
+            return self._arguments(lease)
         except Exception:  # it will fail again, and be reported, in the child
             return None
 
     def _skip(self) -> None:
         self._prepared.pop()
 
-    def _do(self, index: int, job: Job) -> None:
+    def _do(self, index: int, lease: Lease) -> None:
         """Have one task done by a child, and see that nothing is left of it."""
         memory = self._memory
         prepared = self._prepared.pop()
         pid = fork()
         if pid == 0:
-            self._be_child(index, job, prepared)
+            self._be_child(index, lease, prepared)
         fcntl.fcntl(self._fd_of_lifeline, fcntl.F_SETOWN, pid)
         _, status, usage = os.wait4(pid, 0)
         try:
@@ -95,14 +96,21 @@ class ForkingRunner(Runner):
             record = self._memory.take_last(self._used) or _take_all(self._long_record)
             return amended(record, peak_memory_mib, output)
         exit_code = os.waitstatus_to_exitcode(status)
-        elapsed = time.monotonic() - self._memory.begun()[1]
-        reason = exit_reason(exit_code).encode()
-        started_at = time.time() - elapsed
+        _, began_at = self._memory.begun()
+        elapsed = time.monotonic() - began_at
         return Record(
-            index, Outcome.EXIT, started_at, elapsed, math.nan, exit_code, None, reason, output, peak_memory_mib
+            task_index=index,
+            outcome=Outcome.EXIT,
+            started_at=time.time() - elapsed,
+            elapsed_seconds=elapsed,
+            exit_code=exit_code,
+            error=exit_reason(exit_code).encode(),
+            output=output,
+            peak_memory_mib=peak_memory_mib,
+            is_interrupt=-exit_code in STOPPING_SIGNALS,
         ).pack()
 
-    def _be_child(self, index: int, job: Job, prepared: dict[str, Any] | None) -> NoReturn:
+    def _be_child(self, index: int, lease: Lease, prepared: dict[str, Any] | None) -> NoReturn:
         """Do the task. Written out at length: each function, each object that is touched here is another page to copy."""
         code = CUT_OFF
         try:
@@ -111,7 +119,7 @@ class ForkingRunner(Runner):
             after_fork()
             unblock_signals()
             me = os.getpid()
-            body = self._try(index, job, prepared)
+            body = self._try(index, lease, prepared)
             if os.getpid() != me:  # the task forked, and this is the child, come back from the user's function
                 os._exit(0)
             for stream in (sys.stdout, sys.stderr):
@@ -125,6 +133,8 @@ class ForkingRunner(Runner):
                 _write_all(self._long_record, body)
                 self._memory.report(index)
             code = 0
+        except KeyboardInterrupt:  # just before the function was called, or after it returned
+            die_of_interrupt()
         finally:
             os._exit(code)
 

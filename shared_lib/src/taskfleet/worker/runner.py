@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,16 +13,15 @@ from typing import Any
 
 from taskfleet.context import Fail, Retry, TaskContext
 from taskfleet.functions import TaskFunction
-from taskfleet.processes.system import own_peak_memory_mib
-from taskfleet.tasks import Outcome
+from taskfleet.processes.memory import own_peak_memory_mib
+from taskfleet.tasks import Lease, Outcome
 from taskfleet.tracebacks import describe_error, shorten_error
+from taskfleet.worker.chunks import receive_chunk
+from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import after_fork, unblock_signals
-from taskfleet.worker.order import Order
 from taskfleet.worker.output import OutputFile
-from taskfleet.worker.records import CAPACITY, Record, SharedMemory, amended, pack_success
-
-#: A task as a runner gets it: id, attempt, data.
-Job = tuple[str, int, str]
+from taskfleet.worker.records import Record, amended, pack_success
+from taskfleet.worker.shared_memory import CAPACITY, SharedMemory
 
 #: Finished records are sent when the oldest is this old, and at the end of what was given.
 SEND_AFTER_SECONDS = 0.01
@@ -31,55 +29,61 @@ SEND_AFTER_SECONDS = 0.01
 #: The exit code of a runner that cannot reach its slot any more.
 CUT_OFF = 97
 
-CHUNK_HEADER = struct.Struct("<I")
+#: The lease of no task, for the context of functions that do not ask for one.
+_NO_LEASE = Lease(seq=0, attempt=0, task_id="", data="")
 
 
 class Runner:
     """Runs tasks in this process and reports each to the slot."""
 
     def __init__(
-        self, function: TaskFunction, order: Order, memory: SharedMemory, output: OutputFile, sock: socket.socket
+        self,
+        function: TaskFunction,
+        config: WorkerConfig,
+        memory: SharedMemory,
+        output: OutputFile,
+        sock: socket.socket,
     ) -> None:
         self._function = function
-        self._order = order
+        self._config = config
         self._memory = memory
         self._output = output
         self._socket = sock
         self._pid = 0
         self._index = 0
         self._used = 0
-        self._most = order.tasks_per_process
+        self._most = config.tasks_per_process
         self._sent_at = time.monotonic()
         self._needs_context = function.is_rms_style or bool(function.injected)
-        self._bare = self._context("", 0)
+        self._bare = self._context(_NO_LEASE)
         self._call = function.call
         self._is_rms_style = function.is_rms_style
         self._encode = make_encode()
-        self._most_bytes = order.max_result_bytes
+        self._most_bytes = config.max_result_bytes
         self._fd = sock.fileno()
         self._streams = (sys.stdout, sys.stderr)
 
-    def serve(self, chunk: Sequence[Job]) -> None:
+    def serve(self, chunk: Sequence[Lease]) -> None:
         """Be the runner, in the process just forked: do these tasks, and more as they come, until the process is worn out."""
         self._begin()
         most = self._most
-        todo: Sequence[Job] | None = chunk
+        todo: Sequence[Lease] | None = chunk
         while todo is not None:
             self.run(todo)
             if most and self._index >= most:
                 break
             todo = receive_chunk(self._socket)
 
-    def run(self, chunk: Sequence[Job]) -> None:
+    def run(self, chunk: Sequence[Lease]) -> None:
         """Do a run of tasks; all of it has been sent when this returns."""
         memory = self._memory
-        for job in chunk:
+        for lease in chunk:
             index, self._index = self._index, self._index + 1
             memory.begin(index, time.monotonic())
             if memory.is_skipped(index):
                 self._skip()
             else:
-                self._do(index, job)
+                self._do(index, lease)
         self._send()
 
     def _begin(self) -> None:
@@ -87,9 +91,9 @@ class Runner:
         after_fork()
         unblock_signals()
 
-    def _do(self, index: int, job: Job) -> None:
+    def _do(self, index: int, lease: Lease) -> None:
         """Do one task and report it."""
-        body = self._try(index, job)
+        body = self._try(index, lease)
         if os.getpid() != self._pid:  # the task forked, and this is the child, come back from the user's function
             os._exit(0)
         flush_streams()
@@ -115,15 +119,14 @@ class Runner:
                 self._streams = (stream, self._streams[1]) if fd == 1 else (self._streams[0], stream)
             setattr(sys, name, stream)
 
-    def _arguments(self, job: Job) -> dict[str, Any]:
-        task_id, attempt, data = job
-        return self._function.arguments(data, self._context(task_id, attempt) if self._needs_context else self._bare)
+    def _arguments(self, lease: Lease) -> dict[str, Any]:
+        return self._function.arguments(lease.data, self._context(lease) if self._needs_context else self._bare)
 
-    def _try(self, index: int, job: Job, prepared: dict[str, Any] | None = None) -> bytes:
-        """Call the function; give the packed record of what came of it."""
+    def _try(self, index: int, lease: Lease, prepared: dict[str, Any] | None = None) -> bytes:
+        """Call the function; return the packed record of what came of it."""
         started_at, started = time.time(), time.perf_counter()
         try:
-            value = self._call(**(self._arguments(job) if prepared is None else prepared))
+            value = self._call(**(self._arguments(lease) if prepared is None else prepared))
             if self._is_rms_style:
                 value = self._function.result(value)
             elapsed = time.perf_counter() - started
@@ -146,24 +149,28 @@ class Runner:
         except Refused as refused:
             reason = f"ResultNotJSON: {refused.sentence('the result')}"
             return Record(
-                index, Outcome.EXCEPTION, started_at, elapsed, math.nan, 0, None, shorten_error(reason)
+                task_index=index,
+                outcome=Outcome.EXCEPTION,
+                started_at=started_at,
+                elapsed_seconds=elapsed,
+                error=shorten_error(reason),
             ).pack()
         if len(result) > self._most_bytes:
             return _too_large(index, started_at, elapsed, len(result), self._most_bytes).pack()
         return pack_success(index, started_at, elapsed, result)
 
-    def _context(self, task_id: str, attempt: int) -> TaskContext:
-        order = self._order
+    def _context(self, lease: Lease) -> TaskContext:
+        config = self._config
         return TaskContext(
-            task_id=task_id,
-            attempt=attempt,
-            job_id=order.job_id,
-            output_path=order.output_path,
-            args=order.args,
-            hostname=order.hostname,
-            slots=order.slots,
-            max_runtime_seconds=order.max_runtime_seconds,
-            memory_limit_gib=None if order.memory_limit_bytes is None else order.memory_limit_bytes / 2**30,
+            task_id=lease.task_id,
+            attempt=lease.attempt,
+            job_id=config.job_id,
+            output_path=config.output_path,
+            args=config.args,
+            hostname=config.hostname,
+            slots=config.slots,
+            max_runtime_seconds=config.max_runtime_seconds,
+            memory_limit_gib=None if config.memory_limit_bytes is None else config.memory_limit_bytes / 2**30,
             signs=self._memory.signs,
         )
 
@@ -191,32 +198,8 @@ class Runner:
             os._exit(CUT_OFF)
 
 
-def receive_chunk(sock: socket.socket) -> list[Job] | None:
-    """Wait for the next run of tasks from the slot; None when there will be none."""
-    import marshal
-
-    header = _receive_exactly(sock, CHUNK_HEADER.size)
-    if header is None:
-        return None
-    body = _receive_exactly(sock, CHUNK_HEADER.unpack(header)[0])
-    return None if body is None else marshal.loads(body)
-
-
-def _receive_exactly(sock: socket.socket, size: int) -> bytes | None:
-    received = bytearray()
-    while len(received) < size:
-        try:
-            part = sock.recv(min(size - len(received), 1 << 20))
-        except OSError:
-            return None
-        if not part:
-            return None
-        received += part
-    return bytes(received)
-
-
 def make_encode() -> Callable[[object, int], Iterable[str]]:
-    """Make a function that gives a value as pieces of strict, compact JSON; its second argument is 0.
+    """Return a function that gives a value as pieces of strict, compact JSON; its second argument is 0.
 
     What ``JSONEncoder.encode`` makes anew for each value is made once here.
 
@@ -238,7 +221,14 @@ def _too_large(index: int, started_at: float, elapsed: float, n_bytes: int, most
         f"ResultTooLarge: the result is {n_bytes / 2**20:.1f} MiB of JSON; MAX_RESULT_MIB allows {most_bytes / 2**20:g}. Write large "
         "results to a file and return its path."
     )
-    return Record(index, Outcome.EXCEPTION, started_at, elapsed, Fail.delay_seconds, 0, None, error.encode())
+    return Record(
+        task_index=index,
+        outcome=Outcome.EXCEPTION,
+        started_at=started_at,
+        elapsed_seconds=elapsed,
+        retry_delay_seconds=Fail.delay_seconds,
+        error=error.encode(),
+    )
 
 
 def _unsuccessful(index: int, started_at: float, elapsed: float, error: BaseException) -> Record:
@@ -251,11 +241,20 @@ def _unsuccessful(index: int, started_at: float, elapsed: float, error: BaseExce
     elif isinstance(error, SystemExit):
         outcome = Outcome.EXIT
         code = error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)
-    return Record(index, outcome, started_at, elapsed, delay, code, None, describe_error(error))
+    return Record(
+        task_index=index,
+        outcome=outcome,
+        started_at=started_at,
+        elapsed_seconds=elapsed,
+        retry_delay_seconds=delay,
+        exit_code=code,
+        error=describe_error(error),
+        is_interrupt=isinstance(error, KeyboardInterrupt),
+    )
 
 
 def exit_reason(exit_code: int) -> str:
-    """Put into words how a process ended that should have handed over a result."""
+    """Return the sentence for a process that ended before it handed over a result."""
     if exit_code == CUT_OFF:
         return "Exit: the task's process could not hand over its result; did the task close file descriptors that are not its own?"
     if exit_code >= 0:

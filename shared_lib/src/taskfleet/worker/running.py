@@ -11,11 +11,13 @@ from taskfleet.machines.provider import watcher_here
 from taskfleet.processes.identity import hostname
 from taskfleet.queues import Queue
 from taskfleet.settings import Configuration, Settings
-from taskfleet.worker.order import Order
-from taskfleet.worker.supervisor import Display, Observer, Supervisor
+from taskfleet.worker.config import WorkerConfig
+from taskfleet.worker.observers import Display, Observer
+from taskfleet.worker.options import SupervisorOptions
+from taskfleet.worker.supervisor import Supervisor
 
 
-def supervise(configuration: Configuration, queue: Queue, progress: Display, order: Order) -> bool:
+def supervise(configuration: Configuration, queue: Queue, progress: Display, config: WorkerConfig) -> bool:
     """Work on a queue until it is done with or somebody says stop; return whether somebody did."""
     settings = configuration.settings
     observers: list[Observer] = [progress]
@@ -25,18 +27,20 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, ord
         observers.append(events)
     supervisor = Supervisor(
         queue,
-        order,
+        config,
+        SupervisorOptions(
+            lease_seconds=settings.lease_seconds,
+            grace_seconds=settings.shutdown_grace_seconds,
+            keep_waiting=settings.keep_waiting,
+            max_tasks=settings.max_tasks,
+            notice_after_seconds=settings.simulate_spot_termination_after_seconds,
+            notice_seconds=settings.simulate_spot_termination_delay_seconds,
+            exports=configuration.exports,
+        ),
         observers=observers,
-        lease_seconds=settings.lease_seconds,
-        grace_seconds=settings.shutdown_grace_seconds,
-        keep_waiting=settings.keep_waiting,
-        max_tasks=settings.max_tasks,
-        notice_after_seconds=settings.simulate_spot_termination_after_seconds,
-        notice_seconds=settings.simulate_spot_termination_delay_seconds,
         watcher=watcher_here(os.environ),
-        exports=configuration.exports,
     )
-    progress.say(_greeting(settings, order.slots))
+    progress.say(_greeting(settings, config.slots))
     end_reason = "failed"
     try:
         supervisor.run()
@@ -53,12 +57,12 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, ord
     return supervisor.was_stopped
 
 
-def make_order(
+def make_config(
     configuration: Configuration, *, slots: int, args: Sequence[str], most_result_bytes: int | None = None
-) -> Order:
-    """Take what concerns the tasks from the settings."""
+) -> WorkerConfig:
+    """Return what the settings say that every process of a worker is to know."""
     settings = configuration.settings
-    return Order(
+    return WorkerConfig(
         function=settings.task_function,
         project=str(configuration.project),
         job_id=settings.job_id,

@@ -1,7 +1,7 @@
 """The warm process: imports the user's module once and forks the slots, so that a slot costs a fork and not an interpreter.
 
 Started by the supervisor as ``python -m taskfleet.worker.warm FD`` in a session of its own, so that Ctrl-C at the terminal reaches the
-supervisor alone. It reads its order as JSON from standard input, answers with one JSON line on the socket, and then gets one socket
+supervisor alone. It reads its configuration as JSON from standard input, answers with one JSON line on the socket, and then gets one socket
 for each slot it is to start. When the supervisor is gone it ends, and everything below it.
 
 With another start method than fork it has the module imported in a process of its own, to see whether that works, and spawns the slots.
@@ -24,16 +24,10 @@ from typing import Any, NoReturn
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.processes.system import (
-    adopt_orphans,
-    children_of,
-    die_with_parent,
-    end_orphans,
-    receive_socket,
-    receive_start,
-)
+from taskfleet.processes.sockets import receive_socket, receive_start
+from taskfleet.processes.tree import adopt_orphans, children_of, die_with_parent, end_orphans
+from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import block_stopping_signals, record_handlers
-from taskfleet.worker.order import Order
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
 
@@ -52,15 +46,15 @@ def main() -> None:
         return
     values = json.loads(line)
     control = receive_start(sys.argv[1], values)
-    order = Order.unpack(values)
+    config = WorkerConfig.unpack(values)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.argv = [order.function, *order.args]
-    if order.start_method != "fork":
-        _start_without_fork(control, order)
+    sys.argv = [config.function, *config.args]
+    if config.start_method != "fork":
+        _start_without_fork(control, config)
         return
     record_handlers()
     try:
-        function = load_function(order.function, Path(order.project))
+        function = load_function(config.function, Path(config.project))
     except FunctionError as error:
         _answer(control, {"error": str(error)})
         return
@@ -73,10 +67,10 @@ def main() -> None:
     gc.freeze()  # what is loaded now is not touched by collections in the children, so its pages stay shared
     die_with_parent(False)
     _answer(control, {"ready": True})
-    _start_slots(control, function, order)
+    _start_slots(control, function, config)
 
 
-def _start_without_fork(control: socket.socket, order: Order) -> None:
+def _start_without_fork(control: socket.socket, config: WorkerConfig) -> None:
     """Do the same without the user's module, which is only tried in another process."""
     from multiprocessing import resource_tracker
 
@@ -85,7 +79,7 @@ def _start_without_fork(control: socket.socket, order: Order) -> None:
     if sys.platform != "win32":
         resource_tracker.ensure_running()  # a process of the standard library's; all below use this one
     helpers = frozenset(children_of(os.getpid()))
-    answer = try_import(order)
+    answer = try_import(config)
     end_orphans(spare=helpers)
     if answer is None:
         return
@@ -94,7 +88,7 @@ def _start_without_fork(control: socket.socket, order: Order) -> None:
     die_with_parent(False)
     _answer(control, answer)
     if "ready" in answer:
-        _start_slots(control, None, order)
+        _start_slots(control, None, config)
 
 
 def _answer(control: socket.socket, answer: dict[str, object]) -> None:
@@ -102,7 +96,7 @@ def _answer(control: socket.socket, answer: dict[str, object]) -> None:
         control.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def _start_slots(control: socket.socket, function: TaskFunction | None, order: Order) -> None:
+def _start_slots(control: socket.socket, function: TaskFunction | None, config: WorkerConfig) -> None:
     helpers = frozenset(children_of(os.getpid()))  # started by the user's module; they live as long as this process
     slots: dict[int, Any] = {}
     wakeup, writer = socket.socketpair()  # a child's death wakes the loop
@@ -122,10 +116,10 @@ def _start_slots(control: socket.socket, function: TaskFunction | None, order: O
             if function is None:
                 from taskfleet.worker.spawned_slots import start_slot
 
-                process = start_slot(sock, order)
+                process = start_slot(sock, config)
                 slots[process.pid] = process
             else:
-                slots[_fork_slot(sock, (control, wakeup, writer), function, order)] = None
+                slots[_fork_slot(sock, (control, wakeup, writer), function, config)] = None
             sock.close()
         _forget_ended(slots)
         end_orphans(spare=helpers | slots.keys())
@@ -138,7 +132,9 @@ def _start_slots(control: socket.socket, function: TaskFunction | None, order: O
     signal.set_wakeup_fd(-1)  # its socket goes with this function, and children may end after it
 
 
-def _fork_slot(sock: socket.socket, others: Iterable[socket.socket], function: TaskFunction, order: Order) -> int:
+def _fork_slot(
+    sock: socket.socket, others: Iterable[socket.socket], function: TaskFunction, config: WorkerConfig
+) -> int:
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -148,7 +144,7 @@ def _fork_slot(sock: socket.socket, others: Iterable[socket.socket], function: T
             for one in others:
                 one.close()
             os.setsid()
-            Slot(Channel(sock), function, order).serve()
+            Slot(Channel(sock), function, config).serve()
             code = 0
         finally:
             os._exit(code)

@@ -1,4 +1,4 @@
-"""Messages between the supervisor and its slots: length-prefixed ``marshal``, both ends being the same interpreter and trusted.
+"""The wire between trusted processes of a worker: length-prefixed ``marshal``, both ends being the same interpreter.
 
 What a process that runs user code says never comes this way; see ``records``.
 """
@@ -6,10 +6,24 @@ What a process that runs user code says never comes this way; see ``records``.
 import marshal
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 _LENGTH = struct.Struct("<Q")
 _CHUNK = 1 << 20
+
+#: Return a plain tuple of the right length as a named one: ``as_named(Lease, values)``; ``Lease._make`` at a third of the cost.
+as_named = tuple.__new__
+
+
+def as_plain(named: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return named tuples as plain ones, the only ones that ``marshal`` knows."""
+    return [one[:] for one in named]  # half the cost of tuple(one)
+
+
+def dump(values: Any) -> bytes:
+    """Return plain values as bytes that ``marshal.loads`` takes."""
+    return marshal.dumps(values, 2)  # later versions look up each value among those before it, to write it only once
 
 
 class Channel:
@@ -22,7 +36,7 @@ class Channel:
         self._in = bytearray()
 
     def fileno(self) -> int:
-        """Give the descriptor to wait on."""
+        """Return the descriptor to wait on."""
         return self._socket.fileno()
 
     @property
@@ -32,7 +46,7 @@ class Channel:
 
     def send(self, message: Any) -> None:
         """Send a message of plain values, now or later (see ``flush``)."""
-        body = marshal.dumps(message)
+        body = dump(message)
         self._out += _LENGTH.pack(len(body))
         self._out += body
         self.flush()
@@ -50,7 +64,7 @@ class Channel:
             del self._out[:sent]
 
     def receive(self) -> list[Any]:
-        """Give the messages that have arrived whole.
+        """Return the messages that have arrived whole.
 
         Raises:
             EOFError: The other end is gone, and no message is left.

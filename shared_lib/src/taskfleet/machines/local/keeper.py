@@ -16,7 +16,7 @@ from typing import Any
 
 from taskfleet.files import write_whole
 from taskfleet.machines.local.machines import ENDED, LOCK, PAPERS, PID
-from taskfleet.processes.system import die_with_parent
+from taskfleet.processes.tree import die_with_parent
 
 with suppress(ImportError):  # Windows, where the provider is not to be had
     import fcntl

@@ -5,63 +5,71 @@ import re
 
 import pytest
 from taskfleet.tasks import State
-from taskfleet.worker.flow import MOST_AHEAD, MOST_AHEAD_BYTES, MOST_PER_SLOT, Flow
+from taskfleet.worker.prefetch import MOST_PER_SLOT, MOST_PREFETCHED, MOST_PREFETCHED_BYTES, Prefetch
 
 
 @pytest.mark.parametrize(
-    ("slots", "process_per_task", "seconds", "size", "per_slot", "ahead"),
+    ("slots", "tasks_per_process", "seconds", "size", "per_slot", "prefetched"),
     [
         # nothing is known yet
-        (2, True, None, 0, 1, 0),
-        (8, False, None, 0, 1, 0),
+        (2, 1, None, 0, 1, 0),
+        (8, 0, None, 0, 1, 0),
         # no-op tasks
-        (2, False, 0.0, 0, MOST_PER_SLOT, MOST_AHEAD),
-        (2, True, 0.0, 0, 200, MOST_AHEAD),
+        (2, 0, 0.0, 0, MOST_PER_SLOT, MOST_PREFETCHED),
+        (2, 1, 0.0, 0, 200, MOST_PREFETCHED),
         # ten milliseconds: a tenth of a second for a slot, two seconds for the worker
-        (1, False, 0.01, 0, 9, 199),
-        (4, False, 0.01, 0, 9, 799),
-        (2, True, 0.01, 0, 9, 380),
+        (1, 0, 0.01, 0, 9, 199),
+        (4, 0, 0.01, 0, 9, 799),
+        (2, 1, 0.01, 0, 9, 380),
         # up to half a second, a little ahead
-        (2, False, 0.45, 0, 1, 8),
+        (2, 0, 0.45, 0, 1, 8),
         # long tasks: never more than the slots
-        (2, False, 0.6, 0, 1, 0),
-        (64, True, 3600.0, 0, 1, 0),
+        (2, 0, 0.6, 0, 1, 0),
+        (64, 1, 3600.0, 0, 1, 0),
         # much data per task
-        (2, False, 0.0, 1 << 20, MOST_AHEAD_BYTES >> 20, MOST_AHEAD_BYTES >> 20),
-        (2, False, 0.0, 1 << 30, 1, 1),
-        (2, False, 0.0, 100, MOST_PER_SLOT, MOST_AHEAD),
+        (2, 0, 0.0, 1 << 20, MOST_PREFETCHED_BYTES >> 20, MOST_PREFETCHED_BYTES >> 20),
+        (2, 0, 0.0, 1 << 30, 1, 1),
+        (2, 0, 0.0, 100, MOST_PER_SLOT, MOST_PREFETCHED),
     ],
 )
-def test_what_is_leased_ahead_follows_the_measured_time_and_size(
-    slots, process_per_task, seconds, size, per_slot, ahead
+def test_what_is_prefetched_follows_the_measured_time_and_size(
+    slots, tasks_per_process, seconds, size, per_slot, prefetched
 ):
-    flow = Flow(slots, process_per_task)
-    flow.measure([])
-    flow.measure_bytes([])
+    prefetch = Prefetch(slots, tasks_per_process)
+    prefetch.measure([])
+    prefetch.measure_bytes([])
     if seconds is not None:
-        flow.measure([seconds] * 10)
+        prefetch.measure([seconds] * 10)
     if size:
-        flow.measure_bytes([size] * 10)
-    assert (flow.per_slot, flow.ahead) == (per_slot, ahead)
+        prefetch.measure_bytes([size] * 10)
+    assert (prefetch.per_slot, prefetch.size) == (per_slot, prefetched)
+
+
+@pytest.mark.parametrize(("tasks_per_process", "size"), [(1, 18), (10, 181), (0, MOST_PREFETCHED)])
+def test_what_a_process_takes_to_start_counts_for_the_tasks_it_does(tasks_per_process, size):
+    prefetch = Prefetch(1, tasks_per_process)
+    prefetch.measure_start(0.11)
+    prefetch.measure([0.0])
+    assert prefetch.size == size
 
 
 def test_tasks_that_become_longer_are_noticed_within_a_few_batches():
-    flow = Flow(2, process_per_task=False)
-    flow.measure([0.0] * 1000)
+    prefetch = Prefetch(2, tasks_per_process=0)
+    prefetch.measure([0.0] * 1000)
     for _ in range(3):
-        flow.measure([30.0])
-    assert (flow.per_slot, flow.ahead) == (1, 0)
+        prefetch.measure([30.0])
+    assert (prefetch.per_slot, prefetch.size) == (1, 0)
     for _ in range(30):
-        flow.measure([0.001] * 100)
-    assert flow.per_slot > 50
+        prefetch.measure([0.001] * 100)
+    assert prefetch.per_slot > 50
 
 
 def test_large_data_is_remembered_for_some_batches():
-    flow = Flow(2, process_per_task=False)
-    flow.measure([0.0])
-    flow.measure_bytes([16 << 20])
-    flow.measure_bytes([10])
-    assert flow.per_slot == 4
+    prefetch = Prefetch(2, tasks_per_process=0)
+    prefetch.measure([0.0])
+    prefetch.measure_bytes([16 << 20])
+    prefetch.measure_bytes([10])
+    assert prefetch.per_slot == 4
 
 
 # --- in a worker ---

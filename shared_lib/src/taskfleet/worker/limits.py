@@ -1,0 +1,77 @@
+"""The limits that a slot holds its tasks to: how long one may run, and how much memory it may hold."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from taskfleet.tasks import Outcome
+from taskfleet.worker.config import WorkerConfig
+
+MEMORY_CHECK_SECONDS = 0.05
+#: Measuring takes at most this share of the time …
+MEMORY_CHECK_SHARE = 1 / 20
+#: … but is done after this long in any case.
+LONGEST_MEMORY_CHECK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """Why a task is to be killed."""
+
+    outcome: Outcome
+    reason: str
+    """The error of the attempt."""
+
+
+class Limits:
+    """Says when the task at hand has exceeded one.
+
+    Args:
+        config: Has the limits.
+        memory_bytes: Measures what the task holds; may stop at a sum that is no more than its argument.
+    """
+
+    def __init__(self, config: WorkerConfig, memory_bytes: Callable[[int], int]) -> None:
+        self._max_runtime_seconds = config.max_runtime_seconds
+        self._memory_limit_bytes = config.memory_limit_bytes
+        self._memory_bytes = memory_bytes
+        self._measure_at = 0.0
+
+    def violation(self, began_at: float | None) -> Violation | None:
+        """Return what the task at hand has exceeded; None if nothing, or if it is not time to measure.
+
+        A task that has run too long is measured first, however recently that was done: one that takes too much memory becomes slow.
+
+        Args:
+            began_at: On the monotonic clock; None if it has not begun.
+        """
+        now = time.monotonic()
+        most_seconds = self._max_runtime_seconds
+        is_late = most_seconds is not None and began_at is not None and now - began_at > most_seconds
+        most_bytes = self._memory_limit_bytes
+        if most_bytes is not None and (is_late or now >= self._measure_at):
+            used = self._measure(most_bytes)
+            if used > most_bytes:
+                reason = f"Memory: it held {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB allows {most_bytes / 2**30:g}"
+                return Violation(outcome=Outcome.MEMORY, reason=reason)
+        if is_late:
+            reason = f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={most_seconds:g}"
+            return Violation(outcome=Outcome.TIMEOUT, reason=reason)
+        return None
+
+    def wait_seconds(self, began_at: float | None, now: float) -> float | None:
+        """Return how long there is nothing to look at; None for ever."""
+        waits = []
+        if self._memory_limit_bytes is not None:
+            waits.append(self._measure_at - now)
+        if self._max_runtime_seconds is not None and began_at is not None:
+            waits.append(began_at + self._max_runtime_seconds - now + 0.001)
+        return min(waits, default=None)
+
+    def _measure(self, enough: int) -> int:
+        began = time.monotonic()
+        used = self._memory_bytes(enough)
+        ended = time.monotonic()
+        pause = max(MEMORY_CHECK_SECONDS, (ended - began) / MEMORY_CHECK_SHARE)
+        self._measure_at = began + min(pause, LONGEST_MEMORY_CHECK_SECONDS)
+        return used
