@@ -23,7 +23,7 @@ from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
-from taskfleet.clouds.retrying import PassingError, persist
+from taskfleet.clouds.retrying import TransientError, retry_call
 from taskfleet.errors import QueueError
 from taskfleet.queues.pubsub_faults import explain
 from taskfleet.queues.transport import Message, Outgoing, Size
@@ -244,7 +244,7 @@ class PubSubTransport:
                     return None  # the service itself would wait for longer
                 raise self._explain("Subscriber/Pull", error) from error
 
-        answer = persist(self._patience_seconds, pull)
+        answer = retry_call(self._patience_seconds, pull)
         return () if answer is None else answer.received_messages
 
     def _sorted_out(self, found: Sequence[Any]) -> tuple[list[Message], dict[int, list[str]]]:
@@ -296,7 +296,7 @@ class PubSubTransport:
                         answers[place] = future.result()
                     except grpc.RpcError as error:
                         explained = self._explain(method, error)
-                        if not isinstance(explained, PassingError):
+                        if not isinstance(explained, TransientError):
                             raise explained from error
                         trouble = explained
                         answers[place] = error
@@ -304,7 +304,7 @@ class PubSubTransport:
             if trouble is not None:
                 raise trouble
 
-        persist(self._patience_seconds, call)
+        retry_call(self._patience_seconds, call)
         return answers
 
     def _stub(self, method: str, answer: Any) -> Any:

@@ -6,7 +6,7 @@ import grpc
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
 from taskfleet.clouds.google import LOG_IN
-from taskfleet.clouds.retrying import PassingError
+from taskfleet.clouds.retrying import TransientError
 from taskfleet.errors import QueueError
 
 #: What the permission for a call is called.
@@ -62,7 +62,7 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
         case grpc.StatusCode.UNAVAILABLE if _LOGGED_OUT.search(text):
             return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {LOG_IN}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return PassingError(
+            return TransientError(
                 f"{label}: a quota of Pub/Sub in project {project} is used up: {text}. It may be raised in the console."
             )
         case (
@@ -73,7 +73,7 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
             | grpc.StatusCode.CANCELLED
             | grpc.StatusCode.UNKNOWN
         ):
-            return PassingError(
+            return TransientError(
                 f"{label}: Pub/Sub does not answer ({code.name}: {text}). Check the network, and PUBSUB_EMULATOR_HOST if it is set."
             )
     return QueueError(f"{label}: Pub/Sub refuses {method}: {text} ({code.name})")

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from taskfleet.clouds.aws_session import open_session
-from taskfleet.clouds.retrying import PassingError, persist
+from taskfleet.clouds.retrying import TransientError, retry_call
 from taskfleet.errors import QueueError
 from taskfleet.queues.sqs_faults import MISSING, explain
 from taskfleet.queues.transport import Message, Outgoing, Size
@@ -225,13 +225,13 @@ class SqsTransport:
                         f"{self._label}: SQS refuses an entry of {_action(verb)}: {one.get('Message', '')} ({code})"
                     )
             if left:
-                raise PassingError(f"{self._label}: SQS has not taken all of a batch ({code}); it is repeated.")
+                raise TransientError(f"{self._label}: SQS has not taken all of a batch ({code}); it is repeated.")
 
-        persist(self._patience_seconds, call)
+        retry_call(self._patience_seconds, call)
         return hopeless
 
     def _call(self, verb: str, **arguments: Any) -> Any:
-        return persist(self._patience_seconds, lambda: self._call_once(verb, **arguments))
+        return retry_call(self._patience_seconds, lambda: self._call_once(verb, **arguments))
 
     def _call_once(self, verb: str, **arguments: Any) -> Any:
         if verb != "create_queue":

@@ -11,7 +11,7 @@ from taskfleet.clouds.aws_faults import (
     is_unreachable,
     line,
 )
-from taskfleet.clouds.retrying import PassingError
+from taskfleet.clouds.retrying import TransientError
 from taskfleet.errors import QueueError
 
 _THROTTLED = (
@@ -53,7 +53,7 @@ def explain(error: Exception, *, label: str, action: str, region: str) -> Except
             f"{label}: no AWS region is known. Set AWS_REGION, or write {label.split()[-1]}?region=eu-west-1."
         )
     if is_unreachable(error):
-        return PassingError(
+        return TransientError(
             f"{label}: SQS in {region} does not answer ({line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."
         )
     if isinstance(error, exceptions.BotoCoreError | ValueError):
@@ -74,7 +74,7 @@ def _explain_code(error: exceptions.ClientError, label: str, action: str, region
         )
     if code in _CODES:
         remedy, passes = _CODES[code]
-        return (PassingError if passes else QueueError)(f"{label}: {remedy} ({code})")
+        return (TransientError if passes else QueueError)(f"{label}: {remedy} ({code})")
     if status >= 500 or status == 429:
-        return PassingError(f"{label}: SQS in {region} failed with status {status}: {text}")
+        return TransientError(f"{label}: SQS in {region} failed with status {status}: {text}")
     return QueueError(f"{label}: SQS refuses sqs:{action}: {text} ({code})")

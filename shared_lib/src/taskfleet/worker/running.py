@@ -10,6 +10,7 @@ from taskfleet.events import EventFile, make_event
 from taskfleet.processes.identity import hostname
 from taskfleet.queues import Queue
 from taskfleet.settings import Configuration, Settings
+from taskfleet.tasks import WorkerEnd
 from taskfleet.worker.notice import make_watcher
 from taskfleet.worker.order import Order
 from taskfleet.worker.supervisor import Display, Observer, Supervisor
@@ -37,10 +38,10 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, ord
         exports=configuration.exports,
     )
     progress.say(_greeting(settings, order.slots))
-    end_reason = "failed"
+    end_reason = WorkerEnd.FAILED
     try:
         supervisor.run()
-        end_reason = "preempted" if supervisor.was_preempted else "stopped"
+        end_reason = WorkerEnd.PREEMPTED if supervisor.was_preempted else WorkerEnd.STOPPED
     except Exception as error:
         if events is not None:
             events.write(make_event("fatal_exception", time.time(), exception=f"{type(error).__name__}: {error}"))
