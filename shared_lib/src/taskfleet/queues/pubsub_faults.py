@@ -23,6 +23,14 @@ _PERMISSIONS = {
 _LOGGED_OUT = re.compile("invalid_grant|Reauthentication is needed|invalid_rapt")
 
 
+class MissingError(QueueError):
+    """The topic or the subscription is not there."""
+
+
+class ThereError(QueueError):
+    """The topic or the subscription is there already."""
+
+
 def explain(error: Exception, *, label: str, method: str, project: str) -> Exception:
     """Turn what gRPC or the login raised into what this library raises.
 
@@ -41,10 +49,12 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
     code, text = error.code(), " ".join((error.details() or "").split()).rstrip(".")
     match code:
         case grpc.StatusCode.NOT_FOUND:
-            return QueueError(
+            return MissingError(
                 f"{label} does not exist in project {project}. Insert tasks first (poe insert_tasks), or make it again "
                 f"(poe release), or correct the project in QUEUE_URL. ({text})"
             )
+        case grpc.StatusCode.ALREADY_EXISTS:
+            return ThereError(f"{label} exists already in project {project}. ({text})")
         case grpc.StatusCode.PERMISSION_DENIED if "SERVICE_DISABLED" in text or "has not been used" in text:
             return QueueError(
                 f"{label}: Pub/Sub is not enabled in project {project}: gcloud services enable pubsub.googleapis.com"

@@ -35,23 +35,27 @@ _CODES = {
 MISSING = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue")
 
 
-def explain(error: Exception, *, label: str, action: str, region: str) -> Exception:
+def label_of(address: str) -> str:
+    """Return what messages to people call a queue."""
+    return f"Queue {address}"
+
+
+def explain(error: Exception, *, address: str, action: str, region: str) -> Exception:
     """Turn what boto3 raised into what this library raises.
 
     Args:
         error: From boto3.
-        label: The queue, for people.
+        address: The queue's, as the user writes it.
         action: The call, as IAM names it.
         region: Where.
     """
+    label = label_of(address)
     if isinstance(error, exceptions.ClientError):
         return _explain_code(error, label, action, region)
     if trouble := explain_credentials(error):
         return QueueError(f"{label}: {trouble}")
     if isinstance(error, exceptions.NoRegionError):
-        return QueueError(
-            f"{label}: no AWS region is known. Set AWS_REGION, or write {label.split()[-1]}?region=eu-west-1."
-        )
+        return QueueError(f"{label}: no AWS region is known. Set AWS_REGION, or write {address}?region=eu-west-1.")
     if is_unreachable(error):
         return TransientError(
             f"{label}: SQS in {region} does not answer ({line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."
