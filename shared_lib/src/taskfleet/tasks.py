@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 #: Any JSON value; the only place where the library allows ``Any``-like looseness.
@@ -71,6 +71,29 @@ FAILURE_KINDS = (
     Outcome.LOST,
     Outcome.UPSTREAM,
 )
+
+
+class WorkerEnd(StrEnum):
+    """How a worker ended. The words are stored in ledgers and sent in events, and never change."""
+
+    STOPPED = "stopped"
+    """There was nothing left for it to do, or somebody stopped it."""
+    PREEMPTED = "preempted"
+    """A termination notice for its machine had come."""
+    FAILED = "failed"
+    """It met an error of its own."""
+    LOST = "lost"
+    """It was not heard of for so long that it counts as dead."""
+    RELEASED = "released"
+    """Somebody revoked its leases (``poe release``)."""
+
+    @classmethod
+    def read(cls, word: str) -> "WorkerEnd":
+        """Return what a stored or sent word means; one of a later version, which is unknown here, counts as ``STOPPED``."""
+        try:
+            return cls(word)
+        except ValueError:
+            return cls.STOPPED
 
 
 #: What one attempt is known by in a worker: (seq, attempt).

@@ -12,7 +12,7 @@ from pathlib import Path
 from taskfleet.ledger import counters, inquiry, insertion
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.messages.events import Worker
-from taskfleet.queues import courier
+from taskfleet.queues import receiver, sender
 from taskfleet.queues.addresses import is_remote, open_transport
 from taskfleet.queues.embedded import EmbeddedQueue, retry_policy
 from taskfleet.queues.job import JobQueues, send_if_remote, settle_queue
@@ -24,7 +24,7 @@ from taskfleet.watch.monitor import Monitor
 PATIENCE_SECONDS = 40.0
 NUMBERS = count(1)
 
-courier.POLL_SECONDS, courier.FLUSH_SECONDS, courier.SIZE_SECONDS = 0.5, 0.2, 0.5  # or the tests take minutes
+receiver.POLL_SECONDS, sender.FLUSH_SECONDS, receiver.SIZE_SECONDS = 0.5, 0.2, 0.5  # or the tests take minutes
 LEASE_SECONDS = 30.0
 
 
@@ -103,7 +103,7 @@ class Job:
         process.wait()
         if self.is_remote:
             time.sleep(
-                courier.POLL_SECONDS + 0.6
+                receiver.POLL_SECONDS + 0.6
             )  # a request of its that waits at the service would be given the tasks
         self.advance(LEASE_SECONDS + 1)
 
@@ -127,6 +127,21 @@ class Job:
             leases += queue.lease(number - len(leases), self.now)
             time.sleep(0.01)
         return leases
+
+    def lease_later(self, queue, seconds):
+        """Have so much time go by, and lease a task that is due then; again if none comes for a while.
+
+        The clock may jump just between a receiver's finding the task early and its putting it off, which counts from then on.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            self.advance(seconds)
+            again_at = time.monotonic() + PATIENCE_SECONDS / 4
+            while time.monotonic() < again_at:
+                if leases := queue.lease(1, self.now):
+                    return leases
+                time.sleep(0.01)
+        raise AssertionError(f"no task has come {seconds} s later")
 
     def work_off(self, queue, seconds=PATIENCE_SECONDS, outcome=Outcome.SUCCEEDED):
         """Do all there is; returns the leases."""

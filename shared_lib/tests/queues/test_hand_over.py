@@ -30,7 +30,7 @@ def test_the_tasks_run_on_and_nobody_else_gets_them(job):
     worker, other = job.worker(), job.worker()
     leases = hand_over(job, worker)
     deadline = time.monotonic() + 20
-    while worker._claims:
+    while worker._in_flight.has_claims:
         assert time.monotonic() < deadline
         assert worker.lease(1, job.now) == []
         assert other.lease(1, job.now) == []
@@ -49,7 +49,7 @@ def test_tasks_that_end_meanwhile_are_done(job):
     worker.finish([ended(lease) for lease in leases], job.now)
     job.until_counts(succeeded=3)
     deadline = time.monotonic() + 20
-    while worker._claims:
+    while worker._in_flight.has_claims:
         assert time.monotonic() < deadline
         assert worker.lease(1, job.now) == []
         time.sleep(0.05)
@@ -60,11 +60,11 @@ def test_if_the_worker_dies_another_one_gets_them_when_the_claim_is_over(job, mo
     worker = job.worker()
     hand_over(job, worker)
     deadline = time.monotonic() + 20
-    while worker._courier.errand or not worker._claims:
+    while worker._outbox.is_sending:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(1.0)  # the old message is dropped
-    worker._courier.stop_receiving()
+    worker._receiver.stop()
     other = job.worker()
     assert other.lease(1, job.now) == []
     job.advance(remote.CLAIM_SECONDS + LEASE_SECONDS)

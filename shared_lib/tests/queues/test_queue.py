@@ -123,8 +123,7 @@ class TestFailing:
         assert 100 <= delay <= 200
         assert job.work_off(worker, seconds=2) == []
         job.until(lambda: len(job.task("t0").attempts) == 1, "the first attempt is recorded")
-        job.advance(201)
-        [again] = job.lease(worker if job.is_remote else job.worker(), 1)
+        [again] = job.lease_later(worker if job.is_remote else job.worker(), 201)
         assert again.attempt == 2
 
     def test_being_interrupted_costs_no_try(self, new_job):

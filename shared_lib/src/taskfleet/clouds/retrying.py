@@ -13,11 +13,11 @@ SHORTEST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 
 
-class PassingError(Exception):
+class TransientError(Exception):
     """A call failed in a way that may be over in a moment; the text says what and what to do should it last."""
 
 
-def persist(patience_seconds: float, action: Callable[[], T]) -> T:
+def retry_call(patience_seconds: float, action: Callable[[], T]) -> T:
     """Do something until it works.
 
     The pauses are drawn between half and the whole of what doubles from 0.1 s up to 5 s, so that those who were turned away together do not
@@ -31,7 +31,7 @@ def persist(patience_seconds: float, action: Callable[[], T]) -> T:
     while True:
         try:
             return action()
-        except PassingError as error:
+        except TransientError as error:
             left = began_at + patience_seconds - time.monotonic()
             if left <= 0:
                 raise QueueUnreachableError(str(error)) from error

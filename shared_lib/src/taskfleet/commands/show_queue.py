@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.ledger import counters, sending
 from taskfleet.ledger.database import Database, open_ledger
-from taskfleet.messages import tasks as envelope
+from taskfleet.messages import tasks as task_messages
 from taskfleet.queues.addresses import is_remote, public
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.queues.transport import Outgoing, Size, Transport
@@ -71,7 +71,7 @@ def _sample(transport: Transport) -> JSON:
         return None
     message = messages[0]
     try:
-        one = envelope.unpack(message.body)
+        one = task_messages.unpack(message.body)
     finally:
         if message.deliveries > 1:
             transport.extend([message.receipt], 0)
@@ -79,12 +79,11 @@ def _sample(transport: Transport) -> JSON:
             transport.send([Outgoing(message.body)])
             transport.acknowledge([message.receipt])
     tasks: list[JSON] = [
-        {"task_id": parcel.task_id, "attempt": parcel.attempt, "data": json.loads(parcel.data)}
-        for parcel in one.parcels[:SHOWN]
+        {"task_id": task.task_id, "attempt": task.attempt, "data": json.loads(task.data)} for task in one.tasks[:SHOWN]
     ]
     return {
         "job_id": one.job_id,
-        "tasks_in_message": len(one.parcels),
+        "tasks_in_message": len(one.tasks),
         "deliveries": message.deliveries,
         "tasks": tasks,
     }

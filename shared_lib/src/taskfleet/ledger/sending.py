@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from taskfleet.errors import LedgerError, TaskfleetError
 from taskfleet.ledger.database import Database
-from taskfleet.messages.tasks import Parcel
+from taskfleet.messages.tasks import QueuedTask
 from taskfleet.processes.identity import identity, is_surely_dead
 from taskfleet.tasks import State
 
@@ -31,7 +31,7 @@ def count_unsent(database: Database) -> int:
 
 def send_all(
     database: Database,
-    send: Callable[[list[Parcel]], None],
+    send: Callable[[list[QueuedTask]], None],
     *,
     on_progress: Callable[[int], None] = lambda _n: None,
     on_wait: Callable[[str], None] = lambda _process: None,
@@ -62,7 +62,7 @@ def send_all(
     return total
 
 
-def pending(database: Database) -> Iterator[list[Parcel]]:
+def pending(database: Database) -> Iterator[list[QueuedTask]]:
     """Yield all pending tasks, many at a time."""
     last = 0
     while rows := database.rows(
@@ -70,11 +70,11 @@ def pending(database: Database) -> Iterator[list[Parcel]]:
         "AND task.seq <= (SELECT coalesce(max(last_seq), 0) FROM segment) AND coalesce(state.state, 1) = 1 ORDER BY task.seq LIMIT ?",
         (last, STEP),
     ):
-        yield [Parcel(*row) for row in rows]
+        yield [QueuedTask(*row) for row in rows]
         last = rows[-1][0]
 
 
-def _steps(database: Database) -> Iterator[tuple[list[Parcel], Callable[[], None]]]:
+def _steps(database: Database) -> Iterator[tuple[list[QueuedTask], Callable[[], None]]]:
     """Yield tasks to send, and what notes that they were."""
     while seqs := [seq for (seq,) in database.rows("SELECT seq FROM unsent ORDER BY seq LIMIT ?", (STEP,))]:
         rows = database.rows(
@@ -86,7 +86,7 @@ def _steps(database: Database) -> Iterator[tuple[list[Parcel], Callable[[], None
         def forget(last: int = seqs[-1]) -> None:
             database.execute("DELETE FROM unsent WHERE seq <= ?", (last,))
 
-        yield [Parcel(*row) for row in rows], forget
+        yield [QueuedTask(*row) for row in rows], forget
     while segment := database.row(
         "SELECT first_seq, max(sent_seq, next_seq - 1), last_seq FROM segment WHERE sent_seq < last_seq AND next_seq <= last_seq "
         "ORDER BY first_seq LIMIT 1"
@@ -101,7 +101,7 @@ def _steps(database: Database) -> Iterator[tuple[list[Parcel], Callable[[], None
         def step(first: int = first_seq, end: int = end) -> None:
             database.execute("UPDATE segment SET sent_seq = ? WHERE first_seq = ?", (end, first))
 
-        yield [Parcel(*row) for row in rows], step
+        yield [QueuedTask(*row) for row in rows], step
 
 
 @contextmanager

@@ -1,20 +1,24 @@
 """Batches of events on their way from a worker to the ledger.
 
-A batch is a line of JSON about the worker and what it has leased and returned, and then for each attempt that ended a line, followed by a
-line with its result as it stands, if it has one.
+A batch is a line of JSON, its header, about the worker and what it has leased and returned; and then, for each attempt that ended, a line
+with an array, followed by a line with its result as it stands, if it has one.
+
+As in messages of tasks, a reader ignores keys of the header that it does not know and further elements at the end of an array.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from taskfleet.errors import QueueError
 from taskfleet.messages.tasks import FORMAT, carriable
-from taskfleet.tasks import Finished
+from taskfleet.tasks import AttemptKey, Finished, WorkerEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """Who tells."""
+    """The worker that reports."""
 
     source: str
     """Its name among all workers of the job, for good."""
@@ -27,54 +31,54 @@ class Worker:
     """The provider's name of the machine of the pool it is on."""
 
 
+class EndedAttempt(NamedTuple):
+    """An attempt that ended, and whether there is another one; a plain tuple, because there is one per task."""
+
+    finished: Finished
+    retry_delay_seconds: float | None
+    """After how many seconds the task gets another try; None if it does not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """What a worker did in a second or so."""
 
     job_id: str
     ledger: str
-    """As in ``Envelope``."""
+    """As in ``TaskMessage``."""
     worker: Worker
     number: int
     """Of this batch among its worker's."""
     told_at: float
-    end_reason: str = ""
-    """If the worker has ended: 'stopped' or 'preempted'."""
-    leased: list[tuple[int, int]] = field(default_factory=list)
-    """(seq, attempt) of tasks that it holds now and has not told of."""
-    returned: list[tuple[int, int]] = field(default_factory=list)
-    """(seq, attempt) of tasks that it told of as leased and gave back without beginning them."""
-    ended: list[tuple[Finished, float | None]] = field(default_factory=list)
-    """Attempts, and after how many seconds the task gets another try; None if it does not."""
+    """Seconds since the epoch."""
+    end_reason: WorkerEnd | None = None
+    """How the worker ended; None while it works."""
+    leased: list[AttemptKey] = field(default_factory=list)
+    """Attempts that it has leased and not reported before."""
+    returned: list[AttemptKey] = field(default_factory=list)
+    """Attempts that it reported as leased and gave back without beginning them."""
+    ended: list[EndedAttempt] = field(default_factory=list)
 
 
 def pack(batch: Batch) -> str:
     """Write a batch."""
-    worker = batch.worker
     header = {
         "taskfleet": FORMAT,
         "job": batch.job_id,
         "ledger": batch.ledger,
-        "worker": [worker.source, worker.hostname, worker.pid, worker.slots, worker.started_at, worker.machine],
+        "worker": _encode_worker(batch.worker),
         "number": batch.number,
         "told_at": batch.told_at,
-        "end_reason": batch.end_reason,
+        "end_reason": batch.end_reason or "",
         "leased": batch.leased,
         "returned": batch.returned,
     }
     lines = [json.dumps(header, separators=(",", ":"))]
-    for finished, retry_seconds in batch.ended:
-        lines.append(ended_line(finished, retry_seconds))
+    for finished, retry_delay_seconds in batch.ended:
+        lines.append(json.dumps(_encode_ended(finished, retry_delay_seconds), separators=(",", ":")))
         if finished.result is not None:
             lines.append(finished.result)
     return carriable("\n".join(lines))
-
-
-def ended_line(finished: Finished, retry_seconds: float | None) -> str:
-    """Write what became of an attempt, but for its result."""
-    fields = [*finished]
-    fields[5] = finished.result is not None
-    return json.dumps([*fields, retry_seconds], separators=(",", ":"))
 
 
 def unpack(body: str) -> Batch:
@@ -88,24 +92,63 @@ def unpack(body: str) -> Batch:
         header = json.loads(next(lines))
         if header["taskfleet"] != FORMAT:
             raise ValueError(header["taskfleet"])
-        ended: list[tuple[Finished, float | None]] = []
-        for line in lines:
-            *fields, retry_seconds = json.loads(line)
-            fields[5] = next(lines) if fields[5] else None
-            ended.append((Finished(*fields), retry_seconds))
-        source, hostname, pid, slots, started_at, machine = header["worker"]
         return Batch(
             job_id=header["job"],
             ledger=header["ledger"],
-            worker=Worker(
-                source=source, hostname=hostname, pid=pid, slots=slots, started_at=started_at, machine=machine
-            ),
+            worker=_decode_worker(header["worker"]),
             number=header["number"],
             told_at=header["told_at"],
-            end_reason=header["end_reason"],
+            end_reason=WorkerEnd.read(header["end_reason"]) if header["end_reason"] else None,
             leased=[(seq, attempt) for seq, attempt in header["leased"]],
             returned=[(seq, attempt) for seq, attempt in header["returned"]],
-            ended=ended,
+            ended=[_decode_ended(json.loads(line), lines) for line in lines],
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise QueueError(f"A message in the event queue is not one of taskfleet's: {body[:80]!r}.") from error
+
+
+def _encode_worker(worker: Worker) -> list[object]:
+    return [worker.source, worker.hostname, worker.pid, worker.slots, worker.started_at, worker.machine]
+
+
+def _decode_worker(fields: list[Any]) -> Worker:
+    source, hostname, pid, slots, started_at, machine, *_ = fields
+    return Worker(source=source, hostname=hostname, pid=pid, slots=slots, started_at=started_at, machine=machine)
+
+
+def _encode_ended(finished: Finished, retry_delay_seconds: float | None) -> list[object]:
+    """Return the array of an attempt, which has all but its result; see ``_decode_ended``."""
+    return [
+        finished.seq,
+        finished.attempt,
+        finished.outcome,
+        finished.started_at,
+        finished.elapsed_seconds,
+        finished.result is not None,
+        finished.error,
+        finished.output,
+        finished.retry_delay_seconds,
+        finished.exit_code,
+        finished.peak_memory_mib,
+        retry_delay_seconds,
+    ]
+
+
+def _decode_ended(fields: list[Any], lines: Iterator[str]) -> EndedAttempt:
+    """Read an attempt from its array and, if it has a result, from the line that follows; see ``_encode_ended``."""
+    seq, attempt, outcome, started_at, elapsed_seconds, has_result, error, output, *fields = fields
+    asked_delay_seconds, exit_code, peak_memory_mib, retry_delay_seconds, *_ = fields
+    finished = Finished(
+        seq=seq,
+        attempt=attempt,
+        outcome=outcome,
+        started_at=started_at,
+        elapsed_seconds=elapsed_seconds,
+        result=next(lines) if has_result else None,
+        error=error,
+        output=output,
+        retry_delay_seconds=asked_delay_seconds,
+        exit_code=exit_code,
+        peak_memory_mib=peak_memory_mib,
+    )
+    return EndedAttempt(finished, retry_delay_seconds)

@@ -1,16 +1,21 @@
 """Tasks as messages: what travels to a queue at a service.
 
-A message is a line of JSON that says which job it is of and what its tasks have been through, and then a line for each task's data, as it
-stands in the ledger. Such a line is never taken apart on the way.
+A message is a line of JSON, its header, and then a line for each task's data, as it stands in the ledger. Such a line is never taken
+apart on the way. The header says which job the message is of and, in an array for each task, what the task has been through.
+
+A reader ignores keys of the header that it does not know, and further elements at the end of an array, so fields that an older worker may
+do without can be added; for any other change ``FORMAT`` grows. The first workers refuse further elements: while they are in use, a field
+that is added has to be a key of the header.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from taskfleet.errors import QueueError
+from taskfleet.messages.grouping import grouped
 from taskfleet.tasks import Outcome
 
 FORMAT = 1
@@ -20,62 +25,64 @@ FORMAT = 1
 _ILLEGAL = re.compile("[\ud800-\udfff\ufffe\uffff]")
 
 
-class Parcel(NamedTuple):
-    """A task on its way."""
+class QueuedTask(NamedTuple):
+    """A task on its way; a plain tuple, because there is one per task."""
 
     seq: int
+    """Its position in the job, from 1."""
     task_id: str
     data: str
     """The function's keyword arguments, a JSON object."""
     attempt: int = 0
     """The number of its latest attempt."""
     tries: tuple[tuple[int, int], ...] = ()
-    """How often it ended in which outcome so far, of those that count."""
+    """(outcome, how often it ended so), of the outcomes that count against a cap, in their order."""
 
-    def after(self, attempt: int, outcome: Outcome | None = None, times: int = 1) -> "Parcel":
-        """Give the task as it is after an attempt; without an outcome, one that costs it nothing."""
+    def after(self, attempt: int, outcome: Outcome | None = None, times: int = 1) -> "QueuedTask":
+        """Return the task as it is after an attempt; without an outcome, after one that costs it no try."""
         tries = dict(self.tries)
         if outcome is not None:
             tries[int(outcome)] = tries.get(int(outcome), 0) + times
         return self._replace(attempt=attempt, tries=tuple(sorted(tries.items())))
 
     def tries_of(self, outcome: Outcome) -> int:
-        """Say how often it ended so."""
+        """Return how often it ended so."""
         return dict(self.tries).get(int(outcome), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class TaskMessage:
     """A message of tasks."""
 
     job_id: str
     ledger: str
     """Tells the job's ledger from an earlier one of the same name."""
-    parcels: Sequence[Parcel]
+    tasks: Sequence[QueuedTask]
     not_before: float = 0.0
     """Seconds since the epoch; for delays that are longer than a service's longest."""
     claimed_by: str = ""
-    """The worker that is at it, and holds it no longer only because a service lets nobody hold a message for ever."""
-    claimed_until: float = field(default=0.0)
+    """The worker that runs its tasks, and holds it no longer only because a service lets nobody hold a message for ever."""
+    claimed_until: float = 0.0
+    """Seconds since the epoch."""
 
 
-def pack(envelope: Envelope) -> str:
+def pack(message: TaskMessage) -> str:
     """Write a message."""
     header: dict[str, object] = {
         "taskfleet": FORMAT,
-        "job": envelope.job_id,
-        "ledger": envelope.ledger,
-        "tasks": [parcel[:2] + parcel[3:] for parcel in envelope.parcels],
+        "job": message.job_id,
+        "ledger": message.ledger,
+        "tasks": [_encode(task) for task in message.tasks],
     }
-    if envelope.not_before:
-        header["not_before"] = envelope.not_before
-    if envelope.claimed_by:
-        header |= {"claimed_by": envelope.claimed_by, "claimed_until": envelope.claimed_until}
-    lines = [json.dumps(header, separators=(",", ":")), *(parcel.data for parcel in envelope.parcels)]
+    if message.not_before:
+        header["not_before"] = message.not_before
+    if message.claimed_by:
+        header |= {"claimed_by": message.claimed_by, "claimed_until": message.claimed_until}
+    lines = [json.dumps(header, separators=(",", ":")), *(task.data for task in message.tasks)]
     return carriable("\n".join(lines))
 
 
-def unpack(body: str) -> Envelope:
+def unpack(body: str) -> TaskMessage:
     """Read a message.
 
     Raises:
@@ -89,14 +96,10 @@ def unpack(body: str) -> Envelope:
                 f"A message in the queue was written by another version of taskfleet (format {header['taskfleet']}, this one reads "
                 f"{FORMAT}). Use the same version everywhere."
             )
-        parcels = [
-            Parcel(seq, task_id, text, attempt, tuple((int(outcome), int(n)) for outcome, n in tries))
-            for (seq, task_id, attempt, tries), text in zip(header["tasks"], data, strict=True)
-        ]
-        return Envelope(
+        return TaskMessage(
             job_id=header["job"],
             ledger=header["ledger"],
-            parcels=parcels,
+            tasks=[_decode(fields, text) for fields, text in zip(header["tasks"], data, strict=True)],
             not_before=header.get("not_before", 0.0),
             claimed_by=header.get("claimed_by", ""),
             claimed_until=header.get("claimed_until", 0.0),
@@ -107,26 +110,28 @@ def unpack(body: str) -> Envelope:
         ) from error
 
 
+def _encode(task: QueuedTask) -> list[object]:
+    """Return a task's array in the header, which has all but its data; see ``_decode``."""
+    return [task.seq, task.task_id, task.attempt, task.tries]
+
+
+def _decode(fields: list[Any], data: str) -> QueuedTask:
+    """Read a task from its array in the header and the line of its data; see ``_encode``."""
+    seq, task_id, attempt, tries, *_ = fields
+    counts = tuple((int(outcome), int(times)) for outcome, times in tries)
+    return QueuedTask(seq=seq, task_id=task_id, data=data, attempt=attempt, tries=counts)
+
+
 def carriable(text: str) -> str:
     """Write the characters that a service would refuse in another way that means the same."""
     return text if text.isascii() else _ILLEGAL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def overhead_bytes(parcel: Parcel) -> int:
-    """Give how much a task takes of a message, at most; every character as an escape of six."""
-    return (6 if not parcel.data.isascii() else 1) * len(parcel.data) + 6 * len(parcel.task_id) + 80
+def overhead_bytes(task: QueuedTask) -> int:
+    """Return how many bytes a task takes of a message, at most; every character as an escape of six."""
+    return (6 if not task.data.isascii() else 1) * len(task.data) + 6 * len(task.task_id) + 80
 
 
-def group(parcels: Iterable[Parcel], *, most: int, most_bytes: int) -> Iterator[list[Parcel]]:
-    """Share tasks out to messages of ``most`` tasks and ``most_bytes`` at most; one alone may be larger."""
-    chunk: list[Parcel] = []
-    size = 0
-    for parcel in parcels:
-        more = overhead_bytes(parcel)
-        if chunk and (len(chunk) >= most or size + more > most_bytes):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(parcel)
-        size += more
-    if chunk:
-        yield chunk
+def group(tasks: Iterable[QueuedTask], *, most: int, most_bytes: int) -> Iterator[list[QueuedTask]]:
+    """Divide tasks among messages of ``most`` tasks and ``most_bytes`` at most; one alone may be larger."""
+    return grouped(tasks, most=most, most_size=most_bytes, size_of=overhead_bytes)

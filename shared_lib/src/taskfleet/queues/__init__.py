@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError
+from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError, WorkerEnd
 
 __all__ = ["Depth", "FinishReport", "LeaseLostError", "Queue"]
 
@@ -18,8 +18,6 @@ class Depth:
 
     leasable: bool
     """Whether anything is pending for this worker, due now or later."""
-    next_due_at: float | None
-    """When the next retry falls due, in seconds since the epoch; None if none waits."""
     running: int
     """Tasks leased by anybody."""
 
@@ -34,7 +32,7 @@ class Queue(Protocol):
     counts_exactly: ClassVar[bool]
     """Whether ``count`` is exact."""
     surplus_after_seconds: ClassVar[float]
-    """A worker whose slots have all been at long tasks for so long gives back what it has not begun; the dearer that is, the longer."""
+    """A worker whose slots have all been at long tasks for this long gives back what it has not begun; the more that costs, the longer."""
 
     def lease(self, most: int, now: float) -> list[Lease]:
         """Lease up to ``most`` tasks; does not wait; an empty list means that nothing is due.
@@ -59,5 +57,5 @@ class Queue(Protocol):
     def count(self) -> Depth:
         """Say what is left."""
 
-    def close(self, now: float, reason: str = "stopped") -> None:
-        """End this worker's part; it must hold nothing. The reason is 'stopped' or 'preempted'."""
+    def close(self, now: float, reason: WorkerEnd = WorkerEnd.STOPPED) -> None:
+        """End this worker's part; it must hold nothing."""

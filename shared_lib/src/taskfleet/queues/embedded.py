@@ -85,7 +85,6 @@ class EmbeddedQueue:
         """See ``Queue.count``."""
         return Depth(
             leasable=leasing.has_leasable(self._database, self._settings.skip_tasks),
-            next_due_at=leasing.next_due_at(self._database, self._settings.skip_tasks),
             running=counters.by_state(self._database)[State.RUNNING],
         )
 

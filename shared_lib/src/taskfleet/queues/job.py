@@ -8,7 +8,7 @@ from typing import Any, Self
 from taskfleet.errors import QueueError
 from taskfleet.ledger import counters, recording, sending
 from taskfleet.ledger.database import Database
-from taskfleet.messages.tasks import Envelope, Parcel, group, overhead_bytes, pack
+from taskfleet.messages.tasks import QueuedTask, TaskMessage, group, overhead_bytes, pack
 from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote, open_transport, public
 from taskfleet.queues.transport import Outgoing, Transport
@@ -80,7 +80,7 @@ class JobQueues:
 
     def fault_of_size(self, task_id: str, data: str) -> str | None:
         """Say what is wrong with a task that no message can carry."""
-        size = overhead_bytes(Parcel(0, task_id, data)) + 1000
+        size = overhead_bytes(QueuedTask(0, task_id, data)) + 1000
         if size <= self.tasks.most_message_bytes:
             return None
         return (
@@ -109,24 +109,24 @@ class JobQueues:
         finally:
             bar.close()
 
-    def send(self, database: Database, steps: Iterable[list[Parcel]]) -> int:
+    def send(self, database: Database, steps: Iterable[list[QueuedTask]]) -> int:
         """Send tasks, without the ledger taking note of it; return how many."""
         send = self._sender(database)
         total = 0
-        for parcels in steps:
-            send(parcels)
-            total += len(parcels)
+        for tasks in steps:
+            send(tasks)
+            total += len(tasks)
         return total
 
-    def _sender(self, database: Database) -> Callable[[list[Parcel]], None]:
+    def _sender(self, database: Database) -> Callable[[list[QueuedTask]], None]:
         most = self._tasks_per_message or self._fitting_number(database)
         ledger = recording.token(database)
 
-        def send(parcels: list[Parcel]) -> None:
+        def send(tasks: list[QueuedTask]) -> None:
             self.tasks.send(
                 [
-                    Outgoing(pack(Envelope(job_id=self._job_id, ledger=ledger, parcels=chunk)))
-                    for chunk in group(parcels, most=most, most_bytes=MOST_BYTES)
+                    Outgoing(pack(TaskMessage(job_id=self._job_id, ledger=ledger, tasks=chunk)))
+                    for chunk in group(tasks, most=most, most_bytes=MOST_BYTES)
                 ]
             )
 

@@ -14,13 +14,16 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, ClassVar, LiteralString, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from taskfleet.errors import QueueError, QueueUnreachableError
+from taskfleet.clouds.retrying import TransientError, retry_call
+from taskfleet.errors import QueueError
+from taskfleet.messages.grouping import chunks, grouped
+from taskfleet.queues import postgresql_statements as statements
 from taskfleet.queues.postgresql_faults import Fault, check, shown
 from taskfleet.queues.transport import Message, Outgoing, Size
 
@@ -34,10 +37,6 @@ SWEPT_MESSAGES = 200_000
 SHORTEST_WAIT_SECONDS = 0.02
 LONGEST_WAIT_SECONDS = 1.0
 
-#: Pauses between tries of what has failed.
-SHORTEST_PAUSE_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 5.0
-
 CONNECT_SECONDS = 10
 
 #: Finds a server's machine dead that just does not answer any more; what the user's address says comes first.
@@ -45,124 +44,6 @@ KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count
 
 #: The SQLSTATE of a standby; another connection may lead to the primary.
 READ_ONLY = "25006"
-
-#: Any number; those who create tables take turns under it.
-_LOCK = 0x74666C74
-
-_TABLES: tuple[LiteralString, ...] = (
-    """
-    CREATE TABLE IF NOT EXISTS taskfleet_queues (
-        id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
-        name text PRIMARY KEY,
-        tags jsonb NOT NULL,
-        created_at timestamptz NOT NULL DEFAULT now()
-    )
-    """,
-    # No foreign key: each sender would lock its queue's row. No fillfactor: a lease changes an indexed column, so rows never stay in place.
-    # Bodies are bytes, so that any text passes whatever the database's encoding.
-    """
-    CREATE TABLE IF NOT EXISTS taskfleet_messages (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        queue_id bigint NOT NULL,
-        ready_at timestamptz NOT NULL,
-        deliveries integer NOT NULL DEFAULT 0,
-        body bytea NOT NULL
-    ) WITH (
-        autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0,
-        autovacuum_vacuum_insert_threshold = 50000, autovacuum_vacuum_insert_scale_factor = 0.1,
-        autovacuum_analyze_threshold = 10000, autovacuum_analyze_scale_factor = 0.1,
-        toast.autovacuum_vacuum_threshold = 5000, toast.autovacuum_vacuum_scale_factor = 0.02,
-        toast.autovacuum_vacuum_cost_delay = 0
-    )
-    """,
-    "CREATE INDEX IF NOT EXISTS taskfleet_messages_ready ON taskfleet_messages (queue_id, ready_at)",
-)
-
-_HAS_TABLES: LiteralString = """
-    SELECT to_regclass('taskfleet_queues') IS NOT NULL AND to_regclass('taskfleet_messages_ready') IS NOT NULL
-"""
-
-_SEND: LiteralString = """
-    WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), sent AS (
-        INSERT INTO taskfleet_messages (queue_id, ready_at, body)
-        SELECT queue.id, now() + make_interval(secs => delay_seconds), body
-        FROM queue, unnest(%(bodies)b::bytea[], %(delays)b::float8[]) AS message (body, delay_seconds)
-    )
-    SELECT id FROM queue
-"""
-
-# The array is what makes the ids be looked up once, and in the index, whatever the planner thinks of the table.
-_RECEIVE: LiteralString = """
-    WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), taken AS (
-        UPDATE taskfleet_messages
-        SET ready_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s), deliveries = deliveries + 1
-        WHERE id = ANY (ARRAY(
-            SELECT id FROM taskfleet_messages WHERE queue_id = (SELECT id FROM queue) AND ready_at <= now()
-            ORDER BY queue_id, ready_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
-        ))
-        RETURNING id, deliveries, body
-    )
-    SELECT taken.id, taken.deliveries, taken.body, CASE WHEN taken.id IS NULL THEN (
-        SELECT extract(epoch FROM min(ready_at) - clock_timestamp())::float8
-        FROM taskfleet_messages WHERE queue_id = (SELECT id FROM queue) AND ready_at > now()
-    ) END
-    FROM queue LEFT JOIN taken ON true
-"""
-
-_EXTEND: LiteralString = """
-    WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), extended AS (
-        UPDATE taskfleet_messages AS message SET ready_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
-        FROM unnest(%(ids)b::bigint[], %(deliveries)b::integer[]) AS held (id, deliveries)
-        WHERE message.id = held.id AND message.deliveries = held.deliveries AND message.queue_id = (SELECT id FROM queue)
-        RETURNING message.id, message.deliveries
-    )
-    SELECT extended.id, extended.deliveries FROM queue LEFT JOIN extended ON true
-"""
-
-_ACKNOWLEDGE: LiteralString = """
-    WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), dropped AS (
-        DELETE FROM taskfleet_messages AS message
-        USING unnest(%(ids)b::bigint[], %(deliveries)b::integer[]) AS held (id, deliveries)
-        WHERE message.id = held.id AND message.deliveries = held.deliveries AND message.queue_id = (SELECT id FROM queue)
-    )
-    SELECT id FROM queue
-"""
-
-# What is ready is counted in the index alone, as far as vacuum has been there.
-_SIZE: LiteralString = """
-    SELECT (SELECT count(*) FROM taskfleet_messages WHERE queue_id = queue.id AND ready_at <= now()), later.leased, later.delayed
-    FROM taskfleet_queues AS queue, LATERAL (
-        SELECT count(*) FILTER (WHERE deliveries > 0) AS leased, count(*) FILTER (WHERE deliveries = 0) AS delayed
-        FROM taskfleet_messages WHERE queue_id = queue.id AND ready_at > now()
-    ) AS later
-    WHERE name = %(name)s
-"""
-
-# Steps from one queue's first message to the next queue's, so it costs the same however many messages there are.
-_ORPHANED: LiteralString = """
-    WITH RECURSIVE present (queue_id) AS (
-        SELECT min(queue_id) FROM taskfleet_messages
-        UNION ALL
-        SELECT (SELECT min(queue_id) FROM taskfleet_messages WHERE queue_id > present.queue_id)
-        FROM present WHERE present.queue_id IS NOT NULL
-    )
-    SELECT queue_id FROM present
-    WHERE queue_id IS NOT NULL AND NOT EXISTS (SELECT FROM taskfleet_queues WHERE id = present.queue_id)
-"""
-
-# A stretch of the index; each goes on where the one before ended, lest it steps over all that was deleted so far.
-_SWEEP: LiteralString = """
-    WITH stretch AS MATERIALIZED (
-        SELECT coalesce((
-            SELECT ready_at FROM taskfleet_messages WHERE queue_id = %(queue_id)s AND ready_at >= %(since)s::timestamptz
-            ORDER BY queue_id, ready_at OFFSET %(most)s LIMIT 1
-        ), 'infinity') AS until
-    ), swept AS (
-        DELETE FROM taskfleet_messages
-        WHERE queue_id = %(queue_id)s AND ready_at >= %(since)s::timestamptz AND ready_at <= (SELECT until FROM stretch)
-    )
-    SELECT until::text FROM stretch
-"""
 
 T = TypeVar("T")
 
@@ -215,16 +96,16 @@ class PostgresqlTransport:
         def create(connection: psycopg.Connection[Any]) -> None:
             with connection.transaction():
                 # Looked up first, since even IF NOT EXISTS wants the right to create.
-                if connection.execute(_HAS_TABLES).fetchone() != (True,):
-                    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                    for statement in _TABLES:
-                        connection.execute(statement)
+                if connection.execute(statements.HAS_TABLES).fetchone() != (True,):
+                    connection.execute("SELECT pg_advisory_xact_lock(%s)", (statements.LOCK,))
+                    for table in statements.TABLES:
+                        connection.execute(table)
                 connection.execute(
                     "INSERT INTO taskfleet_queues (name, tags) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING",
                     (self.name, json.dumps(tags)),
                 )
 
-        self._persist(create)
+        self._retried(create)
 
     def exists(self) -> bool:
         """See ``Transport.exists``."""
@@ -242,16 +123,16 @@ class PostgresqlTransport:
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         """See ``Transport.send``. A batch is sent whole or not at all; messages that cannot be sent are found before any is."""
-        bodies = [self._encoded(message) for message in messages]
-        delays = [float(message.delay_seconds) for message in messages]
-        for batch in _batches(bodies):
-            self._require(self._rows(_SEND, bodies=bodies[batch], delays=delays[batch]))
+        encoded = [(self._encoded(message), float(message.delay_seconds)) for message in messages]
+        for batch in grouped(encoded, most=BATCH_MESSAGES, most_size=BATCH_BYTES, size_of=lambda one: len(one[0])):
+            bodies, delays = zip(*batch, strict=True)
+            self._require(self._rows(statements.SEND, bodies=list(bodies), delays=list(delays)))
 
     def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
         """See ``Transport.receive``. An answer that is lost on the way leaves its messages leased until their lease ends."""
         deadline = time.monotonic() + wait_seconds
         while most > 0:
-            rows = self._require(self._rows(_RECEIVE, most=most, lease_seconds=float(lease_seconds)))
+            rows = self._require(self._rows(statements.RECEIVE, most=most, lease_seconds=float(lease_seconds)))
             if rows[0][0] is not None:
                 self._wait_seconds = SHORTEST_WAIT_SECONDS
                 return [
@@ -270,19 +151,19 @@ class PostgresqlTransport:
     def extend(self, receipts: Sequence[str], lease_seconds: float) -> set[str]:
         """See ``Transport.extend``."""
         lost = set(receipts)
-        for part in _parts(receipts):
-            rows = self._rows(_EXTEND, **self._held(part), lease_seconds=float(lease_seconds))
+        for part in chunks(receipts, RECEIPTS):
+            rows = self._rows(statements.EXTEND, **self._held(part), lease_seconds=float(lease_seconds))
             lost -= {f"{number}-{deliveries}" for number, deliveries in self._require(rows)}
         return lost
 
     def acknowledge(self, receipts: Sequence[str]) -> None:
         """See ``Transport.acknowledge``. A receipt whose message was handed out again has no effect."""
-        for part in _parts(receipts):
-            self._require(self._rows(_ACKNOWLEDGE, **self._held(part)))
+        for part in chunks(receipts, RECEIPTS):
+            self._require(self._rows(statements.ACKNOWLEDGE, **self._held(part)))
 
     def size(self) -> Size:
         """See ``Transport.size``. It counts, which takes about a second for ten million messages that vacuum has seen."""
-        [(ready, leased, delayed)] = self._require(self._rows(_SIZE))
+        [(ready, leased, delayed)] = self._require(self._rows(statements.SIZE))
         return Size(ready=ready, leased=leased, delayed=delayed, is_exact=True)
 
     def close(self) -> None:
@@ -293,10 +174,10 @@ class PostgresqlTransport:
 
     def _sweep(self) -> None:
         """Delete the messages of queues that are gone, also those that somebody did not get to, or sent at the last moment."""
-        for (queue_id,) in self._rows_if_tables(_ORPHANED):
+        for (queue_id,) in self._rows_if_tables(statements.ORPHANED):
             since = "-infinity"
             while since != "infinity":
-                [(since,)] = self._rows(_SWEEP, queue_id=queue_id, since=since, most=SWEPT_MESSAGES)
+                [(since,)] = self._rows(statements.SWEEP, queue_id=queue_id, since=since, most=SWEPT_MESSAGES)
 
     def _encoded(self, message: Outgoing) -> bytes:
         try:
@@ -342,25 +223,24 @@ class PostgresqlTransport:
 
     def _rows(self, statement: LiteralString, **parameters: object) -> list[tuple[Any, ...]]:
         values = {"name": self.name, **parameters}
-        return self._persist(lambda connection: connection.execute(statement, values, binary=True).fetchall())
+        return self._retried(lambda connection: connection.execute(statement, values, binary=True).fetchall())
 
-    def _persist(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
+    def _retried(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Do something that may be done again until it succeeds, patience ends or it is clear that it never will."""
         deadline = time.monotonic() + self._patience_seconds
-        pause = SHORTEST_PAUSE_SECONDS
-        while True:
+
+        def attempt() -> T:
             try:
                 return work(self._connected(deadline))
             except psycopg.Error as error:
                 fault = self._explain(error)
                 if not fault.passes:
                     raise QueueError(f"{self._label}: {fault.what}. {fault.remedy}") from error
-                if time.monotonic() + pause >= deadline:
-                    raise QueueUnreachableError(
-                        f"{self._label} could not be reached for {self._patience_seconds:g} s: {fault.what}. {fault.remedy}"
-                    ) from error
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                raise TransientError(
+                    f"{self._label} could not be reached for {self._patience_seconds:g} s: {fault.what}. {fault.remedy}"
+                ) from error
+
+        return retry_call(self._patience_seconds, attempt)
 
     def _connected(self, deadline: float) -> "_Connection":
         if self._connection is None:
@@ -424,19 +304,3 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-def _batches(bodies: Sequence[bytes]) -> Iterator[slice]:
-    """Divide messages into batches of limited number and size."""
-    start = size = 0
-    for index, body in enumerate(bodies):
-        if index - start == BATCH_MESSAGES or (index > start and size + len(body) > BATCH_BYTES):
-            yield slice(start, index)
-            start, size = index, 0
-        size += len(body)
-    if start < len(bodies):
-        yield slice(start, len(bodies))
-
-
-def _parts(receipts: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (receipts[start : start + RECEIPTS] for start in range(0, len(receipts), RECEIPTS))

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -19,42 +19,33 @@ from urllib.parse import urlsplit
 import google.auth
 import grpc
 from google.auth.exceptions import GoogleAuthError
-from google.protobuf import empty_pb2
+from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
-from taskfleet.clouds.retrying import PassingError, persist
 from taskfleet.errors import QueueError
-from taskfleet.queues.pubsub_faults import explain
+from taskfleet.messages.grouping import chunks, grouped
+from taskfleet.queues.pubsub_calls import PubSubCalls, raw
+from taskfleet.queues.pubsub_faults import MissingError, ThereError, explain
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 #: Messages in one request to publish or to pull, and bytes in one to publish, with room for what is around them.
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 9_000_000
+#: What a message takes in a request beyond its own bytes, at most.
+AROUND_BYTES = 10
 #: Acknowledgement ids, of some 200 bytes each, in one request, which has 512 KiB at most.
 BATCH_RECEIPTS = 1000
-#: Requests in flight.
-CALLS = 4
 LONGEST_DEADLINE_SECONDS = 600
 #: Of the subscription, for messages whose lease nobody has set yet.
 LEASE_SECONDS = 30
 SUBSCRIPTION_RETENTION_SECONDS = 7 * 86400
 TOPIC_RETENTION_SECONDS = 31 * 86400
-ANSWER_SECONDS = 10.0
-#: What an uplink is trusted to carry.
-UPLINK_BYTES_PER_SECOND = 50_000
 #: What the service calls deliveries are counted only where there is a topic for those that fail; so often none does.
 MOST_DELIVERIES = 100
 
 #: Attributes of a message that must not be handed out yet: until when, and for how long from the beginning.
 NOT_BEFORE, DELAY = "not_before", "delay_seconds"
-
-Answer = Any
-
-
-def _raw(kind: Any) -> Any:
-    """Give the plain protobuf class behind one of the SDK's, which costs a tenth per message."""
-    return type(kind.pb(kind()))
 
 
 class PubSubTransport:
@@ -83,30 +74,27 @@ class PubSubTransport:
     def __init__(self, address: str, *, patience_seconds: float = 60.0, clock: Callable[[], float] = time.time) -> None:
         self.address = address
         self._clock = clock
-        self._patience_seconds = patience_seconds
         self._label = f"Queue {address}"
         project, self._name = _parse(address)
         emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         try:
             if emulator:
-                self._channel: Any = grpc.insecure_channel(emulator, options)
+                channel: Any = grpc.insecure_channel(emulator, options)
                 project = project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
             else:
                 credentials, default = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
                 project = project or default or ""
-                self._channel = PublisherGrpcTransport.create_channel(credentials=credentials, options=options)
+                channel = PublisherGrpcTransport.create_channel(credentials=credentials, options=options)
         except GoogleAuthError as error:
             raise explain(error, label=self._label, method="", project=project) from error
         if not project:
             raise QueueError(
                 f"{self._label}: no project is known. Write pubsub://PROJECT/{self._name}, or set GOOGLE_CLOUD_PROJECT."
             )
-        self._project = project
         self._topic = f"projects/{project}/topics/{self._name}"
         self._subscription = f"projects/{project}/subscriptions/{self._name}"
-        self._metadata = (("x-goog-request-params", f"project={project}"),)
-        self._stubs: dict[str, Any] = {}
+        self._calls = PubSubCalls(channel, project=project, label=self._label, patience_seconds=patience_seconds)
 
     def create(self, *, tags: dict[str, str]) -> None:
         """See ``Transport.create``; the first to create it sets the labels. The subscription is there before anything is sent."""
@@ -116,8 +104,8 @@ class PubSubTransport:
         )
         dead = types.Topic(name=f"{self._topic}-dead", labels=labels)
         for one in (dead, topic):
-            with suppress(_ThereError):
-                self._call("Publisher/CreateTopic", types.Topic.pb(one), types.Topic)
+            with suppress(ThereError):
+                self._calls.one("Publisher/CreateTopic", types.Topic.pb(one), types.Topic)
         subscription = types.Subscription(
             name=self._subscription,
             topic=self._topic,
@@ -129,40 +117,40 @@ class PubSubTransport:
                 dead_letter_topic=dead.name, max_delivery_attempts=MOST_DELIVERIES
             ),
         )
-        with suppress(_ThereError):
-            self._call("Subscriber/CreateSubscription", types.Subscription.pb(subscription), types.Subscription)
+        with suppress(ThereError):
+            self._calls.one("Subscriber/CreateSubscription", types.Subscription.pb(subscription), types.Subscription)
 
     def exists(self) -> bool:
         """See ``Transport.exists``."""
         try:
-            self._call("Publisher/GetTopic", _raw(types.GetTopicRequest)(topic=self._topic), types.Topic)
-            found = self._call(
+            self._calls.one("Publisher/GetTopic", raw(types.GetTopicRequest)(topic=self._topic), types.Topic)
+            found = self._calls.one(
                 "Subscriber/GetSubscription",
-                _raw(types.GetSubscriptionRequest)(subscription=self._subscription),
+                raw(types.GetSubscriptionRequest)(subscription=self._subscription),
                 types.Subscription,
             )
-        except _MissingError:
+        except MissingError:
             return False
         return bool(found.topic == self._topic)
 
     def delete(self) -> None:
         """See ``Transport.delete``."""
-        request = _raw(types.DeleteSubscriptionRequest)(subscription=self._subscription)
-        with suppress(_MissingError):
-            self._call("Subscriber/DeleteSubscription", request, None)
+        request = raw(types.DeleteSubscriptionRequest)(subscription=self._subscription)
+        with suppress(MissingError):
+            self._calls.one("Subscriber/DeleteSubscription", request, None)
         for topic in (self._topic, f"{self._topic}-dead"):
-            with suppress(_MissingError):
-                self._call("Publisher/DeleteTopic", _raw(types.DeleteTopicRequest)(topic=topic), None)
+            with suppress(MissingError):
+                self._calls.one("Publisher/DeleteTopic", raw(types.DeleteTopicRequest)(topic=topic), None)
 
     def purge(self) -> None:
         """See ``Transport.purge``; it takes effect within a minute or so."""
-        request = _raw(types.SeekRequest)(subscription=self._subscription)
+        request = raw(types.SeekRequest)(subscription=self._subscription)
         request.time.FromNanoseconds(int(self._clock() * 1e9))
-        self._call("Subscriber/Seek", request, types.SeekResponse)
+        self._calls.one("Subscriber/Seek", request, types.SeekResponse)
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         """See ``Transport.send``."""
-        raw = _raw(types.PubsubMessage)
+        new_message = raw(types.PubsubMessage)
         now = self._clock()
         packed = []
         for body, delay in messages:
@@ -176,10 +164,13 @@ class PubSubTransport:
                     f"{self._label}: a delay of {delay:g} s; messages are kept for {self.longest_delay_seconds:g} s."
                 )
             attributes = {NOT_BEFORE: f"{now + delay:.3f}", DELAY: f"{delay:.3f}"} if delay > 0 else None
-            packed.append(raw(data=data, attributes=attributes))
-        request = _raw(types.PublishRequest)
-        requests = [request(topic=self._topic, messages=batch) for batch in _packed(packed)]
-        self._call_all("Publisher/Publish", requests, types.PublishResponse)
+            packed.append(new_message(data=data, attributes=attributes))
+        request = raw(types.PublishRequest)
+        batches = grouped(
+            packed, most=BATCH_MESSAGES, most_size=BATCH_BYTES, size_of=lambda one: one.ByteSize() + AROUND_BYTES
+        )
+        requests = [request(topic=self._topic, messages=batch) for batch in batches]
+        self._calls.several("Publisher/Publish", requests, types.PublishResponse)
 
     def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
         """See ``Transport.receive``. A request that is cut off by a lost answer leaves its messages leased for half a minute."""
@@ -199,12 +190,12 @@ class PubSubTransport:
     def extend(self, receipts: Sequence[str], lease_seconds: float) -> set[str]:
         """See ``Transport.extend``; ten minutes at most at a time. Nothing is known of lost leases."""
         seconds = min(math.ceil(lease_seconds), LONGEST_DEADLINE_SECONDS)
-        request = _raw(types.ModifyAckDeadlineRequest)
-        self._call_all(
+        request = raw(types.ModifyAckDeadlineRequest)
+        self._calls.several(
             "Subscriber/ModifyAckDeadline",
             [
                 request(subscription=self._subscription, ack_ids=batch, ack_deadline_seconds=seconds)
-                for batch in _chunks(receipts)
+                for batch in chunks(receipts, BATCH_RECEIPTS)
             ],
             None,
         )
@@ -212,10 +203,10 @@ class PubSubTransport:
 
     def acknowledge(self, receipts: Sequence[str]) -> None:
         """See ``Transport.acknowledge``."""
-        request = _raw(types.AcknowledgeRequest)
-        self._call_all(
+        request = raw(types.AcknowledgeRequest)
+        self._calls.several(
             "Subscriber/Acknowledge",
-            [request(subscription=self._subscription, ack_ids=batch) for batch in _chunks(receipts)],
+            [request(subscription=self._subscription, ack_ids=batch) for batch in chunks(receipts, BATCH_RECEIPTS)],
             None,
         )
 
@@ -227,24 +218,14 @@ class PubSubTransport:
 
     def close(self) -> None:
         """See ``Transport.close``."""
-        self._channel.close()
+        self._calls.close()
 
     # --- receiving ---
 
     def _pull(self, most: int, wait_seconds: float) -> Sequence[Any]:
-        request = _raw(types.PullRequest)(subscription=self._subscription, max_messages=most)
+        request = raw(types.PullRequest)(subscription=self._subscription, max_messages=most)
         request.return_immediately = wait_seconds <= 0
-        stub = self._stub("Subscriber/Pull", types.PullResponse)
-
-        def pull() -> Any:
-            try:
-                return stub(request, timeout=wait_seconds or ANSWER_SECONDS, metadata=self._metadata)
-            except grpc.RpcError as error:
-                if wait_seconds > 0 and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    return None  # the service itself would wait for longer
-                raise self._explain("Subscriber/Pull", error) from error
-
-        answer = persist(self._patience_seconds, pull)
+        answer = self._calls.waiting("Subscriber/Pull", request, types.PullResponse, wait_seconds)
         return () if answer is None else answer.received_messages
 
     def _sorted_out(self, found: Sequence[Any]) -> tuple[list[Message], dict[int, list[str]]]:
@@ -269,72 +250,6 @@ class PubSubTransport:
         for seconds, receipts in early.items():
             self.extend(receipts, seconds)
 
-    # --- calls ---
-
-    def _call(self, method: str, request: Any, answer: Any, *, seconds: float = ANSWER_SECONDS) -> Answer:
-        return self._call_all(method, [request], answer, seconds=seconds)[0]
-
-    def _call_all(
-        self, method: str, requests: list[Any], answer: Any, *, seconds: float = ANSWER_SECONDS
-    ) -> list[Answer]:
-        """Make several requests, some of them at a time, and again those that fail in a way that may pass."""
-        answers: list[Answer] = [None] * len(requests)
-        left = list(range(len(requests)))
-        stub = self._stub(method, answer)
-
-        def call() -> None:
-            trouble: Exception | None = None
-            for start in range(0, len(left), CALLS):
-                places = left[start : start + CALLS]
-                upload_seconds = sum(requests[place].ByteSize() for place in places) / UPLINK_BYTES_PER_SECOND
-                futures = [
-                    stub.future(requests[place], timeout=seconds + upload_seconds, metadata=self._metadata)
-                    for place in places
-                ]
-                for place, future in zip(places, futures, strict=True):
-                    try:
-                        answers[place] = future.result()
-                    except grpc.RpcError as error:
-                        explained = self._explain(method, error)
-                        if not isinstance(explained, PassingError):
-                            raise explained from error
-                        trouble = explained
-                        answers[place] = error
-            left[:] = [place for place in left if isinstance(answers[place], grpc.RpcError)]
-            if trouble is not None:
-                raise trouble
-
-        persist(self._patience_seconds, call)
-        return answers
-
-    def _stub(self, method: str, answer: Any) -> Any:
-        stub = self._stubs.get(method)
-        if stub is None:
-            kind = empty_pb2.Empty if answer is None else _raw(answer)
-            stub = self._stubs[method] = self._channel.unary_unary(
-                f"/google.pubsub.v1.{method}",
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=kind.FromString,
-            )
-        return stub
-
-    def _explain(self, method: str, error: grpc.RpcError) -> Exception:
-        code = error.code()
-        explained = explain(error, label=self._label, method=method, project=self._project)
-        if code is grpc.StatusCode.ALREADY_EXISTS:
-            return _ThereError(str(explained))
-        if code is grpc.StatusCode.NOT_FOUND:
-            return _MissingError(str(explained))
-        return explained
-
-
-class _MissingError(QueueError):
-    """The topic or the subscription is not there."""
-
-
-class _ThereError(QueueError):
-    """It is there already."""
-
 
 def _parse(address: str) -> tuple[str, str]:
     """Give the project, empty for the default one, and the name."""
@@ -356,25 +271,4 @@ def _label_part(text: str) -> str:
 
 
 def _duration(seconds: int) -> Any:
-    from google.protobuf import duration_pb2
-
     return duration_pb2.Duration(seconds=seconds)
-
-
-def _packed(messages: Sequence[Any]) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    size = 0
-    for message in messages:
-        more = message.ByteSize() + 10
-        if batch and (len(batch) == BATCH_MESSAGES or size + more > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += more
-    if batch:
-        yield batch
-
-
-def _chunks(receipts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(receipts), BATCH_RECEIPTS):
-        yield receipts[start : start + BATCH_RECEIPTS]

@@ -6,7 +6,7 @@ import grpc
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
 from taskfleet.clouds.google import LOG_IN
-from taskfleet.clouds.retrying import PassingError
+from taskfleet.clouds.retrying import TransientError
 from taskfleet.errors import QueueError
 
 #: What the permission for a call is called.
@@ -21,6 +21,14 @@ _PERMISSIONS = {
 }
 #: What gRPC passes on, as UNAVAILABLE, of a login that cannot be renewed.
 _LOGGED_OUT = re.compile("invalid_grant|Reauthentication is needed|invalid_rapt")
+
+
+class MissingError(QueueError):
+    """The topic or the subscription is not there."""
+
+
+class ThereError(QueueError):
+    """The topic or the subscription is there already."""
 
 
 def explain(error: Exception, *, label: str, method: str, project: str) -> Exception:
@@ -41,10 +49,12 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
     code, text = error.code(), " ".join((error.details() or "").split()).rstrip(".")
     match code:
         case grpc.StatusCode.NOT_FOUND:
-            return QueueError(
+            return MissingError(
                 f"{label} does not exist in project {project}. Insert tasks first (poe insert_tasks), or make it again "
                 f"(poe release), or correct the project in QUEUE_URL. ({text})"
             )
+        case grpc.StatusCode.ALREADY_EXISTS:
+            return ThereError(f"{label} exists already in project {project}. ({text})")
         case grpc.StatusCode.PERMISSION_DENIED if "SERVICE_DISABLED" in text or "has not been used" in text:
             return QueueError(
                 f"{label}: Pub/Sub is not enabled in project {project}: gcloud services enable pubsub.googleapis.com"
@@ -62,7 +72,7 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
         case grpc.StatusCode.UNAVAILABLE if _LOGGED_OUT.search(text):
             return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {LOG_IN}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return PassingError(
+            return TransientError(
                 f"{label}: a quota of Pub/Sub in project {project} is used up: {text}. It may be raised in the console."
             )
         case (
@@ -73,7 +83,7 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
             | grpc.StatusCode.CANCELLED
             | grpc.StatusCode.UNKNOWN
         ):
-            return PassingError(
+            return TransientError(
                 f"{label}: Pub/Sub does not answer ({code.name}: {text}). Check the network, and PUBSUB_EMULATOR_HOST if it is set."
             )
     return QueueError(f"{label}: Pub/Sub refuses {method}: {text} ({code.name})")

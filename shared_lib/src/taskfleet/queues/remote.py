@@ -1,8 +1,8 @@
 """A queue at a service: tasks come in messages, and what becomes of them goes back as events to the job's ledger, wherever that is.
 
-Nothing here depends on the ledger, or on anybody else being up. A try that failed is followed by a new message for the next one, and only
-then the old one is dropped. A message that comes a second time was held by a worker that died: its tasks are shared out to several
-messages, until the one that kills its workers is alone and runs out of its tries. As in the ledger, a task's first such loss is free.
+Nothing here depends on the ledger, or on anybody else being up. The worker's own thread never waits for the service: a ``Receiver`` fetches
+messages, ``Intake`` looks into them, ``InFlightMessages`` holds them, and what is decided goes through the ``Outbox``, which a ``Sender``
+empties. Each of them has its own lock, and none is held while another is asked.
 """
 
 import math
@@ -11,24 +11,23 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from taskfleet.errors import QueueError, QueueUnreachableError
+from taskfleet.errors import QueueUnreachableError
 from taskfleet.messages.events import Worker
-from taskfleet.messages.tasks import Envelope, Parcel, unpack
+from taskfleet.messages.tasks import QueuedTask, TaskMessage
 from taskfleet.queues import Depth
-from taskfleet.queues.courier import Courier, Held
-from taskfleet.queues.transport import Message, Transport
-from taskfleet.tasks import NO_RETRY, SUSPECT_LOSSES, Finished, FinishReport, Lease, Outcome, RetryPolicy
+from taskfleet.queues.health import ServiceHealth
+from taskfleet.queues.in_flight import InFlightMessages, is_suspect
+from taskfleet.queues.intake import Intake
+from taskfleet.queues.outbox import Outbox
+from taskfleet.queues.receiver import Receiver
+from taskfleet.queues.sender import Sender
+from taskfleet.queues.transport import Transport
+from taskfleet.tasks import NO_RETRY, Finished, FinishReport, Lease, Outcome, RetryPolicy, WorkerEnd
 
-#: A message that came back is shared out to so many.
-PIECES = 10
-#: A task that may kill its worker, and has to wait until others that may are done with, comes again after so long.
-SUSPECT_DELAY_SECONDS = 2.0
-#: A worker that was given one leases less ahead for so long.
-CAREFUL_SECONDS = 10.0
-#: A message that a service lets nobody hold for longer is handed over so long before the end; and belongs to its worker for so long.
+#: A message that a service lets nobody hold for longer is handed over this long before the end; and belongs to its worker for this long.
 HAND_OVER_SECONDS = 600.0
 CLAIM_SECONDS = 3600.0
-#: How long what is left to tell at the end may take to be told.
+#: How long what is left to do at the service may take at the end.
 CLOSE_SECONDS = 60.0
 
 
@@ -59,302 +58,174 @@ class RemoteQueue:
             worker: Who works.
             policy: Which tasks get another try.
             lease_seconds: How long a message is leased at a time.
-            idle_seconds: A service that cannot say exactly what it has is taken for empty when it has given nothing for so long.
-            say: Tells the user something; called in this thread.
+            idle_seconds: A service that cannot say exactly what it has counts as empty when it has given nothing for this long.
+            say: Given what the user should know; called in this thread.
         """
         self._job_id = job_id
-        self._me = worker.source
         self._policy = policy
         self._idle_seconds = idle_seconds
         self._say = say
-        self._courier = Courier(open_tasks, open_events, job_id=job_id, worker=worker, lease_seconds=lease_seconds)
-        self._backlog: deque[tuple[Lease, Held]] = deque()
-        self._held: dict[tuple[int, int], Held] = {}
-        """Of the tasks in the backlog and of those that were handed out, by (seq, attempt)."""
-        self._claims: dict[str, Held] = {}
-        self._claim_count = 0
-        self._careful_until = 0.0
-        self._tasks_per_message = 1.0
+        self._backlog: deque[Lease] = deque()
+        """Tasks in flight that were not handed out yet."""
+        self._health = ServiceHealth()
+        self._in_flight = InFlightMessages(worker.source, lease_seconds=lease_seconds)
+        self._outbox = Outbox()
+        self._intake = Intake(job_id=job_id, policy=policy, in_flight=self._in_flight, outbox=self._outbox)
+        self._receiver = Receiver(
+            open_tasks, in_flight=self._in_flight, health=self._health, lease_seconds=lease_seconds
+        )
+        self._sender = Sender(
+            open_tasks,
+            open_events,
+            job_id=job_id,
+            worker=worker,
+            outbox=self._outbox,
+            in_flight=self._in_flight,
+            health=self._health,
+            lease_seconds=lease_seconds,
+            on_sent=self._receiver.note_sent,
+        )
 
     def lease(self, most: int, now: float) -> list[Lease]:
         """See ``Queue.lease``."""
-        self._courier.is_at_work = True
+        self._sender.begin_heartbeats()
         self._attend()
-        self._open_arrived(now)
-        leases: list[Lease] = []
-        while self._backlog and len(leases) < most:
-            lease, held = self._backlog[0]
-            if held.is_lost:
-                del self._held[lease[:2]]
-            elif not _is_suspect(held.parcels[lease[:2]]):
-                leases.append(lease)
-            elif leases or not self._courier.has_told():
-                break  # should it kill this worker, nothing that is done is to be done again
-            else:
-                leases.append(lease)
-                self._careful_until = time.monotonic() + CAREFUL_SECONDS
-            self._backlog.popleft()
-        with self._courier.lock:
-            for lease in leases:
-                self._courier.errand.leased[lease[:2]] = self._held[lease[:2]].ledger
-        missing = math.ceil((most - len(leases) - len(self._backlog)) / self._tasks_per_message)
-        is_careful = time.monotonic() < self._careful_until
-        if is_careful:  # so that few are lost with this worker, should one of them kill it
-            missing = 0 if self._holds_suspect() else min(missing, 1)
-        self._courier.want(max(missing, 1 if self._claims else 0), may_die=is_careful)
+        self._open_arrivals(now)
+        leases = self._next(most)
+        for lease in leases:
+            self._outbox.report_leased(self._in_flight.find(lease.key).ledger, lease.key)
+        missing = math.ceil((most - len(leases) - len(self._backlog)) / self._intake.tasks_per_message)
+        is_careful = self._intake.is_careful
+        if is_careful:
+            missing = 0 if self._in_flight.has_suspect else min(missing, 1)
+        self._receiver.want(max(missing, 1 if self._in_flight.has_claims else 0), may_die=is_careful)
         return leases
 
     def renew(self, now: float) -> None:
         """Hand over what can be held no longer; leases are extended without being asked."""
         self._attend()
-        soon = time.monotonic() + HAND_OVER_SECONDS
-        with self._courier.lock:
-            for held in [held for held in self._courier.held.values() if held.ends_at < soon and held.parcels]:
-                self._hand_over(held, now)
+        for one in self._in_flight.hand_over(time.monotonic() + HAND_OVER_SECONDS):
+            self._outbox.send(
+                TaskMessage(
+                    job_id=self._job_id,
+                    ledger=one.ledger,
+                    tasks=one.tasks,
+                    claimed_by=one.claim,
+                    claimed_until=now + CLAIM_SECONDS,
+                )
+            )
+            self._outbox.acknowledge(one.receipt)
 
     def finish(self, finished: Sequence[Finished], now: float) -> FinishReport:  # noqa: ARG002
         """See ``Queue.finish``."""
         self._attend()
         report = FinishReport()
-        with self._courier.lock:
-            errand = self._courier.errand
-            for one in finished:
-                key = one[:2]
-                held = self._held.pop(key)
-                delay = self._delay(held.parcels[key], one)
-                errand.leased.pop(key, None)
-                errand.ended.append((held.ledger, one, delay))
-                if delay is not None and not held.is_lost:
-                    outcome = Outcome(one.outcome)
-                    parcel = held.parcels[key].after(one.attempt, None if outcome is Outcome.INTERRUPTED else outcome)
-                    errand.parcels.append((held.ledger, math.ceil(delay), False, parcel))
-                    if outcome is not Outcome.INTERRUPTED:
-                        report.retry_delay_seconds[key] = delay
-                self._settle(held, key)
+        for one in finished:
+            held, receipt = self._in_flight.settle(one.key)
+            outcome = Outcome(one.outcome)
+            delay_seconds = self._retry_delay_seconds(held.task, one)
+            if delay_seconds is not None and not held.is_lost:
+                is_free = outcome is Outcome.INTERRUPTED
+                task = held.task.after(one.attempt, None if is_free else outcome)
+                self._outbox.send_back(held.ledger, task, delay_seconds=math.ceil(delay_seconds))
+                if not is_free:
+                    report.retry_delay_seconds[one.key] = delay_seconds
+            self._outbox.report_ended(held.ledger, one, delay_seconds)
+            self._acknowledge(receipt)
         return report
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """See ``Queue.give_back``; what the worker has not asked for yet goes with it."""
-        self._courier.want(0)
-        self._open_arrived(time.time())
-        with self._courier.lock:
-            errand = self._courier.errand
-            for lease in leases:
-                key = lease[:2]
-                held = self._held.pop(key)
-                if errand.leased.pop(key, None) is None:
-                    errand.returned.append((held.ledger, *key))
-                self._return(held, key)
-            for lease, held in self._backlog:
-                del self._held[lease[:2]]
-                self._return(held, lease[:2])
-        self._backlog.clear()
-
-    def _return(self, held: Held, key: tuple[int, int]) -> None:
-        """Send a task back as it came."""
-        if not held.is_lost:
-            self._courier.errand.parcels.append((held.ledger, 0.0, False, held.parcels[key]))
-        self._settle(held, key)
+        self._receiver.want(0)
+        self._open_arrivals(time.time())
+        for lease in leases:
+            self._give_back(lease, is_leased=True)
+        while self._backlog:
+            self._give_back(self._backlog.popleft(), is_leased=False)
 
     def count(self) -> Depth:
         """See ``Queue.count``; as far as the service can say."""
         self._attend()
-        with self._courier.lock:
-            courier, errand = self._courier, self._courier.errand
-            size, idle_seconds = courier.size, time.monotonic() - courier.received_at
-            is_sending = courier.is_sending or errand.parcels or errand.envelopes
-            mine = bool(courier.inbox or self._held or is_sending)
-        leased = 0 if size is None else size.leased or 0
-        if mine or size is None:
+        is_sending = (
+            self._outbox.is_sending
+        )  # asked first: what was sent before has made the receiver forget what it saw
+        seen = self._receiver.sighting()
+        if is_sending or seen.has_arrivals or self._in_flight.has_tasks or seen.size is None:
             leasable = True
-        elif size.is_exact:
-            leasable = bool(size.ready or size.delayed)
         else:
-            leasable = bool(size.ready or size.delayed) or idle_seconds < self._idle_seconds
-        return Depth(leasable=leasable, next_due_at=None, running=leased)
+            leasable = bool(seen.size.ready or seen.size.delayed)
+            if not seen.size.is_exact:
+                leasable = leasable or seen.idle_seconds < self._idle_seconds
+        leased = 0 if seen.size is None else seen.size.leased or 0
+        return Depth(leasable=leasable, running=leased)
 
-    def close(self, now: float, reason: str = "stopped") -> None:  # noqa: ARG002
+    def close(self, now: float, reason: WorkerEnd = WorkerEnd.STOPPED) -> None:  # noqa: ARG002
         """See ``Queue.close``.
 
         Raises:
-            QueueUnreachableError: The service cannot be told what is left to tell; those tasks will be run again.
+            QueueUnreachableError: The service does not answer, so it does not know what became of some tasks; they will be run again.
         """
-        courier = self._courier
-        courier.stop_receiving()
-        if courier.failure is None:
+        self._receiver.stop()
+        if self._health.failure is None:
             self.give_back([])
-        with courier.lock:
-            courier.errand.end_reason = reason
-        is_told = courier.end(CLOSE_SECONDS)
+        self._outbox.close(reason)
+        is_done = self._sender.join(CLOSE_SECONDS)
         self._tell_user()
-        if not is_told:
+        if not is_done:
             raise QueueUnreachableError(
                 "The queue's service could not be told what became of the last tasks. They are not lost: they will be run again."
             )
 
-    # --- in and out ---
-
     def _attend(self) -> None:
-        """Tell the user what there is to tell; raise what cannot be mended."""
+        """Say what the user should know; raise what trying again does not cure."""
         self._tell_user()
-        if self._courier.failure is not None:
-            raise self._courier.failure
+        failure = self._health.failure
+        if failure is not None:
+            raise failure
 
     def _tell_user(self) -> None:
-        with self._courier.lock:
-            said, self._courier.said = self._courier.said, []
-        for text in said:
+        for text in self._health.take_news():
             self._say(text)
 
-    def _open_arrived(self, now: float) -> None:
-        with self._courier.lock:
-            arrived = list(self._courier.inbox)
-            self._courier.inbox.clear()
-        for held, message in arrived:
-            self._open(held, message, now)
+    def _open_arrivals(self, now: float) -> None:
+        for arrival in self._receiver.take_arrivals():
+            self._backlog += self._intake.open(arrival, now)
 
-    def _open(self, held: Held, message: Message, now: float) -> None:
-        """Take the tasks out of a message."""
-        envelope = unpack(message.body)
-        if envelope.job_id != self._job_id:
-            raise QueueError(
-                f"The queue has tasks of job {envelope.job_id!r}, and this worker is of job {self._job_id!r}. Each job needs a queue "
-                "of its own: change QUEUE_URL or JOB_ID."
-            )
-        held.ledger = envelope.ledger
-        lost = max(message.deliveries - 1, 0)
-        with self._courier.lock:
-            if envelope.claimed_by:
-                if self._is_claimed(held, envelope, now):
-                    return
-                lost = 1
-            if envelope.not_before > now + 1:
-                for parcel in envelope.parcels:
-                    self._send_back(held, parcel, envelope.not_before - now, is_alone=False)
-            elif len(envelope.parcels) > 1 and lost and self._policy.retries.get(Outcome.LOST, 0):
-                if lost > 1 or envelope.parcels[0].tries_of(Outcome.LOST):
-                    self._share_out(held, envelope.parcels, lost)
-                else:  # most machines that die are not killed by a task
-                    self._take_in(held, [parcel.after(parcel.attempt + lost) for parcel in envelope.parcels], 0, now)
-            else:
-                self._take_in(held, envelope.parcels, lost, now)
-            if not held.parcels:
-                self._drop(held)
+    def _next(self, most: int) -> list[Lease]:
+        """Take up to ``most`` leases out of the backlog: a task that may kill this worker only when there is nothing else to be lost."""
+        leases: list[Lease] = []
+        while self._backlog and len(leases) < most:
+            held = self._in_flight.find(self._backlog[0].key)
+            if held.is_lost:
+                self._in_flight.settle(self._backlog.popleft().key)
+                continue
+            if is_suspect(held.task):
+                if leases or not self._outbox.has_settled:
+                    break
+                self._intake.be_careful()
+            leases.append(self._backlog.popleft())
+        return leases
 
-    def _take_in(self, held: Held, parcels: Sequence[Parcel], lost: int, now: float) -> None:
-        for parcel in parcels:
-            if lost:
-                parcel = parcel.after(parcel.attempt + lost, Outcome.LOST, lost)
-                delay = self._policy.delay_before_loss(parcel.tries_of(Outcome.LOST) - 1)
-                death = Finished(
-                    parcel.seq, parcel.attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died"
-                )
-                self._courier.errand.ended.append((held.ledger, death, delay))
-                if delay is None:
-                    continue
-            if _is_suspect(parcel):
-                self._careful_until = time.monotonic() + CAREFUL_SECONDS
-                if self._holds_suspect():
-                    self._send_back(held, parcel, SUSPECT_DELAY_SECONDS, is_alone=True)
-                    continue
-            self._put(held, parcel)
-        self._courier.most_per_message = max(self._courier.most_per_message, len(parcels))
-        self._tasks_per_message += 0.2 * (len(parcels) - self._tasks_per_message)
-
-    def _put(self, held: Held, parcel: Parcel) -> None:
-        """Have a task wait for a slot, unless it is here already: some messages come twice, and some tasks are sent twice."""
-        lease = Lease(parcel.seq, parcel.attempt + 1, parcel.task_id, parcel.data)
-        key = lease[:2]
-        known = self._held.get(key)
-        if known is not None and not known.is_lost:
-            return
-        held.parcels[key] = parcel
-        self._held[key] = held
-        if known is None:
-            self._backlog.append((lease, held))
-            return
-        del known.parcels[key]  # this is the message whose lease was lost, come again
-        for index, waiting in enumerate(self._backlog):
-            if waiting[0][:2] == key:
-                self._backlog[index] = (lease, held)
-
-    def _holds_suspect(self) -> bool:
-        """Whether this worker has a task already that may be why others died: no other one is to be lost with it again."""
-        return any(_is_suspect(parcel) for held in self._courier.held.values() for parcel in held.parcels.values())
-
-    def _share_out(self, held: Held, parcels: Sequence[Parcel], lost: int) -> None:
-        """Send the tasks of a message whose worker died back in several, so that the one that may have killed it is found."""
-        size = math.ceil(len(parcels) / PIECES)
-        for start in range(0, len(parcels), size):
-            piece = [
-                parcel.after(parcel.attempt + lost, Outcome.LOST, 0 if parcel.tries_of(Outcome.LOST) else 1)
-                for parcel in parcels[start : start + size]
-            ]
-            self._courier.errand.envelopes.append(Envelope(job_id=self._job_id, ledger=held.ledger, parcels=piece))
-
-    def _send_back(self, held: Held, parcel: Parcel, delay_seconds: float, *, is_alone: bool) -> None:
-        self._courier.errand.parcels.append((held.ledger, delay_seconds, is_alone, parcel))
-
-    def _settle(self, held: Held, key: tuple[int, int]) -> None:
-        """Forget a task of a message, and drop the message if that was the last."""
-        del held.parcels[key]
-        if not held.parcels:
-            self._drop(held)
-
-    def _drop(self, held: Held) -> None:
-        if not held.claim and not held.is_lost:
-            self._courier.held.pop(held.receipt, None)
-            self._courier.errand.receipts.append(held.receipt)
-
-    def _delay(self, parcel: Parcel, finished: Finished) -> float | None:
-        """Say after how many seconds the task gets another try; None if it does not."""
+    def _retry_delay_seconds(self, task: QueuedTask, finished: Finished) -> float | None:
+        """Return after how many seconds a task gets another try; None if it does not."""
         outcome = Outcome(finished.outcome)
         if outcome is Outcome.SUCCEEDED or finished.retry_delay_seconds == NO_RETRY:
             return None
-        delay = self._policy.delay_before_retry(outcome, parcel.tries_of(outcome))
-        if delay is not None and finished.retry_delay_seconds is not None:
+        delay_seconds = self._policy.delay_before_retry(outcome, task.tries_of(outcome))
+        if delay_seconds is not None and finished.retry_delay_seconds is not None:
             return finished.retry_delay_seconds
-        return delay
+        return delay_seconds
 
-    # --- what is held for longer than a service allows ---
+    def _give_back(self, lease: Lease, *, is_leased: bool) -> None:
+        """Send a task back as it came."""
+        held, receipt = self._in_flight.settle(lease.key)
+        if not held.is_lost:
+            self._outbox.send_back(held.ledger, held.task)
+        if is_leased:
+            self._outbox.report_returned(held.ledger, lease.key)
+        self._acknowledge(receipt)
 
-    def _hand_over(self, held: Held, now: float) -> None:
-        """Send what is left of a message again, under a claim, and drop it; when the new one comes round, this worker holds it."""
-        self._claim_count += 1
-        held.claim = f"{self._me}/{self._claim_count}"
-        self._claims[held.claim] = held
-        self._courier.errand.envelopes.append(
-            Envelope(
-                job_id=self._job_id,
-                ledger=held.ledger,
-                parcels=[parcel.after(attempt - 1) for (_, attempt), parcel in held.parcels.items()],
-                claimed_by=held.claim,
-                claimed_until=now + CLAIM_SECONDS,
-            )
-        )
-        self._courier.held.pop(held.receipt, None)
-        self._courier.errand.receipts.append(held.receipt)
-
-    def _is_claimed(self, fresh: Held, envelope: Envelope, now: float) -> bool:
-        """Whether a message that was handed over belongs to a worker still; if to this one, take it."""
-        mine = self._claims.pop(envelope.claimed_by, None)
-        if mine is not None:
-            self._courier.held.pop(fresh.receipt, None)
-            mine.receipt, mine.renew_at, mine.ends_at, mine.claim = fresh.receipt, fresh.renew_at, fresh.ends_at, ""
-            if mine.parcels:
-                self._courier.held[mine.receipt] = mine
-            else:
-                self._courier.errand.receipts.append(mine.receipt)
-            return True
-        if envelope.claimed_until <= now:
-            return False
-        fresh.claim = (
-            envelope.claimed_by
-        )  # its lease is left to end: the other one gets it next, or a worker after the claim
-        self._courier.held.pop(fresh.receipt, None)
-        return True
-
-
-def _is_suspect(parcel: Parcel) -> bool:
-    """Whether it may be what its workers died of."""
-    return parcel.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
+    def _acknowledge(self, receipt: str | None) -> None:
+        """Drop a message whose last task was settled."""
+        if receipt is not None:
+            self._outbox.acknowledge(receipt)

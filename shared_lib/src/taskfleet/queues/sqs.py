@@ -8,7 +8,7 @@ Limits are from https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeve
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -18,9 +18,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from taskfleet.clouds.aws_session import open_session
-from taskfleet.clouds.retrying import PassingError, persist
+from taskfleet.clouds.retrying import TransientError, retry_call
 from taskfleet.errors import QueueError
-from taskfleet.queues.sqs_faults import MISSING, explain
+from taskfleet.messages.grouping import chunks, grouped
+from taskfleet.queues.sqs_faults import MISSING, explain, label_of
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 #: Messages in one call, and their bytes in all.
@@ -64,7 +65,7 @@ class SqsTransport:
     def __init__(self, address: str, *, patience_seconds: float = 60.0) -> None:
         self.address = address
         self._patience_seconds = patience_seconds
-        self._label = f"Queue {address}"
+        self._label = label_of(address)
         self._name, region, endpoint, self._url = _parse(address)
         try:
             self._client: Any = open_session().create_client(
@@ -81,7 +82,7 @@ class SqsTransport:
                 ),
             )
         except (BotoCoreError, ValueError) as error:
-            raise explain(error, label=self._label, action="", region=region or "?") from error
+            raise explain(error, address=self.address, action="", region=region or "?") from error
         self._region: str = self._client.meta.region_name
         self._pool: ThreadPoolExecutor | None = None
 
@@ -120,7 +121,7 @@ class SqsTransport:
     def send(self, messages: Sequence[Outgoing]) -> None:
         """See ``Transport.send``."""
         for message in messages:
-            size = len(message.body.encode("utf-8", "surrogatepass"))
+            size = _size(message)
             if not 0 < size <= self.most_message_bytes:
                 raise QueueError(
                     f"{self._label}: a message of {size:,} bytes; SQS takes 1 to {self.most_message_bytes:,}."
@@ -129,7 +130,8 @@ class SqsTransport:
                 raise QueueError(
                     f"{self._label}: a delay of {message.delay_seconds:g} s; SQS delays messages by up to {self.longest_delay_seconds:g} s."
                 )
-        self._all(self._send_batch, list(_packed(messages)))
+        batches = grouped(messages, most=BATCH_MESSAGES, most_size=BATCH_BYTES, size_of=_size)
+        self._all(self._send_batch, list(batches))
 
     def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
         """See ``Transport.receive``. SQS hands out ten at a time: more are asked for as long as they come."""
@@ -155,7 +157,7 @@ class SqsTransport:
             entries = [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt in batch]
             lost.update(batch[index] for index in self._batch("change_message_visibility_batch", entries, _LOST))
 
-        self._all(extend, list(_chunks(receipts)))
+        self._all(extend, list(chunks(receipts, BATCH_MESSAGES)))
         return lost
 
     def acknowledge(self, receipts: Sequence[str]) -> None:
@@ -164,7 +166,7 @@ class SqsTransport:
         def acknowledge(batch: Sequence[str]) -> None:
             self._batch("delete_message_batch", [{"ReceiptHandle": receipt} for receipt in batch], _LOST)
 
-        self._all(acknowledge, list(_chunks(receipts)))
+        self._all(acknowledge, list(chunks(receipts, BATCH_MESSAGES)))
 
     def size(self) -> Size:
         """See ``Transport.size``; SQS says so itself that its counts are about right, and a minute late."""
@@ -225,13 +227,13 @@ class SqsTransport:
                         f"{self._label}: SQS refuses an entry of {_action(verb)}: {one.get('Message', '')} ({code})"
                     )
             if left:
-                raise PassingError(f"{self._label}: SQS has not taken all of a batch ({code}); it is repeated.")
+                raise TransientError(f"{self._label}: SQS has not taken all of a batch ({code}); it is repeated.")
 
-        persist(self._patience_seconds, call)
+        retry_call(self._patience_seconds, call)
         return hopeless
 
     def _call(self, verb: str, **arguments: Any) -> Any:
-        return persist(self._patience_seconds, lambda: self._call_once(verb, **arguments))
+        return retry_call(self._patience_seconds, lambda: self._call_once(verb, **arguments))
 
     def _call_once(self, verb: str, **arguments: Any) -> Any:
         if verb != "create_queue":
@@ -244,7 +246,7 @@ class SqsTransport:
         try:
             return getattr(self._client, verb)(**arguments)
         except (BotoCoreError, ClientError, ValueError) as error:
-            explained = explain(error, label=self._label, action=_action(verb), region=self._region)
+            explained = explain(error, address=self.address, action=_action(verb), region=self._region)
             code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
             if code.rpartition("#")[2] in MISSING:
                 raise _MissingError(str(explained)) from error
@@ -267,6 +269,11 @@ class _MissingError(QueueError):
 
 class _OverLimitError(QueueError):
     """Too many messages are in flight."""
+
+
+def _size(message: Outgoing) -> int:
+    """Return the bytes of a message's body."""
+    return len(message.body.encode("utf-8", "surrogatepass"))
 
 
 def _action(verb: str) -> str:
@@ -293,22 +300,3 @@ def _parse(address: str) -> tuple[str, str | None, str | None, str | None]:
     amazon = re.search(r"(?:^|\.)(?:sqs\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.(?:queue\.)?amazonaws\.com", parts.netloc)
     endpoint = None if amazon else f"{parts.scheme}://{parts.netloc}"
     return "", amazon[1] if amazon else None, endpoint, f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-
-def _packed(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    batch: list[Outgoing] = []
-    size = 0
-    for message in messages:
-        more = len(message.body.encode("utf-8", "surrogatepass"))
-        if batch and (len(batch) == BATCH_MESSAGES or size + more > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += more
-    if batch:
-        yield batch
-
-
-def _chunks(receipts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(receipts), BATCH_MESSAGES):
-        yield receipts[start : start + BATCH_MESSAGES]

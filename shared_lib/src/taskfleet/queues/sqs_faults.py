@@ -11,7 +11,7 @@ from taskfleet.clouds.aws_faults import (
     is_unreachable,
     line,
 )
-from taskfleet.clouds.retrying import PassingError
+from taskfleet.clouds.retrying import TransientError
 from taskfleet.errors import QueueError
 
 _THROTTLED = (
@@ -35,25 +35,29 @@ _CODES = {
 MISSING = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue")
 
 
-def explain(error: Exception, *, label: str, action: str, region: str) -> Exception:
+def label_of(address: str) -> str:
+    """Return what messages to people call a queue."""
+    return f"Queue {address}"
+
+
+def explain(error: Exception, *, address: str, action: str, region: str) -> Exception:
     """Turn what boto3 raised into what this library raises.
 
     Args:
         error: From boto3.
-        label: The queue, for people.
+        address: The queue's, as the user writes it.
         action: The call, as IAM names it.
         region: Where.
     """
+    label = label_of(address)
     if isinstance(error, exceptions.ClientError):
         return _explain_code(error, label, action, region)
     if trouble := explain_credentials(error):
         return QueueError(f"{label}: {trouble}")
     if isinstance(error, exceptions.NoRegionError):
-        return QueueError(
-            f"{label}: no AWS region is known. Set AWS_REGION, or write {label.split()[-1]}?region=eu-west-1."
-        )
+        return QueueError(f"{label}: no AWS region is known. Set AWS_REGION, or write {address}?region=eu-west-1.")
     if is_unreachable(error):
-        return PassingError(
+        return TransientError(
             f"{label}: SQS in {region} does not answer ({line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."
         )
     if isinstance(error, exceptions.BotoCoreError | ValueError):
@@ -74,7 +78,7 @@ def _explain_code(error: exceptions.ClientError, label: str, action: str, region
         )
     if code in _CODES:
         remedy, passes = _CODES[code]
-        return (PassingError if passes else QueueError)(f"{label}: {remedy} ({code})")
+        return (TransientError if passes else QueueError)(f"{label}: {remedy} ({code})")
     if status >= 500 or status == 429:
-        return PassingError(f"{label}: SQS in {region} failed with status {status}: {text}")
+        return TransientError(f"{label}: SQS in {region} failed with status {status}: {text}")
     return QueueError(f"{label}: SQS refuses sqs:{action}: {text} ({code})")

@@ -11,10 +11,10 @@ from taskfleet.events.stored import stored_events
 from taskfleet.ledger import counters, recording, sending
 from taskfleet.ledger.database import Database
 from taskfleet.messages.events import Batch, unpack
-from taskfleet.queues.courier import HEARTBEAT_SECONDS
+from taskfleet.queues.sender import HEARTBEAT_SECONDS
 from taskfleet.queues.transport import Transport
 from taskfleet.settings import Configuration
-from taskfleet.tasks import JSON, Lease, Outcome, State
+from taskfleet.tasks import JSON, Lease, Outcome, State, WorkerEnd
 from taskfleet.watch.progress import Progress
 
 #: Messages fetched at a time; each has the events of a second or so, and up to a few hundred kilobytes.
@@ -116,7 +116,7 @@ class Monitor:
             task_id = self._database.value("SELECT id FROM task WHERE seq = ?", (finished.seq,))
             lease = Lease(finished.seq, finished.attempt, task_id, "")
             yield task_event(lease, finished, retry=retry_seconds is not None, host=host)
-        if batch.end_reason == "preempted" and not recorded.is_known:
+        if batch.end_reason is WorkerEnd.PREEMPTED and not recorded.is_known:
             yield make_event("spot_termination", batch.told_at, host=host, instance_id=host)
 
     def _is_complete(self) -> bool:

@@ -6,7 +6,7 @@ from taskfleet.ledger import counters, inquiry, sending
 from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.database import Database
 from taskfleet.pool.costs import Costs, reckon
-from taskfleet.tasks import JSON, Outcome, State
+from taskfleet.tasks import JSON, Outcome, State, WorkerEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +108,8 @@ def gather(database: Database, now: float) -> Status:
             lost=tallies["lost"],
             queue_url=(queue_url := database.value("SELECT queue_url FROM job")),
             unsent=sending.count_unsent(database) if queue_url else 0,
-            spot_terminations=database.value("SELECT count(*) FROM worker WHERE end_reason = 'preempted'"),
+            spot_terminations=database.value(
+                "SELECT count(*) FROM worker WHERE end_reason = ?", (WorkerEnd.PREEMPTED,)
+            ),
             costs=reckon(database, succeeded=counts[State.SUCCEEDED], eta_seconds=eta, now=now),
         )

@@ -11,6 +11,7 @@ from taskfleet.machines.provider import watcher_here
 from taskfleet.processes.identity import hostname
 from taskfleet.queues import Queue
 from taskfleet.settings import Configuration, Settings
+from taskfleet.tasks import WorkerEnd
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.observers import Display, Observer
 from taskfleet.worker.options import SupervisorOptions
@@ -41,10 +42,10 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, con
         watcher=watcher_here(os.environ),
     )
     progress.say(_greeting(settings, config.slots))
-    end_reason = "failed"
+    end_reason = WorkerEnd.FAILED
     try:
         supervisor.run()
-        end_reason = "preempted" if supervisor.was_preempted else "stopped"
+        end_reason = WorkerEnd.PREEMPTED if supervisor.was_preempted else WorkerEnd.STOPPED
     except Exception as error:
         if events is not None:
             events.write(make_event("fatal_exception", time.time(), exception=f"{type(error).__name__}: {error}"))

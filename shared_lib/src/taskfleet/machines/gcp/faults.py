@@ -9,7 +9,7 @@ import requests
 from google.api_core.exceptions import GoogleAPICallError
 
 from taskfleet.clouds.google import LOG_IN
-from taskfleet.clouds.retrying import PassingError, persist
+from taskfleet.clouds.retrying import TransientError, retry_call
 from taskfleet.errors import CommandError, QueueUnreachableError, TaskfleetError
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def call(
             raise explain(error, service=service, project=project, permission=permission, refused=refused) from error
 
     try:
-        return persist(patience_seconds, attempt)
+        return retry_call(patience_seconds, attempt)
     except QueueUnreachableError as error:
         raise unreachable(str(error)) from error
 
@@ -87,19 +87,19 @@ def explain(
         refused: The kind of error for what does not pass by itself.
 
     Returns:
-        A ``refused``, or a ``PassingError`` for what may be over in a moment.
+        A ``refused``, or a ``TransientError`` for what may be over in a moment.
     """
     if isinstance(error, auth.DefaultCredentialsError):
         return refused(f"{service}: no Google Cloud credentials were found. {LOG_IN}")
     if isinstance(error, auth.RefreshError) and not error.retryable:
         return refused(f"{service}: the Google Cloud credentials have expired or were revoked. {LOG_IN}")
     if not isinstance(error, GoogleAPICallError):
-        return PassingError(
+        return TransientError(
             f"{service} cannot be reached ({type(error).__name__}). Check the network, and the proxy if there is one."
         )
     text, reasons = text_of(error), reasons_of(error)
     if error.code in PASSING_CODES or (error.code == 403 and reasons & THROTTLED):
-        return PassingError(
+        return TransientError(
             f"{service} is busy or turns away so many requests ({error.code}: {text}). Try again in a minute."
         )
     return refused(f"{service}{_sentence(error.code, text, reasons, _APIS[service], project, permission)}")

@@ -1,0 +1,134 @@
+"""What a worker does with the messages of tasks that come from a queue at a service.
+
+A message that comes a second time was held by a worker that died: its tasks are shared out to several messages, until the one that kills
+its workers is alone and runs out of its tries. As in the ledger, a task's first such loss is free.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+
+from taskfleet.errors import QueueError
+from taskfleet.messages.tasks import QueuedTask, TaskMessage, unpack
+from taskfleet.queues.in_flight import InFlightMessage, InFlightMessages, is_suspect
+from taskfleet.queues.outbox import Outbox
+from taskfleet.queues.receiver import Arrival
+from taskfleet.tasks import Finished, Lease, Outcome, RetryPolicy
+
+#: A message that came back is shared out to this many.
+PIECES = 10
+#: A task that may kill its worker, and has to wait until others that may are done with, comes again after this long.
+SUSPECT_DELAY_SECONDS = 2.0
+#: For how long a worker that met such a task leases less ahead.
+CAREFUL_SECONDS = 10.0
+
+
+class Intake:
+    """Looks into messages and decides about their tasks; used by the worker's own thread.
+
+    Args:
+        job_id: The job; tasks of another one are refused.
+        policy: Which tasks get another try.
+        in_flight: Holds the tasks that this worker is to do.
+        outbox: Takes those that it is not to do, and the deaths of other workers.
+    """
+
+    def __init__(self, *, job_id: str, policy: RetryPolicy, in_flight: InFlightMessages, outbox: Outbox) -> None:
+        self._job_id = job_id
+        self._policy = policy
+        self._in_flight = in_flight
+        self._outbox = outbox
+        self._careful_until = 0.0
+        self._tasks_per_message = 1.0
+
+    @property
+    def tasks_per_message(self) -> float:
+        """How many tasks the messages of late have had, on the average."""
+        return self._tasks_per_message
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether few tasks should be held at a time, so that few are lost with this worker, should one of them kill it."""
+        return time.monotonic() < self._careful_until
+
+    def be_careful(self) -> None:
+        """Be careful for a while: a task may kill this worker."""
+        self._careful_until = time.monotonic() + CAREFUL_SECONDS
+
+    def open(self, arrival: Arrival, now: float) -> list[Lease]:
+        """Look into a message; return leases on those of its tasks that this worker is to do and did not hold before.
+
+        Args:
+            arrival: The message.
+            now: Seconds since the epoch.
+
+        Raises:
+            QueueError: It is of another job, or not one of ours.
+        """
+        message = unpack(arrival.message.body)
+        if message.job_id != self._job_id:
+            raise QueueError(
+                f"The queue has tasks of job {message.job_id!r}, and this worker is of job {self._job_id!r}. Each job needs a queue "
+                "of its own: change QUEUE_URL or JOB_ID."
+            )
+        held = arrival.in_flight
+        lost = max(arrival.message.deliveries - 1, 0)
+        leases: list[Lease] = []
+        if message.claimed_by and self._in_flight.take_back(message.claimed_by, held):
+            pass  # its tasks have leases already
+        elif message.claimed_by and message.claimed_until > now:
+            self._in_flight.leave(held)  # the other one gets it next, or a worker after the claim
+        else:
+            leases = self._sort(held, message, 1 if message.claimed_by else lost, now)
+        receipt = self._in_flight.release(held)
+        if receipt is not None:
+            self._outbox.acknowledge(receipt)
+        return leases
+
+    def _sort(self, held: InFlightMessage, message: TaskMessage, lost: int, now: float) -> list[Lease]:
+        """Decide about the tasks of a message that was lost this often with a worker."""
+        tasks = message.tasks
+        if message.not_before > now + 1:
+            for task in tasks:
+                self._outbox.send_back(message.ledger, task, delay_seconds=message.not_before - now)
+            return []
+        if len(tasks) > 1 and lost and self._policy.retries.get(Outcome.LOST, 0):
+            if lost > 1 or tasks[0].tries_of(Outcome.LOST):
+                self._share_out(message, lost)
+                return []
+            # Most machines that die are not killed by a task.
+            tasks, lost = [task.after(task.attempt + lost) for task in tasks], 0
+        return self._take_in(held, message.ledger, tasks, lost, now)
+
+    def _take_in(
+        self, held: InFlightMessage, ledger: str, tasks: Sequence[QueuedTask], lost: int, now: float
+    ) -> list[Lease]:
+        leases: list[Lease] = []
+        for task in tasks:
+            if lost:
+                task = task.after(task.attempt + lost, Outcome.LOST, lost)
+                delay_seconds = self._policy.delay_before_loss(task.tries_of(Outcome.LOST) - 1)
+                death = Finished(task.seq, task.attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died")
+                self._outbox.report_ended(ledger, death, delay_seconds)
+                if delay_seconds is None:
+                    continue
+            if is_suspect(task):
+                self.be_careful()
+                if self._in_flight.has_suspect:
+                    self._outbox.send_back(ledger, task, delay_seconds=SUSPECT_DELAY_SECONDS, is_alone=True)
+                    continue
+            if self._in_flight.put(held, task, ledger=ledger):
+                leases.append(Lease(task.seq, task.attempt + 1, task.task_id, task.data))
+        self._outbox.share_messages(len(tasks))
+        self._tasks_per_message += 0.2 * (len(tasks) - self._tasks_per_message)
+        return leases
+
+    def _share_out(self, message: TaskMessage, lost: int) -> None:
+        """Send the tasks of a message whose worker died back in several, so that the one that may have killed it is found."""
+        size = math.ceil(len(message.tasks) / PIECES)
+        for start in range(0, len(message.tasks), size):
+            piece = [
+                task.after(task.attempt + lost, Outcome.LOST, 0 if task.tries_of(Outcome.LOST) else 1)
+                for task in message.tasks[start : start + size]
+            ]
+            self._outbox.send(TaskMessage(job_id=self._job_id, ledger=message.ledger, tasks=piece))

@@ -1,0 +1,125 @@
+"""The SQL of ``PostgresqlTransport``: its tables, and a statement for each verb.
+
+A statement about a queue gives at least one row if that queue is there, so that a missing one is noticed.
+"""
+
+from typing import LiteralString
+
+#: The lock under which those who create the tables take turns; any number would do.
+LOCK = 0x74666C74
+
+#: The tables and their index, in the order in which they are created.
+TABLES: tuple[LiteralString, ...] = (
+    """
+    CREATE TABLE IF NOT EXISTS taskfleet_queues (
+        id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+        name text PRIMARY KEY,
+        tags jsonb NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    # No foreign key: each sender would lock its queue's row. No fillfactor: a lease changes an indexed column, so rows never stay in place.
+    # Bodies are bytes, so that any text passes whatever the database's encoding.
+    """
+    CREATE TABLE IF NOT EXISTS taskfleet_messages (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        queue_id bigint NOT NULL,
+        ready_at timestamptz NOT NULL,
+        deliveries integer NOT NULL DEFAULT 0,
+        body bytea NOT NULL
+    ) WITH (
+        autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0,
+        autovacuum_vacuum_insert_threshold = 50000, autovacuum_vacuum_insert_scale_factor = 0.1,
+        autovacuum_analyze_threshold = 10000, autovacuum_analyze_scale_factor = 0.1,
+        toast.autovacuum_vacuum_threshold = 5000, toast.autovacuum_vacuum_scale_factor = 0.02,
+        toast.autovacuum_vacuum_cost_delay = 0
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS taskfleet_messages_ready ON taskfleet_messages (queue_id, ready_at)",
+)
+
+HAS_TABLES: LiteralString = """
+    SELECT to_regclass('taskfleet_queues') IS NOT NULL AND to_regclass('taskfleet_messages_ready') IS NOT NULL
+"""
+
+SEND: LiteralString = """
+    WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), sent AS (
+        INSERT INTO taskfleet_messages (queue_id, ready_at, body)
+        SELECT queue.id, now() + make_interval(secs => delay_seconds), body
+        FROM queue, unnest(%(bodies)b::bytea[], %(delays)b::float8[]) AS message (body, delay_seconds)
+    )
+    SELECT id FROM queue
+"""
+
+# The array is what makes the ids be looked up once, and in the index, whatever the planner thinks of the table.
+RECEIVE: LiteralString = """
+    WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), taken AS (
+        UPDATE taskfleet_messages
+        SET ready_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s), deliveries = deliveries + 1
+        WHERE id = ANY (ARRAY(
+            SELECT id FROM taskfleet_messages WHERE queue_id = (SELECT id FROM queue) AND ready_at <= now()
+            ORDER BY queue_id, ready_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING id, deliveries, body
+    )
+    SELECT taken.id, taken.deliveries, taken.body, CASE WHEN taken.id IS NULL THEN (
+        SELECT extract(epoch FROM min(ready_at) - clock_timestamp())::float8
+        FROM taskfleet_messages WHERE queue_id = (SELECT id FROM queue) AND ready_at > now()
+    ) END
+    FROM queue LEFT JOIN taken ON true
+"""
+
+EXTEND: LiteralString = """
+    WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), extended AS (
+        UPDATE taskfleet_messages AS message SET ready_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
+        FROM unnest(%(ids)b::bigint[], %(deliveries)b::integer[]) AS held (id, deliveries)
+        WHERE message.id = held.id AND message.deliveries = held.deliveries AND message.queue_id = (SELECT id FROM queue)
+        RETURNING message.id, message.deliveries
+    )
+    SELECT extended.id, extended.deliveries FROM queue LEFT JOIN extended ON true
+"""
+
+ACKNOWLEDGE: LiteralString = """
+    WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), dropped AS (
+        DELETE FROM taskfleet_messages AS message
+        USING unnest(%(ids)b::bigint[], %(deliveries)b::integer[]) AS held (id, deliveries)
+        WHERE message.id = held.id AND message.deliveries = held.deliveries AND message.queue_id = (SELECT id FROM queue)
+    )
+    SELECT id FROM queue
+"""
+
+# What is ready is counted in the index alone, as far as vacuum has been there.
+SIZE: LiteralString = """
+    SELECT (SELECT count(*) FROM taskfleet_messages WHERE queue_id = queue.id AND ready_at <= now()), later.leased, later.delayed
+    FROM taskfleet_queues AS queue, LATERAL (
+        SELECT count(*) FILTER (WHERE deliveries > 0) AS leased, count(*) FILTER (WHERE deliveries = 0) AS delayed
+        FROM taskfleet_messages WHERE queue_id = queue.id AND ready_at > now()
+    ) AS later
+    WHERE name = %(name)s
+"""
+
+# Steps from one queue's first message to the next queue's, so it costs the same however many messages there are.
+ORPHANED: LiteralString = """
+    WITH RECURSIVE present (queue_id) AS (
+        SELECT min(queue_id) FROM taskfleet_messages
+        UNION ALL
+        SELECT (SELECT min(queue_id) FROM taskfleet_messages WHERE queue_id > present.queue_id)
+        FROM present WHERE present.queue_id IS NOT NULL
+    )
+    SELECT queue_id FROM present
+    WHERE queue_id IS NOT NULL AND NOT EXISTS (SELECT FROM taskfleet_queues WHERE id = present.queue_id)
+"""
+
+# A stretch of the index; each goes on where the one before ended, lest it steps over all that was deleted so far.
+SWEEP: LiteralString = """
+    WITH stretch AS MATERIALIZED (
+        SELECT coalesce((
+            SELECT ready_at FROM taskfleet_messages WHERE queue_id = %(queue_id)s AND ready_at >= %(since)s::timestamptz
+            ORDER BY queue_id, ready_at OFFSET %(most)s LIMIT 1
+        ), 'infinity') AS until
+    ), swept AS (
+        DELETE FROM taskfleet_messages
+        WHERE queue_id = %(queue_id)s AND ready_at >= %(since)s::timestamptz AND ready_at <= (SELECT until FROM stretch)
+    )
+    SELECT until::text FROM stretch
+"""

@@ -1,0 +1,107 @@
+"""Calls of Pub/Sub's methods over a gRPC channel, some of them at a time, which sit out what may pass."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2
+
+from taskfleet.clouds.retrying import TransientError, retry_call
+from taskfleet.queues.pubsub_faults import explain
+
+#: Requests in flight.
+CALLS = 4
+ANSWER_SECONDS = 10.0
+#: What an uplink is trusted to carry.
+UPLINK_BYTES_PER_SECOND = 50_000
+
+
+def raw(kind: Any) -> Any:
+    """Return the plain protobuf class behind one of the SDK's, which costs a tenth per message."""
+    return type(kind.pb(kind()))
+
+
+class PubSubCalls:
+    """Calls in one project. A method is named ``Service/Method``, and its answer by the SDK's class, None if it is empty.
+
+    Args:
+        channel: To the service.
+        project: Whose queue it is.
+        label: The queue, for people.
+        patience_seconds: For how long a call is repeated while the service does not answer or turns it away.
+    """
+
+    def __init__(self, channel: Any, *, project: str, label: str, patience_seconds: float) -> None:
+        self._channel = channel
+        self._project = project
+        self._label = label
+        self._patience_seconds = patience_seconds
+        self._metadata = (("x-goog-request-params", f"project={project}"),)
+        self._stubs: dict[str, Any] = {}
+
+    def one(self, method: str, request: Any, answer: Any) -> Any:
+        """Make a request; return the answer."""
+        return self.several(method, [request], answer)[0]
+
+    def several(self, method: str, requests: Sequence[Any], answer: Any) -> list[Any]:
+        """Make several requests, some of them at a time, and again those that fail in a way that may pass; return the answers in order."""
+        answers: list[Any] = [None] * len(requests)
+        left = list(range(len(requests)))
+        stub = self._stub(method, answer)
+
+        def attempt() -> None:
+            trouble: Exception | None = None
+            for start in range(0, len(left), CALLS):
+                places = left[start : start + CALLS]
+                upload_seconds = sum(requests[place].ByteSize() for place in places) / UPLINK_BYTES_PER_SECOND
+                futures = [
+                    stub.future(requests[place], timeout=ANSWER_SECONDS + upload_seconds, metadata=self._metadata)
+                    for place in places
+                ]
+                for place, future in zip(places, futures, strict=True):
+                    try:
+                        answers[place] = future.result()
+                    except grpc.RpcError as error:
+                        explained = self._explain(method, error)
+                        if not isinstance(explained, TransientError):
+                            raise explained from error
+                        trouble = explained
+                        answers[place] = error
+            left[:] = [place for place in left if isinstance(answers[place], grpc.RpcError)]
+            if trouble is not None:
+                raise trouble
+
+        retry_call(self._patience_seconds, attempt)
+        return answers
+
+    def waiting(self, method: str, request: Any, answer: Any, wait_seconds: float) -> Any:
+        """Make a request that waits at the service for ``wait_seconds``; None if it has no answer then."""
+        stub = self._stub(method, answer)
+
+        def attempt() -> Any:
+            try:
+                return stub(request, timeout=wait_seconds or ANSWER_SECONDS, metadata=self._metadata)
+            except grpc.RpcError as error:
+                if wait_seconds > 0 and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    return None  # the service itself would wait for longer
+                raise self._explain(method, error) from error
+
+        return retry_call(self._patience_seconds, attempt)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _stub(self, method: str, answer: Any) -> Any:
+        stub = self._stubs.get(method)
+        if stub is None:
+            kind = empty_pb2.Empty if answer is None else raw(answer)
+            stub = self._stubs[method] = self._channel.unary_unary(
+                f"/google.pubsub.v1.{method}",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=kind.FromString,
+            )
+        return stub
+
+    def _explain(self, method: str, error: grpc.RpcError) -> Exception:
+        return explain(error, label=self._label, method=method, project=self._project)

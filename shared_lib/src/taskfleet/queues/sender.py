@@ -1,0 +1,186 @@
+"""The thread of a worker that tells the service what is in the outbox, and extends the leases of the messages that are held."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from taskfleet.errors import QueueUnreachableError
+from taskfleet.messages import events, tasks
+from taskfleet.messages.events import Batch, EndedAttempt, Worker
+from taskfleet.messages.grouping import grouped
+from taskfleet.messages.tasks import QueuedTask, TaskMessage
+from taskfleet.queues.health import Activity, ServiceHealth
+from taskfleet.queues.in_flight import RENEW_AFTER, InFlightMessages
+from taskfleet.queues.outbox import Delivery, Outbox, Report
+from taskfleet.queues.transport import Outgoing, Transport
+from taskfleet.tasks import WorkerEnd
+
+#: A delivery is taken from the outbox this often.
+FLUSH_SECONDS = 1.0
+OUTAGE_PAUSE_SECONDS = 1.0
+#: Of a message of events or of tasks; more would not be cheaper.
+MESSAGE_BYTES = 200_000
+#: What a message of events takes beyond the largest attempt in it, at most.
+HEADER_BYTES = 4096
+#: Of the error of an attempt that is too large for a message, in characters.
+SHORTENED_ERROR = 10_000
+#: A worker that has nothing to report gives a sign of life this often.
+HEARTBEAT_SECONDS = 60.0
+
+
+class Sender:
+    """The relay of the outbox: each delivery is done whole, step by step, before the next one is taken.
+
+    Args:
+        open_tasks: Opens the queue of tasks; called in the thread.
+        open_events: Opens the queue of events; called in the thread.
+        job_id: The job whose tasks and events they are.
+        worker: Who reports.
+        outbox: What is to be done.
+        in_flight: Whose leases are to be extended.
+        health: Hears of what goes wrong.
+        lease_seconds: By how much leases are extended.
+        on_sent: Called after tasks were sent, before the outbox counts them as sent.
+    """
+
+    def __init__(
+        self,
+        open_tasks: Callable[[], Transport],
+        open_events: Callable[[], Transport],
+        *,
+        job_id: str,
+        worker: Worker,
+        outbox: Outbox,
+        in_flight: InFlightMessages,
+        health: ServiceHealth,
+        lease_seconds: float,
+        on_sent: Callable[[], None],
+    ) -> None:
+        self._open_tasks = open_tasks
+        self._open_events = open_events
+        self._job_id = job_id
+        self._worker = worker
+        self._outbox = outbox
+        self._in_flight = in_flight
+        self._health = health
+        self._lease_seconds = lease_seconds
+        self._on_sent = on_sent
+        self._has_begun = threading.Event()
+        self._batches = 0
+        self._reported_at = -HEARTBEAT_SECONDS
+        self._thread = health.start_thread("sender", self._send)
+
+    def begin_heartbeats(self) -> None:
+        """Give signs of life from now on; a worker that has not asked for a task may turn out to be unable to work."""
+        self._has_begun.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait until all that is in the closed outbox is done; False if that takes longer."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    # --- in the thread ---
+
+    def _send(self) -> None:
+        task_queue, event_queue = self._open_tasks(), self._open_events()
+        flush_seconds = min(FLUSH_SECONDS, max(0.05, self._lease_seconds * RENEW_AFTER / 2))
+        delivery: Delivery | None = Delivery()
+        while delivery is not None:
+            try:
+                self._renew(task_queue)
+                delivery = delivery or self._outbox.take(flush_seconds)
+                if delivery is not None:
+                    self._deliver(delivery, task_queue, event_queue)
+                self._health.resumed(Activity.SENDING)
+            except QueueUnreachableError as error:
+                self._health.interrupted(Activity.SENDING, error)
+                self._outbox.wait(OUTAGE_PAUSE_SECONDS)
+        task_queue.close()
+        event_queue.close()
+
+    def _renew(self, task_queue: Transport) -> None:
+        now = time.monotonic()
+        receipts = self._in_flight.to_renew(now)
+        if receipts:
+            lost = task_queue.extend(receipts, self._lease_seconds)
+            self._in_flight.renewed(receipts, lost, now)
+
+    def _deliver(self, delivery: Delivery, task_queue: Transport, event_queue: Transport) -> None:
+        """Do all of a delivery; what is done is taken out of it, so that it can be gone on with."""
+        if delivery.has_tasks:
+            task_queue.send(list(self._outgoing(delivery, task_queue.longest_delay_seconds)))
+            delivery.messages.clear()
+            delivery.tasks.clear()
+            self._on_sent()
+            self._outbox.sent()
+        for ledger in self._ledgers(delivery):
+            self._report(ledger, delivery.report_to(ledger), delivery.end, event_queue)
+            del delivery.reports[ledger]
+        delivery.end = None
+        if delivery.receipts:
+            task_queue.acknowledge(delivery.receipts)
+            delivery.receipts.clear()
+        self._outbox.delivered()
+
+    def _outgoing(self, delivery: Delivery, longest_delay_seconds: float) -> Iterator[Outgoing]:
+        """Yield the messages of tasks of a delivery."""
+        for message in delivery.messages:
+            yield Outgoing(tasks.pack(message))
+        shares: dict[tuple[str, float, bool], list[QueuedTask]] = {}
+        for one in delivery.tasks:
+            shares.setdefault((one.ledger, one.delay_seconds, one.is_alone), []).append(one.task)
+        for (ledger, delay_seconds, is_alone), share in shares.items():
+            first_delay_seconds = min(delay_seconds, longest_delay_seconds)
+            not_before = time.time() + delay_seconds if delay_seconds > first_delay_seconds else 0.0
+            most = 1 if is_alone else delivery.tasks_per_message
+            for group in tasks.group(share, most=most, most_bytes=MESSAGE_BYTES):
+                message = TaskMessage(job_id=self._job_id, ledger=ledger, tasks=group, not_before=not_before)
+                yield Outgoing(tasks.pack(message), first_delay_seconds)
+
+    def _ledgers(self, delivery: Delivery) -> list[str]:
+        """Return the ledgers that something is to be reported to; "" stands for whichever it is."""
+        ledgers = [ledger for ledger, report in delivery.reports.items() if report]
+        is_silent = self._has_begun.is_set() and time.monotonic() - self._reported_at > HEARTBEAT_SECONDS
+        return ledgers or ([""] if delivery.end or is_silent else [])
+
+    def _report(self, ledger: str, report: Report, end: WorkerEnd | None, event_queue: Transport) -> None:
+        """Send a report in as many messages as it takes."""
+        most_bytes = event_queue.most_message_bytes - HEADER_BYTES
+        ended = [one if _size(one) <= most_bytes else _shortened(one) for one in report.ended]
+        now = time.time()
+        batches = [
+            Batch(
+                job_id=self._job_id,
+                ledger=ledger,
+                worker=self._worker,
+                number=self._batches + index,
+                told_at=now,
+                end_reason=end,
+                leased=[] if index else list(report.leased),
+                returned=[] if index else report.returned,
+                ended=group,
+            )
+            for index, group in enumerate(_groups(ended) or [[]])
+        ]
+        event_queue.send([Outgoing(events.pack(batch)) for batch in batches])
+        self._batches += len(batches)
+        self._reported_at = time.monotonic()
+
+
+def _groups(ended: list[EndedAttempt]) -> list[list[EndedAttempt]]:
+    return list(grouped(ended, most=sys.maxsize, most_size=MESSAGE_BYTES, size_of=_size))
+
+
+def _shortened(ended: EndedAttempt) -> EndedAttempt:
+    """Return what of an attempt fits into a message of its own."""
+    finished = ended.finished
+    error = (finished.error or "")[:SHORTENED_ERROR] or None
+    return ended._replace(finished=finished._replace(output=None, error=error))
+
+
+def _size(ended: EndedAttempt) -> int:
+    """Return how many bytes an attempt takes of a message of events, at most."""
+    finished = ended.finished
+    texts = [text for text in (finished.result, finished.error, finished.output) if text]
+    return 200 + sum(len(text) * (2 if text.isascii() else 6) for text in texts)
