@@ -91,7 +91,7 @@ def parse_stages(console: str) -> BootLog:
 
 
 def summary(console: str) -> str:
-    """Say how far the boot came, which stage failed and with what, and how long the stages before it took.
+    """Return in words how far the boot came, which stage failed and with what, and how long the stages before it took.
 
     Args:
         console: What the machine has printed.
@@ -123,7 +123,7 @@ def report(console: str, lines: int) -> str:
 
 
 def _state(at: Stage, log: BootLog) -> str:
-    """Say what became of the stage that the boot has come to."""
+    """Return a sentence about the stage that the boot has come to."""
     text = f" ({at.text})" if at.text else ""
     if at.ok is False:
         after = f" {at.began_seconds:g} s after its start" if at.seconds is None else f" after {at.seconds:g} s"
@@ -137,7 +137,7 @@ def _state(at: Stage, log: BootLog) -> str:
 
 
 def _error(log: BootLog) -> str:
-    """Return what tells most of what was printed last: the last line that begins like an error, else the last line."""
+    """Return the most telling line of what was printed last: the last that begins like an error, else the last of all."""
     lines = [line for line in log.last_lines if line.strip()]
     if not lines:
         return ""

@@ -2,7 +2,7 @@
 
 It has a line for each file, ``["task.py", "file", "<SHA-256 of the content>"]``, in the order of the archive, and its own SHA-256 is the
 bundle's name. ``on_machine.py`` makes the same list of a downloaded archive, and ``check_code`` looks at the folder it was unpacked into.
-Files beside those of the list (data, caches, an environment) are nobody's business here.
+Files beside those of the list (data, caches, an environment) are not looked at.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def bundle_hash(manifest: bytes) -> str:
 
 
 def check_code(project: Path, environment: Mapping[str, str]) -> None:
-    """See that a project's folder holds the bundle that the environment names, if it names one.
+    """Check that a project's folder holds the bundle that the environment names, if it names one.
 
     Code that was cloned is not looked at (git has compared every file with the commit's hash as it fetched it), nor is that of an image.
 
