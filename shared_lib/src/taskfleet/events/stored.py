@@ -17,6 +17,19 @@ def stored_events(database: Database) -> Iterator[dict[str, JSON]]:
     )
     for key, outcome, began, elapsed, result, error, output, exit_code, peak, task_id, host, state, last in rows:
         seq, attempt = divmod(key, ATTEMPTS_PER_TASK)
-        finished = Finished(seq, attempt, outcome, began, elapsed, result, error, output, None, exit_code, peak)
+        finished = Finished(
+            seq=seq,
+            attempt=attempt,
+            outcome=outcome,
+            started_at=began,
+            elapsed_seconds=elapsed,
+            result=result,
+            error=error,
+            output=output,
+            exit_code=exit_code,
+            peak_memory_mib=peak,
+        )
         retry = outcome != Outcome.SUCCEEDED and not (state == State.FAILED and attempt == last)
-        yield task_event(Lease(seq, attempt, task_id, ""), finished, retry=retry, host=host or "?")
+        yield task_event(
+            Lease(seq=seq, attempt=attempt, task_id=task_id, data=""), finished, retry=retry, host=host or "?"
+        )

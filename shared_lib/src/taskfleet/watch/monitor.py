@@ -114,7 +114,7 @@ class Monitor:
             if finished.outcome == Outcome.INTERRUPTED:
                 continue
             task_id = self._database.value("SELECT id FROM task WHERE seq = ?", (finished.seq,))
-            lease = Lease(finished.seq, finished.attempt, task_id, "")
+            lease = Lease(seq=finished.seq, attempt=finished.attempt, task_id=task_id, data="")
             yield task_event(lease, finished, retry=retry_seconds is not None, host=host)
         if batch.end_reason is WorkerEnd.PREEMPTED and not recorded.is_known:
             yield make_event("spot_termination", batch.told_at, host=host, instance_id=host)

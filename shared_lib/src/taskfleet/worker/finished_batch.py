@@ -12,8 +12,7 @@ class FinishedBatch:
     def __init__(self) -> None:
         self._finished: list[Finished] = []
         self._interrupted: list[AttemptKey] = []
-        self.began_at = 0.0
-        """When the first of them was added, on the monotonic clock."""
+        self._began_at = 0.0
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -28,9 +27,14 @@ class FinishedBatch:
             now: On the monotonic clock.
         """
         if not self._finished:
-            self.began_at = now
+            self._began_at = now
         self._finished += finished
         self._interrupted += interrupted
+
+    @property
+    def began_at(self) -> float:
+        """When the first of them was added, on the monotonic clock."""
+        return self._began_at
 
     @property
     def lacks_output(self) -> bool:

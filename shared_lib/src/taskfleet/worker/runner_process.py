@@ -119,8 +119,7 @@ class RunnerProcess:
         Raises:
             OSError: It cannot be started: the system has no room for another process.
         """
-        for index, lease in enumerate(leases, start=self._next_index):
-            self._given.append((index, lease))
+        self._given.extend(enumerate(leases, start=self._next_index))
         self._next_index += len(leases)
         if self._pid:
             self._connection.send(pack_chunk(leases))

@@ -21,14 +21,22 @@ class SlotHandle:
         self._disowned: set[AttemptKey] = set()
         """Those of them whose lease was lost."""
         self._is_recalled = False
-        self.moved_at = time.monotonic()
-        """When it last ended a task, or was given one while it had none."""
-        self.pid = 0
-        """Its process id, once it has reported that."""
+        self._moved_at = time.monotonic()
+        self._pid: int | None = None
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._channel.fileno()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, once it has reported that."""
+        return self._pid
+
+    @property
+    def moved_at(self) -> float:
+        """When it last ended a task, or was given one while it had none, on the monotonic clock."""
+        return self._moved_at
 
     @property
     def wants_write(self) -> bool:
@@ -61,10 +69,14 @@ class SlotHandle:
         """
         return [unpack(values) for values in self._channel.receive()]
 
+    def note_start(self, pid: int) -> None:
+        """Take note that it is there."""
+        self._pid = pid
+
     def assign(self, leases: Sequence[Lease]) -> None:
         """Hand it tasks."""
         if not self._assigned:
-            self.moved_at = time.monotonic()
+            self._moved_at = time.monotonic()
         self._assigned.update((lease.key, lease) for lease in leases)
         self.send(Run(leases=leases))
 
@@ -80,7 +92,7 @@ class SlotHandle:
 
     def finish(self, finished: Sequence[Finished]) -> list[Lease]:
         """Take note that attempts have ended; return the leases they were made under."""
-        self.moved_at = time.monotonic()
+        self._moved_at = time.monotonic()
         keys = list(map(_key_of, finished))
         self._disowned.difference_update(keys)
         return list(map(self._assigned.pop, keys))

@@ -75,7 +75,7 @@ class SlotPool:
     @property
     def pids(self) -> set[int]:
         """The process ids of the slots, as far as they are known."""
-        return {slot.pid for slot in self._slots}
+        return {slot.pid for slot in self._slots if slot.pid is not None}
 
     @property
     def wants_write(self) -> bool:
@@ -186,7 +186,7 @@ class SlotPool:
                 case Returned(keys=keys):
                     self._leases.put_back(slot.take_back(keys))
                 case Started(pid=pid):
-                    slot.pid = pid
+                    slot.note_start(pid)
 
     def _lose(self, slot: SlotHandle) -> None:
         """A slot's process died: its task is lost, and maybe the reason. If it held several, each is tried alone to find out."""
