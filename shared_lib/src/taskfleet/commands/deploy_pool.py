@@ -35,6 +35,7 @@ from taskfleet.text import counted
 from taskfleet.watch.dump import dump_tasks
 from taskfleet.watch.monitor import Monitor
 from taskfleet.watch.progress import Progress
+from taskfleet.watch.sending import SendingDisplay
 from taskfleet.watch.status import gather
 from taskfleet.watch.text import final_report
 
@@ -213,7 +214,8 @@ def _monitor(configuration: Configuration, database: Database, stack: ExitStack)
         return None
     queues = stack.enter_context(JobQueues(configuration))
     queues.require()
-    queues.send_unsent(database, say=lambda text: print(text, file=sys.stderr))
+    with SendingDisplay() as display:
+        queues.send_unsent(database, display)
     monitor = Monitor(database, configuration, queues.events, prints=False)
     stack.callback(monitor.close)
     return monitor

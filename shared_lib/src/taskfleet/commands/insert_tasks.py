@@ -16,10 +16,12 @@ from taskfleet.functions import TaskFunction, load_function, load_object
 from taskfleet.ledger import insertion
 from taskfleet.ledger.database import Database, create
 from taskfleet.ledger.insertion import InsertReport
+from taskfleet.processes.identity import pid_of
 from taskfleet.queues.addresses import is_remote
 from taskfleet.settings import Configuration
 from taskfleet.settings.reader import is_reference
 from taskfleet.text import counted
+from taskfleet.watch.bar import Bar
 
 if TYPE_CHECKING:
     from taskfleet.queues.job import JobQueues
@@ -81,12 +83,15 @@ def _insert_and_send(
     configuration: Configuration, batches: "_Counted", function: TaskFunction, queues: "JobQueues"
 ) -> int:
     """Insert into the ledger, then send to the queue what it does not have yet."""
+    from taskfleet.watch.sending import SendingDisplay
+
     database = _open(configuration)
     queues.create()
     report, left_out = _insert(database, configuration, batches, function, queues.fault_of_size)
     gc.freeze()  # all that is loaded now stays until the end; looking through it, at the end above all, takes a tenth of a second
     try:
-        sent = queues.send_unsent(database, say=lambda text: print(text, file=sys.stderr))
+        with SendingDisplay() as display:
+            sent = queues.send_unsent(database, display)
     except BaseException:
         print(
             f"{_summary(configuration.settings.job_id, report, left_out)}\n\nNot all tasks were sent to {queues.tasks.address} yet. "
@@ -231,27 +236,13 @@ class _Progress:
 
     def __init__(self, batches: _Counted) -> None:
         self._batches = batches
-        self._bar: Any = None
+        self._bar = Bar("Inserting", "row")
 
     def show(self) -> None:
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=self._batches.total,
-                unit="row",
-                unit_scale=True,
-                desc="Inserting",
-                dynamic_ncols=True,
-                leave=False,
-            )
-        self._bar.update(self._batches.rows - self._bar.n)
+        self._bar.show(self._batches.rows, self._batches.total)
 
     def wait(self, process: str) -> None:
-        print(f"Waiting for another insertion into this job to end (process {process.split('|')[1]}).", file=sys.stderr)
+        print(f"Waiting for another insertion into this job to end (process {pid_of(process)}).", file=sys.stderr)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()

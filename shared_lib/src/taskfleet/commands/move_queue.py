@@ -1,6 +1,5 @@
 """``poe move_queue``: have the job's tasks travel by another queue."""
 
-import sys
 import time
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from taskfleet.settings.parsers import queue_url
 from taskfleet.tasks import State
 from taskfleet.text import counted
 from taskfleet.watch.monitor import SILENT_SECONDS, Monitor
+from taskfleet.watch.sending import SendingDisplay
 
 EXAMPLES = """\
   poe move_queue --to sqs://my-job            from where QUEUE_URL points to SQS
@@ -55,8 +55,8 @@ def run(argv: Sequence[str]) -> int:
         _empty(database, configuration)
     moving.move(database, public(target) if is_remote(target) else None)
     if is_remote(target):
-        with JobQueues(configuration, target) as queues:
-            queues.send_unsent(database, say=lambda text: print(text, file=sys.stderr))
+        with JobQueues(configuration, target) as queues, SendingDisplay() as display:
+            queues.send_unsent(database, display)
     if is_remote(source):
         with JobQueues(configuration) as queues:
             queues.delete()

@@ -10,6 +10,7 @@ from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue, send_if_remote
 from taskfleet.settings import Configuration
 from taskfleet.text import counted
+from taskfleet.watch.sending import SendingDisplay
 
 EXAMPLES = """\
   poe release"""
@@ -44,7 +45,12 @@ def _release_remotely(database: Database, configuration: Configuration) -> int:
         queues.create()
     if was_deleted:
         moving.move(database, database.value("SELECT queue_url FROM job"))
-        return send_if_remote(database, configuration)
+        return _send(database, configuration)
     n = moving.send_again(database)
-    send_if_remote(database, configuration)
+    _send(database, configuration)
     return n
+
+
+def _send(database: Database, configuration: Configuration) -> int:
+    with SendingDisplay() as display:
+        return send_if_remote(database, configuration, display)

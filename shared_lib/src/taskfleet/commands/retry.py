@@ -9,6 +9,7 @@ from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.job import check_queue, send_if_remote
 from taskfleet.tasks import FAILURE_KINDS
 from taskfleet.text import counted
+from taskfleet.watch.sending import SendingDisplay
 
 EXAMPLES = """\
   poe retry --failed                    all that failed
@@ -43,7 +44,8 @@ def run(argv: Sequence[str]) -> int:
     )
     check_queue(database, configuration)
     n = repair.retry(database, kinds=kinds, killed=arguments.killed, ids=arguments.task_ids)
-    send_if_remote(database, configuration)
+    with SendingDisplay() as display:
+        send_if_remote(database, configuration, display)
     if arguments.task_ids and n < len(set(arguments.task_ids)) and not kinds and not arguments.killed:
         print(
             f"Left alone, because unknown, or neither failed nor killed: {counted(len(set(arguments.task_ids)) - n, 'task')}."

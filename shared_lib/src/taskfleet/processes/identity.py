@@ -17,6 +17,11 @@ def identity(pid: int | None = None) -> str:
     return f"{_place()}|{pid}|{_start_time(pid)}"
 
 
+def pid_of(name: str) -> str:
+    """Return the process id in the name of a process, as its own host knows it."""
+    return name.split("|")[1]
+
+
 def is_surely_dead(name: str) -> bool:
     """Return whether the process of that name is known to be gone; False when it lives or cannot be seen from here."""
     place, _, rest = name.rpartition("|")[0].rpartition("|")

@@ -1,9 +1,8 @@
 """A job's queues at a service: made and deleted with the job, and filled from its ledger."""
 
-import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from taskfleet.errors import QueueError
 from taskfleet.ledger import counters, recording, sending
@@ -23,6 +22,20 @@ ENOUGH_DURATIONS = 20
 #: Into so many messages a job is shared out at least, while nothing is known.
 SHARES = 1000
 MOST_UNKNOWN_TASKS = 100
+
+
+class SendingProgress:
+    """Hears how the sending of a job's tasks gets on; this one keeps it to itself."""
+
+    def sent(self, tasks: int, total: int) -> None:
+        """Take note that this many tasks were sent so far, of so many that had to be sent."""
+
+    def waits_for(self, process: str) -> None:
+        """Take note that another process sends tasks of this job, and has to end first; called once, with its identity."""
+
+
+#: For those who do not want to know.
+UNHEARD = SendingProgress()
 
 
 class JobQueues:
@@ -88,26 +101,23 @@ class JobQueues:
             f"{self.tasks.most_message_bytes / 2**20:g} MiB. Put the data into a file and the file's address into the table"
         )
 
-    def send_unsent(self, database: Database, *, say: Callable[[str], None]) -> int:
-        """Send all tasks of the ledger that are not on their way, with a progress bar on a terminal; gone on with if interrupted.
+    def send_unsent(self, database: Database, progress: SendingProgress = UNHEARD) -> int:
+        """Send all tasks of the ledger that are not on their way; gone on with by the next call if it is interrupted.
+
+        Args:
+            database: The job's ledger.
+            progress: Hears how it gets on.
 
         Returns:
             How many tasks were sent.
         """
-        unsent = sending.count_unsent(database)
-        send = self._sender(database)
-        bar = _Bar(unsent)
-        try:
-            return sending.send_all(
-                database,
-                send,
-                on_progress=bar.show,
-                on_wait=lambda process: say(
-                    f"Waiting for another process to send its tasks ({process.split('|')[1]})."
-                ),
-            )
-        finally:
-            bar.close()
+        total = sending.count_unsent(database)
+        return sending.send_all(
+            database,
+            self._sender(database),
+            on_progress=lambda tasks: progress.sent(tasks, total),
+            on_wait=progress.waits_for,
+        )
 
     def send(self, database: Database, steps: Iterable[list[QueuedTask]]) -> int:
         """Send tasks, without the ledger taking note of it; return how many."""
@@ -170,36 +180,13 @@ def check_queue(database: Database, configuration: Configuration) -> None:
         )
 
 
-def send_if_remote(database: Database, configuration: Configuration) -> int:
+def send_if_remote(database: Database, configuration: Configuration, progress: SendingProgress = UNHEARD) -> int:
     """Send what the ledger has to send, if the tasks travel by a service; return how many."""
     if not is_remote(configuration.settings.queue_url):
         return 0
     with JobQueues(configuration) as queues:
         queues.require()
-        return queues.send_unsent(database, say=lambda text: print(text, file=sys.stderr))
-
-
-class _Bar:
-    """Tasks sent so far and the time left, on a terminal; nothing elsewhere."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._bar: Any = None
-
-    def show(self, n: int) -> None:
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=self._total, unit="task", unit_scale=True, desc="Sending", dynamic_ncols=True, leave=False
-            )
-        self._bar.update(n - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        return queues.send_unsent(database, progress)
 
 
 def source_name() -> str:
