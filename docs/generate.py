@@ -1,17 +1,25 @@
-"""Write what is made from the code: docs/settings.md, docs/commands.md and the template's config/task.env.
+"""Write what is made from the code: docs/settings.md, docs/commands.md, docs/permissions.md and the template's config/task.env.
 
 uv run poe generate            write them
 uv run poe generate --check    say which are out of date, exit with 1 if any is
 """
 
+import ast
 import contextlib
 import importlib
+import inspect
 import io
 import os
 import sys
+import textwrap
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 
 from taskfleet.cli import COMMANDS
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.clouds.google_permissions import GOOGLE
+from taskfleet.clouds.permissions import Grant, Permission, Who
 from taskfleet.settings.reference import env_file, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,12 +52,22 @@ Made from the code by `poe generate`. In a project, type `uv run poe COMMAND`. E
 message, 2 the command line is not understood, 130 stopped with Ctrl-C.
 """
 
+PERMISSIONS_HEAD = """# Permissions
+
+Made from the code by `poe generate`. These are all the permissions that are used, and the tests see that nothing else is: what the
+providers' own libraries send during a job's whole life needs exactly these. Who runs a pool needs the list of pools and that of queues;
+everybody else needs one list. What stands in braces is yours: `{account}`, `{bucket}`, `{queue}` (of QUEUE_URL) and so on. A permission
+that is missing is named before machines start, as far as the provider tells.
+
+"""
+
 
 def main() -> int:
     """Write or check the files."""
     wanted = {
         ROOT / "docs" / "settings.md": SETTINGS_HEAD + table(),
         ROOT / "docs" / "commands.md": COMMANDS_HEAD + "".join(map(command_section, COMMANDS)),
+        ROOT / "docs" / "permissions.md": PERMISSIONS_HEAD + permissions_page(),
         ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": env_file(VALUES, EXPORTS),
         ROOT / "{{cookiecutter.project_slug}}" / "config" / "pool.env": env_file({}, of_pool=True),
     }
@@ -71,6 +89,52 @@ def command_section(name: str) -> str:
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         importlib.import_module(f"taskfleet.commands.{name}").run(["--help"])
     return f"\n## {name}\n\n```\n{out.getvalue().strip()}\n```\n"
+
+
+def permissions_page() -> str:
+    """Give the permissions of each provider, by who needs them."""
+    lines = [f"- **{name}**: {sentence}" for name, sentence in sentences(Who)]
+    for title, permissions in (("AWS", AWS), ("Google Cloud", GOOGLE)):
+        lines += ["", f"## {title}"]
+        for who in Who:
+            if found := permissions.of(who=who):
+                lines += ["", f"### {title}: {who}", "", *permission_table(found, who)]
+    return "\n".join(lines) + "\n"
+
+
+def permission_table(found: tuple[Permission, ...], who: Who) -> Iterator[str]:
+    """Give somebody's permissions as a table: a line for each resource or group of them that is narrowed in its own way."""
+    has_roles = any(one.role for one in found)
+    heads = ["permission", "on", "narrowed", "what for", *(["a role that has it"] if has_roles else [])]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for one in found:
+        for grant in (grant for grant in one.grants if who in grant.who):
+            resources = "<br>".join("anything" if each == "*" else f"`{each}`" for each in grant.on)
+            cells = [
+                f"`{one.name}`",
+                resources,
+                narrowing(grant),
+                grant.why or one.why,
+                *([grant.role or one.role] if has_roles else []),
+            ]
+            yield f"| {' | '.join(cells)} |"
+
+
+def narrowing(grant: Grant) -> str:
+    """Say when a permission is needed, and what narrows it."""
+    parts = [f"if {grant.condition.text}"] if grant.condition else []
+    parts += [f"only if {grant.only_if}"] if grant.only_if else []
+    return "; ".join(parts)
+
+
+def sentences(enum: type[StrEnum]) -> Iterator[tuple[str, str]]:
+    """Give the values of an enum with the sentence under each."""
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(enum))).body
+    assert isinstance(definition, ast.ClassDef)
+    for member, sentence in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(member, ast.Assign) and isinstance(sentence, ast.Expr):
+            yield ast.literal_eval(member.value), " ".join(ast.literal_eval(sentence.value).split())
 
 
 if __name__ == "__main__":

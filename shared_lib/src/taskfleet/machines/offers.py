@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import ProviderError, SettingsError
 from taskfleet.machines.catalogue import Catalogue, load, save
 from taskfleet.machines.images import Image
 
@@ -34,10 +34,12 @@ def find_catalogue(
         say: Tells the user something.
 
     Raises:
-        CommandError: It cannot be fetched, and none was kept.
+        ProviderError: It cannot be fetched, and none was kept.
+        SettingsError: Nothing says where.
+        CatalogueError: The kept one is damaged.
     """
     if not place.regions:
-        raise CommandError(
+        raise SettingsError(
             "REGIONS is not set: name one or more in config/pool.env, such as REGIONS="
             + ("us-central1" if place.provider == "gcp" else "us-east-1")
             + ". poe list_regions shows all."
@@ -48,7 +50,7 @@ def find_catalogue(
         return kept
     try:
         found = _fetch(place, now)
-    except CommandError as error:
+    except ProviderError as error:
         if kept is None or refresh:
             raise
         say(f"{error} The prices that were kept are used.")
@@ -85,7 +87,7 @@ def find_images(place: Place, *, now: float) -> list[Image]:
     from taskfleet.machines.aws import offers as aws_offers
 
     if not place.regions:
-        raise CommandError(
+        raise SettingsError(
             "REGIONS is not set: images differ by region. Name one in config/pool.env, or --regions us-east-1."
         )
     return [image for region in place.regions for image in aws_offers.images(region, now=now)]
@@ -105,9 +107,9 @@ def google_project(project_id: str | None) -> str:
     """Give the Google Cloud project that is meant.
 
     Raises:
-        CommandError: None is named.
+        SettingsError: None is named.
     """
     project = project_id or os.environ.get("GOOGLE_CLOUD_PROJECT")
     if not project:
-        raise CommandError("PROJECT_ID is not set: name your Google Cloud project in config/pool.env.")
+        raise SettingsError("PROJECT_ID is not set: name your Google Cloud project in config/pool.env.")
     return project

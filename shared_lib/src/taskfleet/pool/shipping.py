@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import SettingsError
 from taskfleet.machines import Order
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool import bundle
@@ -26,8 +26,9 @@ def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[s
         What makes the start-up script for an order's machines.
 
     Raises:
-        CommandError: A setting is missing.
-        BundleError: The project cannot be packed, or the bucket cannot be written to.
+        SettingsError: A setting is missing.
+        BundleError: The project cannot be packed.
+        ProviderError: The bucket cannot be written to.
         StartUpError: One of the user's scripts cannot be read.
     """
     scripts = read_scripts(configuration.pool, configuration.project)
@@ -80,11 +81,11 @@ def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:
         return ImageCode()
     if pool.code_from == "git":
         if not pool.git_url:
-            raise CommandError("CODE_FROM=git needs GIT_URL in config/pool.env: the repository to clone.")
+            raise SettingsError("CODE_FROM=git needs GIT_URL in config/pool.env: the repository to clone.")
         return GitCode(url=pool.git_url, revision=pool.git_revision)
     if not pool.bucket:
         scheme = "gs" if pool.provider == "gcp" else "s3"
-        raise CommandError(
+        raise SettingsError(
             f"BUCKET is not set: name one in config/pool.env that machines can read, such as BUCKET={scheme}://my-bucket/jobs; the "
             "project's code is put there. Or set CODE_FROM=git or image."
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from taskfleet.errors import QueueError, QueueUnreachableError
+from taskfleet.errors import ProviderError, UnreachableError
 from taskfleet.messages import events
 from taskfleet.messages import tasks as envelopes
 from taskfleet.messages.events import Batch, Worker
@@ -95,7 +95,7 @@ class Courier:
         self.inbox: deque[tuple[Held, Message]] = deque()
         self.held: dict[str, Held] = {}
         """By receipt."""
-        self.failure: QueueError | None = None
+        self.failure: ProviderError | None = None
         """What trying again does not mend."""
         self.said: list[str] = []
         """What the user should know."""
@@ -180,7 +180,7 @@ class Courier:
                 if not messages and (transport.counts_exactly or time.monotonic() - asked_at > SIZE_SECONDS):
                     asked_at = time.monotonic()
                     size = transport.size()
-            except QueueUnreachableError as error:
+            except UnreachableError as error:
                 self._trouble("receiving", error)
                 continue
             self._no_trouble("receiving")
@@ -220,7 +220,7 @@ class Courier:
                 elif self._is_ending:
                     break
                 self._no_trouble("sending")
-            except QueueUnreachableError as error:
+            except UnreachableError as error:
                 self._trouble("sending", error)
         tasks.close()
         told.close()
@@ -326,11 +326,11 @@ class Courier:
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except QueueError as error:
+        except ProviderError as error:
             with self.lock:
                 self.failure = self.failure or error
 
-    def _trouble(self, what: str, error: QueueError) -> None:
+    def _trouble(self, what: str, error: ProviderError) -> None:
         """Say what is wrong, once, and wait a little."""
         with self.lock:
             if not self._in_trouble:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, LiteralString, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from taskfleet.errors import QueueError, QueueUnreachableError
+from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.queues.postgresql_faults import Fault, check, shown
 from taskfleet.queues.transport import Message, Outgoing, Size
 
@@ -353,12 +353,10 @@ class PostgresqlTransport:
                 return work(self._connected(deadline))
             except psycopg.Error as error:
                 fault = self._explain(error)
-                if not fault.passes:
-                    raise QueueError(f"{self._label}: {fault.what}. {fault.remedy}") from error
+                if fault.kind is not UnreachableError:
+                    raise fault.error(self._label) from error
                 if time.monotonic() + pause >= deadline:
-                    raise QueueUnreachableError(
-                        f"{self._label} could not be reached for {self._patience_seconds:g} s: {fault.what}. {fault.remedy}"
-                    ) from error
+                    raise fault.error(f"{self._label} could not be reached for {self._patience_seconds:g} s") from error
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 

@@ -1,8 +1,4 @@
-"""Google Cloud Pub/Sub queues: ``PubSubTransport``.
-
-Permissions that are used: pubsub.topics.get, pubsub.topics.publish, pubsub.subscriptions.get and pubsub.subscriptions.consume by workers
-(the roles Pub/Sub Publisher, Subscriber and Viewer); those to create, delete and attach besides, where a job is made and deleted (Pub/Sub
-Editor).
+"""Google Cloud Pub/Sub queues: ``PubSubTransport``. The permissions that are used are in ``clouds.google_permissions``.
 
 Limits are from https://cloud.google.com/pubsub/quotas.
 """
@@ -16,16 +12,16 @@ from contextlib import suppress
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import google.auth
 import grpc
 from google.auth.exceptions import GoogleAuthError
 from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
-from taskfleet.clouds.retrying import PassingError, persist
-from taskfleet.errors import QueueError
-from taskfleet.queues.pubsub_faults import explain
+from taskfleet.clouds.google_session import log_in
+from taskfleet.clouds.retrying import retry_call
+from taskfleet.errors import ProviderError, QueueError, UnreachableError
+from taskfleet.queues.pubsub_faults import MissingError, ThereError, explain
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 #: Messages in one request to publish or to pull, and bytes in one to publish, with room for what is around them.
@@ -70,7 +66,8 @@ class PubSubTransport:
         clock: Seconds since the epoch.
 
     Raises:
-        QueueError: The address is not one, or there are no credentials.
+        QueueError: The address is not one, or names no project.
+        CredentialsError: There is no login.
     """
 
     most_message_bytes: ClassVar[int] = 8 << 20
@@ -93,8 +90,8 @@ class PubSubTransport:
                 self._channel: Any = grpc.insecure_channel(emulator, options)
                 project = project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
             else:
-                credentials, default = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-                project = project or default or ""
+                credentials, default = log_in()
+                project = project or default
                 self._channel = PublisherGrpcTransport.create_channel(credentials=credentials, options=options)
         except GoogleAuthError as error:
             raise explain(error, label=self._label, method="", project=project) from error
@@ -116,7 +113,7 @@ class PubSubTransport:
         )
         dead = types.Topic(name=f"{self._topic}-dead", labels=labels)
         for one in (dead, topic):
-            with suppress(_ThereError):
+            with suppress(ThereError):
                 self._call("Publisher/CreateTopic", types.Topic.pb(one), types.Topic)
         subscription = types.Subscription(
             name=self._subscription,
@@ -129,7 +126,7 @@ class PubSubTransport:
                 dead_letter_topic=dead.name, max_delivery_attempts=MOST_DELIVERIES
             ),
         )
-        with suppress(_ThereError):
+        with suppress(ThereError):
             self._call("Subscriber/CreateSubscription", types.Subscription.pb(subscription), types.Subscription)
 
     def exists(self) -> bool:
@@ -141,17 +138,17 @@ class PubSubTransport:
                 _raw(types.GetSubscriptionRequest)(subscription=self._subscription),
                 types.Subscription,
             )
-        except _MissingError:
+        except MissingError:
             return False
         return bool(found.topic == self._topic)
 
     def delete(self) -> None:
         """See ``Transport.delete``."""
         request = _raw(types.DeleteSubscriptionRequest)(subscription=self._subscription)
-        with suppress(_MissingError):
+        with suppress(MissingError):
             self._call("Subscriber/DeleteSubscription", request, None)
         for topic in (self._topic, f"{self._topic}-dead"):
-            with suppress(_MissingError):
+            with suppress(MissingError):
                 self._call("Publisher/DeleteTopic", _raw(types.DeleteTopicRequest)(topic=topic), None)
 
     def purge(self) -> None:
@@ -244,7 +241,7 @@ class PubSubTransport:
                     return None  # the service itself would wait for longer
                 raise self._explain("Subscriber/Pull", error) from error
 
-        answer = persist(self._patience_seconds, pull)
+        answer = retry_call(self._patience_seconds, pull)
         return () if answer is None else answer.received_messages
 
     def _sorted_out(self, found: Sequence[Any]) -> tuple[list[Message], dict[int, list[str]]]:
@@ -283,7 +280,7 @@ class PubSubTransport:
         stub = self._stub(method, answer)
 
         def call() -> None:
-            trouble: Exception | None = None
+            trouble: ProviderError | None = None
             for start in range(0, len(left), CALLS):
                 places = left[start : start + CALLS]
                 upload_seconds = sum(requests[place].ByteSize() for place in places) / UPLINK_BYTES_PER_SECOND
@@ -296,7 +293,7 @@ class PubSubTransport:
                         answers[place] = future.result()
                     except grpc.RpcError as error:
                         explained = self._explain(method, error)
-                        if not isinstance(explained, PassingError):
+                        if not isinstance(explained, UnreachableError):
                             raise explained from error
                         trouble = explained
                         answers[place] = error
@@ -304,7 +301,7 @@ class PubSubTransport:
             if trouble is not None:
                 raise trouble
 
-        persist(self._patience_seconds, call)
+        retry_call(self._patience_seconds, call)
         return answers
 
     def _stub(self, method: str, answer: Any) -> Any:
@@ -318,22 +315,8 @@ class PubSubTransport:
             )
         return stub
 
-    def _explain(self, method: str, error: grpc.RpcError) -> Exception:
-        code = error.code()
-        explained = explain(error, label=self._label, method=method, project=self._project)
-        if code is grpc.StatusCode.ALREADY_EXISTS:
-            return _ThereError(str(explained))
-        if code is grpc.StatusCode.NOT_FOUND:
-            return _MissingError(str(explained))
-        return explained
-
-
-class _MissingError(QueueError):
-    """The topic or the subscription is not there."""
-
-
-class _ThereError(QueueError):
-    """It is there already."""
+    def _explain(self, method: str, error: grpc.RpcError) -> ProviderError:
+        return explain(error, label=self._label, method=method, project=self._project)
 
 
 def _parse(address: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from taskfleet.errors import QueueError, QueueUnreachableError
+from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.messages.events import Worker
 from taskfleet.messages.tasks import Envelope, Parcel, unpack
 from taskfleet.queues import Depth
@@ -177,7 +177,7 @@ class RemoteQueue:
         """See ``Queue.close``.
 
         Raises:
-            QueueUnreachableError: The service cannot be told what is left to tell; those tasks will be run again.
+            UnreachableError: The service cannot be told what is left to tell; those tasks will be run again.
         """
         courier = self._courier
         courier.stop_receiving()
@@ -188,7 +188,7 @@ class RemoteQueue:
         is_told = courier.end(CLOSE_SECONDS)
         self._tell_user()
         if not is_told:
-            raise QueueUnreachableError(
+            raise UnreachableError(
                 "The queue's service could not be told what became of the last tasks. They are not lost: they will be run again."
             )
 
