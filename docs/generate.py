@@ -1,4 +1,4 @@
-"""Write what is made from the code: docs/settings.md, docs/commands.md, the template's config/*.env and installed_names.txt.
+"""Write what is made from the code: docs/*.md, the template's config/*.env and installed_names.txt.
 
 uv run poe generate            write them
 uv run poe generate --check    say which are out of date, exit with 1 if any is
@@ -7,18 +7,26 @@ Everything but installed_names.txt is made from the code alone. For that list uv
 where there is none, from its cache; `exclude-newer` in pyproject.toml makes the answer the same on every day.
 """
 
+import ast
 import contextlib
 import importlib
+import inspect
 import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import tomllib
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 
 from taskfleet.cli import COMMANDS
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.clouds.google_permissions import GOOGLE
+from taskfleet.clouds.permissions import Grant, Permission, Who
 from taskfleet.settings.reference import pool_env, table, task_env
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +61,14 @@ message, 2 the command line is not understood (or a machine holds other code tha
 
 #: What uv has in the environment of commands it starts that is about this repository's project.
 NOT_PASSED_ON = ("UV_PROJECT", "UV_FROZEN", "UV_LOCKED", "UV_NO_SYNC", "UV_EXCLUDE_NEWER")
+PERMISSIONS_HEAD = """# Permissions
+
+Made from the code by `poe generate`. These are all the permissions that are used, and the tests see that nothing else is: what the
+providers' own libraries send during a job's whole life needs exactly these. Who runs a pool needs the list of pools and that of queues;
+everybody else needs one list. What stands in braces is yours: `{account}`, `{bucket}`, `{queue}` (of QUEUE_URL) and so on. A permission
+that is missing is named before machines start, as far as the provider tells.
+
+"""
 
 
 def main() -> int:
@@ -68,6 +84,7 @@ def main() -> int:
         ROOT / "docs" / "commands.md": COMMANDS_HEAD + "".join(map(command_section, COMMANDS)),
         ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": task_env(VALUES, EXPORTS),
         ROOT / "{{cookiecutter.project_slug}}" / "config" / "pool.env": pool_env("local", {}),
+        ROOT / "docs" / "permissions.md": PERMISSIONS_HEAD + permissions_page(),
     }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
@@ -150,6 +167,52 @@ def lock(project: Path, newest: str) -> None:
     raise UnresolvedError(
         f"uv resolves no project's packages.\nFrom the network:\n{errors[0]}\nFrom its cache:\n{errors[1]}"
     )
+
+
+def permissions_page() -> str:
+    """Give the permissions of each provider, by who needs them."""
+    lines = [f"- **{name}**: {sentence}" for name, sentence in sentences(Who)]
+    for title, permissions in (("AWS", AWS), ("Google Cloud", GOOGLE)):
+        lines += ["", f"## {title}"]
+        for who in Who:
+            if found := permissions.of(who=who):
+                lines += ["", f"### {title}: {who}", "", *permission_table(found, who)]
+    return "\n".join(lines) + "\n"
+
+
+def permission_table(found: tuple[Permission, ...], who: Who) -> Iterator[str]:
+    """Give somebody's permissions as a table: a line for each resource or group of them that is narrowed in its own way."""
+    has_roles = any(one.role for one in found)
+    heads = ["permission", "on", "narrowed", "what for", *(["a role that has it"] if has_roles else [])]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for one in found:
+        for grant in (grant for grant in one.grants if who in grant.who):
+            resources = "<br>".join("anything" if each == "*" else f"`{each}`" for each in grant.on)
+            cells = [
+                f"`{one.name}`",
+                resources,
+                narrowing(grant),
+                grant.why or one.why,
+                *([grant.role or one.role] if has_roles else []),
+            ]
+            yield f"| {' | '.join(cells)} |"
+
+
+def narrowing(grant: Grant) -> str:
+    """Say when a permission is needed, and what narrows it."""
+    parts = [f"if {grant.condition.text}"] if grant.condition else []
+    parts += [f"only if {grant.only_if}"] if grant.only_if else []
+    return "; ".join(parts)
+
+
+def sentences(enum: type[StrEnum]) -> Iterator[tuple[str, str]]:
+    """Give the values of an enum with the sentence under each."""
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(enum))).body
+    assert isinstance(definition, ast.ClassDef)
+    for member, sentence in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(member, ast.Assign) and isinstance(sentence, ast.Expr):
+            yield ast.literal_eval(member.value), " ".join(ast.literal_eval(sentence.value).split())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,14 @@ import string
 
 import boto3
 import pytest
-from taskfleet.errors import MachinesError, MachinesUnreachableError
+from taskfleet.errors import (
+    CredentialsError,
+    PermissionDeniedError,
+    ProviderError,
+    StartUpError,
+    UnreachableError,
+    WrongSettingError,
+)
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market, region_of
 from taskfleet.machines import PREEMPTED, MachineState, Order, Refusal
@@ -376,7 +383,7 @@ def test_a_lost_answer_is_asked_for_again(ec2, machines, fault):
 
 def test_when_all_answers_are_lost_nobody_knows_and_the_same_order_finds_out(ec2, machines):
     ec2.fault("CreateFleet", "lost", times=None)
-    with pytest.raises(MachinesUnreachableError, match=r"AWS EC2 in us-east-1 does not answer .*Check the network"):
+    with pytest.raises(UnreachableError, match=r"AWS EC2 in us-east-1 does not answer .*Check the network"):
         machines.launch(order(number=2))
     assert len(alive()) == 2
     ec2.clear_faults()
@@ -387,7 +394,7 @@ def test_when_all_answers_are_lost_nobody_knows_and_the_same_order_finds_out(ec2
 def test_an_answer_that_is_repeated_without_its_machines_is_not_believed(ec2, machines):
     ec2.mute_repeats()
     ec2.fault("CreateFleet", "lost")
-    with pytest.raises(MachinesUnreachableError, match="its list tells what was started"):
+    with pytest.raises(UnreachableError, match="its list tells what was started"):
         machines.launch(order(number=2))
     assert {one.instance_id for one in machines.list()} == alive()
     assert len(alive()) == 2
@@ -397,7 +404,7 @@ def test_an_answer_that_is_repeated_without_its_machines_is_not_believed(ec2, ma
 def test_a_refusal_after_a_lost_answer_is_not_believed(ec2, machines, later):
     ec2.fault("CreateFleet", "lost")
     ec2.fault("CreateFleet", times=None, **later)
-    with pytest.raises(MachinesUnreachableError):
+    with pytest.raises(UnreachableError):
         machines.launch(order(number=2))
     assert len(alive()) == 2
 
@@ -416,7 +423,7 @@ def test_a_template_that_is_not_known_everywhere_yet_is_waited_for(ec2, machines
     ec2.fault("CreateFleet", code="InvalidLaunchTemplateName.NotFoundException", times=3)
     assert len(machines.launch(order()).started) == 1
     ec2.fault("CreateFleet", code="InvalidLaunchTemplateName.NotFoundException", times=4)
-    with pytest.raises(MachinesUnreachableError):
+    with pytest.raises(UnreachableError):
         machines.launch(order(token="t2"))
 
 
@@ -433,33 +440,49 @@ def test_an_address_where_nobody_answers_is_said(ec2, monkeypatch):
             unreachable.clear,
             unreachable.preflight,
         ]
-        monkeypatch.setattr("taskfleet.machines.aws.calls.TRIES", 1)
+        monkeypatch.setattr("taskfleet.clouds.aws_client.TRIES", 1)
         for call in calls:
-            with pytest.raises(MachinesUnreachableError, match="does not answer"):
+            with pytest.raises(UnreachableError, match="does not answer"):
                 call()
 
 
 # --- what is wrong with the account or the settings ---
 
 WRONG = [
-    ({"image": "ami-0123"}, r"^AWS EC2 in us-east-1 has no image ami-0123\. Set IMAGE to one of its own"),
-    ({"architecture": Architecture.ARM64, "image": "amd64"}, r"is for x86_64, and ARCHITECTURE is arm64"),
-    ({"subnets": ["subnet-0123"]}, r"^AWS EC2 in us-east-1 has no subnet-0123, of SUBNETS\."),
-    ({"security_groups": ["sg-0123"]}, r"^AWS EC2 in us-east-1 has no sg-0123, of SECURITY_GROUPS\."),
-    ({"instance_profile": "nobody"}, r"\(nobody\) for parameter iamInstanceProfile.*\. Check INSTANCE_PROFILE"),
-    ({"instance_profile": "arn:aws:iam::123456789012:instance-profile/no"}, r"Profile.*\. Check INSTANCE_PROFILE"),
-    ({"key_name": "nobody"}, r"The key pair 'nobody' does not exist\. Check KEY_NAME"),
+    ({"image": "ami-0123"}, "IMAGE", r"^AWS EC2 in us-east-1 has no image ami-0123\. Set IMAGE to one of its own"),
+    (
+        {"architecture": Architecture.ARM64, "image": "amd64"},
+        "ARCHITECTURE",
+        r"is for x86_64, and ARCHITECTURE is arm64",
+    ),
+    ({"subnets": ["subnet-0123"]}, "SUBNETS", r"^AWS EC2 in us-east-1 has no subnet-0123, of SUBNETS\."),
+    (
+        {"security_groups": ["sg-0123"]},
+        "SECURITY_GROUPS",
+        r"^AWS EC2 in us-east-1 has no sg-0123, of SECURITY_GROUPS\.",
+    ),
+    (
+        {"instance_profile": "nobody"},
+        "INSTANCE_PROFILE",
+        r"\(nobody\) for parameter iamInstanceProfile.*\. Check INSTANCE_PROFILE",
+    ),
+    (
+        {"instance_profile": "arn:aws:iam::123456789012:instance-profile/no"},
+        "INSTANCE_PROFILE",
+        r"Profile.*\. Check INSTANCE_PROFILE",
+    ),
+    ({"key_name": "nobody"}, "KEY_NAME", r"The key pair 'nobody' does not exist\. Check KEY_NAME"),
 ]
 
 
-@pytest.mark.parametrize(("wishes", "sentence"), WRONG, ids=["-".join(one) for one, _ in WRONG])
-def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, wishes, sentence):
+@pytest.mark.parametrize(("wishes", "setting", "sentence"), WRONG, ids=["-".join(one) for one, _, _ in WRONG])
+def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, wishes, setting, sentence):
     if wishes.get("image") == "amd64":
         images = client().describe_images()["Images"]
         wishes = wishes | {"image": next(one["ImageId"] for one in images if one["Architecture"] == "x86_64")}
-    with pytest.raises(MachinesError, match=sentence) as caught:
+    with pytest.raises(WrongSettingError, match=sentence) as caught:
         make(**wishes).launch(order(offer(), offer(zone=B)))
-    assert not isinstance(caught.value, MachinesUnreachableError)
+    assert caught.value.setting == setting
     assert "\n" not in str(caught.value)
     assert not alive()
 
@@ -484,10 +507,13 @@ def test_a_missing_permission_is_named(ec2, permission, is_terse):
     ec2.deny(permission, is_terse=is_terse)
     machines = make(instance_profile=f"role-{is_terse}-{permission.replace(':', '-')}")
     with pytest.raises(
-        MachinesError, match=rf"these AWS credentials may not do {permission}\b.*\. Have that permission"
+        PermissionDeniedError,
+        match=rf"these AWS credentials lack the permission {permission}\b.*\. Ask for it to be granted",
     ) as caught:
         machines.launch(order(offer(), offer(zone=B)))
-    assert not isinstance(caught.value, MachinesUnreachableError)
+    assert caught.value.permission == permission
+    assert caught.value.resource.startswith("arn:aws:ec2:")
+    assert bool(caught.value.principal) is not is_terse
     assert "Encoded" not in str(caught.value)
     assert len(str(caught.value)) < 420
     assert not alive()
@@ -497,7 +523,8 @@ def test_a_missing_permission_is_named(ec2, permission, is_terse):
 def test_who_may_not_have_refusals_read_is_told_what_it_may_be(ec2, machines, permission):
     ec2.deny(permission, "sts:DecodeAuthorizationMessage", is_terse=True)
     with pytest.raises(
-        MachinesError, match=rf"may not do {permission}, or not with this role \(iam:PassRole\)\. Have that"
+        PermissionDeniedError,
+        match=rf"lack the permission {permission}, or may not pass this role \(iam:PassRole\)\. Ask for it to be",
     ):
         machines.launch(order())
 
@@ -517,24 +544,28 @@ def test_settings_are_not_blamed_while_another_offer_is_out_of_stock(ec2, machin
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence"),
+    ("code", "kind", "sentence"),
     [
-        ("ExpiredToken", r"The AWS credentials have expired\. Get new ones"),
-        ("AuthFailure", r"does not accept these credentials"),
-        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", r"create-service-linked-role --aws-service-name spot\."),
-        ("OptInRequired", r"IMAGE has to be subscribed to in the AWS Marketplace"),
-        ("InvalidGroup.NotFound", r"Check SECURITY_GROUPS"),
-        ("InvalidSubnetID.NotFound", r"Check SUBNETS"),
-        ("InvalidAMIID.Unavailable", r"Set IMAGE"),
+        ("ExpiredToken", CredentialsError, r"The AWS credentials have expired\. Get new ones"),
+        ("AuthFailure", CredentialsError, r"does not accept these credentials"),
+        (
+            "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+            PermissionDeniedError,
+            r"create-service-linked-role --aws-service-name spot\.",
+        ),
+        ("OptInRequired", WrongSettingError, r"IMAGE has to be subscribed to in the AWS Marketplace"),
+        ("InvalidGroup.NotFound", WrongSettingError, r"Check SECURITY_GROUPS"),
+        ("InvalidSubnetID.NotFound", WrongSettingError, r"Check SUBNETS"),
+        ("InvalidAMIID.Unavailable", WrongSettingError, r"Set IMAGE"),
     ],
 )
 @pytest.mark.parametrize("is_whole", [False, True])
-def test_what_asking_again_does_not_help_against_comes_with_its_remedy(ec2, machines, code, sentence, is_whole):
+def test_what_asking_again_does_not_help_against_comes_with_its_remedy(ec2, machines, code, kind, sentence, is_whole):
     if is_whole:
         ec2.fault("CreateFleet", code=code)
     else:
         ec2.refuse("*", "*", code)
-    with pytest.raises(MachinesError, match=sentence):
+    with pytest.raises(kind, match=sentence):
         machines.launch(order(offer(), offer(zone=B)))
 
 
@@ -542,10 +573,10 @@ def test_missing_credentials_are_said(ec2, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     for call in (lambda: make().launch(order()), make().list, make().preflight):
-        with pytest.raises(MachinesError, match="no AWS credentials were found"):
+        with pytest.raises(CredentialsError, match="no AWS credentials were found"):
             call()
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(MachinesError, match="Check AWS_PROFILE"):
+    with pytest.raises(CredentialsError, match="Check AWS_PROFILE"):
         make().list()
 
 
@@ -577,7 +608,7 @@ def test_subnets_that_are_set_are_taken_the_first_of_a_zone(ec2):
     answer = make(subnets=[other]).launch(order(offer(), token="t4"))
     assert (answer.started, len(answer.refused)) == ((), 1)
     assert not (ec2.requests() - before)["CreateFleet"]
-    with pytest.raises(MachinesError, match=r"SUBNETS are of several networks in us-east-1 \(vpc-\w+, vpc-\w+\)"):
+    with pytest.raises(WrongSettingError, match=r"SUBNETS are of several networks in us-east-1 \(vpc-\w+, vpc-\w+\)"):
         make(subnets=[first, default_subnets(EAST)[B]]).launch(order())
 
 
@@ -585,7 +616,7 @@ def test_a_region_without_default_subnets_is_said(ec2):
     for one in default_subnets("eu-west-3").values():
         client("eu-west-3").delete_subnet(SubnetId=one)
     with pytest.raises(
-        MachinesError, match=r"no default subnets in eu-west-3\. Set SUBNETS.*create-default-vpc --region eu-west-3"
+        WrongSettingError, match=r"no default subnets in eu-west-3\. Set SUBNETS.*create-default-vpc --region eu-west-3"
     ):
         make(regions=["eu-west-3"]).launch(order(offer(zone="eu-west-3a")))
 
@@ -601,7 +632,7 @@ def test_settings_of_several_regions_are_told_apart(ec2):
         assert found["SubnetId"] == subnet
         assert [one["GroupId"] for one in found["NetworkInterfaces"][0]["Groups"]] == [group]
     assert {region_of(one.zone) for one in machines.list()} == {EAST, WEST}
-    with pytest.raises(MachinesError, match=rf"AWS EC2 in {EAST} has no sg-1, of SECURITY_GROUPS"):
+    with pytest.raises(WrongSettingError, match=rf"AWS EC2 in {EAST} has no sg-1, of SECURITY_GROUPS"):
         make(regions=[EAST], security_groups=[groups[0], "sg-1"]).launch(order(token="t9"))
 
 
@@ -624,7 +655,7 @@ def test_a_script_arrives_whole_compressed_if_it_is_long(ec2, script):
 
 def test_a_script_that_is_too_long_is_said_with_its_length(ec2):
     with pytest.raises(
-        MachinesError, match=r"^The start-up script has 60,000 bytes, compressed \d\d,\d\d\d, and AWS takes 16,384\."
+        StartUpError, match=r"^The start-up script has 60,000 bytes, compressed \d\d,\d\d\d, and AWS takes 16,384\."
     ):
         make(script=lambda _: noise(60_000)).launch(order())
     assert not alive()
@@ -734,18 +765,18 @@ def test_what_is_gone_between_two_calls_does_not_keep_the_others(ec2, machines):
     machines.terminate([gone, other, third])
     assert alive() == {gone, third}  # they were said to be gone
     ec2.fault("TerminateInstances", code="InvalidInstanceID.NotFound", message="None of them exists")
-    with pytest.raises(MachinesError, match="None of them exists"):
+    with pytest.raises(ProviderError, match="None of them exists"):
         machines.terminate([gone])
 
 
 def test_what_may_not_be_ended_is_said(ec2, machines):
     started = ids(machines.launch(order()))
     ec2.deny("ec2:TerminateInstances")
-    with pytest.raises(MachinesError, match=r"may not do ec2:TerminateInstances on .*user/test\."):
+    with pytest.raises(PermissionDeniedError, match=r"lack the permission ec2:TerminateInstances on .*user/test\."):
         machines.terminate(list(started))
     ec2.fault("TerminateInstances", code="OperationNotPermitted", message="It is protected.")
     with pytest.raises(
-        MachinesError, match=r"it refuses ec2:TerminateInstances: It is protected\. \(OperationNotPermitted\)"
+        ProviderError, match=r"ec2:TerminateInstances is refused: It is protected\. \(OperationNotPermitted\)"
     ):
         machines.terminate(list(started))
 
@@ -753,8 +784,8 @@ def test_what_may_not_be_ended_is_said(ec2, machines):
 def test_an_overloaded_service_may_be_asked_again(ec2, machines):
     ec2.fault("DescribeInstances", code="RequestLimitExceeded", status=503, times=2)
     assert machines.list() == []
-    ec2.fault("DescribeInstances", code="ThrottlingException", status=400, times=4)
-    with pytest.raises(MachinesUnreachableError, match="too often"):
+    ec2.fault("DescribeInstances", code="ThrottlingException", status=400, times=5)
+    with pytest.raises(UnreachableError, match="too often"):
         machines.list()
     assert machines.list() == []
 
@@ -770,7 +801,7 @@ def test_a_console_is_read_also_of_types_that_keep_only_what_came_first(ec2, nam
     assert (ec2.requests() - before)["GetConsoleOutput"] == (2 if name == "c5.xlarge" else 3)
     assert machines.console("i-0123456789abcdef0") == ""
     ec2.deny("ec2:GetConsoleOutput")
-    with pytest.raises(MachinesError, match=r"may not do ec2:GetConsoleOutput"):
+    with pytest.raises(PermissionDeniedError, match=r"lack the permission ec2:GetConsoleOutput"):
         machines.console(one.instance_id)
 
 
@@ -808,7 +839,7 @@ def test_what_somebody_else_removes_meanwhile_is_no_trouble(ec2, machines):
     assert machines.clear()["launch templates"] == 0
     machines.launch(order(token="t2"))
     ec2.deny("ec2:DeleteLaunchTemplate")
-    with pytest.raises(MachinesError, match="may not do ec2:DeleteLaunchTemplate"):
+    with pytest.raises(PermissionDeniedError, match="lack the permission ec2:DeleteLaunchTemplate"):
         machines.clear()
 
 
@@ -836,8 +867,8 @@ def test_preflight_names_a_permission_that_is_missing_once(ec2, permission, is_t
     found = make(instance_profile=name, regions=[EAST, WEST], security_groups=groups).preflight()
     assert len(found) == 1
     where = "Systems Manager" if permission.startswith("ssm") else "EC2"
-    assert found[0].startswith(f"AWS {where} in us-east-1: these AWS credentials may not do {permission}")
-    assert "Have that permission granted" in found[0]
+    assert found[0].startswith(f"AWS {where} in us-east-1: these AWS credentials lack the permission {permission}")
+    assert "Ask for it to be granted" in found[0]
 
 
 def test_preflight_names_all_that_is_missing(ec2):
@@ -846,7 +877,7 @@ def test_preflight_names_all_that_is_missing(ec2):
     ec2.deny(*missing)
     found = make(instance_profile="many").preflight()
     assert len(found) == len(missing)
-    assert all(any(f"may not do {one} " in text for text in found) for one in missing)
+    assert all(any(f"lack the permission {one} " in text for text in found) for one in missing)
 
 
 def test_preflight_finds_wrong_names(ec2):

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
-from taskfleet.errors import CommandError
+from taskfleet.clouds import aws_client
+from taskfleet.errors import ProviderError
 from taskfleet.machines.aws import offers as aws_offers
 from taskfleet.machines.aws.cpus import AWS, cpu_of
 from taskfleet.machines.catalogue import Architecture, Market
@@ -214,18 +215,18 @@ SENTENCES = [
             "status": 403,
             "message": "You are not authorized. Encoded authorization failure message: abcdef",
         },
-        r"AWS EC2 in us-west-1: these AWS credentials may not do ec2:DescribeInstanceTypes\. Have that permission granted\. "
+        r"AWS EC2 in us-west-1: these AWS credentials lack the permission ec2:DescribeInstanceTypes\. Ask for it to be granted\. "
         r"\(You are not authorized\)$",
     ),
     (
         "DescribeSpotPriceHistory",
         {"code": "UnauthorizedOperation", "status": 403},
-        r"may not do ec2:DescribeSpotPriceHistory",
+        r"lack the permission ec2:DescribeSpotPriceHistory",
     ),
     (
         "GetProducts",
         {"code": "AccessDeniedException"},
-        r"The price list of AWS in us-east-1: these AWS credentials may not do pricing:GetProducts\. Have that",
+        r"The price list of AWS in us-east-1: these AWS credentials lack the permission pricing:GetProducts\. Ask",
     ),
     ("DescribeInstanceTypes", {"code": "RequestExpired"}, r"Set this machine's clock right"),
     ("DescribeInstanceTypes", {"code": "ExpiredToken", "status": 403}, r"credentials have expired\. Get new ones"),
@@ -241,7 +242,7 @@ SENTENCES = [
     (
         "DescribeInstanceTypes",
         {"code": "InvalidParameterValue", "message": "Value (3) is invalid."},
-        r"it refuses ec2:DescribeInstanceTypes: Value \(3\) is invalid\. \(InvalidParameterValue\)",
+        r"ec2:DescribeInstanceTypes is refused: Value \(3\) is invalid\. \(InvalidParameterValue\)",
     ),
 ]
 
@@ -251,7 +252,7 @@ SENTENCES = [
 )
 def test_what_does_not_pass_is_said_with_the_remedy(ec2, action, fault, sentence):
     ec2.fault(action, **fault, times=None)
-    with pytest.raises(CommandError, match=sentence) as caught:
+    with pytest.raises(ProviderError, match=sentence) as caught:
         aws_offers.fetch([SMALL], now=time.time())
     assert "\n" not in str(caught.value)
 
@@ -259,15 +260,15 @@ def test_what_does_not_pass_is_said_with_the_remedy(ec2, action, fault, sentence
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ({"code": "RequestLimitExceeded", "status": 503}, r"asks for ec2:DescribeRegions too often"),
-        ({"code": "InternalError", "status": 500}, r"trouble of its own with ec2:DescribeRegions\. Try again"),
+        ({"code": "RequestLimitExceeded", "status": 503}, r"calls ec2:DescribeRegions too often"),
+        ({"code": "InternalError", "status": 500}, r"internal error for ec2:DescribeRegions\. Try again"),
     ],
 )
 def test_trouble_that_lasts_is_said_after_several_tries(ec2, monkeypatch, fault, sentence):
-    monkeypatch.setattr(aws_offers, "TRIES", 3)
+    monkeypatch.setattr(aws_client, "TRIES", 3)
     ec2.fault("DescribeRegions", **fault, times=None)
     before = ec2.requests()
-    with pytest.raises(CommandError, match=sentence):
+    with pytest.raises(ProviderError, match=sentence):
         aws_offers.regions()
     assert (ec2.requests() - before)["DescribeRegions"] == 3
 
@@ -276,7 +277,7 @@ def test_one_refusal_ends_the_other_questions(ec2):
     aws_offers.fetch([SMALL], now=time.time())
     before = ec2.requests()
     ec2.fault("DescribeSpotPriceHistory", code="UnauthorizedOperation", status=403, times=None)
-    with pytest.raises(CommandError, match="DescribeSpotPriceHistory"):
+    with pytest.raises(ProviderError, match="DescribeSpotPriceHistory"):
         aws_offers.fetch([SMALL, LARGE], now=time.time())
     asked = ec2.requests() - before
     assert asked["DescribeInstanceTypes"] < 7 + 14
@@ -287,18 +288,18 @@ def test_no_credentials_are_said(ec2, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(
-        CommandError, match=r"^AWS: no AWS credentials were found\. Log in \(aws configure, aws sso login\)"
+        ProviderError, match=r"^AWS: no AWS credentials were found\. Log in \(aws configure, aws sso login\)"
     ):
         aws_offers.fetch([SMALL], now=time.time())
     monkeypatch.setenv("AWS_PROFILE", "missing")
-    with pytest.raises(CommandError, match=r"missing.* could not be found\. Check AWS_PROFILE"):
+    with pytest.raises(ProviderError, match=r"missing.* could not be found\. Check AWS_PROFILE"):
         aws_offers.fetch([SMALL], now=time.time())
 
 
 @pytest.fixture
 def nobody(ec2, monkeypatch):
     """An address where nothing listens, which is asked once only."""
-    monkeypatch.setattr(aws_offers, "TRIES", 1)
+    monkeypatch.setattr(aws_client, "TRIES", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -310,7 +311,7 @@ def test_no_network_is_said(nobody, monkeypatch):
         r"^(AWS EC2 in us-west-1|The price list of AWS in us-east-1) does not answer \(.*\)\. "
         r"Check the network, and AWS_ENDPOINT_URL if it is set\.$"
     )
-    with pytest.raises(CommandError, match=sentence):
+    with pytest.raises(ProviderError, match=sentence):
         aws_offers.fetch([SMALL], now=time.time())
 
 
@@ -325,13 +326,13 @@ def test_no_network_is_said(nobody, monkeypatch):
 def test_an_unknown_region_is_said(nobody, monkeypatch, region, sentence):
     """EC2 has no address there; the price list, which is elsewhere, just has no such prices."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", nobody)
-    with pytest.raises(CommandError, match=sentence):
+    with pytest.raises(ProviderError, match=sentence):
         aws_offers.fetch([region], now=time.time())
 
 
 def test_what_is_not_aws_is_said(ec2, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", ec2.environment()["AWS_ENDPOINT_URL"] + "/moto-api/")
-    with pytest.raises(CommandError, match=r"what answers there is not AWS\. Check the network"):
+    with pytest.raises(ProviderError, match=r"what answers there is not AWS\. Check the network"):
         aws_offers.regions()
 
 
@@ -375,7 +376,7 @@ def test_images_of_releases_to_come_are_not_needed(ec2):
 def test_missing_permissions_for_images_are_said(ec2):
     ec2.fault("GetParameters", code="AccessDeniedException")
     with pytest.raises(
-        CommandError, match=r"AWS Systems Manager in us-west-1: .* may not do ssm:GetParameters\. Have that"
+        ProviderError, match=r"AWS Systems Manager in us-west-1: .* lack the permission ssm:GetParameters\. Ask"
     ):
         aws_offers.images(SMALL, now=time.time())
 

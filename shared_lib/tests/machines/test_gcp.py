@@ -14,7 +14,16 @@ import pytest
 from google.api_core.exceptions import Unauthorized
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
-from taskfleet.errors import MachinesError, MachinesUnreachableError
+from taskfleet.errors import (
+    CredentialsError,
+    NotEnabledError,
+    PermissionDeniedError,
+    ProviderError,
+    SettingsError,
+    StartUpError,
+    UnreachableError,
+    WrongSettingError,
+)
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import PREEMPTED, Machines, MachineState, Order, Refusal
@@ -224,7 +233,9 @@ def test_the_image_is_looked_for_once(machines, gce):
 )  # "-1" is appended, so the last one has 64 signs
 def test_names_that_cannot_be_are_said_before_anything_is_started(machines, gce, name):
     token = f"{name}" if name != "run-" else "-run"
-    with pytest.raises(MachinesError, match=r"Google Cloud has no machines called .*-1': a name is at most 63 lower"):
+    with pytest.raises(
+        WrongSettingError, match=r"Google Cloud has no machines called .*-1': a name is at most 63 lower"
+    ):
         machines.launch(order(token=token))
     assert machines.list() == []
 
@@ -240,7 +251,7 @@ def test_a_script_that_is_too_long_is_said_before_anything_is_started(make, gce)
     longest = make(script=lambda order: "ä" * 131072)
     assert longest.launch(order()).started
     machines = make(script=lambda order: "ä" * 131072 + "x")
-    with pytest.raises(MachinesError, match=r"The start-up script has 262,145 bytes, and Google Cloud takes 262,144"):
+    with pytest.raises(StartUpError, match=r"The start-up script has 262,145 bytes, and Google Cloud takes 262,144"):
         machines.launch(order(token="run-2-abc"))
     assert len(machines.list()) == 1
 
@@ -496,7 +507,9 @@ def test_a_permission_that_is_missing_is_named(make, gce, permission, role):
     gce.forbid(permission)
     before = gce.requests()["instances.insert"]
     text = everywhere(make(image="my-image-2").launch(order(100, *TWO)))
-    assert text.startswith(f"Compute Engine: this account may not do {permission} in project test-project, or ")
+    assert text.startswith(
+        f"Compute Engine: this account lacks the permission {permission} in project test-project, or "
+    )
     assert f"for example {role}. (Required '{permission}' permission for 'projects/" in text
     assert gce.requests()["instances.insert"] - before <= 20
 
@@ -505,15 +518,15 @@ def test_a_permission_that_only_the_message_names_is_said(machines, gce):
     text = "Required 'compute.subnetworks.use' permission for 'projects/p/regions/r/subnetworks/default'"
     gce.fault("instances.insert", code=403, reason="forbidden", message=text)
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
-        "Compute Engine: this account may not do compute.subnetworks.use in project test-project, or there is no such project. Have a role "
-        "with it granted, for example Compute Network User. ("
+        "Compute Engine: this account lacks the permission compute.subnetworks.use in project test-project, or there is no such project. "
+        "Ask for a role with it to be granted, for example Compute Network User. ("
     )
 
 
 def test_a_service_account_one_may_not_act_as_is_said(machines, gce):
     gce.forbid("iam.serviceAccounts.actAs")
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
-        "Compute Engine: you may not do iam.serviceAccounts.actAs for service account "
+        "Compute Engine: this account lacks the permission iam.serviceAccounts.actAs on service account "
     )
 
 
@@ -525,19 +538,21 @@ def test_a_service_that_is_not_enabled_and_a_wrong_project_are_said(machines, ma
     )
     assert everywhere(machines.launch(order(1, *TWO))).startswith(enable)
     gce.fault("instances.aggregatedList", **disabled)
-    with pytest.raises(MachinesError, match=re.escape(enable)):
+    with pytest.raises(NotEnabledError, match=re.escape(enable)):
         machines.list()
-    with pytest.raises(MachinesError, match=r"project nope does not exist\. Correct it: gcloud projects"):
+    with pytest.raises(WrongSettingError, match=r"project nope does not exist\. Correct it: gcloud projects"):
         make(project="nope").list()
     assert everywhere(make(project="nope").launch(order(1, *TWO))).startswith(
         "Compute Engine: project nope does not exist."
     )
-    with pytest.raises(MachinesError, match="PROJECT_ID is not set"):
+    with pytest.raises(SettingsError, match="PROJECT_ID is not set"):
         make(project="").list()
 
 
 def test_a_login_that_is_not_accepted_is_raised(machines):
-    with pytest.raises(MachinesError, match="does not accept these credentials"):  # a login at the double has no secret
+    with pytest.raises(
+        CredentialsError, match="does not accept these credentials"
+    ):  # a login at the double has no secret
         of_request(Unauthorized("POST https://compute.googleapis.com/x: Invalid Credentials"), PROJECT)
 
 
@@ -586,7 +601,7 @@ def test_a_trouble_that_lasts_is_said(make, gce, action, verb, fault):
     make().launch(order(token="there"))
     gce.fault(action, times=None, **fault)
     began_at = time.monotonic()
-    with pytest.raises(MachinesUnreachableError, match=r"cannot be reached|is busy or turns away"):
+    with pytest.raises(UnreachableError, match=r"cannot be reached|is busy or turns away"):
         verb(make())
     assert time.monotonic() - began_at < 15
 
@@ -594,7 +609,7 @@ def test_a_trouble_that_lasts_is_said(make, gce, action, verb, fault):
 def test_if_one_request_finds_no_answer_the_others_are_not_made(machines, gce):
     gce.fault("instances.insert", "closed", times=None)
     before = gce.requests()["instances.insert"]
-    with pytest.raises(MachinesUnreachableError):
+    with pytest.raises(UnreachableError):
         machines.launch(order(100))
     assert gce.requests()["instances.insert"] - before < 150  # each of the first is made some times
 
@@ -602,7 +617,7 @@ def test_if_one_request_finds_no_answer_the_others_are_not_made(machines, gce):
 def test_no_network_is_unreachable(make):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        with pytest.raises(MachinesUnreachableError, match="Compute Engine cannot be reached"):
+        with pytest.raises(UnreachableError, match="Compute Engine cannot be reached"):
             make(compute_endpoint=f"http://127.0.0.1:{closed.getsockname()[1]}").list()
 
 
@@ -641,7 +656,7 @@ def test_machines_of_all_zones_are_listed_page_after_page(machines, gce):
 def test_a_zone_that_does_not_answer_is_not_taken_for_an_empty_one(machines, gce, action, verb):
     machines.launch(order())
     gce.fault(action, "unreachable", zones=[ZONE])
-    with pytest.raises(MachinesUnreachableError, match=rf"cannot say now what is in {ZONE}\."):
+    with pytest.raises(UnreachableError, match=rf"cannot say now what is in {ZONE}\."):
         verb(machines)
     verb(machines)
 
@@ -649,7 +664,7 @@ def test_a_zone_that_does_not_answer_is_not_taken_for_an_empty_one(machines, gce
 @pytest.mark.parametrize("said", ["unreachables", "scope", "page"])
 def test_however_the_service_says_that_a_zone_is_missing_it_is_heard(machines, gce, said):
     gce.fault("instances.aggregatedList", "unreachable", zones=[ZONE], said=said)
-    with pytest.raises(MachinesUnreachableError, match=r"cannot say now what is in"):
+    with pytest.raises(UnreachableError, match=r"cannot say now what is in"):
         machines.list()
 
 
@@ -660,10 +675,10 @@ def test_an_outage_elsewhere_does_not_matter(make, gce):
         gce.fault("instances.aggregatedList", "unreachable", zones=["europe-west4-a"], said=said)
         assert states(machines) == {"run-1-abc-1": MachineState.RUNNING}
     gce.fault("instances.aggregatedList", "unreachable", zones=["europe-west4-a"])
-    with pytest.raises(MachinesUnreachableError):
+    with pytest.raises(UnreachableError):
         make(regions=["us-central1", "europe-west4"]).list()
     gce.fault("instances.aggregatedList", "unreachable", zones=["europe-west4-a"])
-    with pytest.raises(MachinesUnreachableError):
+    with pytest.raises(UnreachableError):
         make(regions=[]).list()
 
 
@@ -814,7 +829,7 @@ def test_machines_of_several_zones_are_ended_at_once(machines):
 def test_one_that_cannot_be_ended_does_not_keep_the_others(machines, gce):
     machines.launch(order(4))
     gce.fault("instances.delete", code=412, reason="conditionNotMet", message="Not this one.")
-    with pytest.raises(MachinesError, match="Not this one"):
+    with pytest.raises(ProviderError, match="Not this one"):
         machines.terminate([f"run-1-abc-{n}" for n in range(1, 5)])
     assert sorted(states(machines).values()) == [*3 * [MachineState.ENDED], MachineState.RUNNING]
 
@@ -822,7 +837,9 @@ def test_one_that_cannot_be_ended_does_not_keep_the_others(machines, gce):
 def test_ending_without_the_permission_names_it(machines, gce):
     machines.launch(order())
     gce.forbid("compute.instances.delete")
-    with pytest.raises(MachinesError, match=r"may not do compute\.instances\.delete in project test-project"):
+    with pytest.raises(
+        PermissionDeniedError, match=r"lacks the permission compute\.instances\.delete in project test-project"
+    ):
         machines.terminate(["run-1-abc-1"])
 
 
@@ -887,13 +904,11 @@ def test_if_all_is_well_the_preflight_says_nothing(machines, make):
 
 def test_each_permission_that_is_missing_is_named(machines, make, gce):
     gce.forbid("compute.instances.create", "compute.disks.delete", "compute.subnetworks.useExternalIp")
+    where = "in project test-project. Ask for a role with it to be granted, for example"
     assert machines.preflight() == [
-        "This account may not do compute.disks.delete in project test-project. Have a role with it granted, for example Compute Instance "
-        "Admin (v1).",
-        "This account may not do compute.instances.create in project test-project. Have a role with it granted, for example Compute "
-        "Instance Admin (v1).",
-        "This account may not do compute.subnetworks.useExternalIp in project test-project. Have a role with it granted, for example "
-        "Compute Network User.",
+        f"This account lacks the permission compute.disks.delete {where} Compute Instance Admin (v1).",
+        f"This account lacks the permission compute.instances.create {where} Compute Instance Admin (v1).",
+        f"This account lacks the permission compute.subnetworks.useExternalIp {where} Compute Network User.",
     ]
     assert len(make(external_ip=False).preflight()) == 2
     assert len(make(network="projects/host/global/networks/mine").preflight()) == 2

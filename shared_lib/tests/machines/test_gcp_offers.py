@@ -10,12 +10,13 @@ from google.api_core.exceptions import Unauthorized
 from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials
-from taskfleet.errors import CommandError
+from taskfleet.clouds.google import BILLING, COMPUTE
+from taskfleet.clouds.google_errors import explain
+from taskfleet.clouds.google_session import GoogleSession
+from taskfleet.errors import CredentialsError, PermissionDeniedError, ProviderError, SettingsError
 from taskfleet.machines.catalogue import Architecture, Market, load, save
 from taskfleet.machines.cpus import YEARS
-from taskfleet.machines.gcp import faults as gcp_faults
 from taskfleet.machines.gcp import offers as gcp_offers
-from taskfleet.machines.gcp import session as gcp_session
 from taskfleet.machines.gcp.cpus import ARM, GCP
 from taskfleet.machines.gcp.prices import Rates
 
@@ -277,7 +278,7 @@ def test_throttling_is_sat_out(fetch, gce, catalogue, action):
 
 
 def refusal(fetch, **more):
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises((ProviderError, SettingsError)) as caught:
         fetch(**more)
     text = str(caught.value)
     assert "\n" not in text
@@ -299,8 +300,8 @@ def test_a_missing_permission_is_named(fetch, gce, action, permission):
     message = f"Required '{permission}' permission for 'projects/{PROJECT}'"
     gce.fault(action, code=403, status="PERMISSION_DENIED", reason="forbidden", message=message)
     assert refusal(fetch) == (
-        f"Compute Engine: this account may not do {permission} in project {PROJECT}, or there is no such project. Have a role with it "
-        f"granted, for example Compute Viewer. ({message})"
+        f"Compute Engine: this account lacks the permission {permission} in project {PROJECT}, or there is no such project. Ask for a "
+        f"role with it to be granted, for example Compute Viewer. ({message})"
     )
 
 
@@ -334,7 +335,7 @@ def test_a_project_that_may_not_be_charged_is_said(fetch, gce):
         "skus.list", code=403, status="PERMISSION_DENIED", reason="USER_PROJECT_DENIED", message="Caller lacks it"
     )
     said = refusal(fetch)
-    assert "may not do serviceusage.services.use in project test-project" in said
+    assert "lacks the permission serviceusage.services.use in project test-project" in said
     assert "Service Usage Consumer" in said
 
 
@@ -365,12 +366,10 @@ def test_unknown_regions_are_said_with_those_there_are(fetch):
 
 
 def test_credentials_that_are_not_accepted_are_said():
-    said = gcp_faults.explain(
-        Unauthorized("GET https://compute.googleapis.com/x: Invalid Credentials"),
-        service="Compute Engine",
-        project=PROJECT,
+    said = explain(
+        Unauthorized("GET https://compute.googleapis.com/x: Invalid Credentials"), api=COMPUTE, project=PROJECT
     )
-    assert isinstance(said, CommandError)
+    assert isinstance(said, CredentialsError)
     assert str(said).startswith("Compute Engine: Google Cloud does not accept these credentials, or they have expired.")
     assert str(said).endswith("(Invalid Credentials)")
 
@@ -383,15 +382,18 @@ def test_anything_else_is_said_as_the_service_says_it(fetch, gce):
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "service_name"), [("compute_endpoint", "Compute Engine"), ("billing_endpoint", "Cloud Billing")]
+    ("endpoint", "service_name", "api"),
+    [("compute_endpoint", "Compute Engine", COMPUTE), ("billing_endpoint", "Cloud Billing", BILLING)],
 )
-def test_no_network_is_said(fetch, endpoint, service_name):
+def test_no_network_is_said(fetch, endpoint, service_name, api):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
         said = refusal(fetch, **{endpoint: address})
     assert (
-        said == f"{service_name} cannot be reached (ConnectionError). Check the network, and the proxy if there is one."
+        said
+        == f"{service_name} cannot be reached (ConnectionError). Check the network, the proxy if there is one, and {api.variable} if it is "
+        "set."
     )
 
 
@@ -400,7 +402,7 @@ def no_login(monkeypatch, tmp_path):
     """Takes away what a login may be found in."""
     for name in (
         "GOOGLE_APPLICATION_CREDENTIALS",
-        *(variable for variable, _ in (gcp_session.COMPUTE, gcp_offers._BILLING)),
+        *(api.variable for api in (COMPUTE, BILLING)),
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
@@ -418,8 +420,8 @@ def test_expired_credentials_are_said(gce):
     login = Credentials(None, refresh_token="x", token_uri=f"{gce.endpoint}/token", client_id="x", client_secret="x")
     with pytest.raises(RefreshError) as caught:
         login.refresh(Request())
-    said = gcp_faults.explain(caught.value, service="Compute Engine", project=PROJECT)
-    assert isinstance(said, CommandError)
+    said = explain(caught.value, api=COMPUTE, project=PROJECT)
+    assert isinstance(said, CredentialsError)
     assert str(said).startswith("Compute Engine: the Google Cloud credentials have expired or were revoked. Log in (")
 
 
@@ -429,8 +431,7 @@ def test_prices_asked_by_a_person_are_charged_to_a_project(no_login, monkeypatch
     path = no_login / "login.json"
     path.write_text(json.dumps(login | ({"quota_project_id": own} if own else {})))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    asker = gcp_offers._Asker("mine", None, None, 0.0)
-    assert asker.charged_credentials().quota_project_id == charged
+    assert GoogleSession("mine").credentials(BILLING, is_charged=True).quota_project_id == charged
 
 
 def test_gclouds_variables_say_where_the_services_are(gce, monkeypatch, catalogue):
@@ -465,7 +466,9 @@ def test_images_that_may_not_be_seen_are_said(gce):
     gce.fault(
         "images.getFromFamily", times=None, code=403, status="PERMISSION_DENIED", reason="forbidden", message="No."
     )
-    with pytest.raises(CommandError, match=r"may not do compute.images.getFromFamily in project ubuntu-os-cloud"):
+    with pytest.raises(
+        PermissionDeniedError, match=r"lacks the permission compute.images.getFromFamily in project ubuntu-os-cloud"
+    ):
         gcp_offers.images(compute_endpoint=gce.endpoint)
 
 

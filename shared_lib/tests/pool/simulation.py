@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from taskfleet.errors import MachinesUnreachableError
+from taskfleet.errors import UnreachableError
 from taskfleet.machine_terms import Market
 from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
 from taskfleet.machines.choosing import Offer
@@ -322,7 +322,7 @@ class Cloud:
         world = self._world
         world.calls[call] += 1
         if world.chance.random() < world.weather.lost_answers:
-            raise MachinesUnreachableError("The cloud does not answer.")
+            raise UnreachableError("The cloud does not answer.")
         if world.chance.random() < world.weather.deaths:
             raise ControllerDied
 

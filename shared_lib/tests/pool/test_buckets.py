@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
-from taskfleet.errors import BundleError
+from taskfleet.errors import CredentialsError, PermissionDeniedError, UnreachableError, WrongSettingError
 from taskfleet.pool import bundle as bundles
 
 pytestmark = pytest.mark.slow
@@ -139,17 +139,21 @@ def test_teardown_removes_the_jobs_bundles_and_nothing_else(provider, store, bun
 
 def test_a_bucket_that_does_not_exist_is_one_error_and_has_nothing_to_remove(provider, store, bundle):
     bucket = f"{PROVIDERS[provider]}://nobody-has-this"
-    with pytest.raises(BundleError, match=rf"^{bucket} does not exist\. Make it \(.*{bucket}\), or correct BUCKET\.$"):
+    with pytest.raises(
+        WrongSettingError, match=rf"^{bucket} does not exist\. Make it \(.*{bucket}\), or correct BUCKET\.$"
+    ):
         bundles.upload(bundle, bucket, job_id="one", provider=provider)
     assert bundles.remove(bucket, job_id="one", provider=provider) == 0
 
 
 def test_a_bucket_of_the_wrong_kind_is_refused_before_anything_is_asked(provider, bundle):
     other = {"aws": "gs", "gcp": "s3"}[provider]
-    with pytest.raises(BundleError, match=f"does not fit PROVIDER={provider}.*: {PROVIDERS[provider]}://bucket/folder"):
+    with pytest.raises(
+        WrongSettingError, match=f"does not fit PROVIDER={provider}.*: {PROVIDERS[provider]}://bucket/folder"
+    ):
         bundles.upload(bundle, f"{other}://code", job_id="one", provider=provider)
     for wrong in ("code", "https://code", f"{PROVIDERS[provider]}:///folder"):
-        with pytest.raises(BundleError, match="is no bucket's address"):
+        with pytest.raises(WrongSettingError, match="is not the address of a bucket"):
             bundles.upload(bundle, wrong, job_id="one", provider=provider)
 
 
@@ -165,8 +169,12 @@ def test_what_s3_does_not_permit_is_named(aws, bundle, denied):
     try:
         how = {"job_id": "one", "provider": "aws"}
         act = partial(bundles.upload, bundle) if denied == "s3:PutObject" else bundles.remove
-        with pytest.raises(BundleError, match=rf"^s3://theirs: these AWS credentials may not do {denied} there\. "):
+        sentence = (
+            rf"^s3://theirs: these AWS credentials lack the permission {denied}\..* a bucket of yours in BUCKET\. "
+        )
+        with pytest.raises(PermissionDeniedError, match=sentence) as caught:
             act("s3://theirs", **how)
+        assert (caught.value.permission, caught.value.resource) == (denied, "s3://theirs")
     finally:
         aws.client.delete_bucket_policy(Bucket="theirs")
         for one in aws.client.list_objects_v2(Bucket="theirs").get("Contents", ()):
@@ -178,7 +186,7 @@ def test_without_credentials_the_error_says_how_to_get_some(aws, bundle, monkeyp
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(BundleError, match="no AWS credentials were found"):
+    with pytest.raises(CredentialsError, match="no AWS credentials were found"):
         bundles.upload(bundle, "s3://code", job_id="one", provider="aws")
 
 
@@ -189,9 +197,9 @@ def test_a_service_that_does_not_answer_is_one_error(bundle, monkeypatch, aws):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-        with pytest.raises(BundleError, match=r"s3://code does not answer .*AWS_ENDPOINT_URL"):
+        with pytest.raises(UnreachableError, match=r"s3://code does not answer .*AWS_ENDPOINT_URL"):
             bundles.upload(bundle, "s3://code", job_id="one", provider="aws")
-        with pytest.raises(BundleError, match=r"gs://code cannot be reached .*STORAGE_EMULATOR_HOST"):
+        with pytest.raises(UnreachableError, match=r"gs://code cannot be reached .*STORAGE_EMULATOR_HOST"):
             bundles.upload(bundle, "gs://code", job_id="one", provider="gcp")
 
 
@@ -219,6 +227,11 @@ def test_what_google_does_not_permit_is_named(bundle, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"127.0.0.1:{server.server_port}")
-        with pytest.raises(BundleError, match=r"^gs://code: this account may not do storage\.objects\.create there\. "):
+        with pytest.raises(
+            PermissionDeniedError,
+            match=r"^gs://code: this account lacks the permission storage\.objects\.create on gs://code\. ",
+        ) as caught:
             bundles.upload(bundle, "gs://code", job_id="one", provider="gcp")
+        found = caught.value
+        assert (found.permission, found.resource, found.principal) == ("storage.objects.create", "gs://code", "me")
         server.shutdown()

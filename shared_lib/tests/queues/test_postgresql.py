@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from taskfleet.errors import QueueError, QueueUnreachableError
+from taskfleet.errors import ProviderError, UnreachableError
 from taskfleet.queues import postgresql as module
 from taskfleet.queues import postgresql_statements as statements
 from taskfleet.queues.postgresql import PostgresqlTransport
@@ -78,9 +78,9 @@ def queue(database, opened):
 
 def refusal(verb, pattern, *, passes=False):
     """Run something that must fail with such an error, of one line and in time, and give all that could be printed of it."""
-    with pytest.raises(QueueError, match=pattern) as error:
+    with pytest.raises(ProviderError, match=pattern) as error:
         verb()
-    assert type(error.value) is (QueueUnreachableError if passes else QueueError)
+    assert isinstance(error.value, UnreachableError) is passes
     assert "\n" not in str(error.value)
     return "".join(traceback.format_exception(error.value))
 
@@ -266,7 +266,7 @@ class TestErrors:
         assert queue.size().ready == 0
 
     def test_words_in_another_language_pass(self):
-        assert Fault.of_connection("Passwort-Authentifizierung fehlgeschlagen").passes
+        assert Fault.of_connection("Passwort-Authentifizierung fehlgeschlagen").kind is UnreachableError
 
 
 @pytest.mark.parametrize(

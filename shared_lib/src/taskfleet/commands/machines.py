@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.errors import LedgerError, MachinesUnreachableError
+from taskfleet.errors import LedgerError, UnreachableError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machine, MachineState
 from taskfleet.pool import boot_log, records
@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
     listed, trouble = [], ""
     try:
         listed = list(provider.list())
-    except MachinesUnreachableError as error:
+    except UnreachableError as error:
         trouble = f"{error} This is what the ledger knows."
     rows = list(_rows(configuration, database, listed, with_ended=arguments.all, is_blind=bool(trouble)))
     if arguments.json:

@@ -128,35 +128,35 @@ class Machines(Protocol):
             A sentence for each thing that is missing: a permission, a wrong name; empty if nothing is known to be.
 
         Raises:
-            MachinesUnreachableError: The provider does not answer.
+            UnreachableError: The provider does not answer.
         """
 
     def launch(self, order: Order) -> Answer:
         """Start machines. An order whose token is known starts nothing new, and gives the same answer or less of it.
 
         Raises:
-            MachinesUnreachableError: Nobody knows whether it was done; the same order may be given again.
+            UnreachableError: Nobody knows whether it was done; the same order may be given again.
         """
 
     def list(self) -> Sequence[Machine]:
         """Give all machines of the job that are there, and some that ended lately; what was started a moment ago may be missing.
 
         Raises:
-            MachinesUnreachableError: The provider does not answer.
+            UnreachableError: The provider does not answer.
         """
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """End machines; those that are gone already are left alone, and so are machines that are not this job's.
 
         Raises:
-            MachinesUnreachableError: The provider does not answer.
+            UnreachableError: The provider does not answer.
         """
 
     def console(self, instance_id: str) -> str:
         """Give what a machine has printed since it began to boot, as far as the provider keeps it; empty if there is nothing.
 
         Raises:
-            MachinesUnreachableError: The provider does not answer.
+            UnreachableError: The provider does not answer.
         """
 
     def clear(self) -> Mapping[str, int]:
@@ -166,5 +166,5 @@ class Machines(Protocol):
             Kind of resource to how many are still there; called again until all are 0.
 
         Raises:
-            MachinesUnreachableError: The provider does not answer.
+            UnreachableError: The provider does not answer.
         """

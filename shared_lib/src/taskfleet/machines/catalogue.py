@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import CatalogueError
 from taskfleet.files import write_whole
 from taskfleet.machine_terms import Architecture, Market
 
@@ -164,7 +164,7 @@ def load(path: Path) -> Catalogue | None:
     """Read a kept catalogue; None if there is none, or one of another version.
 
     Raises:
-        CommandError: The file is damaged.
+        CatalogueError: The file is damaged.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -184,7 +184,7 @@ def load(path: Path) -> Catalogue | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CommandError(
+        raise CatalogueError(
             f"The kept catalogue {path} cannot be read ({type(error).__name__}: {error}). Delete it, it is made again."
         ) from None
 

@@ -70,7 +70,7 @@ class Provider(Protocol):
 
         Raises:
             SettingsError: A setting is missing.
-            TaskfleetError: The provider does not answer or refuses.
+            ProviderError: The provider does not answer or refuses.
         """
 
     def catalogue_name(self, configuration: Configuration) -> str:

@@ -4,18 +4,17 @@ Google's storage has a client of its own, ``google-cloud-storage``, that would b
 requests; google-auth, which the other clients bring along, does the login.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from taskfleet.errors import BundleError
+from taskfleet.clouds.google import STORAGE
+from taskfleet.errors import ProviderError, WrongSettingError
 
 _SCHEMES = {"aws": "s3", "gcp": "gs"}
 #: For each part of a request; a file's upload may take as long as it moves.
 _SILENCE_SECONDS = 60
-_PERMISSIONS = {"has": "storage.objects.get", "put": "storage.objects.create", "keys": "storage.objects.list"}
 
 
 class Bucket(Protocol):
@@ -51,17 +50,20 @@ def open_bucket(address: str, provider: str) -> Bucket:
         provider: Whose machines read it: "aws" or "gcp".
 
     Raises:
-        BundleError: It is not an address, or one that the provider's machines have no login for.
+        WrongSettingError: It is not an address, or one that the provider's machines have no login for.
     """
     scheme, separator, rest = address.strip().partition("://")
     bucket, _, folder = rest.partition("/")
     wanted = _SCHEMES[provider]
     if not separator or not bucket or scheme not in _SCHEMES.values():
-        raise BundleError(f"BUCKET={address} is no bucket's address. Write it as {wanted}://bucket/folder.")
+        raise WrongSettingError(
+            f"BUCKET={address} is not the address of a bucket. Write it as {wanted}://bucket/folder.", setting="BUCKET"
+        )
     if scheme != wanted:
-        raise BundleError(
+        raise WrongSettingError(
             f"BUCKET={address} does not fit PROVIDER={provider}, whose machines have a login for {wanted}:// only. Name a bucket there: "
-            f"{wanted}://bucket/folder."
+            f"{wanted}://bucket/folder.",
+            setting="BUCKET",
         )
     folder = f"{folder.strip('/')}/" if folder.strip("/") else ""
     return _S3(bucket, folder) if scheme == "s3" else _Gs(bucket, folder)
@@ -69,25 +71,22 @@ def open_bucket(address: str, provider: str) -> Bucket:
 
 class _S3:
     def __init__(self, bucket: str, folder: str) -> None:
-        import boto3
-        from botocore.config import Config
-
-        from taskfleet.clouds.aws_session import open_session
-        from taskfleet.machines.aws.faults import ERRORS
+        from taskfleet.clouds.aws_client import AwsClient
+        from taskfleet.clouds.aws_errors import ERRORS
 
         self.folder = folder
         self._bucket = bucket
         self._errors = ERRORS
         try:
-            self._client: Any = boto3.session.Session(botocore_session=open_session()).client(
+            self._client: Any = AwsClient().client(
                 "s3",
+                None,
                 # stores that only speak like S3 may not know the newer checksums; a bundle has its hash in its name
-                config=Config(
-                    request_checksum_calculation="when_required", response_checksum_validation="when_required"
-                ),
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
             )
         except ERRORS as error:
-            raise self._fault(error, "s3:PutObject") from error
+            raise self._fault(error, "PutObject") from error
 
     def address(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
@@ -109,7 +108,7 @@ class _S3:
         except self._errors as error:
             if self._status(error) in (403, 404):  # a missing file is forbidden to whom may not list the bucket
                 return False
-            raise self._fault(error, "s3:GetObject") from error
+            raise self._fault(error, "HeadObject") from error
         return True
 
     def put(self, key: str, path: Path) -> None:
@@ -117,81 +116,69 @@ class _S3:
             with path.open("rb") as file:
                 self._client.put_object(Bucket=self._bucket, Key=key, Body=file)
         except self._errors as error:
-            raise self._fault(error, "s3:PutObject") from error
+            raise self._fault(error, "PutObject") from error
 
     def keys(self, folder: str) -> Iterator[str]:
+        from taskfleet.clouds.aws_errors import code_of
+
         try:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=folder):
                 yield from (one["Key"] for one in page.get("Contents", ()))
         except self._errors as error:
-            if self._code(error) != "NoSuchBucket":
-                raise self._fault(error, "s3:ListBucket") from error
+            if code_of(error) != "NoSuchBucket":
+                raise self._fault(error, "ListObjectsV2") from error
 
     def delete(self, key: str) -> None:
         try:
             self._client.delete_object(Bucket=self._bucket, Key=key)
         except self._errors as error:
-            raise self._fault(error, "s3:DeleteObject") from error
+            raise self._fault(error, "DeleteObject") from error
 
     @staticmethod
     def _status(error: Exception) -> int:
         response = getattr(error, "response", {})
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
-    @staticmethod
-    def _code(error: Exception) -> str:
-        return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    def _fault(self, error: Exception, operation: str) -> ProviderError:
+        from taskfleet.clouds.aws_errors import CREDENTIALS, code_of, denial, explain, permission_for, reply_of
 
-    def _fault(self, error: Exception, permission: str) -> BundleError:
-        from taskfleet.clouds import aws_faults
-
-        shown = f"s3://{self._bucket}"
-        code = self._code(error)
-        if trouble := aws_faults.explain_credentials(error):
-            return BundleError(f"{shown}: {trouble}")
+        shown, code = f"s3://{self._bucket}", code_of(error)
         if code == "NoSuchBucket":
-            return BundleError(f"{shown} does not exist. Make it (aws s3 mb {shown}), or correct BUCKET.")
-        if code in aws_faults.CREDENTIALS:
-            return BundleError(f"{shown}: {aws_faults.CREDENTIALS[code]} ({code})")
-        if code in aws_faults.DENIED or self._status(error) == 403:
-            return BundleError(
-                f"{shown}: these AWS credentials may not do {permission} there. Have that permission granted, or name a bucket of yours in "
-                "BUCKET."
-            )
-        if aws_faults.is_unreachable(error):
-            return BundleError(
-                f"{shown} does not answer ({aws_faults.line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."
-            )
-        return BundleError(f"{shown} refuses {permission}: {aws_faults.line(error)}.")
+            return _no_bucket(shown, f"aws s3 mb {shown}", code)
+        if self._status(error) == 403 and code not in CREDENTIALS:
+            advice = "name a bucket of yours in BUCKET"
+            permission = permission_for("s3", operation)
+            return denial(shown, reply_of(error), permission, resource=shown, or_else=advice)
+        return explain(error, service="s3", operation=operation, region=None, label=shown)
 
 
 class _Gs:
     def __init__(self, bucket: str, folder: str) -> None:
+        from taskfleet.clouds.google_session import GoogleSession
+
         self.folder = folder
-        self._bucket = bucket
-        emulator = os.environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
-        if emulator and "://" not in emulator:
-            emulator = f"http://{emulator}"
-        self._base = emulator or "https://storage.googleapis.com"
-        self._anonymous = bool(emulator)
-        self._session: Any = None
+        self._shown = f"gs://{bucket}"
+        self._path = f"/storage/v1/b/{quote(bucket, safe='')}/o"
+        self._session = GoogleSession("", patience_seconds=0.0)
+        self._base = self._session.endpoint(STORAGE)
 
     def address(self, key: str) -> str:
-        return f"gs://{self._bucket}/{key}"
+        return f"{self._shown}/{key}"
 
     def region(self) -> str | None:
         return None
 
     def has(self, key: str) -> bool:
-        answer = self._ask("GET", f"storage/v1/{self._path(key)}", "has", params={"fields": "name"}, passing=(403, 404))
-        return bool(answer.ok)
+        path = f"{self._path}/{quote(key, safe='')}"
+        found = self._ask("GET", path, "storage.objects.get", passing=(403, 404), params={"fields": "name"})
+        return found is not None
 
     def put(self, key: str, path: Path) -> None:
         with path.open("rb") as file:
             self._ask(
                 "POST",
-                f"upload/storage/v1/b/{quote(self._bucket, safe='')}/o",
-                "put",
+                f"/upload{self._path}",
+                "storage.objects.create",
                 params={"uploadType": "media", "name": key},
                 headers={"Content-Type": "application/gzip"},
                 data=file,
@@ -200,66 +187,32 @@ class _Gs:
     def keys(self, folder: str) -> Iterator[str]:
         parameters = {"prefix": folder, "fields": "nextPageToken,items(name)"}
         while True:
-            path = f"storage/v1/b/{quote(self._bucket, safe='')}/o"
-            answer = self._ask("GET", path, "keys", params=parameters, passing=(404,))
-            page = answer.json() if answer.ok else {}
+            page = self._ask("GET", self._path, "storage.objects.list", passing=(404,), params=parameters) or {}
             yield from (one["name"] for one in page.get("items", ()))
             if not page.get("nextPageToken"):
                 return
             parameters["pageToken"] = page["nextPageToken"]
 
     def delete(self, key: str) -> None:
-        self._ask("DELETE", f"storage/v1/{self._path(key)}", "delete", passing=(404,))
+        self._ask("DELETE", f"{self._path}/{quote(key, safe='')}", "storage.objects.delete", passing=(404,))
 
-    def _path(self, key: str) -> str:
-        return f"b/{quote(self._bucket, safe='')}/o/{quote(key, safe='')}"
+    def _ask(self, method: str, path: str, permission: str, *, passing: tuple[int, ...] = (), **more: Any) -> Any:
+        """Make a request and return what is answered; None for a status that is none of an error here."""
+        from taskfleet.clouds.google_session import json_of
 
-    def _ask(self, method: str, path: str, what: str, *, passing: tuple[int, ...] = (), **more: Any) -> Any:
-        import requests
-        from google.auth.exceptions import GoogleAuthError
+        def ask() -> Any:
+            answer = http.request(method, f"{self._base}{path}", timeout=_SILENCE_SECONDS, **more)
+            if answer.status_code in passing:
+                return None
+            if answer.status_code == 404:
+                raise _no_bucket(self._shown, f"gcloud storage buckets create {self._shown}", "notFound")
+            return json_of(answer)
 
-        from taskfleet.clouds.google import LOG_IN
+        with self._session.http(STORAGE) as http:
+            return self._session.call(ask, permission, api=STORAGE, label=self._shown)
 
-        shown = f"gs://{self._bucket}"
-        try:
-            answer = self._opened().request(method, f"{self._base}/{path}", timeout=_SILENCE_SECONDS, **more)
-        except GoogleAuthError as error:
-            raise BundleError(
-                f"{shown}: no Google Cloud credentials were found, or they have expired. {LOG_IN}"
-            ) from error
-        except requests.RequestException as error:
-            raise BundleError(
-                f"{shown} cannot be reached ({type(error).__name__}). Check the network, and STORAGE_EMULATOR_HOST if it is set."
-            ) from error
-        status = answer.status_code
-        if answer.ok or status in passing:
-            return answer
-        if status == 404:
-            raise BundleError(
-                f"{shown} does not exist. Make it (gcloud storage buckets create {shown}), or correct BUCKET."
-            )
-        if status == 401:
-            raise BundleError(
-                f"{shown}: Google Cloud does not accept these credentials, or they have expired. {LOG_IN}"
-            )
-        if status == 403:
-            permission = _PERMISSIONS.get(what, "storage.objects.delete")
-            raise BundleError(
-                f"{shown}: this account may not do {permission} there. Have a role with it granted, for example Storage Object User."
-            )
-        raise BundleError(f"{shown} refuses what was asked ({status}: {' '.join(answer.text.split())[:200]}).")
 
-    def _opened(self) -> Any:
-        if self._session is None:
-            if self._anonymous:
-                import requests
-
-                self._session = requests.Session()
-            else:
-                import google.auth
-                from google.auth.transport.requests import AuthorizedSession
-
-                scope = "https://www.googleapis.com/auth/devstorage.read_write"
-                credentials, _ = google.auth.default(scopes=[scope])
-                self._session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-        return self._session
+def _no_bucket(shown: str, command: str, code: str) -> WrongSettingError:
+    return WrongSettingError(
+        f"{shown} does not exist. Make it ({command}), or correct BUCKET.", setting="BUCKET", code=code
+    )

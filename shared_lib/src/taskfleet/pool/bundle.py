@@ -137,9 +137,6 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), most_mi
 def upload(bundle: Bundle, bucket: str, *, job_id: str, provider: str) -> StoredBundle:
     """Put a bundle where the job's machines get it; nothing is sent if it is there.
 
-    Permissions that are used: s3:PutObject (and s3:GetObject to see whether it is there), or storage.objects.create and
-    storage.objects.get.
-
     Args:
         bundle: From ``pack``.
         bucket: ``s3://bucket/folder`` or ``gs://bucket/folder``; the folder may be left out.
@@ -147,7 +144,8 @@ def upload(bundle: Bundle, bucket: str, *, job_id: str, provider: str) -> Stored
         provider: "aws" or "gcp", whose machines get it.
 
     Raises:
-        BundleError: The address does not fit the provider, the bucket does not exist, or something is not permitted.
+        WrongSettingError: The address does not fit the provider, or the bucket does not exist.
+        ProviderError: A permission is missing, there is no login, or the service does not answer.
     """
     store = open_bucket(bucket, provider)
     key = f"{_job_folder(store.folder, job_id)}{bundle.name}"
@@ -163,7 +161,7 @@ def remove(bucket: str, *, job_id: str, provider: str) -> int:
         How many are still there: to be called again until that is 0.
 
     Raises:
-        BundleError: As ``upload``; a bucket that does not exist has no bundles.
+        ProviderError: As ``upload``; a bucket that does not exist has no bundles.
     """
     store = open_bucket(bucket, provider)
     folder = _job_folder(store.folder, job_id)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from taskfleet.errors import MachinesError, MachinesUnreachableError
+from taskfleet.errors import TaskfleetError, UnreachableError
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
 from taskfleet.machines import PREEMPTED, Machine, Machines, MachineState, Order
@@ -133,7 +133,7 @@ class Controller:
         """Look and do what is to be done now; None if the provider did not answer."""
         try:
             return self._step(now)
-        except MachinesUnreachableError as error:
+        except UnreachableError as error:
             self._say_once(f"{error} Trying again.")
             return None
 
@@ -241,7 +241,7 @@ class Controller:
             return
         try:
             found = boot_log.report(self._machines.console(instance_id), CONSOLE_LINES)
-        except MachinesUnreachableError:
+        except UnreachableError:
             return
         if found:
             self.last_words = found
@@ -258,9 +258,9 @@ class Controller:
         records.write_order(database, order, provider=self._machines.name, now=now)
         try:
             answer = self._machines.launch(order)
-        except MachinesUnreachableError:
+        except UnreachableError:
             raise
-        except MachinesError as error:  # nothing was started, and nothing will be
+        except TaskfleetError as error:  # nothing was started, and nothing will be
             records.note_never_started(database, dict.fromkeys(order.tokens, str(error)))
             raise
         best = purchase.offers[0]

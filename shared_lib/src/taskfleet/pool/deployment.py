@@ -6,7 +6,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Protocol
 
-from taskfleet.errors import LedgerError, MachinesError, QueueUnreachableError
+from taskfleet.errors import LedgerError, ProviderError, StartUpError, UnreachableError
 from taskfleet.ledger.database import Database
 from taskfleet.machines import Machines
 from taskfleet.pool import records
@@ -96,10 +96,7 @@ class Deployment:
             except (KeyboardInterrupt, Interrupted) as interruption:
                 ending = interruption.ending if isinstance(interruption, Interrupted) else None
                 ending = ending or self._ask()
-            except MachinesError as error:
-                self.why_given_up = str(error).rstrip(".")
-                return Ending.GAVE_UP
-            except (LedgerError, QueueUnreachableError) as error:
+            except (LedgerError, UnreachableError) as error:
                 self._say_trouble(f"{error} Trying again.")
                 time.sleep(TROUBLE_SECONDS)
                 continue
@@ -118,7 +115,7 @@ class Deployment:
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        with suppress(LedgerError, QueueUnreachableError):
+        with suppress(LedgerError, UnreachableError):
             while self._take_in is not None and self._take_in():
                 if time.monotonic() > until:
                     return
@@ -141,7 +138,11 @@ class Deployment:
         self._step_at = now
         if not records.stay_in_control(self._database, self._me, now):
             return Ending.STOPPED
-        found = self._controller.step(now)
+        try:
+            found = self._controller.step(now)
+        except (ProviderError, StartUpError) as error:  # one of the queue is not a reason to end machines that work
+            self.why_given_up = str(error).rstrip(".")
+            return Ending.GAVE_UP
         if found is None:
             return None
         self._trouble = ""

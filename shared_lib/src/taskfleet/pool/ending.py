@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from taskfleet.errors import MachinesUnreachableError
+from taskfleet.errors import UnreachableError
 from taskfleet.ledger.database import Database
 from taskfleet.machines import Machines, MachineState
 from taskfleet.pool.controller import Controller, LedgerWork
@@ -59,7 +59,7 @@ def end_all(
                 if not any(things.values()):
                     return {"machines": 0, **things}
                 say_once(f"Waiting for {', '.join(f'{n} {kind}' for kind, n in things.items() if n)} to go.")
-        except MachinesUnreachableError as error:
+        except UnreachableError as error:
             say_once(f"{error} Trying again.")
         pause(seconds)
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from taskfleet.errors import CommandError, TaskfleetError
+from taskfleet.errors import CommandError, ProviderError
 from taskfleet.machines.catalogue import Catalogue, load, save
 from taskfleet.machines.choosing import Choice, Need, choose, need_of
 from taskfleet.machines.provider import provider_of
@@ -49,7 +49,9 @@ def find_catalogue(
         on_stale: Called with why, if the kept one is used although it is older than CATALOGUE_HOURS.
 
     Raises:
-        TaskfleetError: It cannot be fetched, and none was kept.
+        ProviderError: It cannot be fetched, and none was kept.
+        SettingsError: A setting is missing.
+        CatalogueError: The kept one is damaged.
     """
     provider = provider_of(configuration)
     provider.check(configuration)
@@ -61,7 +63,7 @@ def find_catalogue(
         return kept
     try:
         found = provider.catalogue(configuration, now=now)
-    except TaskfleetError as error:
+    except ProviderError as error:
         if kept is None or refresh:
             raise
         on_stale(f"{error} The prices that were kept are used.")

@@ -28,7 +28,8 @@ def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[s
 
     Raises:
         SettingsError: A setting is missing.
-        BundleError: The project cannot be packed, or the bucket cannot be written to.
+        BundleError: The project cannot be packed.
+        ProviderError: The bucket cannot be written to.
         StartUpError: One of the user's scripts cannot be read.
     """
     scripts = read_scripts(configuration.pool, configuration.project)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from enum import Enum, auto
 
-from taskfleet.errors import QueueError
+from taskfleet.errors import ProviderError
 
 
 class Activity(Enum):
@@ -21,22 +21,22 @@ class ServiceHealth:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._failure: QueueError | None = None
+        self._failure: ProviderError | None = None
         self._interrupted: set[Activity] = set()
         self._news: list[str] = []
 
     @property
-    def failure(self) -> QueueError | None:
+    def failure(self) -> ProviderError | None:
         """The first error that trying again does not cure, if there was one."""
         with self._lock:
             return self._failure
 
-    def fail(self, error: QueueError) -> None:
+    def fail(self, error: ProviderError) -> None:
         """Note an error that trying again does not cure."""
         with self._lock:
             self._failure = self._failure or error
 
-    def interrupted(self, activity: Activity, error: QueueError) -> None:
+    def interrupted(self, activity: Activity, error: ProviderError) -> None:
         """Note that the service does not answer; the user hears of it once, whatever else does not work meanwhile."""
         with self._lock:
             if not self._interrupted:
@@ -58,12 +58,12 @@ class ServiceHealth:
             return news
 
     def start_thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
-        """Start a thread; a ``QueueError`` that ends it is kept as ``failure``."""
+        """Start a thread; a ``ProviderError`` that ends it is kept as ``failure``."""
 
         def guarded() -> None:
             try:
                 work()
-            except QueueError as error:
+            except ProviderError as error:
                 self.fail(error)
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)

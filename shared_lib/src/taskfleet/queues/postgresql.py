@@ -20,8 +20,8 @@ from typing import Any, ClassVar, LiteralString, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from taskfleet.clouds.retrying import TransientError, retry_call
-from taskfleet.errors import QueueError
+from taskfleet.clouds.retrying import retry_call
+from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues import postgresql_statements as statements
 from taskfleet.queues.postgresql_faults import Fault, check, shown
@@ -234,11 +234,9 @@ class PostgresqlTransport:
                 return work(self._connected(deadline))
             except psycopg.Error as error:
                 fault = self._explain(error)
-                if not fault.passes:
-                    raise QueueError(f"{self._label}: {fault.what}. {fault.remedy}") from error
-                raise TransientError(
-                    f"{self._label} could not be reached for {self._patience_seconds:g} s: {fault.what}. {fault.remedy}"
-                ) from error
+                if fault.kind is not UnreachableError:
+                    raise fault.error(self._label) from error
+                raise fault.error(f"{self._label} could not be reached for {self._patience_seconds:g} s") from error
 
         return retry_call(self._patience_seconds, attempt)
 

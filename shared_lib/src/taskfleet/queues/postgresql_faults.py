@@ -4,7 +4,14 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from taskfleet.errors import QueueError
+from taskfleet.errors import (
+    CredentialsError,
+    PermissionDeniedError,
+    ProviderError,
+    QueueError,
+    UnreachableError,
+    WrongSettingError,
+)
 
 SCHEMES = ("postgresql://", "postgres://")
 
@@ -18,18 +25,19 @@ class Fault:
 
     what: str
     remedy: str
-    passes: bool
-    """Whether it may be over in a moment."""
+    kind: type[ProviderError]
+    """``UnreachableError`` if it may be over in a moment."""
+    code: str = ""
+    """The SQLSTATE, if there is one."""
 
     @classmethod
     def of_statement(cls, sqlstate: str, text: str) -> Self:
         """Explain what the server says of a statement."""
-        for prefix, remedy, passes in _STATES:
+        for prefix, remedy, kind in _STATES:
             if sqlstate.startswith(prefix):
-                return cls(_one_line(text), remedy, passes)
-        return cls(
-            f"{_one_line(text)} (SQLSTATE {sqlstate})", "This was not expected; look into the server's log.", False
-        )
+                return cls(_one_line(text), remedy, kind, sqlstate)
+        what, remedy = f"{_one_line(text)} (SQLSTATE {sqlstate})", "This was not expected; look into the server's log."
+        return cls(what, remedy, ProviderError, sqlstate)
 
     @classmethod
     def of_connection(cls, text: str) -> Self:
@@ -38,47 +46,67 @@ class Fault:
         The server's words are all there is to go by, since libpq keeps the code to itself; those in other languages than English count as
         something that passes, and are shown.
         """
-        for pattern, remedy, passes in _WORDS:
+        for pattern, remedy, kind in _WORDS:
             if re.search(pattern, text):
-                return cls(_one_line(text), remedy, passes)
-        return cls(_one_line(text), "Check the address and the server's log.", True)
+                return cls(_one_line(text), remedy, kind)
+        return cls(_one_line(text), "Check the address and the server's log.", UnreachableError)
+
+    def error(self, label: str) -> ProviderError:
+        """Return it as an error of this library.
+
+        Args:
+            label: What was being used, for people.
+        """
+        text = f"{label}: {self.what}. {self.remedy}"
+        if self.kind is WrongSettingError:
+            return WrongSettingError(text, setting="QUEUE_URL", code=self.code)
+        if self.kind is PermissionDeniedError:
+            found = re.search("permission denied for (.+)", self.what)
+            return PermissionDeniedError(text, resource=found[1] if found else "", code=self.code)
+        return self.kind(text, code=self.code)
 
 
-#: Beginnings of SQLSTATE codes, the first that fits counts: what to do, and whether it may pass.
+#: Beginnings of SQLSTATE codes, the first that fits counts: what to do, and which kind of error it is.
 _STATES = (
     (
         "42P01",
         "Its tables are not there: create the queue, or check the database's name and the user's search_path.",
-        False,
+        QueueError,
     ),
     (
         "42501",
         "Have the database's owner run GRANT CREATE ON SCHEMA public, or create the queue once and run "
         "GRANT SELECT, INSERT, UPDATE, DELETE ON taskfleet_queues, taskfleet_messages, for this user.",
-        False,
+        PermissionDeniedError,
     ),
-    ("3F000", "Give the user a schema in its search_path, for instance with CREATE SCHEMA AUTHORIZATION.", False),
+    ("28", "Correct the user or the password in QUEUE_URL, PGPASSWORD or ~/.pgpass.", CredentialsError),
+    ("3D000", "Create the database (createdb) or correct its name in QUEUE_URL or PGDATABASE.", WrongSettingError),
+    (
+        "3F000",
+        "Give the user a schema in its search_path, for instance with CREATE SCHEMA AUTHORIZATION.",
+        ProviderError,
+    ),
     (
         "25006",
         "This is a read-only standby; use the address of the primary server (or both and target_session_attrs=read-write).",
-        False,
+        WrongSettingError,
     ),
     (
         "42",
         "Its tables are of another version of taskfleet; update shared_lib/ everywhere, or use another database.",
-        False,
+        QueueError,
     ),
-    ("53100", "The server's disk is full; make room there.", True),
-    ("533", "The server has no connection left; raise max_connections or put pgbouncer before it.", True),
-    ("53", "The server is short of memory or another resource; look into its log.", True),
-    ("57014", "The server gave up on it; raise statement_timeout for this user if that is set.", True),
-    ("57", "The server is stopping or starting.", True),
-    ("58", "The server's disk or file system failed; look into its log.", True),
-    ("08", "The connection was lost; check the network and whether the server runs.", True),
-    ("40", "The server is busy with conflicting transactions.", True),
-    ("55P03", "Another session holds a lock for long; look into pg_locks.", True),
-    ("XX001", "The server's data is damaged; restore it from a backup.", False),
-    ("XX002", "An index of the server's is damaged; run REINDEX TABLE taskfleet_messages.", False),
+    ("53100", "The server's disk is full; make room there.", UnreachableError),
+    ("533", "The server has no connection left; raise max_connections or put pgbouncer before it.", UnreachableError),
+    ("53", "The server is short of memory or another resource; look into its log.", UnreachableError),
+    ("57014", "The server gave up on it; raise statement_timeout for this user if that is set.", UnreachableError),
+    ("57", "The server is stopping or starting.", UnreachableError),
+    ("58", "The server's disk or file system failed; look into its log.", UnreachableError),
+    ("08", "The connection was lost; check the network and whether the server runs.", UnreachableError),
+    ("40", "The server is busy with conflicting transactions.", UnreachableError),
+    ("55P03", "Another session holds a lock for long; look into pg_locks.", UnreachableError),
+    ("XX001", "The server's data is damaged; restore it from a backup.", ProviderError),
+    ("XX002", "An index of the server's is damaged; run REINDEX TABLE taskfleet_messages.", ProviderError),
 )
 
 #: What libpq, the server and pgbouncer say when there is no connection.
@@ -86,61 +114,69 @@ _WORDS = (
     (
         r"password authentication failed|no password supplied|SASL|server login failed|wrong password",
         "Correct the user or the password in QUEUE_URL, PGPASSWORD or ~/.pgpass.",
-        False,
+        CredentialsError,
     ),
     (
         r'role ".*" does not exist|no such user',
         "Create the user (CREATE ROLE … LOGIN) or correct its name in QUEUE_URL or PGUSER.",
-        False,
+        CredentialsError,
     ),
     (
         r'database ".*" does not exist|no such database',
         "Create the database (createdb) or correct its name in QUEUE_URL or PGDATABASE.",
-        False,
+        WrongSettingError,
     ),
     (
         r"[Pp]eer authentication failed|[Ii]dent authentication failed",
         "Run as that user, or use a password and a host in QUEUE_URL.",
-        False,
+        CredentialsError,
     ),
     (
         r"pg_hba\.conf",
         "Have the server's pg_hba.conf let this user in from here; many servers want sslmode=require.",
-        False,
+        PermissionDeniedError,
     ),
     (
         r"permission denied for database|is not permitted to log in",
         "Have the database's owner run GRANT CONNECT, or ALTER ROLE … LOGIN.",
-        False,
+        PermissionDeniedError,
     ),
-    (r"does not support SSL|certificate|sslmode|root\.crt", "Correct sslmode and sslrootcert in QUEUE_URL.", False),
+    (
+        r"does not support SSL|certificate|sslmode|root\.crt",
+        "Correct sslmode and sslrootcert in QUEUE_URL.",
+        WrongSettingError,
+    ),
     (
         r"session is (not )?read-only|hot standby mode",
         "Use the address of the primary server, or wait until there is one.",
-        True,
+        UnreachableError,
     ),
     (
         r"could not translate host name|Name or service",
         "Check the host in QUEUE_URL or PGHOST, and the name server.",
-        True,
+        UnreachableError,
     ),
     (
         r"Connection refused|No such file or directory",
         "Start the server, or correct the host and the port in QUEUE_URL.",
-        True,
+        UnreachableError,
     ),
     (
         r"too many (?:clients|connections)|connection slots|no more connections",
         "Raise max_connections or put pgbouncer before the server.",
-        True,
+        UnreachableError,
     ),
-    (r"is (starting up|shutting down)|not yet accepting|in recovery mode", "Wait until the server is up.", True),
+    (
+        r"is (starting up|shutting down)|not yet accepting|in recovery mode",
+        "Wait until the server is up.",
+        UnreachableError,
+    ),
     (
         r"[Tt]imeout|timed out|no answer|unreachable|No route",
         "Check the network, firewalls and how busy the server is.",
-        True,
+        UnreachableError,
     ),
-    (r"closed|lost|reset|terminat|EOF|Broken pipe", "Check the network and whether the server runs.", True),
+    (r"closed|lost|reset|terminat|EOF|Broken pipe", "Check the network and whether the server runs.", UnreachableError),
 )
 
 

@@ -1,8 +1,4 @@
-"""Google Cloud Pub/Sub queues: ``PubSubTransport``.
-
-Permissions that are used: pubsub.topics.get, pubsub.topics.publish, pubsub.subscriptions.get and pubsub.subscriptions.consume by workers
-(the roles Pub/Sub Publisher, Subscriber and Viewer); those to create, delete and attach besides, where a job is made and deleted (Pub/Sub
-Editor).
+"""Google Cloud Pub/Sub queues: ``PubSubTransport``. The permissions that are used are in ``clouds.google_permissions``.
 
 Limits are from https://cloud.google.com/pubsub/quotas.
 """
@@ -16,13 +12,13 @@ from contextlib import suppress
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import google.auth
 import grpc
 from google.auth.exceptions import GoogleAuthError
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
+from taskfleet.clouds.google_session import log_in
 from taskfleet.errors import QueueError
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues.pubsub_calls import PubSubCalls, raw
@@ -61,7 +57,8 @@ class PubSubTransport:
         clock: Seconds since the epoch.
 
     Raises:
-        QueueError: The address is not one, or there are no credentials.
+        QueueError: The address is not one, or names no project.
+        CredentialsError: There is no login.
     """
 
     most_message_bytes: ClassVar[int] = 8 << 20
@@ -83,8 +80,8 @@ class PubSubTransport:
                 channel: Any = grpc.insecure_channel(emulator, options)
                 project = project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
             else:
-                credentials, default = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-                project = project or default or ""
+                credentials, default = log_in()
+                project = project or default
                 channel = PublisherGrpcTransport.create_channel(credentials=credentials, options=options)
         except GoogleAuthError as error:
             raise explain(error, label=self._label, method="", project=project) from error

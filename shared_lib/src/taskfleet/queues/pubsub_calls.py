@@ -6,7 +6,8 @@ from typing import Any
 import grpc
 from google.protobuf import empty_pb2
 
-from taskfleet.clouds.retrying import TransientError, retry_call
+from taskfleet.clouds.retrying import retry_call
+from taskfleet.errors import UnreachableError
 from taskfleet.queues.pubsub_faults import explain
 
 #: Requests in flight.
@@ -63,7 +64,7 @@ class PubSubCalls:
                         answers[place] = future.result()
                     except grpc.RpcError as error:
                         explained = self._explain(method, error)
-                        if not isinstance(explained, TransientError):
+                        if not isinstance(explained, UnreachableError):
                             raise explained from error
                         trouble = explained
                         answers[place] = error

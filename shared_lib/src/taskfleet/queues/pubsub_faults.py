@@ -1,24 +1,15 @@
-"""What can be wrong with Pub/Sub, in words."""
+"""What can be wrong with Pub/Sub, as gRPC says it."""
 
 import re
 
 import grpc
-from google.auth.exceptions import DefaultCredentialsError, RefreshError
+from google.auth.exceptions import GoogleAuthError
 
-from taskfleet.clouds.google import LOG_IN
-from taskfleet.clouds.retrying import TransientError
-from taskfleet.errors import QueueError
+from taskfleet.clouds.google import PUBSUB
+from taskfleet.clouds.google_errors import denial, explain_login, logged_out, not_accepted, not_enabled
+from taskfleet.clouds.google_permissions import GOOGLE
+from taskfleet.errors import ProviderError, QueueError, UnreachableError
 
-#: What the permission for a call is called.
-_PERMISSIONS = {
-    "Publisher/CreateTopic": "pubsub.topics.create",
-    "Publisher/GetTopic": "pubsub.topics.get",
-    "Publisher/DeleteTopic": "pubsub.topics.delete",
-    "Publisher/Publish": "pubsub.topics.publish",
-    "Subscriber/CreateSubscription": "pubsub.subscriptions.create and pubsub.topics.attachSubscription",
-    "Subscriber/GetSubscription": "pubsub.subscriptions.get",
-    "Subscriber/DeleteSubscription": "pubsub.subscriptions.delete",
-}
 #: What gRPC passes on, as UNAVAILABLE, of a login that cannot be renewed.
 _LOGGED_OUT = re.compile("invalid_grant|Reauthentication is needed|invalid_rapt")
 
@@ -28,10 +19,10 @@ class MissingError(QueueError):
 
 
 class ThereError(QueueError):
-    """The topic or the subscription is there already."""
+    """It is there already."""
 
 
-def explain(error: Exception, *, label: str, method: str, project: str) -> Exception:
+def explain(error: Exception, *, label: str, method: str, project: str) -> ProviderError:
     """Turn what gRPC or the login raised into what this library raises.
 
     Args:
@@ -40,40 +31,33 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
         method: The call, ``Service/Method``.
         project: Whose queue it is.
     """
-    if isinstance(error, DefaultCredentialsError):
-        return QueueError(f"{label}: no Google Cloud credentials were found. {LOG_IN}")
-    if isinstance(error, RefreshError):
-        return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {LOG_IN}")
+    if isinstance(error, GoogleAuthError):
+        return explain_login(error, label, PUBSUB)
     if not isinstance(error, grpc.RpcError):
-        return QueueError(f"{label}: {' '.join(str(error).split())}")
-    code, text = error.code(), " ".join((error.details() or "").split()).rstrip(".")
-    match code:
+        return ProviderError(f"{label}: {' '.join(str(error).split())}")
+    status, text = error.code(), " ".join((error.details() or "").split()).rstrip(".")
+    code = status.name
+    match status:
         case grpc.StatusCode.NOT_FOUND:
             return MissingError(
                 f"{label} does not exist in project {project}. Insert tasks first (poe insert_tasks), or make it again "
-                f"(poe release), or correct the project in QUEUE_URL. ({text})"
+                f"(poe release), or correct the project in QUEUE_URL. ({text})",
+                code=code,
             )
         case grpc.StatusCode.ALREADY_EXISTS:
-            return ThereError(f"{label} exists already in project {project}. ({text})")
+            return ThereError(f"{label} is there already. ({text})", code=code)
         case grpc.StatusCode.PERMISSION_DENIED if "SERVICE_DISABLED" in text or "has not been used" in text:
-            return QueueError(
-                f"{label}: Pub/Sub is not enabled in project {project}: gcloud services enable pubsub.googleapis.com"
-            )
+            return not_enabled(f"{label}: Pub/Sub", PUBSUB, project)
         case grpc.StatusCode.PERMISSION_DENIED:
-            permission = _PERMISSIONS.get(method, "pubsub.subscriptions.consume")
-            return QueueError(
-                f"{label}: this account may not do {permission} in project {project}. Have a role with it granted, for example Pub/Sub "
-                f"Editor. ({text})"
-            )
+            return denial(label, text, GOOGLE.of_call(method).name, project)
         case grpc.StatusCode.UNAUTHENTICATED:
-            return QueueError(
-                f"{label}: Google Cloud does not accept these credentials, or they have expired. {LOG_IN} ({text})"
-            )
+            return not_accepted(label, text)
         case grpc.StatusCode.UNAVAILABLE if _LOGGED_OUT.search(text):
-            return QueueError(f"{label}: the Google Cloud credentials have expired or were revoked. {LOG_IN}")
+            return logged_out(label)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return TransientError(
-                f"{label}: a quota of Pub/Sub in project {project} is used up: {text}. It may be raised in the console."
+            return UnreachableError(
+                f"{label}: a quota of Pub/Sub in project {project} is used up: {text}. It may be raised in the console.",
+                code=code,
             )
         case (
             grpc.StatusCode.UNAVAILABLE
@@ -83,7 +67,8 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Excep
             | grpc.StatusCode.CANCELLED
             | grpc.StatusCode.UNKNOWN
         ):
-            return TransientError(
-                f"{label}: Pub/Sub does not answer ({code.name}: {text}). Check the network, and PUBSUB_EMULATOR_HOST if it is set."
+            return UnreachableError(
+                f"{label}: Pub/Sub does not answer ({code}: {text}). Check the network, and PUBSUB_EMULATOR_HOST if it is set.",
+                code=code,
             )
-    return QueueError(f"{label}: Pub/Sub refuses {method}: {text} ({code.name})")
+    return ProviderError(f"{label}: Pub/Sub refuses {method}: {text} ({code})", code=code)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from taskfleet.errors import QueueUnreachableError
+from taskfleet.errors import UnreachableError
 from taskfleet.queues.health import Activity, ServiceHealth
 from taskfleet.queues.in_flight import InFlightMessage, InFlightMessages
 from taskfleet.queues.transport import Message, Size, Transport
@@ -125,7 +125,7 @@ class Receiver:
                     break
             try:
                 self._ask(transport)
-            except QueueUnreachableError as error:
+            except UnreachableError as error:
                 self._health.interrupted(Activity.RECEIVING, error)
                 with self._changed:
                     self._changed.wait_for(lambda: self._is_stopping, OUTAGE_PAUSE_SECONDS)

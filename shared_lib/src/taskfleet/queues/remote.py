@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from taskfleet.errors import QueueUnreachableError
+from taskfleet.errors import UnreachableError
 from taskfleet.messages.events import Worker
 from taskfleet.messages.tasks import QueuedTask, TaskMessage
 from taskfleet.queues import Depth
@@ -163,7 +163,7 @@ class RemoteQueue:
         """See ``Queue.close``.
 
         Raises:
-            QueueUnreachableError: The service does not answer, so it does not know what became of some tasks; they will be run again.
+            UnreachableError: The service cannot be told what is left to tell; those tasks will be run again.
         """
         self._receiver.stop()
         if self._health.failure is None:
@@ -172,7 +172,7 @@ class RemoteQueue:
         is_done = self._sender.join(CLOSE_SECONDS)
         self._tell_user()
         if not is_done:
-            raise QueueUnreachableError(
+            raise UnreachableError(
                 "The queue's service could not be told what became of the last tasks. They are not lost: they will be run again."
             )
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from taskfleet.errors import QueueUnreachableError
+from taskfleet.errors import UnreachableError
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, EndedAttempt, Worker
 from taskfleet.messages.grouping import grouped
@@ -93,7 +93,7 @@ class Sender:
                 if delivery is not None:
                     self._deliver(delivery, task_queue, event_queue)
                 self._health.resumed(Activity.SENDING)
-            except QueueUnreachableError as error:
+            except UnreachableError as error:
                 self._health.interrupted(Activity.SENDING, error)
                 self._outbox.wait(OUTAGE_PAUSE_SECONDS)
         task_queue.close()

@@ -1,7 +1,4 @@
-"""AWS SQS queues: ``SqsTransport``.
-
-Permissions that are used: sqs:SendMessage, ReceiveMessage, DeleteMessage, ChangeMessageVisibility, GetQueueUrl and GetQueueAttributes by
-workers; sqs:CreateQueue, TagQueue, DeleteQueue and PurgeQueue besides, where a job is made and deleted.
+"""AWS SQS queues: ``SqsTransport``. The permissions that are used are in ``clouds.aws_permissions``.
 
 Limits are from https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html.
 """
@@ -15,13 +12,13 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
-from taskfleet.clouds.aws_session import open_session
-from taskfleet.clouds.retrying import TransientError, retry_call
-from taskfleet.errors import QueueError
+from taskfleet.clouds.aws_client import open_session
+from taskfleet.clouds.aws_errors import ERRORS
+from taskfleet.clouds.retrying import retry_call
+from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.messages.grouping import chunks, grouped
-from taskfleet.queues.sqs_faults import MISSING, explain, label_of
+from taskfleet.queues.sqs_faults import MissingError, OverLimitError, explain, label_of
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 #: Messages in one call, and their bytes in all.
@@ -39,7 +36,6 @@ ANSWER_SECONDS = 7
 
 #: What SQS says of a receipt whose message is nobody's or somebody else's now.
 _LOST = ("MessageNotInflight", "InvalidParameterValue", "ReceiptHandleIsInvalid")
-_OVER_LIMIT = ("OverLimit", "AWS.SimpleQueueService.OverLimit")
 
 
 class SqsTransport:
@@ -52,7 +48,8 @@ class SqsTransport:
         patience_seconds: For how long a verb tries again while SQS does not answer or turns it away.
 
     Raises:
-        QueueError: The address is not one, or the profile does not exist.
+        QueueError: The address is not one.
+        CredentialsError: The profile does not exist.
     """
 
     most_message_bytes: ClassVar[int] = 1 << 20
@@ -81,8 +78,8 @@ class SqsTransport:
                     tcp_keepalive=True,
                 ),
             )
-        except (BotoCoreError, ValueError) as error:
-            raise explain(error, address=self.address, action="", region=region or "?") from error
+        except ERRORS as error:
+            raise explain(error, address=address, operation="", region=region) from error
         self._region: str = self._client.meta.region_name
         self._pool: ThreadPoolExecutor | None = None
 
@@ -102,14 +99,14 @@ class SqsTransport:
         """See ``Transport.exists``."""
         try:
             self._call("get_queue_attributes", AttributeNames=["QueueArn"])
-        except _MissingError:
+        except MissingError:
             self._url = None if self._name else self._url
             return False
         return True
 
     def delete(self) -> None:
         """See ``Transport.delete``. For a minute no queue of that name can be created."""
-        with suppress(_MissingError):
+        with suppress(MissingError):
             self._call("delete_queue")
         if self._name:
             self._url = None
@@ -193,7 +190,7 @@ class SqsTransport:
                 VisibilityTimeout=min(math.ceil(lease_seconds), int(self.longest_lease_seconds)),
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
             )
-        except _OverLimitError:  # 120,000 messages are in flight; when some are done, there will be more
+        except OverLimitError:  # 120,000 messages are in flight; when some are done, there will be more
             return []
         return [
             Message(one["Body"], one["ReceiptHandle"], int(one["Attributes"]["ApproximateReceiveCount"]))
@@ -224,10 +221,10 @@ class SqsTransport:
                     del left[index]
                 elif one.get("SenderFault") and "hrottl" not in code:
                     raise QueueError(
-                        f"{self._label}: SQS refuses an entry of {_action(verb)}: {one.get('Message', '')} ({code})"
+                        f"{self._label}: SQS refuses an entry of {_operation(verb)}: {one.get('Message', '')} ({code})"
                     )
             if left:
-                raise TransientError(f"{self._label}: SQS has not taken all of a batch ({code}); it is repeated.")
+                raise UnreachableError(f"{self._label}: SQS has not taken all of a batch ({code}); it is repeated.")
 
         retry_call(self._patience_seconds, call)
         return hopeless
@@ -245,14 +242,8 @@ class SqsTransport:
     def _ask(self, verb: str, **arguments: Any) -> Any:
         try:
             return getattr(self._client, verb)(**arguments)
-        except (BotoCoreError, ClientError, ValueError) as error:
-            explained = explain(error, address=self.address, action=_action(verb), region=self._region)
-            code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
-            if code.rpartition("#")[2] in MISSING:
-                raise _MissingError(str(explained)) from error
-            if code.rpartition("#")[2] in _OVER_LIMIT:
-                raise _OverLimitError(str(explained)) from error
-            raise explained from error
+        except ERRORS as error:
+            raise explain(error, address=self.address, operation=_operation(verb), region=self._region) from error
 
     def _all(self, call: Callable[[Any], Any], batches: Sequence[Any]) -> list[Any]:
         """Do all calls, several at a time."""
@@ -263,22 +254,14 @@ class SqsTransport:
         return list(self._pool.map(call, batches))
 
 
-class _MissingError(QueueError):
-    """The queue is not there."""
-
-
-class _OverLimitError(QueueError):
-    """Too many messages are in flight."""
-
-
 def _size(message: Outgoing) -> int:
     """Return the bytes of a message's body."""
     return len(message.body.encode("utf-8", "surrogatepass"))
 
 
-def _action(verb: str) -> str:
-    """Give a call's name in IAM: batches need the permission for one."""
-    return "".join(word.capitalize() for word in verb.removesuffix("_batch").split("_"))
+def _operation(verb: str) -> str:
+    """Return a call's name in the interface of SQS."""
+    return "".join(word.capitalize() for word in verb.split("_"))
 
 
 def _parse(address: str) -> tuple[str, str | None, str | None, str | None]:

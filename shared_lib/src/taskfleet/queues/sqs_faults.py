@@ -1,38 +1,24 @@
-"""What can be wrong with SQS, in words."""
+"""What can be wrong with SQS: what is special about it, besides what all of AWS's services have in common."""
 
 from botocore import exceptions
 
-from taskfleet.clouds.aws_faults import (
-    CREDENTIALS,
-    DENIED,
-    THROTTLED,
-    answer_of,
-    explain_credentials,
-    is_unreachable,
-    line,
-)
-from taskfleet.clouds.retrying import TransientError
-from taskfleet.errors import QueueError
+from taskfleet.clouds import aws_errors
+from taskfleet.clouds.aws_errors import THROTTLED, is_unreachable, line, reply_of
+from taskfleet.errors import ProviderError, QueueError, UnreachableError, WrongSettingError
 
-_THROTTLED = (
-    "SQS is asked too often by this account; the worker slows down by itself, but fewer of them may be as fast."
-)
-
-#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html; what to do, and whether it may pass.
-_CODES = {
-    **dict.fromkeys(THROTTLED, (_THROTTLED, True)),
-    "InternalError": ("SQS has a trouble of its own; see health.aws.amazon.com if it lasts.", True),
-    "InternalFailure": ("SQS has a trouble of its own; see health.aws.amazon.com if it lasts.", True),
-    "ServiceUnavailable": ("SQS has a trouble of its own; see health.aws.amazon.com if it lasts.", True),
-    "RequestTimeout": ("Check the network.", True),
-    "QueueDeletedRecently": (
-        "A queue of this name was deleted less than a minute ago; wait, or choose another name.",
-        True,
-    ),
-    "PurgeQueueInProgress": ("The queue was purged less than a minute ago; wait.", True),
-    **{code: (remedy, False) for code, remedy in CREDENTIALS.items()},
+_THROTTLED = "this account calls SQS too often; the worker slows down by itself, but fewer of them may be as fast."
+_INTERNAL = "SQS reports an internal error; see health.aws.amazon.com if it lasts."
+#: Of codes that pass, what to do.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
+_PASSING = {
+    **dict.fromkeys(THROTTLED, _THROTTLED),
+    **dict.fromkeys(("InternalError", "InternalFailure", "ServiceUnavailable"), _INTERNAL),
+    "RequestTimeout": "Check the network.",
+    "QueueDeletedRecently": "A queue of this name was deleted less than a minute ago; wait, or choose another name.",
+    "PurgeQueueInProgress": "The queue was purged less than a minute ago; wait.",
 }
 MISSING = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue")
+OVER_LIMIT = ("OverLimit", "AWS.SimpleQueueService.OverLimit")
 
 
 def label_of(address: str) -> str:
@@ -40,45 +26,45 @@ def label_of(address: str) -> str:
     return f"Queue {address}"
 
 
-def explain(error: Exception, *, address: str, action: str, region: str) -> Exception:
+class MissingError(QueueError):
+    """The queue is not there."""
+
+
+class OverLimitError(QueueError):
+    """Too many messages are in flight."""
+
+
+def explain(error: Exception, *, address: str, operation: str, region: str | None) -> ProviderError:
     """Turn what boto3 raised into what this library raises.
 
     Args:
         error: From boto3.
         address: The queue's, as the user writes it.
-        action: The call, as IAM names it.
-        region: Where.
+        operation: The call, as SQS names it.
+        region: Where; None if that is not known.
     """
     label = label_of(address)
     if isinstance(error, exceptions.ClientError):
-        return _explain_code(error, label, action, region)
-    if trouble := explain_credentials(error):
-        return QueueError(f"{label}: {trouble}")
+        code, text, status = reply_of(error)
+        if code in MISSING:
+            return MissingError(
+                f"{label} does not exist in region {region}. Insert tasks first (poe insert_tasks), or make it again (poe release); "
+                "if it is elsewhere, set AWS_REGION or write ?region=… behind its address.",
+                code=code,
+            )
+        if code in OVER_LIMIT:
+            return OverLimitError(f"{label}: too many messages are in flight: {text} ({code})", code=code)
+        if code in _PASSING:
+            return UnreachableError(f"{label}: {_PASSING[code]} ({code})", code=code)
+        if status == 429:
+            return UnreachableError(f"{label}: {_THROTTLED} ({code})", code=code)
     if isinstance(error, exceptions.NoRegionError):
-        return QueueError(f"{label}: no AWS region is known. Set AWS_REGION, or write {address}?region=eu-west-1.")
-    if is_unreachable(error):
-        return TransientError(
+        return WrongSettingError(
+            f"{label}: no AWS region is known. Set AWS_REGION, or write {address}?region=eu-west-1.",
+            setting="AWS_REGION",
+        )
+    if is_unreachable(error):  # also in a region that this version of the SDK does not know
+        return UnreachableError(
             f"{label}: SQS in {region} does not answer ({line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."
         )
-    if isinstance(error, exceptions.BotoCoreError | ValueError):
-        return QueueError(f"{label}: {line(error)}")
-    return error
-
-
-def _explain_code(error: exceptions.ClientError, label: str, action: str, region: str) -> Exception:
-    code, text, status = answer_of(error)
-    if code in MISSING:
-        return QueueError(
-            f"{label} does not exist in region {region}. Insert tasks first (poe insert_tasks), or make it again (poe release); "
-            "if it is elsewhere, set AWS_REGION or write ?region=… behind its address."
-        )
-    if code in DENIED:
-        return QueueError(
-            f"{label}: these AWS credentials may not do sqs:{action}. Have that permission granted on the queue. ({text})"
-        )
-    if code in _CODES:
-        remedy, passes = _CODES[code]
-        return (TransientError if passes else QueueError)(f"{label}: {remedy} ({code})")
-    if status >= 500 or status == 429:
-        return TransientError(f"{label}: SQS in {region} failed with status {status}: {text}")
-    return QueueError(f"{label}: SQS refuses sqs:{action}: {text} ({code})")
+    return aws_errors.explain(error, service="sqs", operation=operation, region=region, label=label)

@@ -44,8 +44,8 @@ class Transport(Protocol):
     ``patience_seconds``; partial failures are repeated item by item.
 
     Raises:
-        QueueError: From every verb: trying again does not mend it (credentials, permissions, a missing queue).
-        QueueUnreachableError: From every verb: the service cannot be reached or is overloaded, after several tries. What was asked may or
+        ProviderError: From every verb: trying again does not help (credentials, permissions); ``QueueError`` if the queue is missing.
+        UnreachableError: From every verb: the service cannot be reached or is overloaded, after several tries. What was asked may or
             may not have happened; asking again is safe, though it may send twice.
     """
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from taskfleet.errors import QueueUnreachableError
+from taskfleet.errors import UnreachableError
 from taskfleet.events import EventFile, make_event, task_event
 from taskfleet.events.stored import stored_events
 from taskfleet.ledger import counters, recording, sending
@@ -62,7 +62,7 @@ class Monitor:
         while True:
             try:
                 taken = self.step()
-            except QueueUnreachableError as error:
+            except UnreachableError as error:
                 if not self._is_cut_off:
                     self._progress.say(f"{error} Trying again.")
                 self._is_cut_off = True

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from taskfleet.clouds.aws_faults import DENIED
-from taskfleet.errors import MachinesError
+from taskfleet.clouds.aws_errors import DENIED, ErrorReply, plain_text
 from taskfleet.machine_terms import Market
 from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
-from taskfleet.machines.aws.faults import explain_setting, plain_text, refusal_of
+from taskfleet.machines.aws.faults import fault_of, refusal_of
 from taskfleet.machines.aws.regions import Region
 from taskfleet.machines.aws.templates import ORDER
 from taskfleet.machines.choosing import Offer
@@ -41,7 +40,7 @@ def read_fleet(
         decode: Makes a refusal name the permission that is missing, if it does not.
 
     Raises:
-        MachinesError: Nothing was started, and every error is about the account or the settings.
+        ProviderError: Nothing was started, and every error is about the account or the settings.
     """
     zones = {subnet: zone for zone, subnet in region.subnets.items()}
     started = tuple(
@@ -51,14 +50,14 @@ def read_fleet(
     )
     decode = cache(decode)  # every pool has the same to say
     errors = [
-        (code, plain_text(decode(text) if code in DENIED else text))
+        ErrorReply(code, plain_text(decode(text) if code in DENIED else text), 0)
         for code, text in ((one.get("ErrorCode", ""), one.get("ErrorMessage", "")) for one in fleet.get("Errors", ()))
     ]
-    faults = [explain_setting(code, text, region.name) for code, text in errors]
-    if faults and not started and None not in faults:
-        raise MachinesError(faults[0])
+    faults = [fault for reply in errors if (fault := fault_of(reply, region.name)) is not None]
+    if faults and not started and len(faults) == len(errors):
+        raise faults[0]
     refused: dict[tuple[str, str, Refusal], Refused] = {}
-    for one, (code, text) in zip(fleet.get("Errors", ()), errors, strict=True):
+    for one, (code, text, _) in zip(fleet.get("Errors", ()), errors, strict=True):
         refusal = refusal_of(code)
         if len(started) >= number and refusal in _OF_THE_ACCOUNT:
             continue

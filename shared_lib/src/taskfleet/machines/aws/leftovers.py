@@ -5,13 +5,11 @@ cannot be deleted without ending their machines; they cost nothing, are listed n
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-from botocore.exceptions import ClientError
-
-from taskfleet.clouds.aws_faults import answer_of
-from taskfleet.machines.aws.calls import AwsCalls
-from taskfleet.machines.aws.faults import ERRORS
+from taskfleet.clouds.aws_client import AwsClient
+from taskfleet.clouds.aws_errors import ERRORS, code_of
 from taskfleet.machines.aws.regions import Wishes
 from taskfleet.machines.aws.templates import mine
 
@@ -56,34 +54,34 @@ _KINDS = (
 )
 
 
-def clear(calls: AwsCalls, wishes: Wishes) -> dict[str, int]:
+def clear(client: AwsClient, wishes: Wishes) -> dict[str, int]:
     """Delete what nothing uses, in all regions; give how many of each kind are there after that.
 
     Raises:
-        MachinesUnreachableError: AWS does not answer.
-        MachinesError: These credentials may not.
+        UnreachableError: AWS does not answer.
+        ProviderError: These credentials lack a permission.
     """
 
     def clear_region(region: str) -> dict[str, int]:
         for kind in _KINDS:
-            for one in [*_list(calls, wishes, region, kind)]:
+            for one in [*_list(client, wishes, region, kind)]:
                 if kind.is_free(one):
-                    _delete(calls, region, kind, one)
-        return {kind.title: sum(1 for _ in _list(calls, wishes, region, kind)) for kind in _KINDS}
+                    _delete(client, region, kind, one)
+        return {kind.title: sum(1 for _ in _list(client, wishes, region, kind)) for kind in _KINDS}
 
-    found = calls.side_by_side(clear_region, wishes.regions)
-    return {kind.title: sum(one[kind.title] for one in found) for kind in _KINDS}
+    found = client.side_by_side({region: partial(clear_region, region) for region in wishes.regions})
+    return {kind.title: sum(one[kind.title] for one in found.values()) for kind in _KINDS}
 
 
-def _list(calls: AwsCalls, wishes: Wishes, region: str, kind: _Kind) -> Iterator[dict[str, Any]]:
-    for page in calls.pages(region, kind.describe, Filters=mine(wishes)):
+def _list(client: AwsClient, wishes: Wishes, region: str, kind: _Kind) -> Iterator[dict[str, Any]]:
+    for page in client.pages(region, kind.describe, Filters=mine(wishes)):
         yield from page[kind.field]
 
 
-def _delete(calls: AwsCalls, region: str, kind: _Kind, one: Mapping[str, Any]) -> None:
+def _delete(client: AwsClient, region: str, kind: _Kind, one: Mapping[str, Any]) -> None:
     try:
-        calls.ask_plainly(region, kind.delete, **{kind.id: one[kind.id]})
+        client.ask_plainly(region, kind.delete, **{kind.id: one[kind.id]})
     except ERRORS as error:
-        code = answer_of(error).code if isinstance(error, ClientError) else ""
+        code = code_of(error)
         if ".NotFound" not in code and not code.endswith(("InUse", "AlreadyInUse")):  # it is looked for again
-            raise calls.trouble(error, region, kind.delete) from error
+            raise client.explain(error, region, kind.delete) from error

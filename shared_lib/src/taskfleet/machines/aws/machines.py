@@ -1,25 +1,23 @@
 """Machines of AWS EC2: ``AwsMachines``.
 
-Permissions that are used: ec2:CreateFleet, RunInstances, CreateTags, CreateLaunchTemplate, DescribeImages and DescribeSubnets to start
-machines, with ssm:GetParameters if no image is set, ec2:DescribeSecurityGroups if some are, and iam:PassRole if machines have a role;
-ec2:DescribeInstances, TerminateInstances and GetConsoleOutput to look after them; ec2:DescribeLaunchTemplates, DeleteLaunchTemplate,
-DescribeVolumes, DeleteVolume, DescribeNetworkInterfaces and DeleteNetworkInterface to clear up. ``preflight`` says which are missing.
+The permissions that are used are in ``clouds.aws_permissions``; ``preflight`` says which are missing.
 """
 
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 from botocore.exceptions import ClientError
 
-from taskfleet.clouds.aws_faults import DENIED, THROTTLED, answer_of
-from taskfleet.errors import MachinesUnreachableError
+from taskfleet.clouds.aws_client import AwsClient
+from taskfleet.clouds.aws_errors import ERRORS, code_of, reply_of
+from taskfleet.errors import UnreachableError
 from taskfleet.machine_terms import Architecture, Market, region_of
 from taskfleet.machines import Answer, Machine, Order, Refusal, Refused, Started
 from taskfleet.machines.aws.answers import read_fleet, read_instance, zone_of
-from taskfleet.machines.aws.calls import AwsCalls
-from taskfleet.machines.aws.faults import ERRORS
+from taskfleet.machines.aws.fleets import Next, next_step
 from taskfleet.machines.aws.leftovers import clear
 from taskfleet.machines.aws.preflight import preflight
 from taskfleet.machines.aws.regions import Region, Regions, Wishes
@@ -35,16 +33,17 @@ FILTER_VALUES = 200
 _TOKEN_CHARACTERS = 64
 
 _TEMPLATE_EXISTS = "InvalidLaunchTemplateName.AlreadyExistsException"
-_NO_TEMPLATE = ("InvalidLaunchTemplateName.NotFoundException", "InvalidLaunchTemplateId.NotFound")
-_GIVEN_OTHERWISE = "IdempotentParameterMismatch"
 _GONE = "InvalidInstanceID"
+
+_T = TypeVar("_T")
 
 
 class AwsMachines:
     """Machines of a job on AWS EC2; see ``Machines``. Credentials, profile and endpoint are those of the SDK's own chain.
 
     An order is one fleet of type instant: AWS chooses among the order's offers, starts what it has, and says why it has no more. Besides
-    what ``Machines`` names, every verb raises ``MachinesError`` for what only the user can mend: credentials, permissions, a wrong image.
+    what ``Machines`` names, every verb raises a ``ProviderError`` for what only the user can correct: credentials, permissions, a wrong
+    image.
 
     Args:
         job_id: The job's name, by which everything is tagged.
@@ -96,15 +95,16 @@ class AwsMachines:
             boot_disk_mibps=boot_disk_mibps,
         )
         self._script = script
-        self._calls = AwsCalls()
-        self._regions = Regions(self._calls, self._wishes)
+        self._client = AwsClient()
+        self._regions = Regions(self._client, self._wishes)
 
     def launch(self, order: Order) -> Answer:
         """Start machines with one request; see ``Machines.launch``.
 
         Raises:
-            MachinesUnreachableError: Nobody knows whether it was done; the same order may be given again.
-            MachinesError: Nothing was started, since the account or a setting is wrong, and not the offers.
+            UnreachableError: Nobody knows whether it was done; the same order may be given again.
+            ProviderError: Nothing was started, since the account or a setting is wrong, and not the offers.
+            StartUpError: Nothing was started, since the start-up script is too long.
         """
         region = self._regions.get(region_of(order.offers[0].zone))
         offers: dict[tuple[str, str], Offer] = {}
@@ -121,19 +121,19 @@ class AwsMachines:
         fleet = self._create_fleet(order, region, self._request(order, region, somewhere))
         if fleet is None:
             return self._given_before(order, region)
-        answer = read_fleet(fleet, region, somewhere, order.number, lambda text: self._calls.decode(region.name, text))
+        answer = read_fleet(fleet, region, somewhere, order.number, lambda text: self._client.decode(region.name, text))
         return Answer(answer.started, answer.refused + nowhere)
 
     def list(self) -> Sequence[Machine]:
         """Give the machines of all regions; see ``Machines.list``."""
-        found = self._calls.side_by_side(lambda region: [*self._instances(region)], self._wishes.regions)
-        return [read_instance(one) for instances in found for one in instances]
+        found = self._everywhere(lambda region: [*self._instances(region)])
+        return [read_instance(one) for instances in found.values() for one in instances]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """End machines, of this job only; see ``Machines.terminate``."""
         wanted = tuple(dict.fromkeys(instance_ids))
         if wanted:
-            self._calls.side_by_side(lambda region: self._terminate(region, wanted), self._wishes.regions)
+            self._everywhere(lambda region: self._terminate(region, wanted))
 
     def console(self, instance_id: str) -> str:
         """Give what a machine has printed; see ``Machines.console``."""
@@ -141,20 +141,20 @@ class AwsMachines:
             for is_latest in (True, False):
                 options: dict[str, Any] = {"Latest": True} if is_latest else {}
                 try:
-                    answer = self._calls.ask_plainly(region, "GetConsoleOutput", InstanceId=instance_id, **options)
+                    answer = self._client.ask_plainly(region, "GetConsoleOutput", InstanceId=instance_id, **options)
                     return str(answer.get("Output") or "")
                 except ERRORS as error:
-                    code = _code_of(error)
+                    code = code_of(error)
                     if code.startswith(_GONE):
                         break
                     if is_latest and code in ("UnsupportedOperation", "InvalidParameterCombination"):
                         continue  # a type of machine that shows only what it printed at first
-                    raise self._calls.trouble(error, region, "GetConsoleOutput") from error
+                    raise self._client.explain(error, region, "GetConsoleOutput") from error
         return ""
 
     def clear(self) -> Mapping[str, int]:
         """Remove launch templates, and disks and network interfaces that were left; see ``Machines.clear``."""
-        return clear(self._calls, self._wishes)
+        return clear(self._client, self._wishes)
 
     def preflight(self) -> Sequence[str]:
         """Say what would keep machines from being started, looked after and cleared up, in sentences; empty if nothing is known to.
@@ -162,9 +162,9 @@ class AwsMachines:
         It costs nothing and makes nothing: AWS is asked whether it would do a thing.
 
         Raises:
-            MachinesUnreachableError: AWS does not answer.
+            UnreachableError: AWS does not answer.
         """
-        return preflight(self._calls, self._wishes, self._regions)
+        return preflight(self._client, self._wishes, self._regions)
 
     def _request(self, order: Order, region: Region, offers: Sequence[Offer]) -> dict[str, Any]:
         token = order.token
@@ -202,7 +202,7 @@ class AwsMachines:
             "LaunchTemplateData": template_of(self._wishes, region, order, self._script(order)),
             "TagSpecifications": [{"ResourceType": "launch-template", "Tags": tags_of(self._wishes)}],
         }
-        is_lost = False
+        was_lost = False
         for tries in range(LAUNCH_TRIES):
             if tries:
                 time.sleep(LAUNCH_PAUSE_SECONDS * 2 ** (tries - 1))
@@ -210,37 +210,38 @@ class AwsMachines:
             try:
                 self._make_template(region.name, template)
                 action = "CreateFleet"
-                fleet = self._calls.ask_plainly(region.name, action, tries=1, **request)
+                fleet = self._client.ask_plainly(region.name, action, tries=1, **request)
             except ERRORS as error:
-                code, cause = _code_of(error), error
-                trouble = self._calls.trouble(error, region.name, action)
+                cause, trouble = error, self._client.explain(error, region.name, action)
             else:
-                if is_lost and not fleet.get("Instances") and not fleet.get("Errors"):
-                    raise MachinesUnreachableError(
+                if was_lost and not fleet.get("Instances") and not fleet.get("Errors"):
+                    raise UnreachableError(
                         f"AWS EC2 in {region.name} does not repeat an answer that was lost; its list tells what was started."
                     )
                 return fleet
-            if code == _GIVEN_OTHERWISE:
-                return None
-            if code in _NO_TEMPLATE:  # not known everywhere yet, or somebody has cleared up meanwhile
-                trouble = MachinesUnreachableError(str(trouble))
-            elif code in THROTTLED and not is_lost:
-                return _without_pools(cause)
-            elif isinstance(trouble, MachinesUnreachableError):
-                is_lost = True
-            elif is_lost:  # an earlier try may have been carried out
-                raise MachinesUnreachableError(str(trouble)) from cause
-            elif action == "CreateFleet" and code and code not in DENIED:
-                return _without_pools(cause)
-            else:
-                break
-        raise trouble from cause
+            match next_step(trouble, action, was_lost=was_lost):
+                case Next.GIVEN_BEFORE:
+                    return None
+                case Next.REFUSED:
+                    return _without_pools(cause)
+                case Next.RAISE:
+                    raise trouble from cause
+                case Next.UNKNOWN:
+                    break
+                case Next.AGAIN_AS_LOST:
+                    was_lost = True
+        if isinstance(trouble, UnreachableError):
+            raise trouble from cause
+        raise UnreachableError(
+            f"{trouble} Nobody knows whether order {order.token} was carried out; the list of machines tells.",
+            code=trouble.code,
+        ) from cause
 
     def _make_template(self, region: str, template: Mapping[str, Any]) -> None:
         try:
-            self._calls.ask_plainly(region, "CreateLaunchTemplate", **template)
+            self._client.ask_plainly(region, "CreateLaunchTemplate", **template)
         except ClientError as error:
-            if _code_of(error) != _TEMPLATE_EXISTS:
+            if code_of(error) != _TEMPLATE_EXISTS:
                 raise
 
     def _given_before(self, order: Order, region: Region) -> Answer:
@@ -251,6 +252,10 @@ class AwsMachines:
         best, text = order.offers[0], "this order was given before, with other settings; it is not carried out again"
         is_whole = len(started) >= order.number
         return Answer(started, () if is_whole else (Refused(best.instance_type, best.zone, Refusal.STOCK_OUT, text),))
+
+    def _everywhere(self, action: Callable[[str], _T]) -> dict[str, _T]:
+        """Do something in all regions, whatever becomes of the others; return what came of it by region."""
+        return self._client.side_by_side({region: partial(action, region) for region in self._wishes.regions})
 
     def _why_nowhere(self, zone: str) -> str:
         return f"none of SUBNETS is in {zone}" if self._wishes.subnets else f"{zone} has no default subnet"
@@ -265,28 +270,24 @@ class AwsMachines:
             ]
             while mine:
                 try:
-                    self._calls.ask_plainly(region, "TerminateInstances", InstanceIds=mine)
+                    self._client.ask_plainly(region, "TerminateInstances", InstanceIds=mine)
                     break
                 except ERRORS as error:
-                    text = answer_of(error).text if isinstance(error, ClientError) else ""
+                    text = reply_of(error).text if isinstance(error, ClientError) else ""
                     left = [one for one in mine if one not in text]
-                    if not _code_of(error).startswith(_GONE) or left == mine:
-                        raise self._calls.trouble(error, region, "TerminateInstances") from error
+                    if not code_of(error).startswith(_GONE) or left == mine:
+                        raise self._client.explain(error, region, "TerminateInstances") from error
                     mine = left  # the others were not ended
 
     def _instances(self, region: str, filters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
         """Give the job's instances as EC2 describes them; filters, unlike lists of ids, may name what is not there."""
-        for page in self._calls.pages(region, "DescribeInstances", Filters=[*mine(self._wishes), *filters]):
+        for page in self._client.pages(region, "DescribeInstances", Filters=[*mine(self._wishes), *filters]):
             for reservation in page["Reservations"]:
                 yield from reservation["Instances"]
 
 
-def _code_of(error: Exception) -> str:
-    return answer_of(error).code if isinstance(error, ClientError) else ""
-
-
 def _without_pools(error: Exception) -> dict[str, Any]:
-    """Give a refusal of a whole fleet as one that has errors, and says not of which offers."""
+    """Return a refusal of a whole fleet as one that has errors, and says not of which offers."""
     assert isinstance(error, ClientError)
-    code, text, _ = answer_of(error)
+    code, text, _ = reply_of(error)
     return {"Errors": [{"ErrorCode": code, "ErrorMessage": text}]}

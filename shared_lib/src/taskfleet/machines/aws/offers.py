@@ -1,46 +1,26 @@
 """What machines AWS has, and what they cost, asked from AWS itself.
 
-Permissions that are used: ec2:DescribeInstanceTypes, ec2:DescribeInstanceTypeOfferings, ec2:DescribeSpotPriceHistory and
-pricing:GetProducts by ``fetch``; ec2:DescribeRegions and ec2:DescribeAvailabilityZones by ``regions``; ssm:GetParameters and
-ec2:DescribeImages by ``images``. None of these calls costs anything.
+The permissions that are used are in ``clouds.aws_permissions``. None of the calls costs anything.
 
 EC2 answers about 20 such requests a second in a region, after 100 at once
 (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html); botocore waits and asks again when it is turned away.
 """
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from botocore import xform_name
-from botocore.config import Config
-
-from taskfleet.clouds.aws_session import open_session
+from taskfleet.clouds.aws_client import AwsClient
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines.aws.cpus import cpu_of
-from taskfleet.machines.aws.faults import ERRORS, explain
 from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType, make_catalogue
 from taskfleet.machines.images import Image
 
 PROVIDER = "aws"
-#: Requests in flight, and for how often each is made in all.
-CALLS = 8
-TRIES = 5
-CONNECT_SECONDS = 5
-ANSWER_SECONDS = 30
 #: Where the price list of every region is kept, and which region is asked for the others if none is set.
 PRICES_REGION = "us-east-1"
-#: The most each call gives on a page (the API references of EC2 and of the Price List).
-_PAGES = {
-    "DescribeInstanceTypes": 100,
-    "DescribeInstanceTypeOfferings": 1000,
-    "DescribeSpotPriceHistory": 1000,
-    "GetProducts": 100,
-}
 #: How many names ssm:GetParameters takes at once.
 _PARAMETERS = 10
 _GB_IN_GIB = 1e9 / 2**30
@@ -87,20 +67,20 @@ def fetch(regions: Sequence[str], *, now: float) -> Catalogue:
         now: Seconds since the epoch; of spot prices the newest since then is taken, as a rule what was valid then.
 
     Raises:
-        CommandError: No credentials, no permission, an unknown region, no network.
+        ProviderError: No credentials, no permission, an unknown region, no network.
     """
     regions = tuple(dict.fromkeys(regions))
-    asker = _Asker()
+    client = AwsClient()
     jobs: dict[tuple[str, str], Callable[[], Any]] = {}
     for region in regions:
-        jobs["list", region] = partial(_list_prices, asker, region)
-        jobs["types", region] = partial(_types, asker, region)
-        jobs["spot", region] = partial(_spot_prices, asker, region, now)
-        jobs["offered", region] = partial(_offered, asker, region)
+        jobs["list", region] = partial(_list_prices, client, region)
+        jobs["types", region] = partial(_types, client, region)
+        jobs["spot", region] = partial(_spot_prices, client, region, now)
+        jobs["offered", region] = partial(_offered, client, region)
     jobs |= {
-        (family, region): partial(_disk_prices, asker, region, family) for region in regions for family in _FAMILIES
+        (family, region): partial(_disk_prices, client, region, family) for region in regions for family in _FAMILIES
     }
-    found = asker.side_by_side(jobs)
+    found = client.side_by_side(jobs, all_or_nothing=True)
     types: dict[str, InstanceType] = {}
     prices: list[tuple[str, Market, str, float | None]] = []
     for region in regions:
@@ -128,14 +108,12 @@ def regions() -> list[tuple[str, list[str]]]:
     """Give the regions that are enabled for the account, each with its zones.
 
     Raises:
-        CommandError: As ``fetch``.
+        ProviderError: As ``fetch``.
     """
-    asker = _Asker()
-    answers = asker.ask("ec2", asker.region or PRICES_REGION, "DescribeRegions")
-    names = sorted(
-        one["RegionName"] for each in answers for one in each["Regions"] if one.get("OptInStatus") != "not-opted-in"
-    )
-    found = asker.side_by_side({name: partial(_zones, asker, name) for name in names})
+    client = AwsClient()
+    answer = client.ask(client.region or PRICES_REGION, "DescribeRegions")
+    names = sorted(one["RegionName"] for one in answer["Regions"] if one.get("OptInStatus") != "not-opted-in")
+    found = client.side_by_side({name: partial(_zones, client, name) for name in names}, all_or_nothing=True)
     return [(name, found[name]) for name in names]
 
 
@@ -149,9 +127,9 @@ def images(region: str, *, now: float) -> list[Image]:
         now: Seconds since the epoch; which releases there may be by then.
 
     Raises:
-        CommandError: As ``fetch``.
+        ProviderError: As ``fetch``.
     """
-    asker = _Asker()
+    client = AwsClient()
     year = datetime.fromtimestamp(now, UTC).year
     releases = {
         _DEBIAN: [str(number) for number in range(12 + max(0, year - 2023) // 2, 11, -1)],
@@ -166,17 +144,13 @@ def images(region: str, *, now: float) -> list[Image]:
     names = [name for each in wanted for name in each]
     ids: dict[str, str] = {}
     for start in range(0, len(names), _PARAMETERS):
-        for answer in asker.ask("ssm", region, "GetParameters", Names=names[start : start + _PARAMETERS]):
-            ids |= {one["Name"]: one["Value"] for one in answer["Parameters"]}
+        answer = client.ask(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
+        ids |= {one["Name"]: one["Value"] for one in answer["Parameters"]}
     newest = [next((ids[name] for name in each if name in ids), None) for each in wanted]
     chosen = [one for one in newest if one is not None]
     if not chosen:
         return []
-    described = {
-        one["ImageId"]: one
-        for answer in asker.ask("ec2", region, "DescribeImages", ImageIds=chosen)
-        for one in answer["Images"]
-    }
+    described = {one["ImageId"]: one for one in client.ask(region, "DescribeImages", ImageIds=chosen)["Images"]}
     return [
         Image(
             id=one,
@@ -202,76 +176,10 @@ def ubuntu_parameters(architecture: Architecture, *, now: float) -> list[str]:
     return [_UBUNTU.format(release=f"{even % 100}.04", architecture=name) for even in range(year - year % 2, 2023, -2)]
 
 
-class _Asker:
-    """Asks AWS's services, several at once; credentials and endpoints are those of the SDK's own chain."""
-
-    def __init__(self) -> None:
-        self._clients: dict[tuple[str, str], Any] = {}
-        self._lock = threading.Lock()
-        self._is_over = threading.Event()
-        try:
-            self._session = open_session()
-            self.region: str | None = self._session.get_config_variable("region")
-        except ERRORS as error:
-            raise explain(error, service="sts", action="", region="?") from error
-
-    def ask(self, service: str, region: str, action: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Give a call's answers, page by page; fewer when ``side_by_side`` has ended.
-
-        Raises:
-            CommandError: See ``faults.explain``.
-        """
-        name = xform_name(action)
-        try:
-            client = self._client(service, region)
-            if action not in _PAGES:
-                yield getattr(client, name)(**arguments)
-                return
-            pages = client.get_paginator(name).paginate(**arguments, PaginationConfig={"PageSize": _PAGES[action]})
-            for page in pages:
-                yield page
-                if self._is_over.is_set():
-                    return
-        except ERRORS as error:
-            raise explain(error, service=service, action=action, region=region) from error
-
-    def side_by_side(self, jobs: Mapping[Any, Callable[[], Any]]) -> dict[Any, Any]:
-        """Do jobs that ask, each in a thread; when one fails, the others end after the page they are at.
-
-        Raises:
-            CommandError: The first error.
-        """
-        with ThreadPoolExecutor(CALLS) as pool:
-            futures = {key: pool.submit(job) for key, job in jobs.items()}
-            try:
-                done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-                return {key: future.result() for key, future in futures.items()}
-            finally:
-                self._is_over.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-
-    def _client(self, service: str, region: str) -> Any:
-        with self._lock:  # a session is not to be used by two threads at once, its clients are
-            if (service, region) not in self._clients:
-                self._clients[service, region] = self._session.create_client(
-                    service,
-                    region_name=region,
-                    config=Config(
-                        retries={"total_max_attempts": TRIES, "mode": "standard"},
-                        connect_timeout=CONNECT_SECONDS,
-                        read_timeout=ANSWER_SECONDS,
-                        max_pool_connections=CALLS,
-                    ),
-                )
-            return self._clients[service, region]
-
-
-def _types(asker: _Asker, region: str) -> dict[str, tuple[InstanceType, frozenset[Market]]]:
+def _types(client: AwsClient, region: str) -> dict[str, tuple[InstanceType, frozenset[Market]]]:
     """Give the types that run Linux, and in which markets they are."""
     found = {}
-    for page in asker.ask("ec2", region, "DescribeInstanceTypes"):
+    for page in client.pages(region, "DescribeInstanceTypes"):
         for one in page["InstanceTypes"]:
             name = one["InstanceType"]
             programs = one.get("ProcessorInfo", {}).get("SupportedArchitectures", ())
@@ -297,21 +205,21 @@ def _types(asker: _Asker, region: str) -> dict[str, tuple[InstanceType, frozense
     return found
 
 
-def _offered(asker: _Asker, region: str) -> set[tuple[str, str]]:
+def _offered(client: AwsClient, region: str) -> set[tuple[str, str]]:
     """Give types and zones; not local zones and the like, which have prices of their own."""
     return {
         (one["InstanceType"], one["Location"])
-        for page in asker.ask("ec2", region, "DescribeInstanceTypeOfferings", LocationType="availability-zone")
+        for page in client.pages(region, "DescribeInstanceTypeOfferings", LocationType="availability-zone")
         for one in page["InstanceTypeOfferings"]
         if one["Location"][:-1] == region
     }
 
 
-def _spot_prices(asker: _Asker, region: str, now: float) -> dict[tuple[str, str], float | None]:
+def _spot_prices(client: AwsClient, region: str, now: float) -> dict[tuple[str, str], float | None]:
     """Give the prices by type and zone: EC2 tells what has changed since a time, and what was valid then."""
     newest: dict[tuple[str, str], tuple[datetime, float | None]] = {}
-    arguments = {"StartTime": datetime.fromtimestamp(now, UTC), "ProductDescriptions": ["Linux/UNIX"]}
-    for page in asker.ask("ec2", region, "DescribeSpotPriceHistory", **arguments):
+    arguments: dict[str, Any] = {"StartTime": datetime.fromtimestamp(now, UTC), "ProductDescriptions": ["Linux/UNIX"]}
+    for page in client.pages(region, "DescribeSpotPriceHistory", **arguments):
         for one in page["SpotPriceHistory"]:
             key = one["InstanceType"], one["AvailabilityZone"]
             if key not in newest or newest[key][0] < one["Timestamp"]:
@@ -319,10 +227,10 @@ def _spot_prices(asker: _Asker, region: str, now: float) -> dict[tuple[str, str]
     return {key: usd for key, (_, usd) in newest.items()}
 
 
-def _list_prices(asker: _Asker, region: str) -> dict[str, float]:
+def _list_prices(client: AwsClient, region: str) -> dict[str, float]:
     """Give the prices by type; of several the highest, so that none is too good to be true."""
     found: dict[str, float] = {}
-    for product in _products(asker, region, _PLAIN_MACHINES):
+    for product in _products(client, region, _PLAIN_MACHINES):
         attributes = product["product"]["attributes"]
         if attributes.get("marketoption", "OnDemand") != "OnDemand" or "instanceType" not in attributes:
             continue
@@ -332,11 +240,11 @@ def _list_prices(asker: _Asker, region: str) -> dict[str, float]:
     return found
 
 
-def _disk_prices(asker: _Asker, region: str, family: str) -> dict[str, float]:
+def _disk_prices(client: AwsClient, region: str, family: str) -> dict[str, float]:
     """Give the prices of a month by kind of disk; of several the highest (io2: of the first 32,000 operations)."""
     usages = {_FAMILIES[family] + suffix: name for name, suffix in _SUFFIXES.items()}
     found: dict[str, float] = {}
-    for product in _products(asker, region, {"productFamily": family}):
+    for product in _products(client, region, {"productFamily": family}):
         usage = product["product"]["attributes"].get("usagetype", "")
         name = usages.get(usage[usage.find("EBS:") :])  # outside us-east-1 it begins with a region, as in EUW1-
         for unit, usd in _prices(product):
@@ -365,18 +273,19 @@ def _disks(
         )
 
 
-def _zones(asker: _Asker, region: str) -> list[str]:
+def _zones(client: AwsClient, region: str) -> list[str]:
     wanted = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
-    answers = asker.ask("ec2", region, "DescribeAvailabilityZones", Filters=wanted)
-    return sorted(one["ZoneName"] for each in answers for one in each["AvailabilityZones"])
+    answer = client.ask(region, "DescribeAvailabilityZones", Filters=wanted)
+    return sorted(one["ZoneName"] for one in answer["AvailabilityZones"])
 
 
-def _products(asker: _Asker, region: str, attributes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _products(client: AwsClient, region: str, attributes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     filters = [
         {"Type": "TERM_MATCH", "Field": name, "Value": value}
         for name, value in {"regionCode": region, **attributes}.items()
     ]
-    for page in asker.ask("pricing", PRICES_REGION, "GetProducts", ServiceCode="AmazonEC2", Filters=filters):
+    arguments: dict[str, Any] = {"ServiceCode": "AmazonEC2", "Filters": filters}
+    for page in client.pages(PRICES_REGION, "GetProducts", service="pricing", **arguments):
         for text in page["PriceList"]:
             yield json.loads(text)
 

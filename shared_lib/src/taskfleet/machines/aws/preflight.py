@@ -5,29 +5,26 @@ yet, so a made-up one is: a refusal tells that the permission is missing, anythi
 things with certain tags only. That a fleet may start machines is asked as RunInstances, which fleets do in the caller's name.
 """
 
-import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from taskfleet.clouds.aws_faults import DENIED, answer_of
-from taskfleet.errors import MachinesError, MachinesUnreachableError
+from taskfleet.clouds.aws_client import AwsClient
+from taskfleet.clouds.aws_errors import DENIED, ERRORS, denial, names_permission, reply_of
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.clouds.permissions import Use, Who
+from taskfleet.errors import PermissionDeniedError, ProviderError, UnreachableError
 from taskfleet.machine_terms import Architecture
-from taskfleet.machines.aws.calls import AwsCalls
-from taskfleet.machines.aws.faults import ERRORS, explain_denial, explain_setting, permission_of
+from taskfleet.machines.aws.faults import fault_of
 from taskfleet.machines.aws.regions import Region, Regions, Wishes
 from taskfleet.machines.aws.templates import tags_of, template_of
 
 #: A small type of each architecture that every region has.
 _TYPES = {Architecture.X86_64: "t3.micro", Architecture.ARM64: "t4g.micro"}
-_DENIED_IN = re.compile(r"may not do ([a-z0-9-]+:[A-Za-z]+)")
 #: Calls that take no more than what they are about; with ids that are nobody's.
-_PLAIN: Mapping[str, Mapping[str, Any]] = {
-    "DescribeInstances": {},
-    "DescribeLaunchTemplates": {},
-    "DescribeVolumes": {},
-    "DescribeNetworkInterfaces": {},
+_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "TerminateInstances": {"InstanceIds": ["i-0123456789abcdef0"]},
     "GetConsoleOutput": {"InstanceId": "i-0123456789abcdef0"},
     "DeleteLaunchTemplate": {"LaunchTemplateId": "lt-0123456789abcdef0"},
@@ -36,48 +33,55 @@ _PLAIN: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def preflight(calls: AwsCalls, wishes: Wishes, regions: Regions) -> list[str]:
-    """Give a sentence for each thing that would not be done, each permission once.
+def preflight(client: AwsClient, wishes: Wishes, regions: Regions) -> list[str]:
+    """Return a sentence for each thing that would not be done, each permission once.
 
     Raises:
-        MachinesUnreachableError: AWS does not answer.
+        UnreachableError: AWS does not answer.
+        CredentialsError: It does not accept the credentials, or there are none.
     """
+
+    def faults_in(name: str) -> list[ProviderError]:
+        return [*_faults(client, wishes, regions, name)]
+
     found: dict[str, str] = {}
-    for faults in calls.side_by_side(lambda name: [*_faults(calls, wishes, regions, name)], wishes.regions):
-        for key, text in faults:
-            found.setdefault(key, text)
+    for faults in client.side_by_side({name: partial(faults_in, name) for name in wishes.regions}).values():
+        for fault in faults:
+            known_by = fault.permission if isinstance(fault, PermissionDeniedError) else str(fault)
+            found.setdefault(known_by, str(fault))
     return list(found.values())
 
 
-def _faults(calls: AwsCalls, wishes: Wishes, regions: Regions, name: str) -> Iterator[tuple[str, str]]:
-    """Give what is wrong in a region: what it is known by, and a sentence."""
-    dry_runs = [(action, f"ec2:{action}", arguments) for action, arguments in _PLAIN.items()]
+def _faults(client: AwsClient, wishes: Wishes, regions: Regions, name: str) -> Iterator[ProviderError]:
+    """Yield what is wrong in a region."""
+    asked = AWS.of(who=Who.POOL, uses=(Use.LOOK, Use.END, Use.CLEAR))
+    actions = [row.name.removeprefix("ec2:") for row in asked]
+    dry_runs = [(action, f"ec2:{action}", _ARGUMENTS.get(action, {})) for action in actions]
     try:
         dry_runs += _starting(wishes, regions.get(name))
-    except MachinesUnreachableError:
+    except UnreachableError:
         raise
-    except MachinesError as error:
-        denied = _DENIED_IN.search(str(error))
-        yield denied[1] if denied else str(error), str(error)
+    except ProviderError as error:
+        yield error
     unclear: set[str] = set()
     for action, permission, arguments in dry_runs:
         if action in unclear:  # with more arguments it is refused for the same reason
             continue
         try:
-            calls.ask_plainly(name, action, DryRun=True, **arguments)
+            client.ask_plainly(name, action, DryRun=True, **arguments)
         except ERRORS as error:
-            trouble = calls.trouble(error, name, action)
+            trouble = client.explain(error, name, action)
             if not isinstance(error, ClientError):
                 raise trouble from error
-            code, text, _ = answer_of(error)
-            if code in DENIED:
-                if permission_of(text) is None:
+            reply = reply_of(error)
+            if reply.code in DENIED:
+                if not names_permission(reply.text):
                     unclear.add(action)
-                yield permission_of(text) or permission, f"AWS EC2 in {name}: {explain_denial(text, permission)}"
-            elif isinstance(trouble, MachinesUnreachableError):
+                yield denial(f"AWS EC2 in {name}", reply, permission)
+            elif isinstance(trouble, UnreachableError):
                 raise trouble from error
-            elif action == "RunInstances" and (fault := explain_setting(code, text, name)) is not None:
-                yield fault, fault
+            elif action == "RunInstances" and (fault := fault_of(reply, name)) is not None:
+                yield fault
 
 
 def _starting(wishes: Wishes, region: Region) -> list[tuple[str, str, Mapping[str, Any]]]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskfleet.errors import MachinesError
+from taskfleet.clouds.aws_client import AwsClient
+from taskfleet.errors import WrongSettingError
 from taskfleet.machine_terms import Architecture
-from taskfleet.machines.aws.calls import AwsCalls
 
 #: How many names ssm:GetParameters takes at once.
 _PARAMETERS = 10
@@ -54,8 +54,8 @@ class Region:
 class Regions:
     """Looks what there is in a region when it is first wanted. For several threads."""
 
-    def __init__(self, calls: AwsCalls, wishes: Wishes, clock: Callable[[], float] = time.time) -> None:
-        self._calls = calls
+    def __init__(self, client: AwsClient, wishes: Wishes, clock: Callable[[], float] = time.time) -> None:
+        self._client = client
         self._wishes = wishes
         self._clock = clock
         self._known: dict[str, Region] = {}
@@ -65,8 +65,9 @@ class Regions:
         """Give what there is in a region.
 
         Raises:
-            MachinesUnreachableError: AWS does not answer.
-            MachinesError: An image, subnet or security group is not there, or these credentials may not ask.
+            UnreachableError: AWS does not answer.
+            WrongSettingError: An image, subnet or security group is not there.
+            ProviderError: These credentials are wrong or lack a permission.
         """
         with self._lock:
             if name not in self._known:
@@ -85,17 +86,19 @@ class Regions:
         wishes = self._wishes
         image_id = wishes.image or self._newest_ubuntu(region)
         wanted = [{"Name": "image-id", "Values": [image_id]}]
-        found = self._calls.ask(region, "DescribeImages", Filters=wanted)["Images"]
+        found = self._client.ask(region, "DescribeImages", Filters=wanted)["Images"]
         if not found:
-            raise MachinesError(
+            raise WrongSettingError(
                 f"AWS EC2 in {region} has no image {image_id}. Set IMAGE to one of its own, see poe list_images, or leave it "
-                "empty: an image is of one region."
+                "empty: an image is of one region.",
+                setting="IMAGE",
             )
         image: dict[str, Any] = found[0]
         if image["Architecture"] != wishes.architecture:
-            raise MachinesError(
+            raise WrongSettingError(
                 f"Image {image_id} in {region} is for {image['Architecture']}, and ARCHITECTURE is {wishes.architecture}. Set "
-                "one of the two to the other."
+                "one of the two to the other.",
+                setting="ARCHITECTURE",
             )
         return image
 
@@ -105,11 +108,13 @@ class Regions:
         names = ubuntu_parameters(self._wishes.architecture, now=self._clock())
         found: dict[str, str] = {}
         for start in range(0, len(names), _PARAMETERS):
-            answer = self._calls.ask(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
+            answer = self._client.ask(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
             found |= {one["Name"]: one["Value"] for one in answer["Parameters"]}
         newest = next((found[name] for name in names if name in found), None)
         if newest is None:
-            raise MachinesError(f"AWS names no image of Ubuntu LTS in {region}. Set IMAGE, see poe list_images.")
+            raise WrongSettingError(
+                f"AWS names no image of Ubuntu LTS in {region}. Set IMAGE, see poe list_images.", setting="IMAGE"
+            )
         return newest
 
     def _subnets(self, region: str) -> dict[str, str]:
@@ -118,19 +123,21 @@ class Regions:
         name, values = ("subnet-id", [*wanted]) if wanted else ("default-for-az", ["true"])
         filters = [{"Name": name, "Values": values}]
         found = [
-            one for page in self._calls.pages(region, "DescribeSubnets", Filters=filters) for one in page["Subnets"]
+            one for page in self._client.pages(region, "DescribeSubnets", Filters=filters) for one in page["Subnets"]
         ]
         if not wanted and not found:
-            raise MachinesError(
+            raise WrongSettingError(
                 f"This AWS account has no default subnets in {region}. Set SUBNETS, or make a default network with: "
-                f"aws ec2 create-default-vpc --region {region}."
+                f"aws ec2 create-default-vpc --region {region}.",
+                setting="SUBNETS",
             )
         self._check("SUBNETS", region, wanted, [one["SubnetId"] for one in found])
         networks = {one["VpcId"] for one in found}
         if len(networks) > 1:
-            raise MachinesError(
+            raise WrongSettingError(
                 f"SUBNETS are of several networks in {region} ({', '.join(sorted(networks))}). Give those of one: security "
-                "groups are of one network too."
+                "groups are of one network too.",
+                setting="SUBNETS",
             )
         # the first that is named, whatever the order of the answer: an order that is given again has to be the same
         place = {name: index for index, name in enumerate(wanted)}
@@ -144,7 +151,7 @@ class Regions:
         filters = [{"Name": "group-id", "Values": list(wanted)}]
         found = {
             one["GroupId"]
-            for page in self._calls.pages(region, "DescribeSecurityGroups", Filters=filters)
+            for page in self._client.pages(region, "DescribeSecurityGroups", Filters=filters)
             for one in page["SecurityGroups"]
         }
         self._check("SECURITY_GROUPS", region, wanted, found)
@@ -154,8 +161,9 @@ class Regions:
         """See that what is set is there: all of it if there is one region, else some, as each thing is of one region."""
         missing = [one for one in wanted if one not in found]
         if missing and (len(self._wishes.regions) == 1 or len(missing) == len(wanted)):
-            raise MachinesError(
-                f"AWS EC2 in {region} has no {', '.join(missing)}, of {setting}. Give those of that region, or leave it empty."
+            raise WrongSettingError(
+                f"AWS EC2 in {region} has no {', '.join(missing)}, of {setting}. Give those of that region, or leave it empty.",
+                setting=setting,
             )
 
 

@@ -10,7 +10,7 @@ import gzip
 import math
 from typing import Any
 
-from taskfleet.errors import MachinesError
+from taskfleet.errors import StartUpError
 from taskfleet.machines import Order
 from taskfleet.machines.aws.regions import Region, Wishes
 from taskfleet.machines.choosing import Offer
@@ -35,13 +35,13 @@ def user_data(script: str) -> str:
     """Write a start-up script as EC2 takes it, compressed if it has to be: cloud-init notices.
 
     Raises:
-        MachinesError: It is too long.
+        StartUpError: It is too long.
     """
     content = script.encode()
     if len(content) > MOST_USER_DATA_BYTES:
         packed = gzip.compress(content, mtime=0)
         if len(packed) > MOST_USER_DATA_BYTES:
-            raise MachinesError(
+            raise StartUpError(
                 f"The start-up script has {len(content):,} bytes, compressed {len(packed):,}, and AWS takes "
                 f"{MOST_USER_DATA_BYTES:,}. Make BEFORE_START_UP, BEFORE_WORKER or AFTER_WORKER shorter: have them fetch what is long."
             )
@@ -67,7 +67,7 @@ def template_of(wishes: Wishes, region: Region, order: Order | None, script: str
     """Give what the machines of an order have in common.
 
     Raises:
-        MachinesError: The script is too long.
+        StartUpError: The script is too long.
     """
     interface: dict[str, Any] = {
         "DeviceIndex": 0,

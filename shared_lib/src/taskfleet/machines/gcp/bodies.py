@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from taskfleet.errors import MachinesError
+from taskfleet.errors import StartUpError, WrongSettingError
 from taskfleet.machine_terms import Market, region_of
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.gcp.cpus import series_of
@@ -47,12 +47,13 @@ def check_name(name: str) -> None:
     """Check that a machine may be called so.
 
     Raises:
-        MachinesError: It may not.
+        WrongSettingError: It may not.
     """
     if not _NAME.fullmatch(name):
-        raise MachinesError(
+        raise WrongSettingError(
             f"Google Cloud has no machines called {name!r}: a name is at most {MOST_IN_NAME} lower-case letters, digits and dashes, "
-            "begins with a letter and does not end with a dash."
+            "begins with a letter and does not end with a dash.",
+            setting="JOB_ID",
         )
 
 
@@ -60,11 +61,11 @@ def check_script(script: str) -> None:
     """Check that a start-up script is not too long.
 
     Raises:
-        MachinesError: It is.
+        StartUpError: It is.
     """
     size = len(script.encode())
     if size > MOST_SCRIPT_BYTES:
-        raise MachinesError(
+        raise StartUpError(
             f"The start-up script has {size:,} bytes, and Google Cloud takes {MOST_SCRIPT_BYTES:,}. Shorten BEFORE_START_UP, "
             "BEFORE_WORKER or AFTER_WORKER, or put them into the project."
         )

@@ -1,13 +1,12 @@
 """Requests to Compute Engine that machines are started, listed and ended with."""
 
 import datetime
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
-from taskfleet.errors import MachinesError, MachinesUnreachableError
+from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
+from taskfleet.errors import UnreachableError
 from taskfleet.machine_terms import region_of
-from taskfleet.machines.gcp.session import REQUEST_SECONDS, Session
 
 #: So many requests at a time; what the clients keep connections for.
 PARALLEL = 10
@@ -15,15 +14,8 @@ PARALLEL = 10
 _INCOMPLETE: Final = {"UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED"}
 
 
-class Compute(Session):
-    """A login whose troubles are those of machines."""
-
-    refused = MachinesError
-    unreachable = MachinesUnreachableError
-
-
 def scopes(
-    session: Compute, method: Callable[..., Any], request: Any, permission: str, regions: Collection[str]
+    session: GoogleSession, method: Callable[..., Any], request: Any, permission: str, regions: Collection[str]
 ) -> Iterator[Any]:
     """Give what is in each zone of an aggregated listing.
 
@@ -35,7 +27,7 @@ def scopes(
         regions: Of these no zone may be missing; of none at all if there are none. What is elsewhere is given, if it can be had.
 
     Raises:
-        MachinesUnreachableError: One is missing.
+        UnreachableError: One is missing.
     """
     for page in session.pages(method, request, permission):
         missing = {last(one) for one in page.unreachables}
@@ -44,17 +36,17 @@ def scopes(
         if page.warning.code in _INCOMPLETE and not missing:
             mine = ["some of its zones"]
         if mine:
-            raise MachinesUnreachableError(
+            raise UnreachableError(
                 f"Compute Engine cannot say now what is in {', '.join(mine)}. Try again in a minute."
             )
         yield from page.items.values()
 
 
-def delete(session: Compute, method: Callable[..., Any], request: Any, permission: str) -> None:
+def delete(session: GoogleSession, method: Callable[..., Any], request: Any, permission: str) -> None:
     """Delete a thing, unless it is gone or about to go."""
     from google.api_core.exceptions import GoogleAPICallError
 
-    from taskfleet.machines.gcp.faults import reasons_of
+    from taskfleet.clouds.google_errors import reasons_of
 
     def ask() -> None:
         try:
@@ -63,7 +55,7 @@ def delete(session: Compute, method: Callable[..., Any], request: Any, permissio
             if "resourceNotReady" not in reasons_of(error):
                 raise
 
-    session.call(ask, "Compute Engine", permission)
+    session.call(ask, permission)
 
 
 def or_missing(method: Callable[..., Any], request: Any) -> Any:
@@ -76,21 +68,11 @@ def or_missing(method: Callable[..., Any], request: Any) -> Any:
         return None
 
 
-def side_by_side(action: Callable[[str, str], None], those: Sequence[tuple[str, str]]) -> None:
-    """Do something with each, whatever becomes of the others.
-
-    Raises:
-        MachinesError: What the first raised that failed.
-    """
-    with ThreadPoolExecutor(PARALLEL) as threads:
-        done = [threads.submit(action, *one) for one in those]
-    for one in done:
-        one.result()
-
-
 def seconds(timestamp: str) -> float:
+    """Return a time of the service's in seconds since the epoch; 0 if there is none."""
     return datetime.datetime.fromisoformat(timestamp).timestamp() if timestamp else 0.0
 
 
 def last(path: str) -> str:
+    """Return the last part of a path."""
     return path.rpartition("/")[2]

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
+from taskfleet.errors import WrongSettingError
 from taskfleet.machine_terms import Architecture
-from taskfleet.machines.gcp.session import REQUEST_SECONDS, Session
 from taskfleet.machines.images import Image
 
 PROVIDER = "gcp"
@@ -27,13 +28,13 @@ _GIVEN: Final = re.compile(
 )
 
 
-def newest(session: Session, project: str, families: Iterable[str]) -> Any:
+def newest(session: GoogleSession, project: str, families: Iterable[str]) -> Any:
     """Give the image of the first family that exists, or None."""
     found = (_get(session, project, family, is_family=True) for family in families)
     return next((image for image in found if image is not None), None)
 
 
-def find(session: Session, given: str | None, architecture: Architecture) -> Any:
+def find(session: GoogleSession, given: str | None, architecture: Architecture) -> Any:
     """Find what a machine is to boot from.
 
     Args:
@@ -42,7 +43,7 @@ def find(session: Session, given: str | None, architecture: Architecture) -> Any
         architecture: What it has to be made for.
 
     Raises:
-        MachinesError: There is none, or it is for other machines.
+        WrongSettingError: There is none, or it is for other machines.
     """
     if given is None:
         project, families = _NEWEST_UBUNTU[architecture]
@@ -52,13 +53,15 @@ def find(session: Session, given: str | None, architecture: Architecture) -> Any
         image = _find_given(session, given)
         said = f"no image or image family {given}"
     if image is None:
-        raise session.refused(
-            f"Compute Engine has {said}, or this account may not see it. Correct IMAGE in config/pool.env; poe list_images shows some."
+        raise WrongSettingError(
+            f"Compute Engine has {said}, or this account may not see it. Correct IMAGE in config/pool.env; poe list_images shows some.",
+            setting="IMAGE",
         )
     made_for = architecture_of(image.architecture, is_arm=False) if image.architecture else architecture
     if made_for is not architecture:
-        raise session.refused(
-            f"Image {image.name} is for {made_for} machines, and ARCHITECTURE is {architecture}. Correct one of them in config/pool.env."
+        raise WrongSettingError(
+            f"Image {image.name} is for {made_for} machines, and ARCHITECTURE is {architecture}. Correct one of them in config/pool.env.",
+            setting="ARCHITECTURE",
         )
     return image
 
@@ -86,7 +89,7 @@ def architecture_of(said: str, *, is_arm: bool) -> Architecture:
     return Architecture.ARM64 if is_arm else Architecture.X86_64
 
 
-def _find_given(session: Session, given: str) -> Any:
+def _find_given(session: GoogleSession, given: str) -> Any:
     parts = _GIVEN.fullmatch(given)
     if parts is None:
         return None
@@ -101,7 +104,7 @@ def _find_given(session: Session, given: str) -> Any:
     return None
 
 
-def _get(session: Session, project: str, name: str, *, is_family: bool) -> Any:
+def _get(session: GoogleSession, project: str, name: str, *, is_family: bool) -> Any:
     from google.api_core.exceptions import NotFound
     from google.cloud import compute_v1
 
@@ -115,4 +118,4 @@ def _get(session: Session, project: str, name: str, *, is_family: bool) -> Any:
                 return None
 
         permission = f"compute.images.{'getFromFamily' if is_family else 'get'}"
-        return session.call(get, "Compute Engine", permission, project)
+        return session.call(get, permission, project=project)

@@ -6,22 +6,20 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import google.auth.exceptions as auth
-import requests
 from google.api_core.exceptions import GoogleAPICallError
 
+from taskfleet.clouds.google_errors import ERRORS, PASSING_CODES
+from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
 from taskfleet.machines import Order, Refusal, Refused
 from taskfleet.machines.gcp.bodies import JOB_LABEL, ORDER_LABEL, request_id
-from taskfleet.machines.gcp.calls import PARALLEL, Compute, or_missing
-from taskfleet.machines.gcp.faults import PASSING_CODES
+from taskfleet.machines.gcp.calls import PARALLEL, or_missing
 from taskfleet.machines.gcp.refusals import Fault, of_operation, of_request
-from taskfleet.machines.gcp.session import REQUEST_SECONDS
 
 
 class Launch:
     """The requests of one order."""
 
-    def __init__(self, session: Compute, zone: str, operation_seconds: float) -> None:
+    def __init__(self, session: GoogleSession, zone: str, operation_seconds: float) -> None:
         self._session = session
         self._zone = zone
         self._operation_seconds = operation_seconds
@@ -67,7 +65,7 @@ class Launch:
                     raise
                 return fault
 
-        found = self._session.call(ask, "Compute Engine", "compute.instances.create")
+        found = self._session.call(ask, "compute.instances.create")
         if isinstance(found, Fault) and (found.is_general or found.refusal is Refusal.THROTTLED):
             self._general = found
         return found
@@ -96,7 +94,7 @@ class Launch:
                 left = max(0.1, deadline - began_at)
                 operation = operations.wait(request, retry=None, timeout=min(left, REQUEST_SECONDS))
                 is_done = operation.status == compute_v1.Operation.Status.DONE
-            except (GoogleAPICallError, auth.GoogleAuthError, requests.RequestException) as error:
+            except ERRORS as error:
                 if isinstance(error, GoogleAPICallError) and error.code not in PASSING_CODES:
                     return []
                 is_done = False
@@ -109,9 +107,7 @@ class Launch:
         from google.cloud import compute_v1
 
         request = compute_v1.GetInstanceRequest(project=self._session.project, zone=self._zone, instance=body.name)
-        there = self._session.call(
-            lambda: or_missing(instances.get, request), "Compute Engine", "compute.instances.get"
-        )
+        there = self._session.call(lambda: or_missing(instances.get, request), "compute.instances.get")
         if there is None:
             return fault
         mine = (JOB_LABEL, ORDER_LABEL)

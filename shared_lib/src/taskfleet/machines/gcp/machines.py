@@ -8,9 +8,13 @@ import datetime
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final
 
-from taskfleet.errors import MachinesError, MachinesUnreachableError
+from taskfleet.clouds.google import COMPUTE, RESOURCE_MANAGER
+from taskfleet.clouds.google_session import PATIENCE_SECONDS, GoogleSession
+from taskfleet.clouds.side_by_side import side_by_side
+from taskfleet.errors import ProviderError, SettingsError, UnreachableError, WrongSettingError
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Order, Refusal, Started
 from taskfleet.machines.choosing import Offer
@@ -26,9 +30,8 @@ from taskfleet.machines.gcp.bodies import (
     label_value,
     make_body,
 )
-from taskfleet.machines.gcp.calls import Compute, delete, last, or_missing, scopes, seconds, side_by_side
+from taskfleet.machines.gcp.calls import PARALLEL, delete, last, or_missing, scopes, seconds
 from taskfleet.machines.gcp.images import PROVIDER, find, path_of
-from taskfleet.machines.gcp.session import PATIENCE_SECONDS
 
 #: For how long the operations of an order are waited for.
 OPERATION_SECONDS = 90.0
@@ -115,12 +118,11 @@ class GcpMachines:
         self._network = network
         self._subnetwork = subnetwork
         self._external_ip = external_ip
-        self._compute_endpoint = compute_endpoint
-        self._resource_manager_endpoint = resource_manager_endpoint
+        self._endpoints = {COMPUTE: compute_endpoint, RESOURCE_MANAGER: resource_manager_endpoint}
         self._patience_seconds = patience_seconds
         self._operation_seconds = operation_seconds
         self._labels = {JOB_LABEL: label_value(job_id)} | ({RUN_LABEL: label_value(run_name)} if run_name else {})
-        self._logged_in: Compute | None = None
+        self._logged_in: GoogleSession | None = None
         self._found_image: Any = None
 
     # --- the verbs ---
@@ -129,8 +131,10 @@ class GcpMachines:
         """Start machines, all as the first offer says; see ``Machines.launch``.
 
         Raises:
-            MachinesUnreachableError: See ``Machines.launch``.
-            MachinesError: A name or the start-up script cannot be used, or the login is not accepted.
+            UnreachableError: See ``Machines.launch``.
+            CredentialsError: There is no login, or it is not accepted.
+            WrongSettingError: Machines cannot have such a name.
+            StartUpError: The start-up script is too long.
         """
         from taskfleet.machines.gcp.launch import Launch, refused_of
         from taskfleet.machines.gcp.refusals import Fault
@@ -142,9 +146,9 @@ class GcpMachines:
         offer, session = order.offers[0], self._session()
         try:
             wiring = self._wiring(offer)
-        except MachinesUnreachableError:
+        except UnreachableError:
             raise
-        except MachinesError as error:
+        except ProviderError as error:
             return Answer(refused=refused_of(order, [Fault(Refusal.INVALID, str(error), is_general=True)]))
         bodies = {
             token: make_body(token, offer, order.lifetime_seconds, script, order.token, wiring)
@@ -161,8 +165,8 @@ class GcpMachines:
         """Give the machines that are there, and those that were deleted or preempted lately; see ``Machines.list``.
 
         Raises:
-            MachinesUnreachableError: See ``Machines.list``; also if a zone does not answer, whose machines would be missing.
-            MachinesError: The login or the permissions do not suffice.
+            UnreachableError: See ``Machines.list``; also if a zone does not answer, whose machines would be missing.
+            ProviderError: The login or the permissions do not suffice.
         """
         there = [_machine(one) for one in self._instances()]
         names = {one.instance_id for one in there}
@@ -172,8 +176,8 @@ class GcpMachines:
         """Delete machines, without waiting until they are gone; see ``Machines.terminate``.
 
         Raises:
-            MachinesUnreachableError: See ``Machines.terminate``.
-            MachinesError: The login or the permissions do not suffice.
+            UnreachableError: See ``Machines.terminate``.
+            ProviderError: The login or the permissions do not suffice.
         """
         from google.cloud import compute_v1
 
@@ -188,14 +192,14 @@ class GcpMachines:
                 request = compute_v1.DeleteInstanceRequest(project=self._project, zone=zone, instance=name)
                 delete(session, client.delete_unary, request, "compute.instances.delete")
 
-            side_by_side(end, those)
+            side_by_side({one: partial(end, *one) for one in those}, most=PARALLEL)
 
     def console(self, instance_id: str) -> str:
         """Give the output of a machine's first serial port; see ``Machines.console``.
 
         Raises:
-            MachinesUnreachableError: See ``Machines.console``.
-            MachinesError: The login or the permissions do not suffice.
+            UnreachableError: See ``Machines.console``.
+            ProviderError: The login or the permissions do not suffice.
         """
         from google.cloud import compute_v1
 
@@ -212,7 +216,6 @@ class GcpMachines:
                 request.start = start
                 page = session.call(
                     lambda: or_missing(client.get_serial_port_output, request),
-                    "Compute Engine",
                     "compute.instances.getSerialPortOutput",
                 )
                 if page is None or not page.contents:
@@ -225,8 +228,8 @@ class GcpMachines:
         """Delete disks that outlived their machines; see ``Machines.clear``.
 
         Raises:
-            MachinesUnreachableError: See ``Machines.clear``.
-            MachinesError: The login or the permissions do not suffice.
+            UnreachableError: See ``Machines.clear``.
+            ProviderError: The login or the permissions do not suffice.
         """
         from google.cloud import compute_v1
 
@@ -246,7 +249,8 @@ class GcpMachines:
                 request = compute_v1.DeleteDiskRequest(project=self._project, zone=zone, disk=name)
                 delete(session, client.delete_unary, request, "compute.disks.delete")
 
-            side_by_side(end, [(last(one.zone), one.name) for one in found if not one.users])
+            those = [(last(one.zone), one.name) for one in found if not one.users]
+            side_by_side({one: partial(end, *one) for one in those}, most=PARALLEL)
         return {"disks": len(found)}
 
     def preflight(self) -> Sequence[str]:
@@ -256,8 +260,8 @@ class GcpMachines:
             A sentence for each thing that is missing or wrong; empty if nothing was found.
 
         Raises:
-            MachinesUnreachableError: Google Cloud does not answer.
-            MachinesError: The login is not accepted.
+            UnreachableError: Google Cloud does not answer.
+            CredentialsError: There is no login, or it is not accepted.
         """
         from taskfleet.machines.gcp.preflight import find_troubles
 
@@ -268,16 +272,17 @@ class GcpMachines:
             subnetwork=self._subnetwork,
             external_ip=self._external_ip,
             find_image=self._image_found,
-            resource_manager_endpoint=self._resource_manager_endpoint,
         )
 
     # --- what they need ---
 
-    def _session(self) -> "Compute":
+    def _session(self) -> GoogleSession:
         if self._logged_in is None:
             if not self._project:
-                raise MachinesError("PROJECT_ID is not set: name your Google Cloud project in config/pool.env.")
-            self._logged_in = Compute(self._project, self._compute_endpoint, self._patience_seconds)
+                raise SettingsError("PROJECT_ID is not set: name your Google Cloud project in config/pool.env.")
+            session = GoogleSession(self._project, endpoints=self._endpoints, patience_seconds=self._patience_seconds)
+            session.credentials(COMPUTE)  # without a login no offer is to blame
+            self._logged_in = session
         return self._logged_in
 
     def _image_found(self) -> Any:
@@ -289,9 +294,10 @@ class GcpMachines:
     def _wiring(self, offer: Offer) -> Wiring:
         image = self._image_found()
         if image.disk_size_gb > disk_gib(offer):
-            raise MachinesError(
+            raise WrongSettingError(
                 f"Image {image.name} needs a boot disk of {image.disk_size_gb} GiB, and {disk_gib(offer)} GiB are ordered. Set "
-                f"BOOT_DISK_GIB to {image.disk_size_gb} or more in config/pool.env."
+                f"BOOT_DISK_GIB to {image.disk_size_gb} or more in config/pool.env.",
+                setting="BOOT_DISK_GIB",
             )
         return Wiring(
             image=path_of(image),

@@ -2,18 +2,20 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
-from taskfleet.errors import CommandError
+from taskfleet.clouds.google import BILLING, COMPUTE
+from taskfleet.clouds.google_session import PATIENCE_SECONDS, REQUEST_SECONDS, GoogleSession, json_of
+from taskfleet.clouds.side_by_side import side_by_side
+from taskfleet.errors import SettingsError, WrongSettingError
 from taskfleet.machine_terms import Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, make_catalogue
 from taskfleet.machines.gcp.cpus import ARM, cpu_of, series_of
 from taskfleet.machines.gcp.disks import boot_disk_types, disk_types
 from taskfleet.machines.gcp.images import FAMILIES, PROVIDER, architecture_of, as_image, newest
 from taskfleet.machines.gcp.prices import Rates
-from taskfleet.machines.gcp.session import PATIENCE_SECONDS, REQUEST_SECONDS, Session, endpoint
 from taskfleet.machines.images import Image
 
 #: Compute Engine's own number in the Cloud Billing Catalog.
@@ -25,8 +27,6 @@ _SKU_FIELDS = (
     "nextPageToken,skus(description,category(usageType),serviceRegions,"
     "pricingInfo(pricingExpression(usageUnit,tieredRates(unitPrice))))"
 )
-#: See ``gcp_session.COMPUTE``.
-_BILLING = ("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING", "https://cloudbilling.googleapis.com")
 #: https://cloud.google.com/compute/docs/disks/local-ssd#choose_number_local_ssds; the service tells the number of disks only.
 _LOCAL_DISK_GIB: Final = {"z3": 3000.0, **dict.fromkeys(("c3", "c3d", "c4", "c4a", "c4d", "h4d"), 375.0)}
 
@@ -54,24 +54,20 @@ def fetch(
         patience_seconds: For how long to go on asking a service that is busy.
 
     Raises:
-        CommandError: No credentials or permission, a service that is not enabled, no such project or region, no network.
+        SettingsError: No project is named.
+        ProviderError: No credentials or permission, a service that is not enabled, no such project or region, no network.
     """
     regions = tuple(dict.fromkeys(regions))
-    asker = _Asker(_named(project), compute_endpoint, billing_endpoint, patience_seconds)
-    with asker, ThreadPoolExecutor(2) as threads:
-        try:
-            entries = threads.submit(asker.rates)
-            machine_types = threads.submit(asker.machine_types, regions)
-            zones = _zones(asker.zones())
-            unknown = [region for region in regions if region not in zones]
-            if unknown:
-                raise CommandError(
-                    f"Google Cloud has no region {', '.join(unknown)} with a zone that is up. There are: {', '.join(zones)}."
-                )
-            up = {zone: region for region in regions for zone in zones[region]}
-            return _put_together(regions, up, machine_types.result(), entries.result(), now)
-        finally:
-            asker.stop()  # a fault of one has the others stop at their next page
+    endpoints = {COMPUTE: compute_endpoint, BILLING: billing_endpoint}
+    session = GoogleSession(_named(project), endpoints=endpoints, patience_seconds=patience_seconds)
+    session.credentials(COMPUTE)  # looked for once, and its absence told of the service that everybody knows
+    jobs: dict[str, Callable[[], Any]] = {
+        "zones": lambda: _zones_of(session, regions),
+        "types": lambda: _machine_types(session, regions),
+        "rates": lambda: _rates(session),
+    }
+    found = side_by_side(jobs, most=len(jobs), stop=session.stop)
+    return _put_together(regions, found["zones"], found["types"], found["rates"], now)
 
 
 def regions(
@@ -85,10 +81,10 @@ def regions(
         patience_seconds: For how long to go on asking a service that is busy.
 
     Raises:
-        CommandError: See ``fetch``.
+        ProviderError: See ``fetch``.
     """
-    with _Asker(_named(project), compute_endpoint, None, patience_seconds) as asker:
-        return list(_zones(asker.zones()).items())
+    session = GoogleSession(_named(project), endpoints={COMPUTE: compute_endpoint}, patience_seconds=patience_seconds)
+    return list(_zones(session).items())
 
 
 def images(*, compute_endpoint: str | None = None, patience_seconds: float = PATIENCE_SECONDS) -> list[Image]:
@@ -99,87 +95,76 @@ def images(*, compute_endpoint: str | None = None, patience_seconds: float = PAT
         patience_seconds: For how long to go on asking a service that is busy.
 
     Raises:
-        CommandError: See ``fetch``.
+        ProviderError: See ``fetch``.
     """
-    with _Asker("", compute_endpoint, None, patience_seconds) as asker, ThreadPoolExecutor(len(FAMILIES)) as threads:
-        found = threads.map(lambda one: newest(asker, *one), FAMILIES)
-        return [as_image(one) for one in found if one is not None]
+    session = GoogleSession("", endpoints={COMPUTE: compute_endpoint}, patience_seconds=patience_seconds)
+    jobs = {families: partial(newest, session, project, families) for project, families in FAMILIES}
+    found = side_by_side(jobs, most=len(jobs))
+    return [as_image(one) for one in found.values() if one is not None]
 
 
-class _Asker(Session):
-    """Asks for what there is."""
+def _machine_types(session: GoogleSession, regions: Iterable[str]) -> list[Any]:
+    """Return the machine types of all zones of regions."""
+    from google.cloud import compute_v1
 
-    def __init__(
-        self, project: str, compute_endpoint: str | None, billing_endpoint: str | None, patience_seconds: float
-    ) -> None:
-        super().__init__(project, compute_endpoint, patience_seconds)
-        self._billing = endpoint(billing_endpoint, *_BILLING)
+    # Unfiltered it would be some hundred pages, one after another.
+    names = "|".join(re.escape(region).replace("\\-", "-") for region in regions)
+    request = compute_v1.AggregatedListMachineTypesRequest(
+        project=session.project, max_results=MOST_TYPES_PER_PAGE, filter=f'zone eq "(.*/)?({names})-[a-z0-9]+"'
+    )
+    with session.client(compute_v1.MachineTypesClient) as client:
+        pages = session.pages(client.aggregated_list, request, "compute.machineTypes.list")
+        return [one for page in pages for scope in page.items.values() for one in scope.machine_types]
 
-    def __enter__(self) -> "_Asker":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+def _rates(session: GoogleSession) -> Rates:
+    """Read the Cloud Billing Catalog's entries for Compute Engine."""
+    found = Rates()
+    parameters = {"pageSize": MOST_SKUS_PER_PAGE, "currencyCode": "USD", "fields": _SKU_FIELDS}
+    address = f"{session.endpoint(BILLING)}/v1/{SERVICE}/skus"
+    with session.http(BILLING) as http:
 
-    def zones(self) -> list[Any]:
-        """Give all zones."""
-        from google.cloud import compute_v1
+        def get(token: str) -> Any:
+            more = {"pageToken": token} if token else {}
+            return json_of(http.get(address, params=parameters | more, timeout=REQUEST_SECONDS))
 
-        request = compute_v1.ListZonesRequest(project=self._project)
-        with self.client(compute_v1.ZonesClient) as client:
-            return [zone for page in self.pages(client.list, request, "compute.zones.list") for zone in page.items]
-
-    def machine_types(self, regions: Iterable[str]) -> list[Any]:
-        """Give the machine types of all zones of regions."""
-        from google.cloud import compute_v1
-
-        # Unfiltered it would be some hundred pages, one after another.
-        names = "|".join(re.escape(region).replace("\\-", "-") for region in regions)
-        request = compute_v1.AggregatedListMachineTypesRequest(
-            project=self._project, max_results=MOST_TYPES_PER_PAGE, filter=f'zone eq "(.*/)?({names})-[a-z0-9]+"'
-        )
-        with self.client(compute_v1.MachineTypesClient) as client:
-            pages = self.pages(client.aggregated_list, request, "compute.machineTypes.list")
-            return [one for page in pages for scope in page.items.values() for one in scope.machine_types]
-
-    def rates(self) -> Rates:
-        """Read the Cloud Billing Catalog's entries for Compute Engine."""
-        from google.api_core.exceptions import from_http_response
-        from google.auth.transport.requests import AuthorizedSession
-
-        found = Rates()
-        parameters: dict[str, Any] = {
-            "pageSize": MOST_SKUS_PER_PAGE,
-            "currencyCode": "USD",
-            "fields": _SKU_FIELDS,
-        }
-        with AuthorizedSession(self.charged_credentials()) as session:  # type: ignore[no-untyped-call]
-
-            def get() -> Any:
-                answer = session.get(f"{self._billing}/v1/{SERVICE}/skus", params=parameters, timeout=REQUEST_SECONDS)
-                if answer.status_code != 200:
-                    raise from_http_response(answer)  # type: ignore[no-untyped-call]
-                return answer.json()
-
-            while not self._stopped.is_set():
-                page = self.call(get, "Cloud Billing")
-                found.add(page.get("skus", ()))
-                if not page.get("nextPageToken"):
-                    break
-                parameters["pageToken"] = page["nextPageToken"]
-        return found
+        for page in session.json_pages(get, api=BILLING):
+            found.add(page.get("skus", ()))
+    return found
 
 
 def _named(project: str) -> str:
     if not project:
-        raise CommandError("No Google Cloud project is named. Name one: gcloud projects list shows yours.")
+        raise SettingsError("No Google Cloud project is named. Name one: gcloud projects list shows yours.")
     return project
 
 
-def _zones(zones: Iterable[Any]) -> dict[str, list[str]]:
-    """Give the zones that are up by region, both by name."""
+def _zones_of(session: GoogleSession, regions: Sequence[str]) -> dict[str, str]:
+    """Return the zones of some regions that are up, each with its region.
+
+    Raises:
+        WrongSettingError: There is no such region.
+    """
+    zones = _zones(session)
+    unknown = [region for region in regions if region not in zones]
+    if unknown:
+        raise WrongSettingError(
+            f"Google Cloud has no region {', '.join(unknown)} with a zone that is up. There are: {', '.join(zones)}.",
+            setting="REGIONS",
+        )
+    return {zone: region for region in regions for zone in zones[region]}
+
+
+def _zones(session: GoogleSession) -> dict[str, list[str]]:
+    """Return the zones that are up by region, both by name."""
+    from google.cloud import compute_v1
+
+    request = compute_v1.ListZonesRequest(project=session.project)
+    with session.client(compute_v1.ZonesClient) as client:
+        pages = session.pages(client.list, request, "compute.zones.list")
+        there = [zone for page in pages for zone in page.items]
     found: dict[str, list[str]] = {}
-    for zone in sorted(zones, key=lambda one: one.name):
+    for zone in sorted(there, key=lambda one: one.name):
         if zone.status == "UP":
             found.setdefault(zone.region.rpartition("/")[2], []).append(zone.name)
     return dict(sorted(found.items()))
@@ -213,7 +198,9 @@ def _put_together(
             )
             prices.append((one.name, market, zone, usd))
     if not types:
-        raise CommandError(f"Google Cloud lists no machine types in {', '.join(regions) or 'no region'}.")
+        raise WrongSettingError(
+            f"Google Cloud lists no machine types in {', '.join(regions) or 'no region'}.", setting="REGIONS"
+        )
     return make_catalogue(
         provider=PROVIDER,
         regions=regions,

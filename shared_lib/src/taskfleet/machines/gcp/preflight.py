@@ -3,51 +3,33 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from taskfleet.errors import MachinesError, MachinesUnreachableError
-from taskfleet.machines.gcp.faults import role_with
-from taskfleet.machines.gcp.session import REQUEST_SECONDS, Session, endpoint
+from taskfleet.clouds.google import RESOURCE_MANAGER
+from taskfleet.clouds.google_permissions import GOOGLE, PROJECT, SUBNETWORK
+from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession, json_of
+from taskfleet.clouds.permissions import Use, Who
+from taskfleet.errors import ProviderError, UnreachableError
 
-#: https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert and the other methods that are used
-PERMISSIONS: Final = (
-    "compute.disks.create",
-    "compute.disks.delete",
-    "compute.disks.list",
-    "compute.disks.setLabels",
-    "compute.globalOperations.list",
-    "compute.instances.create",
-    "compute.instances.delete",
-    "compute.instances.get",
-    "compute.instances.getSerialPortOutput",
-    "compute.instances.list",
-    "compute.instances.setLabels",
-    "compute.instances.setMetadata",
-    "compute.instances.setServiceAccount",
-    "compute.instances.setTags",
-    "compute.zoneOperations.get",
-)
-_SUBNETWORK: Final = "compute.subnetworks.use"
+#: What is asked about; to choose machines is not needed to start them.
+_ASKED: Final = (Use.START, Use.LOOK, Use.END, Use.CLEAR)
 _EXTERNAL_IP: Final = "compute.subnetworks.useExternalIp"
-_RESOURCE_MANAGER: Final = (
-    "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER",
-    "https://cloudresourcemanager.googleapis.com",
-)
 
 
 def find_troubles(
-    session: Session,
+    session: GoogleSession,
     *,
     regions: Sequence[str],
     network: str | None,
     subnetwork: str | None,
     external_ip: bool,
     find_image: Callable[[], Any],
-    resource_manager_endpoint: str | None,
 ) -> list[str]:
     """See ``GcpMachines.preflight``. Whether machines may have their service account is not asked: only their start tells."""
-    wanted = list(PERMISSIONS)
+    places = [PROJECT]
     if not any(given is not None and given.startswith(("projects/", "http")) for given in (network, subnetwork)):
-        wanted += [_SUBNETWORK, *([_EXTERNAL_IP] if external_ip else [])]  # else another project's owner grants them
-    found = [*_of_permissions(session, wanted, resource_manager_endpoint)]
+        places.append(SUBNETWORK)  # else another project's owner grants them
+    rows = [row for row in GOOGLE.of(who=Who.POOL, uses=_ASKED) if any(row.is_on(place) for place in places)]
+    wanted = sorted(row.name for row in rows if external_ip or row.name != _EXTERNAL_IP)
+    found = [*_of_permissions(session, wanted)]
     checks: list[Callable[[], str | None]] = [lambda: (find_image(), None)[1]]
     if subnetwork is not None and "/" not in subnetwork:
         checks += [lambda region=region: _of_subnetwork(session, region, subnetwork) for region in regions]  # type: ignore[misc]
@@ -56,44 +38,37 @@ def find_troubles(
     for check in checks:
         try:
             trouble = check()
-        except MachinesUnreachableError:
+        except UnreachableError:
             raise
-        except MachinesError as error:
+        except ProviderError as error:
             trouble = str(error)
         if trouble is not None:
             found.append(trouble)
     return list(dict.fromkeys(found))
 
 
-def _of_permissions(session: Session, wanted: Sequence[str], given_endpoint: str | None) -> Iterator[str]:
-    from google.api_core.exceptions import from_http_response
-    from google.auth.transport.requests import AuthorizedSession
+def _of_permissions(session: GoogleSession, wanted: Sequence[str]) -> Iterator[str]:
+    from taskfleet.clouds.google_errors import advice
 
-    address = f"{endpoint(given_endpoint, *_RESOURCE_MANAGER)}/v1/projects/{session.project}:testIamPermissions"
-    with AuthorizedSession(session.charged_credentials()) as http:  # type: ignore[no-untyped-call]
+    address = f"{session.endpoint(RESOURCE_MANAGER)}/v1/projects/{session.project}:testIamPermissions"
+    with session.http(RESOURCE_MANAGER) as http:
 
         def ask() -> Any:
-            answer = http.post(address, json={"permissions": list(wanted)}, timeout=REQUEST_SECONDS)
-            if answer.status_code != 200:
-                raise from_http_response(answer)  # type: ignore[no-untyped-call]
-            return answer.json()
+            return json_of(http.post(address, json={"permissions": list(wanted)}, timeout=REQUEST_SECONDS))
 
         try:
-            granted = set(session.call(ask, "Cloud Resource Manager").get("permissions", ()))
-        except MachinesUnreachableError:
+            granted = set(session.call(ask, api=RESOURCE_MANAGER).get("permissions", ()))
+        except UnreachableError:
             raise
-        except MachinesError as error:
+        except ProviderError as error:
             yield f"The permissions of this account could not be checked: {error}"
             return
     for permission in wanted:
         if permission not in granted:
-            yield (
-                f"This account may not do {permission} in project {session.project}. Have a role with it granted, for example "
-                f"{role_with(permission)}."
-            )
+            yield (f"This account lacks the permission {permission} in project {session.project}. {advice(permission)}")
 
 
-def _of_network(session: Session, name: str) -> str | None:
+def _of_network(session: GoogleSession, name: str) -> str | None:
     from google.cloud import compute_v1
 
     request = compute_v1.GetNetworkRequest(project=session.project, network=name)
@@ -105,7 +80,7 @@ def _of_network(session: Session, name: str) -> str | None:
     )
 
 
-def _of_subnetwork(session: Session, region: str, name: str) -> str | None:
+def _of_subnetwork(session: GoogleSession, region: str, name: str) -> str | None:
     from google.cloud import compute_v1
 
     request = compute_v1.GetSubnetworkRequest(project=session.project, region=region, subnetwork=name)
@@ -117,7 +92,7 @@ def _of_subnetwork(session: Session, region: str, name: str) -> str | None:
     )
 
 
-def _is_there(session: Session, kind: Any, request: Any, permission: str) -> bool:
+def _is_there(session: GoogleSession, kind: Any, request: Any, permission: str) -> bool:
     from google.api_core.exceptions import Forbidden, NotFound
 
     with session.client(kind) as client:
@@ -131,4 +106,4 @@ def _is_there(session: Session, kind: Any, request: Any, permission: str) -> boo
                 return True  # it may be used without being looked at
             return True
 
-        return bool(session.call(ask, "Compute Engine", permission))
+        return bool(session.call(ask, permission))

@@ -7,9 +7,10 @@ from typing import Final
 
 from google.api_core.exceptions import GoogleAPICallError
 
-from taskfleet.errors import MachinesError
+from taskfleet.clouds.google import COMPUTE
+from taskfleet.clouds.google_errors import PASSING_CODES, THROTTLED, explain, reasons_of, text_of
+from taskfleet.clouds.google_permissions import GOOGLE
 from taskfleet.machines import Refusal
-from taskfleet.machines.gcp.faults import PASSING_CODES, THROTTLED, explain, reasons_of, role_with, text_of
 
 #: Codes of operations and reasons of requests that were turned away.
 #: https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-resource-availability
@@ -18,8 +19,8 @@ _STOCK_OUT_ENDING: Final = ("RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED_
 #: https://cloud.google.com/compute/resource-usage
 _QUOTA: Final = {"QUOTA_EXCEEDED", "quotaExceeded", "limitExceeded"}
 _BUSY: Final = {*THROTTLED, "RESOURCE_OPERATION_RATE_EXCEEDED", "operationRateExceeded"}
-#: A trouble of the service's own, as operations tell it.
-_TROUBLE: Final = {"INTERNAL_ERROR", "SERVICE_UNAVAILABLE", "UNAVAILABLE", "BACKEND_ERROR"}
+#: Internal errors of the service, as operations tell them.
+_INTERNAL: Final = {"INTERNAL_ERROR", "SERVICE_UNAVAILABLE", "UNAVAILABLE", "BACKEND_ERROR"}
 _TAKEN: Final = {"RESOURCE_ALREADY_EXISTS", "alreadyExists"}
 
 _THING: Final = re.compile(
@@ -51,7 +52,7 @@ def of_request(error: GoogleAPICallError, project: str) -> Fault | None:
     """Explain why a request was turned away; None if it may work in a moment.
 
     Raises:
-        MachinesError: The login is not accepted.
+        CredentialsError: The login is not accepted.
     """
     text, reasons = text_of(error), reasons_of(error)
     known = _known(reasons, text, project)
@@ -63,7 +64,7 @@ def of_request(error: GoogleAPICallError, project: str) -> Fault | None:
         return None
     if error.code == 404 and _PART.search(text):
         return Fault(Refusal.INVALID, text)
-    said = explain(error, service="Compute Engine", project=project, refused=MachinesError)
+    said = explain(error, api=COMPUTE, project=project)
     if error.code == 401:
         raise said from error
     return Fault(Refusal.INVALID, str(said), is_general=error.code in (403, 404))
@@ -91,7 +92,7 @@ def _known(codes: set[str], text: str, project: str) -> Fault | None:
         return Fault(Refusal.THROTTLED, text)
     if codes & _QUOTA:
         return Fault(Refusal.QUOTA, text)
-    if codes & _TROUBLE or "preempted" in text:  # or it was taken away before it was there
+    if codes & _INTERNAL or "preempted" in text:  # or it was taken away before it was there
         return Fault(Refusal.STOCK_OUT, text)
     if codes & _TAKEN:
         return Fault(Refusal.INVALID, text, is_taken=True)
@@ -105,8 +106,8 @@ def _of_account(codes: set[str], text: str) -> str | None:
     if "SERVICE_ACCOUNT_ACCESS_DENIED" in codes:
         permission = "iam.serviceAccounts.actAs"
         return (
-            f"Compute Engine: you may not do {permission} for service account {account}. Have the role {role_with(permission)} granted "
-            f"on it. ({text})"
+            f"Compute Engine: this account lacks the permission {permission} on service account {account}. Ask for the role "
+            f"{GOOGLE[permission].role} to be granted on it. ({text})"
         )
     if re.search(r"service ?account", text, re.IGNORECASE) and re.search(r"not found|does not exist", text):
         return (

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from taskfleet.errors import MachinesUnreachableError
+from taskfleet.errors import UnreachableError
 from taskfleet.files import write_whole
 from taskfleet.machine_terms import Market
 from taskfleet.machines import Answer, Machine, MachineState, Order, Refusal, Refused, Started
@@ -77,7 +77,7 @@ class LocalMachines:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise MachinesUnreachableError(f"The folder of the local machines cannot be read: {error}.") from error
+            raise UnreachableError(f"The folder of the local machines cannot be read: {error}.") from error
         return [self._machine(folder) for folder in folders]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:

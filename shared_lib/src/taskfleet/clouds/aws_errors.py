@@ -1,0 +1,262 @@
+"""What AWS's SDK raises, as errors of this library: credentials, permissions, regions, too many requests, no answer."""
+
+import difflib
+import re
+from functools import cache
+from typing import NamedTuple
+
+from botocore import exceptions
+from botocore.parsers import ResponseParserError
+from botocore.session import Session
+
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.errors import (
+    CredentialsError,
+    NotEnabledError,
+    PermissionDeniedError,
+    ProviderError,
+    UnreachableError,
+    WrongSettingError,
+)
+
+#: What boto3 raises of its own.
+ERRORS = (exceptions.ClientError, exceptions.BotoCoreError, ResponseParserError, ValueError)
+
+KEYS = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+_EXPIRED = "Get new ones (aws sso login, or what gave you these), and start again; nothing is lost."
+_CHECK_NETWORK = "Check the network, and AWS_ENDPOINT_URL if it is set."
+
+#: By error code, what to do. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html,
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
+CREDENTIALS = {
+    "ExpiredToken": f"The AWS credentials have expired. {_EXPIRED}",
+    "ExpiredTokenException": f"The AWS credentials have expired. {_EXPIRED}",
+    "RequestExpired": "Set this machine's clock right.",
+    "InvalidClientTokenId": f"AWS does not know these credentials. {KEYS}",
+    "UnrecognizedClientException": f"AWS does not know these credentials. {KEYS}",
+    "InvalidAccessKeyId": f"AWS does not know these credentials. {KEYS}",
+    "SignatureDoesNotMatch": f"The secret key is wrong, or this machine's clock. {KEYS}",
+    "InvalidSignatureException": f"The secret key is wrong, or this machine's clock. {KEYS}",
+    "InvalidSecurity": f"AWS refuses these credentials. {KEYS}",
+}
+DENIED = ("AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation")
+THROTTLED = (
+    "ThrottlingException",
+    "Throttling",
+    "RequestThrottled",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "KmsThrottled",
+)
+_TITLES = {"ec2": "AWS EC2", "pricing": "The price list of AWS", "ssm": "AWS Systems Manager", "sqs": "AWS SQS"}
+
+#: Of credentials that cannot be had on this side; some of these are not in every version of the SDK.
+_NO_CREDENTIALS = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)
+_WRONG_PROFILE = (
+    exceptions.ProfileNotFound,
+    exceptions.ConfigNotFound,
+    exceptions.ConfigParseError,
+    exceptions.InvalidConfigError,
+    exceptions.UnknownCredentialError,
+)
+_NOT_OBTAINED = tuple(
+    getattr(exceptions, name)
+    for name in (
+        "CredentialRetrievalError",
+        "LoginError",
+        "MetadataRetrievalError",
+        "NoAuthTokenError",
+        "RefreshWithMFAUnsupportedError",
+        "SSOError",
+        "TokenRetrievalError",
+        "UnknownTokenProviderError",
+    )
+    if hasattr(exceptions, name)
+)
+
+#: EC2 appends what only its own command can decode.
+_ENCODED = " Encoded authorization failure message"
+#: As in: User: arn:... is not authorized to perform: ec2:CreateTags on resource: arn:... because no identity-based policy allows ...
+_DENIAL = re.compile(
+    r"(?:User: (?P<user>\S+) is )?not authorized to perform:? (?P<permission>[a-z0-9-]+:[A-Za-z]+)"
+    r"(?: on resource: (?P<resource>[^\s,]+))?(?P<why>.*)"
+)
+
+
+class ErrorReply(NamedTuple):
+    """What a service answered instead of doing what was asked."""
+
+    code: str
+    text: str
+    status: int
+
+
+def reply_of(error: exceptions.ClientError) -> ErrorReply:
+    """Return the code without its namespace, the text on one line and the HTTP status of what boto3 raised."""
+    parts = error.response.get("Error", {})
+    code = str(parts.get("Code", "")).rpartition("#")[2]
+    text = " ".join(str(parts.get("Message", "")).split()) or code
+    return ErrorReply(code, text, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def code_of(error: Exception) -> str:
+    """Return the service's error code; empty if it was not the service that refused."""
+    return reply_of(error).code if isinstance(error, exceptions.ClientError) else ""
+
+
+def explain(error: Exception, *, service: str, operation: str, region: str | None, label: str = "") -> ProviderError:
+    """Turn what boto3 raised into what this library raises.
+
+    Args:
+        error: One of ERRORS.
+        service: As IAM names it, such as "ec2".
+        operation: The call, such as "DescribeInstanceTypes".
+        region: Where; None if that is not known.
+        label: What was being used, as the user knows it; the service in its region if it is not given.
+    """
+    title = label or f"{_TITLES.get(service, service)} in {region}"
+    permission = permission_for(service, operation)
+    if isinstance(error, exceptions.ClientError):
+        if error.operation_name != operation:  # the SDK asks for a role or a session by itself
+            permission = f"sts:{error.operation_name}"
+        return _explain_reply(reply_of(error), title, permission, region)
+    found = explain_credentials(error, label or "AWS")
+    if found is not None:
+        return found
+    if isinstance(error, exceptions.NoRegionError) and region is None:
+        return WrongSettingError(f"{title}: no AWS region is known. Set AWS_REGION.", setting="AWS_REGION")
+    if isinstance(error, exceptions.InvalidRegionError | exceptions.NoRegionError):
+        return _unknown_region(str(region))
+    if is_unreachable(error):
+        if region is not None and region not in _regions():
+            return _unknown_region(region)
+        return UnreachableError(f"{title} does not answer ({line(error)}). {_CHECK_NETWORK}")
+    if isinstance(error, ResponseParserError):
+        return UnreachableError(f"{title}: what answers there is not AWS. {_CHECK_NETWORK}")
+    return ProviderError(f"{title}: {line(error)}.")
+
+
+def permission_for(service: str, operation: str) -> str:
+    """Return what a call needs: its own name, but for some."""
+    call = f"{service}:{operation}"
+    return AWS.of_call(call).name if call in AWS else call
+
+
+def explain_credentials(error: Exception, label: str) -> CredentialsError | None:
+    """Say what is wrong with the credentials on this side, before a service was asked; None if it is something else."""
+    if isinstance(error, _NO_CREDENTIALS):
+        return CredentialsError(
+            f"{label}: no AWS credentials were found. Log in (aws configure, aws sso login), name a profile in AWS_PROFILE, or give the "
+            "machine a role."
+        )
+    if isinstance(error, _NOT_OBTAINED):
+        return CredentialsError(f"{label}: the AWS credentials could not be obtained: {line(error)}. {_EXPIRED}")
+    if isinstance(error, _WRONG_PROFILE):
+        return CredentialsError(f"{label}: {line(error)}. Check AWS_PROFILE and ~/.aws/config.")
+    return None
+
+
+def denial(
+    label: str, reply: ErrorReply, permission: str, *, resource: str = "", or_else: str = ""
+) -> PermissionDeniedError:
+    """Name the permission that is missing, and whose: AWS mostly says so, also of one that is not the call's own.
+
+    Args:
+        label: What was being used.
+        reply: What the service says.
+        permission: What it was probably about.
+        resource: On what, if AWS does not say.
+        or_else: What else can be done about it, such as "name another bucket".
+    """
+    plain = plain_text(reply.text).rstrip(".")
+    found = _DENIAL.search(plain)
+    named, user, on, note = permission, "", "", plain
+    if found is not None:
+        named, user = found["permission"], found["user"] or ""
+        resource, on = found["resource"] or resource, f" on {found['resource']}" if found["resource"] else ""
+        note = found["why"].strip(" .")
+    elif permission in _PASSING:
+        on = ", or may not pass this role (iam:PassRole)"
+    text = (
+        f"{label}: these AWS credentials lack the permission {named}{on}. Ask for it to be granted"
+        f"{f' to {user}' if user else ''}{f', or {or_else}' if or_else else ''}.{f' ({note})' if note else ''}"
+    )
+    return PermissionDeniedError(text, permission=named, resource=resource, principal=user, code=reply.code)
+
+
+#: Calls that are also refused when the credentials may not give machines the role that is set.
+_PASSING = ("ec2:CreateFleet", "ec2:RunInstances")
+
+
+def plain_text(text: str) -> str:
+    """Return a message of EC2 on one line, without what only EC2 can read."""
+    return " ".join(text.partition(_ENCODED)[0].split())
+
+
+def names_permission(text: str) -> bool:
+    """Whether a refusal names the permission that is missing."""
+    return _DENIAL.search(text) is not None
+
+
+def encoded_in(text: str) -> str | None:
+    """Return what only AWS can read of a refusal; None if it has none."""
+    _, _, encoded = text.partition(f"{_ENCODED}:")
+    return encoded.strip() or None
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether a service did not answer at all."""
+    return isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | exceptions.IncompleteReadError)
+
+
+def line(error: Exception) -> str:
+    """Return an error's text on one line, without a full stop."""
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _explain_reply(reply: ErrorReply, label: str, permission: str, region: str | None) -> ProviderError:
+    code, text, status = reply
+    if code in DENIED:
+        return denial(label, reply, permission)
+    if code in CREDENTIALS:
+        return CredentialsError(f"{label}: {CREDENTIALS[code]} ({code})", code=code)
+    if code == "OptInRequired":
+        return NotEnabledError(
+            f"{label}: Enable the region for this account, or choose another one. ({code})",
+            service=region or "",
+            code=code,
+        )
+    if code == "AuthFailure":
+        return CredentialsError(
+            f"{label}: AWS does not accept these credentials, or region {region} is not enabled for this account. {KEYS} A region is "
+            f"enabled with: aws account enable-region --region-name {region}.",
+            code=code,
+        )
+    if code in THROTTLED:
+        return UnreachableError(
+            f"{label}: this account calls {permission} too often, also after several tries. Wait a minute, and find out what else calls "
+            f"it. ({code})",
+            code=code,
+        )
+    if status >= 500:
+        return UnreachableError(
+            f"{label}: AWS reports an internal error for {permission}. Try again, and see health.aws.amazon.com if it lasts. "
+            f"({code}: {text})",
+            code=code,
+        )
+    return ProviderError(f"{label}: {permission} is refused: {text} ({code})", code=code)
+
+
+@cache
+def _regions() -> frozenset[str]:
+    """Return the regions that the SDK knows of; there may be newer ones."""
+    session = Session()
+    return frozenset(
+        one for name in session.get_available_partitions() for one in session.get_available_regions("ec2", name)
+    )
+
+
+def _unknown_region(region: str) -> WrongSettingError:
+    close = difflib.get_close_matches(region, sorted(_regions()), n=3)
+    meant = f" Did you mean {' or '.join(close)}?" if close else " Write it as in eu-west-1."
+    return WrongSettingError(f"AWS has no region {region!r}, as far as is known here.{meant}", setting="REGIONS")
