@@ -17,7 +17,7 @@ from pathlib import Path
 from taskfleet.ledger import insertion, leasing
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market, Range
-from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Started
+from taskfleet.machines import PREEMPTED, LaunchedMachine, LaunchResult, Machine, MachineState
 from taskfleet.machines.catalogue import DiskType, InstanceType, make_catalogue
 from taskfleet.machines.choosing import Need, Offer, choose
 from taskfleet.pool import records
@@ -45,7 +45,7 @@ class Provider:
                 instance_type=offer.instance_type,
                 market=offer.market,
             )
-        return Answer(tuple(Started(token, offer.instance_type, offer.zone) for token in order.tokens))
+        return LaunchResult(tuple(LaunchedMachine(token, offer.instance_type, offer.zone) for token in order.tokens))
 
     def list(self):
         """See ``Machines.list``."""

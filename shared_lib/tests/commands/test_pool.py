@@ -7,7 +7,7 @@ import pytest
 from taskfleet.ledger import leasing
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machine_terms import Market
-from taskfleet.machines import Order
+from taskfleet.machines import LaunchRequest
 from taskfleet.pool import records
 
 from shared_lib.tests.machines.contract import offer
@@ -24,10 +24,10 @@ def ledger(project, poe):
 
 def order(ledger, token, *, number=1, ago=3600.0, usd=0.36):
     """Write down machines as ordered some time ago."""
-    made = Order(
+    made = LaunchRequest(
         token=token, number=number, offers=(offer("c5.large", "us-east-1a", Market.SPOT, usd, 2),), lifetime_seconds=1e5
     )
-    records.write_order(ledger, made, provider="local", now=time.time() - ago)
+    records.write_request(ledger, made, provider="local", now=time.time() - ago)
     return made.tokens
 
 

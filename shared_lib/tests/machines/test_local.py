@@ -95,7 +95,7 @@ class TestLocalMachines(Contract):
 
     def test_told_twice_it_does_not_wait(self, cloud):
         (cloud.project / "stubborn").touch()
-        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         until(lambda: "machine" in cloud.machines.console(one.instance_id), "the worker")
         cloud.machines.terminate([one.instance_id])
         time.sleep(0.5)
@@ -104,7 +104,7 @@ class TestLocalMachines(Contract):
         until(lambda: not self.there(cloud.machines), "its end")
 
     def test_the_worker_does_not_outlive_its_keeper(self, cloud):
-        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         worker = worker_of(cloud, one.instance_id)
         os.kill(int((cloud.folder / one.instance_id / PID).read_text()), signal.SIGKILL)
         until(lambda: not Path(f"/proc/{worker}").exists(), "the worker's end")
@@ -112,7 +112,7 @@ class TestLocalMachines(Contract):
         assert cloud.machines.list()[0].reason == "its processes were killed"
 
     def test_a_process_that_took_its_number_is_not_taken_for_it(self, cloud):
-        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         self.end(cloud.machines)
         (cloud.folder / one.instance_id / PID).write_text(str(os.getpid()))
         assert self.there(cloud.machines) == set()
@@ -121,6 +121,6 @@ class TestLocalMachines(Contract):
     def test_one_that_cannot_start_is_refused_with_what_it_said(self, cloud):
         cloud.project.rename(cloud.project.with_name("elsewhere"))
         answer = cloud.machines.launch(self.order(cloud))
-        assert answer.started == ()
-        assert "no process can be started" in answer.refused[0].text
+        assert answer.launched == ()
+        assert "no process can be started" in answer.failures[0].text
         cloud.project.with_name("elsewhere").rename(cloud.project)

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field, replace
 
 from taskfleet.errors import MachinesUnreachableError
 from taskfleet.machine_terms import Market
-from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
+from taskfleet.machines import (
+    PREEMPTED,
+    FailureReason,
+    LaunchedMachine,
+    LaunchFailure,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
 from taskfleet.machines.choosing import Offer
 
 HEARTBEAT_SECONDS = 60.0
@@ -186,7 +194,7 @@ class World:
         """Have the ledger know what workers have told so far."""
         self._told = {one.instance_id: (one.heard_at, one.done) for one in self.instances.values() if one.heard_at}
 
-    def heard_at(self):
+    def last_heartbeats(self):
         return {token: self._told[one.instance_id][0] for token, one in self._known() if one.instance_id in self._told}
 
     def has_worked(self):
@@ -236,24 +244,24 @@ class Cloud:
                 refusal = self._refusal(offer)
                 if refusal is None:
                     one = self._create(order, offer, token)
-                    started.append(Started(one.instance_id, offer.instance_type, offer.zone))
+                    started.append(LaunchedMachine(one.instance_id, offer.instance_type, offer.zone))
                     break
                 refused[offer.instance_type, offer.zone] = refusal
         if len(started) == order.number:
             refused = {}
-        return Answer(
+        return LaunchResult(
             tuple(started),
-            tuple(Refused(name, zone, refusal, "No.") for (name, zone), refusal in refused.items()),
+            tuple(LaunchFailure(name, zone, refusal, "No.") for (name, zone), refusal in refused.items()),
         )
 
     def _refusal(self, offer):
         world, weather = self._world, self._world.weather
         if world.chance.random() < weather.throttling:
-            return Refusal.THROTTLED
+            return FailureReason.THROTTLED
         if self._is_dry(offer):
-            return Refusal.STOCK_OUT
+            return FailureReason.STOCK_OUT
         if weather.quota is not None and len(world.alive()) >= weather.quota:
-            return Refusal.QUOTA
+            return FailureReason.QUOTA
         return None
 
     def _create(self, order, offer, token):

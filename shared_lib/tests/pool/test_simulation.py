@@ -14,7 +14,7 @@ from taskfleet.machine_terms import Market
 from taskfleet.machines import MachineState
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
-from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, Limits
+from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, HoldReason, Limits
 
 from shared_lib.tests.pool.simulation import (
     Cloud,
@@ -54,7 +54,8 @@ class Run:
         self.database.execute("PRAGMA synchronous = OFF")
         self.world.database = self.database
         self.controller = None
-        self.gave_up = ""
+        self.gave_up = None
+        """Why, if it did."""
 
     def say(self, text):
         self.said.append((self.world.now, text))
@@ -81,7 +82,7 @@ class Run:
                 if found is not None and found.is_complete:
                     break
                 if found is not None and found.gives_up:
-                    self.gave_up = found.gives_up
+                    self.gave_up = found.hold.reason
                     break
                 world.advance(self.step_seconds)
             except ControllerDied:
@@ -254,7 +255,7 @@ def test_if_no_machine_ever_gets_ready_three_are_enough(run):
     job.play()
     job.check()
     assert len(job.world.instances) == 3
-    assert "no worker on them did anything" in job.gave_up
+    assert job.gave_up is HoldReason.NOTHING_WORKED
     assert job.world.now - 1_000_000 < 3 * (job.limits.boot_seconds + 120)
 
 
@@ -299,8 +300,8 @@ def test_what_is_there_without_being_known_is_ended(run):
     assert len(job.world.alive()) == 1
     job.controller.step(job.world.now)
     job.world.advance(100)
-    [stray] = [one for one in job.world.instances.values() if one.reason == "terminated"]
-    assert stray.ended_at
+    [unexpected] = [one for one in job.world.instances.values() if one.reason == "terminated"]
+    assert unexpected.ended_at
     job.play()
     assert job.world.alive() == []
 
@@ -340,7 +341,7 @@ def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
 def test_a_budget_that_is_too_small_for_anything_is_said(run):
     job = run(budget_usd=0.0001)
     job.play()
-    assert "budget of 0.00 USD is used up" in job.gave_up
+    assert job.gave_up is HoldReason.BUDGET
     assert not job.world.instances
 
 

@@ -6,17 +6,36 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from taskfleet.machine_terms import Market
 
 if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer
 
-__all__ = ["PREEMPTED", "Answer", "Machine", "MachineState", "Machines", "Order", "Refusal", "Refused", "Started"]
+__all__ = [
+    "PREEMPTED",
+    "FailureReason",
+    "Kind",
+    "LaunchFailure",
+    "LaunchRequest",
+    "LaunchResult",
+    "LaunchedMachine",
+    "Machine",
+    "MachineState",
+    "Machines",
+]
 
 #: What the reason of a machine begins with that its provider has taken away.
 PREEMPTED = "preempted"
+
+
+class Kind(NamedTuple):
+    """What is asked for, and where."""
+
+    instance_type: str
+    zone: str
+    market: Market
 
 
 class MachineState(StrEnum):
@@ -32,8 +51,8 @@ class MachineState(StrEnum):
     """It is gone, and costs nothing any more."""
 
 
-class Refusal(StrEnum):
-    """Why a provider does not start a machine."""
+class FailureReason(StrEnum):
+    """Why a provider does not launch a machine."""
 
     STOCK_OUT = "no capacity"
     """It has none of this kind there now: elsewhere, or later."""
@@ -48,11 +67,11 @@ class Refusal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """Machines to start, as alike as may be."""
+class LaunchRequest:
+    """Machines to launch, as alike as may be. In the ledger, and in what machines are tagged with, it is called an order."""
 
     token: str
-    """The order's name, which no other ever has: an order that is given twice starts its machines once."""
+    """Its name, which no other ever has: a request that is made twice starts its machines once."""
     number: int
     """So many machines."""
     offers: tuple["Offer", ...]
@@ -68,8 +87,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A machine that was started."""
+class LaunchedMachine:
+    """A machine that was launched."""
 
     instance_id: str
     """The machine's token where the provider lets its caller name machines, else a name of the provider's."""
@@ -78,22 +97,22 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """An offer that was not to be had."""
+class LaunchFailure:
+    """An offer of which the provider launched no machine, or fewer than were asked for."""
 
     instance_type: str
     zone: str
-    refusal: Refusal
+    reason: FailureReason
     text: str
     """In the provider's words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of an order. If fewer machines were started than ordered, at least one offer was refused."""
+class LaunchResult:
+    """What became of a request. If fewer machines were launched than asked for, there is at least one failure."""
 
-    started: tuple[Started, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    launched: tuple[LaunchedMachine, ...] = ()
+    failures: tuple[LaunchFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +121,7 @@ class Machine:
 
     instance_id: str
     order: str
-    """The token of the order it was started by."""
+    """The token of the request it was launched by."""
     state: MachineState
     zone: str = ""
     instance_type: str = ""
@@ -111,6 +130,11 @@ class Machine:
     """Seconds since the epoch."""
     reason: str = field(default="")
     """Why it ended, as far as the provider says; begins with ``PREEMPTED`` if it was taken away."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is, and where."""
+        return Kind(self.instance_type, self.zone, self.market)
 
 
 class Machines(Protocol):
@@ -131,11 +155,11 @@ class Machines(Protocol):
             MachinesUnreachableError: The provider does not answer.
         """
 
-    def launch(self, order: Order) -> Answer:
-        """Start machines. An order whose token is known starts nothing new, and gives the same answer or less of it.
+    def launch(self, order: LaunchRequest) -> LaunchResult:
+        """Start machines. A request whose token is known starts nothing new, and gives the same result or less of it.
 
         Raises:
-            MachinesUnreachableError: Nobody knows whether it was done; the same order may be given again.
+            MachinesUnreachableError: Nobody knows whether it was done; the same request may be made again.
         """
 
     def list(self) -> Sequence[Machine]:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from taskfleet.machine_terms import ANY, EPSILON, Architecture, Market, Range
+from taskfleet.machines import Kind
 from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType
 from taskfleet.settings.pool_fields import PoolSettings
 
@@ -91,6 +92,11 @@ class Offer(NamedTuple):
     boot_disk_gib: float
     cpus: int
     memory_gib: float
+
+    @property
+    def kind(self) -> Kind:
+        """What is asked for, and where."""
+        return Kind(self.instance_type, self.zone, self.market)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import ClassVar, Protocol
 
-from taskfleet.machines import Machines, Order
+from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.choosing import Need
 from taskfleet.machines.images import Image
@@ -79,7 +79,7 @@ class Provider(Protocol):
     def images(self, configuration: Configuration, *, now: float) -> Sequence[Image]:
         """Return the current images of well-known systems. Only where ``lists_offers``; raises as ``catalogue``."""
 
-    def open(self, configuration: Configuration, *, run: str, script: Callable[[Order], str]) -> Machines:
+    def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:
         """Open the machines of one job; nothing is asked of the provider yet.
 
         Args:

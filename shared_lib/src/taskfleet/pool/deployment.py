@@ -147,8 +147,8 @@ class Deployment:
         self._trouble = ""
         if found.is_complete:
             return Ending.DONE
-        if found.gives_up:
-            self.why_given_up = found.gives_up
+        if found.gives_up and found.hold is not None:
+            self.why_given_up = found.hold.text
             return Ending.GAVE_UP
         return None
 

@@ -5,7 +5,8 @@ from collections import Counter
 from taskfleet.ledger.database import Database
 from taskfleet.pool import records
 from taskfleet.pool.controller import failures
-from taskfleet.pool.planning import MOST_FAILURES, NEVER_STARTED, Limits
+from taskfleet.pool.observation import NEVER_STARTED
+from taskfleet.pool.planning import MOST_FAILURES, Limits
 from taskfleet.pool.records import ABSENT_SECONDS, Record
 from taskfleet.text import counted, duration
 
@@ -93,10 +94,10 @@ def _about_money(machines: list[Record], there: list[Record], limits: Limits, no
 
 
 def _about_machines(database: Database, there: list[Record], limits: Limits, now: float) -> list[str]:
-    heard_at = records.heard_at(database)
+    last_heartbeats = records.last_heartbeats(database)
     found = []
     for one in there:
-        heard = heard_at.get(one.token)
+        heard = last_heartbeats.get(one.token)
         name = one.instance_id or one.token
         if heard is not None and now - heard > limits.silent_seconds:
             found.append(f"The worker on {name} is silent since {duration(now - heard)}.")
@@ -105,7 +106,7 @@ def _about_machines(database: Database, there: list[Record], limits: Limits, now
                 f"{name} was ordered {duration(now - one.ordered_at)} ago and no worker was heard: poe machines --console {name}"
             )
     full = len(there) >= limits.most_machines
-    booting = [one for one in there if one.token not in heard_at]
+    booting = [one for one in there if one.token not in last_heartbeats]
     if not found and booting and len(booting) == len(there):
         found.append(
             f"{counted(len(booting), 'machine')} boot; they have until {duration(limits.boot_seconds)} after their start (BOOT_MINUTES)."

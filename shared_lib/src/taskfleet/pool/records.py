@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet.ledger.database import Database
 from taskfleet.machine_terms import Market
-from taskfleet.machines import Machine, Order
+from taskfleet.machines import Kind, LaunchRequest, Machine
 from taskfleet.processes.identity import is_surely_dead
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Record:
     ending_since: float | None
 
     @property
-    def kind(self) -> tuple[str, str, Market]:
-        """What was ordered, and where: (type, zone, market)."""
-        return self.instance_type, self.zone, self.market
+    def kind(self) -> Kind:
+        """What was asked for, and where."""
+        return Kind(self.instance_type, self.zone, self.market)
 
     def cost_usd(self, now: float) -> float:
         """Give what it has cost so far, from its order on."""
@@ -83,24 +83,24 @@ def spent_usd(database: Database) -> float:
     return float(found or 0.0)
 
 
-def count_orders(database: Database) -> int:
-    """Give how many orders were ever given."""
+def count_requests(database: Database) -> int:
+    """Return how many launch requests were ever made."""
     return int(database.value("SELECT count(DISTINCT order_token) FROM machine"))
 
 
-def write_order(database: Database, order: Order, *, provider: str, now: float) -> None:
-    """Write machines down before they are ordered: as dear and as big as any of what they may be."""
-    best = order.offers[0]
-    usd_per_hour = max(one.usd_per_hour for one in order.offers)
-    slots = min(one.slots for one in order.offers)
-    cpus = max(one.cpus for one in order.offers)
+def write_request(database: Database, request: LaunchRequest, *, provider: str, now: float) -> None:
+    """Write machines down before they are launched: as expensive and as big as any of what they may be."""
+    best = request.offers[0]
+    usd_per_hour = max(one.usd_per_hour for one in request.offers)
+    slots = min(one.slots for one in request.offers)
+    cpus = max(one.cpus for one in request.offers)
     with database.transaction():
         database.execute_many(
             f"INSERT INTO machine ({_COLUMNS}) VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL)",
             [
                 (
                     token,
-                    order.token,
+                    request.token,
                     provider,
                     best.zone,
                     best.instance_type,
@@ -108,10 +108,10 @@ def write_order(database: Database, order: Order, *, provider: str, now: float) 
                     usd_per_hour,
                     slots,
                     cpus,
-                    order.lifetime_seconds,
+                    request.lifetime_seconds,
                     now,
                 )
-                for token in order.tokens
+                for token in request.tokens
             ],
         )
 
@@ -233,8 +233,8 @@ def ask_to_stop(database: Database, now: float) -> bool:
         )
 
 
-def heard_at(database: Database) -> dict[str, float]:
-    """Say when a worker on each machine was last heard, by token."""
+def last_heartbeats(database: Database) -> dict[str, float]:
+    """Return when a worker on each machine gave its last sign of life, by token."""
     return dict(
         database.rows(
             "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.instance_id "

@@ -7,8 +7,16 @@ from typing import Any
 from taskfleet.clouds.aws_faults import DENIED
 from taskfleet.errors import MachinesError
 from taskfleet.machine_terms import Market
-from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
-from taskfleet.machines.aws.faults import explain_setting, plain_text, refusal_of
+from taskfleet.machines import (
+    PREEMPTED,
+    FailureReason,
+    LaunchedMachine,
+    LaunchFailure,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
+from taskfleet.machines.aws.faults import explain_setting, failure_reason_of, plain_text
 from taskfleet.machines.aws.regions import Region
 from taskfleet.machines.aws.templates import ORDER
 from taskfleet.machines.choosing import Offer
@@ -25,12 +33,12 @@ _STATES = {
 #: What EC2 says of a machine whose capacity it has taken back.
 _TAKEN_AWAY = {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}
 #: They tell of the account, not of an offer: of no use when all machines were had all the same.
-_OF_THE_ACCOUNT = (Refusal.QUOTA, Refusal.THROTTLED)
+_OF_THE_ACCOUNT = (FailureReason.QUOTA, FailureReason.THROTTLED)
 
 
 def read_fleet(
     fleet: Mapping[str, Any], region: Region, offers: Sequence[Offer], number: int, decode: Callable[[str], str]
-) -> Answer:
+) -> LaunchResult:
     """Say what became of an order.
 
     Args:
@@ -45,7 +53,7 @@ def read_fleet(
     """
     zones = {subnet: zone for zone, subnet in region.subnets.items()}
     started = tuple(
-        Started(instance_id, *_pool(one, zones)[0])
+        LaunchedMachine(instance_id, *_pool(one, zones)[0])
         for one in fleet.get("Instances", ())
         for instance_id in one["InstanceIds"]
     )
@@ -57,22 +65,23 @@ def read_fleet(
     faults = [explain_setting(code, text, region.name) for code, text in errors]
     if faults and not started and None not in faults:
         raise MachinesError(faults[0])
-    refused: dict[tuple[str, str, Refusal], Refused] = {}
+    failures: dict[tuple[str, str, FailureReason], LaunchFailure] = {}
     for one, (code, text) in zip(fleet.get("Errors", ()), errors, strict=True):
-        refusal = refusal_of(code)
-        if len(started) >= number and refusal in _OF_THE_ACCOUNT:
+        reason = failure_reason_of(code)
+        if len(started) >= number and reason in _OF_THE_ACCOUNT:
             continue
         for instance_type, zone in _pool(one, zones) or [(offer.instance_type, offer.zone) for offer in offers]:
-            refused.setdefault(
-                (instance_type, zone, refusal), Refused(instance_type, zone, refusal, f"{text.rstrip('.')} ({code})")
+            failures.setdefault(
+                (instance_type, zone, reason),
+                LaunchFailure(instance_type, zone, reason, f"{text.rstrip('.')} ({code})"),
             )
-    if len(started) < number and not refused:
+    if len(started) < number and not failures:
         text = f"{len(started)} of {number} were started, and AWS does not say why no more"
         best = offers[0]
-        refused[best.instance_type, best.zone, Refusal.STOCK_OUT] = Refused(
-            best.instance_type, best.zone, Refusal.STOCK_OUT, text
+        failures[best.instance_type, best.zone, FailureReason.STOCK_OUT] = LaunchFailure(
+            best.instance_type, best.zone, FailureReason.STOCK_OUT, text
         )
-    return Answer(started, tuple(refused.values()))
+    return LaunchResult(started, tuple(failures.values()))
 
 
 def _pool(one: Mapping[str, Any], zones: Mapping[str, str]) -> list[tuple[str, str]]:

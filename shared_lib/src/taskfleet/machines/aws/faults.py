@@ -19,7 +19,7 @@ from taskfleet.clouds.aws_faults import (
     line,
 )
 from taskfleet.errors import CommandError, MachinesError, MachinesUnreachableError
-from taskfleet.machines import Refusal
+from taskfleet.machines import FailureReason
 
 _TITLES = {"ec2": "AWS EC2", "pricing": "The price list of AWS", "ssm": "AWS Systems Manager"}
 #: EC2 appends what only its own command can decode.
@@ -29,26 +29,26 @@ _ENCODED = " Encoded authorization failure message"
 #: What EC2 says of machines that it does not start, by error code:
 #: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html. Those that end in LimitExceeded and the like are quotas.
 _REFUSALS = {
-    **dict.fromkeys(THROTTLED, Refusal.THROTTLED),
-    "RequestThrottledException": Refusal.THROTTLED,
-    "RequestResourceCountExceeded": Refusal.THROTTLED,
-    "ConcurrentTagAccess": Refusal.THROTTLED,
-    "SpotMaxPriceTooLow": Refusal.PRICE,
-    "PendingVerification": Refusal.QUOTA,
-    "InsufficientAddressCapacity": Refusal.STOCK_OUT,
-    "InsufficientCapacity": Refusal.STOCK_OUT,
-    "InsufficientCapacityOnHost": Refusal.STOCK_OUT,
-    "InsufficientFreeAddressesInSubnet": Refusal.STOCK_OUT,
-    "InsufficientHostCapacity": Refusal.STOCK_OUT,
-    "InsufficientInstanceCapacity": Refusal.STOCK_OUT,
-    "InsufficientVolumeCapacity": Refusal.STOCK_OUT,
-    "UnfulfillableCapacity": Refusal.STOCK_OUT,
+    **dict.fromkeys(THROTTLED, FailureReason.THROTTLED),
+    "RequestThrottledException": FailureReason.THROTTLED,
+    "RequestResourceCountExceeded": FailureReason.THROTTLED,
+    "ConcurrentTagAccess": FailureReason.THROTTLED,
+    "SpotMaxPriceTooLow": FailureReason.PRICE,
+    "PendingVerification": FailureReason.QUOTA,
+    "InsufficientAddressCapacity": FailureReason.STOCK_OUT,
+    "InsufficientCapacity": FailureReason.STOCK_OUT,
+    "InsufficientCapacityOnHost": FailureReason.STOCK_OUT,
+    "InsufficientFreeAddressesInSubnet": FailureReason.STOCK_OUT,
+    "InsufficientHostCapacity": FailureReason.STOCK_OUT,
+    "InsufficientInstanceCapacity": FailureReason.STOCK_OUT,
+    "InsufficientVolumeCapacity": FailureReason.STOCK_OUT,
+    "UnfulfillableCapacity": FailureReason.STOCK_OUT,
     # a trouble of AWS's own: elsewhere, or later
-    "InternalError": Refusal.STOCK_OUT,
-    "InternalFailure": Refusal.STOCK_OUT,
-    "InternalServiceException": Refusal.STOCK_OUT,
-    "ServiceUnavailable": Refusal.STOCK_OUT,
-    "Unavailable": Refusal.STOCK_OUT,
+    "InternalError": FailureReason.STOCK_OUT,
+    "InternalFailure": FailureReason.STOCK_OUT,
+    "InternalServiceException": FailureReason.STOCK_OUT,
+    "ServiceUnavailable": FailureReason.STOCK_OUT,
+    "Unavailable": FailureReason.STOCK_OUT,
 }
 _QUOTA_ENDINGS = ("LimitExceeded", "CountExceeded", "QuotaExceeded")
 #: What a whole account or the settings are to blame for, and no single offer: how the code begins, and what to do.
@@ -117,11 +117,11 @@ def trouble_of(error: Exception, *, service: str, action: str, region: str) -> M
     return MachinesUnreachableError(text) if passes else MachinesError(text)
 
 
-def refusal_of(code: str) -> Refusal:
+def failure_reason_of(code: str) -> FailureReason:
     """Say what an error code of EC2 means for machines that were ordered."""
     if code in _REFUSALS:
         return _REFUSALS[code]
-    return Refusal.QUOTA if code.endswith(_QUOTA_ENDINGS) else Refusal.INVALID
+    return FailureReason.QUOTA if code.endswith(_QUOTA_ENDINGS) else FailureReason.INVALID
 
 
 def explain_setting(code: str, text: str, region: str) -> str | None:

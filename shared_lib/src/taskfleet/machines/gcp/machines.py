@@ -12,7 +12,15 @@ from typing import Any, ClassVar, Final
 
 from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.machine_terms import Architecture, Market
-from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Order, Refusal, Started
+from taskfleet.machines import (
+    PREEMPTED,
+    FailureReason,
+    LaunchedMachine,
+    LaunchRequest,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.gcp.bodies import (
     JOB_LABEL,
@@ -74,7 +82,7 @@ class GcpMachines:
         job_id: str,
         run_name: str,
         regions: Sequence[str],
-        script: Callable[[Order], str],
+        script: Callable[[LaunchRequest], str],
         architecture: Architecture = Architecture.X86_64,
         image: str | None = None,
         service_account: str | None = None,
@@ -125,14 +133,14 @@ class GcpMachines:
 
     # --- the verbs ---
 
-    def launch(self, order: Order) -> Answer:
+    def launch(self, order: LaunchRequest) -> LaunchResult:
         """Start machines, all as the first offer says; see ``Machines.launch``.
 
         Raises:
             MachinesUnreachableError: See ``Machines.launch``.
             MachinesError: A name or the start-up script cannot be used, or the login is not accepted.
         """
-        from taskfleet.machines.gcp.launch import Launch, refused_of
+        from taskfleet.machines.gcp.launch import Launch, failures_of
         from taskfleet.machines.gcp.refusals import Fault
 
         for token in order.tokens:
@@ -145,7 +153,9 @@ class GcpMachines:
         except MachinesUnreachableError:
             raise
         except MachinesError as error:
-            return Answer(refused=refused_of(order, [Fault(Refusal.INVALID, str(error), is_general=True)]))
+            return LaunchResult(
+                failures=failures_of(order, [Fault(FailureReason.INVALID, str(error), is_general=True)])
+            )
         bodies = {
             token: make_body(token, offer, order.lifetime_seconds, script, order.token, wiring)
             for token in order.tokens
@@ -153,8 +163,9 @@ class GcpMachines:
         found = Launch(session, offer.zone, self._operation_seconds).run(bodies)
         started = [token for token, fault in found.items() if fault is None]
         faults = [fault for fault in found.values() if fault is not None]
-        return Answer(
-            tuple(Started(token, offer.instance_type, offer.zone) for token in started), refused_of(order, faults)
+        return LaunchResult(
+            tuple(LaunchedMachine(token, offer.instance_type, offer.zone) for token in started),
+            failures_of(order, faults),
         )
 
     def list(self) -> Sequence[Machine]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from taskfleet.errors import SettingsError
-from taskfleet.machines import Machines, Order
+from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.choosing import Need
 from taskfleet.machines.images import Image
@@ -68,7 +68,7 @@ class GcpProvider:
 
         return offers.images()
 
-    def open(self, configuration: Configuration, *, run: str, script: Callable[[Order], str]) -> Machines:
+    def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:
         """See ``Provider.open``."""
         from taskfleet.machines.gcp.machines import GcpMachines
 
