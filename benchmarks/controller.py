@@ -17,7 +17,7 @@ from pathlib import Path
 from taskfleet.ledger import insertion, leasing
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market, Range
-from taskfleet.machines import PREEMPTED, LaunchedMachine, LaunchResult, Machine, MachineState
+from taskfleet.machines import EndReason, LaunchedMachine, LaunchResult, Machine, MachineState
 from taskfleet.machines.catalogue import DiskType, InstanceType, make_catalogue
 from taskfleet.machines.choosing import Need, Offer, choose
 from taskfleet.pool import records
@@ -171,7 +171,7 @@ def main():
                     zone=machine.zone,
                     instance_type=machine.instance_type,
                     market=machine.market,
-                    reason=PREEMPTED,
+                    end_reason=EndReason.PREEMPTED,
                 )
             began = time.perf_counter()
             controller.step(now)

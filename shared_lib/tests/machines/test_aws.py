@@ -11,13 +11,14 @@ import pytest
 from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market, region_of
-from taskfleet.machines import PREEMPTED, FailureReason, LaunchRequest, MachineState
+from taskfleet.machines import EndReason, FailureReason, LaunchRequest, MachineState
 from taskfleet.machines.aws import machines as aws
 from taskfleet.machines.aws.machines import AwsMachines
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
+from taskfleet.pool.records import End
 
 from shared_lib.tests.machines.conftest import point_at
 from shared_lib.tests.services.ec2 import Ec2
@@ -641,12 +642,12 @@ def test_a_machine_is_listed_in_all_its_states(ec2, machines):
     before = machines.launch(order(number=2))
     assert machines.list() == []  # what was started a moment ago
     ec2.advance(11)
-    assert {(one.state, one.reason) for one in machines.list()} == {(MachineState.STARTING, "")}
+    assert {(one.state, one.detail) for one in machines.list()} == {(MachineState.STARTING, "")}
     ec2.advance(20)
     listed = {one.instance_id: one for one in machines.list()}
     assert listed.keys() == ids(before)
     for one in listed.values():
-        assert (one.state, one.reason, one.market) == (MachineState.RUNNING, "", Market.SPOT)
+        assert (one.state, one.end_reason, one.detail, one.market) == (MachineState.RUNNING, None, "", Market.SPOT)
         assert (one.order, one.zone, one.instance_type) == ("job1-1-abcdef", A, "c5.xlarge")
         [there] = instances(InstanceIds=[one.instance_id])
         assert one.created_at == there["LaunchTime"].timestamp()
@@ -658,7 +659,8 @@ def test_a_machine_is_listed_in_all_its_states(ec2, machines):
     }
     ec2.advance(21)
     ended = next(one for one in machines.list() if one.instance_id == first)
-    assert (ended.state, ended.reason) == (MachineState.ENDED, "Client.UserInitiatedShutdown: User initiated shutdown")
+    assert (ended.state, ended.end_reason) == (MachineState.ENDED, None)
+    assert ended.detail == "Client.UserInitiatedShutdown: User initiated shutdown"
     ec2.advance(3601)
     assert [one.instance_id for one in machines.list()] == [second]
 
@@ -670,7 +672,8 @@ def test_a_machine_that_was_taken_away_says_so(ec2, machines):
     for state in (MachineState.ENDING, MachineState.ENDED):
         [found] = machines.list()
         assert found.state is state
-        assert found.reason.startswith(f"{PREEMPTED}: Server.SpotInstanceTermination")
+        assert found.end_reason is EndReason.PREEMPTED
+        assert found.detail.startswith("Server.SpotInstanceTermination")
         ec2.advance(21)
 
 
@@ -679,7 +682,7 @@ def test_a_machine_that_was_stopped_by_hand_counts_as_there(ec2, machines):
     client().stop_instances(InstanceIds=[one.instance_id])
     [found] = machines.list()
     assert found.state is MachineState.RUNNING
-    assert "UserInitiatedShutdown" in found.reason
+    assert "UserInitiatedShutdown" in found.detail
     machines.terminate([one.instance_id])
     assert [one.state for one in machines.list()] == [MachineState.ENDED]
 
@@ -941,11 +944,11 @@ def test_the_controller_keeps_a_pool_with_it(ec2, machines, tmp_path):
     ec2.interrupt(first.instance_id)
     ec2.stock("c5.xlarge", A, 0)
     controller.step(now + 40)
-    assert any(f"{first.token} (c5.xlarge in {A}) has ended: {PREEMPTED}" in text for text in said)
+    assert any(f"{first.token} (c5.xlarge in {A}) has ended: preempted" in text for text in said)
     assert len(alive()) == 3
     assert sum(one.zone == B for one in records.open_machines(database)) == 1
     for _ in range(3):
-        left = controller.end_all(now + 50, "stopped by the user")
+        left = controller.end_all(now + 50, End(EndReason.STOPPED))
     assert left == 0
     assert not alive()
     assert set(machines.clear().values()) == {0}

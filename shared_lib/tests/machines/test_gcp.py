@@ -17,7 +17,7 @@ from google.cloud import compute_v1
 from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market
-from taskfleet.machines import PREEMPTED, FailureReason, LaunchRequest, Machines, MachineState
+from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machines, MachineState
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.gcp.bodies import label_text, label_value
 from taskfleet.machines.gcp.machines import GcpMachines
@@ -687,7 +687,7 @@ def test_states_are_what_they_cost(machines, gce, status, state):
     gce.stop_machine("run-1-abc-1", status)
     [one] = machines.list()
     assert one.state is state
-    assert bool(one.reason) == (status in ("SUSPENDED", "TERMINATED"))
+    assert bool(one.detail) == (status in ("SUSPENDED", "TERMINATED"))
 
 
 def test_a_machine_that_is_stopped_is_deleted_with_its_disk(machines, gce):
@@ -714,7 +714,7 @@ def test_a_machine_that_was_taken_back_is_listed_with_the_reason(machines, gce):
     assert found["run-1-abc-1"].state is MachineState.RUNNING
     gone = found["run-1-abc-2"]
     assert (gone.state, gone.order, gone.zone, gone.market) == (MachineState.ENDED, "run-1-abc", ZONE, Market.SPOT)
-    assert gone.reason.startswith(PREEMPTED)
+    assert gone.end_reason is EndReason.PREEMPTED
 
 
 @pytest.mark.parametrize("is_deleted_first", [True, False])
@@ -728,7 +728,7 @@ def test_a_machine_that_was_taken_back_and_deleted_was_taken_back(machines, gce,
     assert states(machines) == {"run-1-abc-1": MachineState.ENDING}
     gce.advance(61)
     [gone] = machines.list()
-    assert gone.reason.startswith(PREEMPTED)
+    assert gone.end_reason is EndReason.PREEMPTED
 
 
 def test_a_machine_that_is_still_there_is_listed_once(machines, gce):
@@ -778,7 +778,7 @@ def test_a_machine_that_somebody_deleted_is_listed_with_the_name(machines, gce):
     machines.launch(order())
     ask(gce, "DELETE", f"zones/{ZONE}/instances/run-1-abc-1")
     [gone] = machines.list()
-    assert (gone.state, gone.reason) == (MachineState.ENDED, "deleted by tester@example.com")
+    assert (gone.state, gone.detail) == (MachineState.ENDED, "deleted by tester@example.com")
 
 
 def test_a_machine_that_is_being_deleted_is_ending(machines, gce):
@@ -985,7 +985,7 @@ def test_the_controller_keeps_a_pool_of_them(machines, gce, tmp_path):
     assert running.keys() == {ZONE, OTHER_ZONE}
     gce.preempt(running[OTHER_ZONE])
     controller.step(now + 6)
-    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) has ended: {PREEMPTED}" in one for one in said)
+    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) has ended: preempted" in one for one in said)
     work.left = 0
     controller.step(now + 8)
     controller.step(now + 10)

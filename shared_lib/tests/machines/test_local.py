@@ -79,11 +79,11 @@ class TestLocalMachines(Contract):
         cloud.machines.launch(self.order(cloud, number=1))
         (cloud.project / "done").write_text("0")
         until(lambda: not self.there(cloud.machines), "its end")
-        assert cloud.machines.list()[0].reason == "its worker is done"
+        assert cloud.machines.list()[0].detail == "its worker is done"
         (cloud.project / "done").write_text("3")
         cloud.machines.launch(self.order(cloud, "job-2-abc", number=1))
         until(lambda: not self.there(cloud.machines), "its end")
-        assert [one.reason for one in cloud.machines.list() if one.order == "job-2-abc"] == [
+        assert [one.detail for one in cloud.machines.list() if one.order == "job-2-abc"] == [
             "its worker ended with code 3"
         ]
 
@@ -91,7 +91,7 @@ class TestLocalMachines(Contract):
         cloud.machines.launch(self.order(cloud, number=1, lifetime_seconds=5.0))
         assert self.there(cloud.machines)
         until(lambda: not self.there(cloud.machines), "its end")
-        assert cloud.machines.list()[0].reason == "its lifetime is over"
+        assert cloud.machines.list()[0].detail == "its lifetime is over"
 
     def test_told_twice_it_does_not_wait(self, cloud):
         (cloud.project / "stubborn").touch()
@@ -109,7 +109,7 @@ class TestLocalMachines(Contract):
         os.kill(int((cloud.folder / one.instance_id / PID).read_text()), signal.SIGKILL)
         until(lambda: not Path(f"/proc/{worker}").exists(), "the worker's end")
         assert self.states(cloud.machines) == {one.instance_id: MachineState.ENDED}
-        assert cloud.machines.list()[0].reason == "its processes were killed"
+        assert cloud.machines.list()[0].detail == "its processes were killed"
 
     def test_a_process_that_took_its_number_is_not_taken_for_it(self, cloud):
         [one] = cloud.machines.launch(self.order(cloud, number=1)).launched

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from taskfleet.errors import MachinesUnreachableError
 from taskfleet.machine_terms import Market
 from taskfleet.machines import (
-    PREEMPTED,
+    EndReason,
     FailureReason,
     LaunchedMachine,
     LaunchFailure,
@@ -149,7 +149,7 @@ class World:
             due = [
                 (one.running_at + one.order.lifetime_seconds, "its lifetime is over"),
                 (one.cancelled_at, "cancelled"),
-                (one.preempted_at, f"{PREEMPTED}: spot capacity"),
+                (one.preempted_at, "preempted"),
                 (math.inf if one.ending_at is None else one.ending_at, "terminated"),
             ]
             at, reason = min(due)
@@ -320,7 +320,8 @@ class Cloud:
                 instance_type=one.offer.instance_type,
                 market=one.offer.market,
                 created_at=one.created_at,
-                reason=one.reason,
+                end_reason=EndReason.PREEMPTED if one.reason == "preempted" else None,
+                detail=one.reason,
             )
             for one in world.instances.values()
             if one.visible_at <= world.now and (one.ended_at is None or world.now - one.ended_at < 600)

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Market
-from taskfleet.machines import MachineState
+from taskfleet.machines import EndReason, MachineState
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, HoldReason, Limits
+from taskfleet.pool.records import End
 
 from shared_lib.tests.pool.simulation import (
     Cloud,
@@ -103,7 +104,7 @@ class Run:
         world.is_over = True
         for _ in range(1000):
             try:
-                if not self.controller.end_all(world.now, "the end"):
+                if not self.controller.end_all(world.now, End(EndReason.STOPPED)):
                     return
             except ControllerDied:
                 self.new_controller()
@@ -259,6 +260,21 @@ def test_if_no_machine_ever_gets_ready_three_are_enough(run):
     assert job.world.now - 1_000_000 < 3 * (job.limits.boot_seconds + 120)
 
 
+@pytest.mark.parametrize("reason", [EndReason.STOPPED, EndReason.TORN_DOWN, EndReason.TERMINATED])
+def test_machines_that_the_user_ended_while_they_booted_say_nothing_of_the_next(run, reason):
+    job = run(Weather(boot_seconds=(300.0, 300.0)))
+    for _ in range(3):
+        job.new_controller()
+        job.step()
+        job.world.advance(100)
+        while job.controller.end_all(job.world.now, End(reason)):
+            job.world.advance(STEP_SECONDS)
+    assert [one.end_reason for one in records.all_machines(job.database)] == [reason] * 3
+    job.play()
+    job.check()
+    assert job.gave_up is None
+
+
 def test_a_controller_that_never_comes_back_leaves_no_machine_and_keeps_to_the_budget(run):
     job = run(tasks=100_000, task_seconds=100.0, budget_usd=1.0, lifetime_seconds=86_400.0)
     job.new_controller()
@@ -330,6 +346,7 @@ def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
         ended_at=None,
         end_reason=None,
         ending_since=None,
+        detail="",
     )
     assert record.most_cost_usd(0.0) == pytest.approx(10.0)
     assert record.most_cost_usd(60.0) == pytest.approx(10.6)

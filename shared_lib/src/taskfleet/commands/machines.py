@@ -108,7 +108,7 @@ def _row(
     record: Record, machine: Machine | None, last_heartbeat_at: float | None, limits: Limits, now: float, is_blind: bool
 ) -> dict[str, Any]:
     state = "ended" if record.ended_at is not None else "ordered" if machine is None else str(machine.state)
-    remark = record.end_reason or ""
+    remark = record.end_text
     if record.ended_at is None:
         since = record.started_at or record.ordered_at
         if machine is None and not is_blind and record.started_at is not None:
@@ -148,7 +148,7 @@ def _row_of_unknown(machine: Machine, now: float) -> dict[str, Any]:
         "last_heartbeat_at": None,
         "usd_per_hour": None,
         "usd": None,
-        "remark": machine.reason or "not in this ledger",
+        "remark": machine.detail or "not in this ledger",
     }
 
 

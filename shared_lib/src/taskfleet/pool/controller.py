@@ -13,22 +13,13 @@ from typing import Protocol
 from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
-from taskfleet.machines import PREEMPTED, Kind, LaunchRequest, Machine, Machines, MachineState
+from taskfleet.machines import EndReason, Kind, LaunchRequest, Machine, Machines, MachineState
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool import records
 from taskfleet.pool.cooldowns import Cooldowns
-from taskfleet.pool.observation import (
-    DONE,
-    LATE,
-    NEVER_STARTED,
-    SILENT,
-    STOPPED,
-    UNKNOWN,
-    assign,
-    match,
-    observe,
-)
+from taskfleet.pool.observation import assign, match, observe
 from taskfleet.pool.planning import Limits, Plan, State, plan
+from taskfleet.pool.records import End
 from taskfleet.tasks import State as TaskState
 
 #: A controller that has not looked for so long knows no more than one that begins.
@@ -39,7 +30,17 @@ LISTED_SECONDS = 4 * 3600.0
 CONSOLE_LINES = 15
 MOST_CONSOLES = 3
 #: What ends a machine before its worker is heard and says nothing of the machine.
-NOT_ITS_FAULT = (PREEMPTED, DONE, STOPPED, UNKNOWN)
+NOT_ITS_FAULT = frozenset(
+    {
+        EndReason.PREEMPTED,
+        EndReason.DONE,
+        EndReason.STOPPED,
+        EndReason.TORN_DOWN,
+        EndReason.TERMINATED,
+        EndReason.GAVE_UP,
+        EndReason.UNKNOWN,
+    }
+)
 
 
 class Work(Protocol):
@@ -81,7 +82,7 @@ def failures(database: Database, worked: Mapping[str, float]) -> list[float]:
     return [
         one.ended_at
         for one in ended
-        if one.ended_at is not None and one.token not in worked and not (one.end_reason or "").startswith(NOT_ITS_FAULT)
+        if one.ended_at is not None and one.token not in worked and one.end_reason not in NOT_ITS_FAULT
     ]
 
 
@@ -133,15 +134,13 @@ class Controller:
             self._say_once(f"{error} Trying again.")
             return None
 
-    def end_all(self, now: float, reason: str) -> int:
+    def end_all(self, now: float, end: End) -> int:
         """Have all machines of the job ended; return how many the provider still has, to be called until that is 0."""
         listed = self.look(now)
         there = [one for one in listed if one.state is not MachineState.ENDED]
         waiting = [one for one in there if one.state is not MachineState.ENDING]
         if waiting:
-            records.note_ending(
-                self._database, list(match(records.open_machines(self._database), waiting)), reason, now
-            )
+            records.note_ending(self._database, list(match(records.open_machines(self._database), waiting)), end, now)
             self._machines.terminate([one.instance_id for one in waiting])
         open_machines = records.open_machines(self._database)
         matched = match(open_machines, there)
@@ -197,19 +196,21 @@ class Controller:
         for token, machine in observed.started.items():
             offer = self._offer_of.get(machine.kind)
             records.note_started(database, token, machine.instance_id, offer, now)
-        never = {token: why for token, why in observed.ended.items() if why == NEVER_STARTED}
-        gone = {token: why for token, why in observed.ended.items() if why != NEVER_STARTED}
+        never = {token: end for token, end in observed.ended.items() if end.reason is EndReason.NEVER_STARTED}
+        gone = {token: end for token, end in observed.ended.items() if token not in never}
         if never:
             records.note_never_started(database, never)
         if gone:
             records.note_ended(database, gone, now)
-        for token, why in observed.ended.items():
+        for token, end in observed.ended.items():
             record = open_machines[token]
-            if why.startswith(PREEMPTED):
+            if end.reason is EndReason.PREEMPTED:
                 self._cooldowns.note_preemption(record.kind, now)
             if record.ending_since is None:
-                self._say(f"{token} ({record.instance_type} in {record.zone}) has ended: {why}.")
-                if record.ready_at is None and not why.startswith((NEVER_STARTED, PREEMPTED)):
+                self._say(
+                    f"{token} ({record.instance_type} in {record.zone}) has ended: {end.reason.told(end.detail)}."
+                )
+                if record.ready_at is None and end.reason not in (EndReason.NEVER_STARTED, EndReason.PREEMPTED):
                     self._show_console(record.instance_id)
         for machine in observed.unexpected:
             records.reopen(database, machine, now)
@@ -218,15 +219,15 @@ class Controller:
             self._machines.terminate([one.instance_id for one in observed.unexpected])
         return listed
 
-    def _end(self, reasons: Mapping[str, str], instance_ids: Mapping[str, str | None], now: float) -> None:
+    def _end(self, reasons: Mapping[str, EndReason], instance_ids: Mapping[str, str | None], now: float) -> None:
         """End machines; one of which nobody knows yet whether it is there is left until that is known."""
         known = {token: instance_id for token in reasons if (instance_id := instance_ids[token]) is not None}
         for reason in set(reasons.values()):
             tokens = [token for token in known if reasons[token] == reason]
             if tokens:
-                records.note_ending(self._database, tokens, reason, now)
-                self._say(f"{_counted(len(tokens))} ended: {reason}.")
-            if reason in (LATE, SILENT):
+                records.note_ending(self._database, tokens, End(reason), now)
+                self._say(f"{_counted(len(tokens))} ended: {reason.words}.")
+            if reason in (EndReason.LATE, EndReason.SILENT):
                 for token in tokens[:MOST_CONSOLES]:
                     self._show_console(known[token])
         if known:
@@ -252,7 +253,7 @@ class Controller:
         except MachinesUnreachableError:
             raise
         except MachinesError as error:  # nothing was started, and nothing will be
-            records.note_never_started(database, dict.fromkeys(request.tokens, str(error)))
+            records.note_never_started(database, dict.fromkeys(request.tokens, End(EndReason.LAUNCH_ERROR, str(error))))
             raise
         market = request.offers[0].market
         assignment = assign(request, result)
@@ -271,9 +272,11 @@ class Controller:
             self._cooldowns.note_failure(Kind(failure.instance_type, failure.zone, market), failure.reason, now)
         if assignment.failed:
             why = result.failures[0]
-            records.note_never_started(database, dict.fromkeys(assignment.failed, f"{why.reason}: {why.text}"))
+            end = End(why.reason.end_reason, why.text)
+            records.note_never_started(database, dict.fromkeys(assignment.failed, end))
             self._say(
-                f"{_counted(len(assignment.failed))} not started: {why.instance_type} in {why.zone}, {market}: {why.reason} ({why.text})."
+                f"{_counted(len(assignment.failed))} not started: {why.instance_type} in {why.zone}, {market}: "
+                f"{why.reason.words} ({why.text})."
             )
         self._said = ""
 

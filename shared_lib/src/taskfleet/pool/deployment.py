@@ -12,6 +12,7 @@ from taskfleet.machines import Machines
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.ending import end_all
+from taskfleet.pool.records import End
 from taskfleet.processes.identity import identity
 
 TICK_SECONDS = 0.2
@@ -106,11 +107,11 @@ class Deployment:
             if ending is not None:
                 return ending
 
-    def end_all(self, reason: str, clear: Callable[[], Mapping[str, int]]) -> None:
+    def end_all(self, end: End, clear: Callable[[], Mapping[str, int]]) -> None:
         """End all machines, look until none is there, and clear up after them; take in what workers tell meanwhile."""
         end_all(
             self._machines,
-            lambda now: self._controller.end_all(now, reason),
+            lambda now: self._controller.end_all(now, end),
             self._progress.say,
             clear=clear,
             pause=self._pause,

@@ -3,22 +3,11 @@
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from taskfleet.machines import LaunchedMachine, LaunchRequest, LaunchResult, Machine, MachineState
-from taskfleet.pool.records import Record
+from taskfleet.machines import EndReason, LaunchedMachine, LaunchRequest, LaunchResult, Machine, MachineState
+from taskfleet.pool.records import End, Record
 
 #: What was launched a moment ago may be missing in the provider's list for this long.
 LIST_GRACE_SECONDS = 120.0
-
-#: Why machines are ended or seen to be gone.
-DONE, LATE, SILENT, UNKNOWN, NEVER_STARTED, GONE, STOPPED = (
-    "all tasks are done",
-    "no worker was heard in time",
-    "its worker fell silent",
-    "not in the ledger",
-    "never seen to start",
-    "gone",
-    "stopped by the user",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +68,8 @@ class Observed:
 
     started: dict[str, Machine] = field(default_factory=dict)
     """Token to machine: these are there, and were not known to be."""
-    ended: dict[str, str] = field(default_factory=dict)
-    """Token to reason: these are gone."""
+    ended: dict[str, End] = field(default_factory=dict)
+    """By token: these are gone."""
     unexpected: tuple[Machine, ...] = ()
     """There, and not among the open ones: to be ended."""
 
@@ -105,15 +94,16 @@ def observe(
     was_watched = looked_at is not None and now - looked_at <= LIST_GRACE_SECONDS
     matched = match(open_machines, listed, closed_ids)
     started: dict[str, Machine] = {}
-    ended: dict[str, str] = {}
+    ended: dict[str, End] = {}
     for record in open_machines:
         machine = matched.get(record.token)
         if machine is None:
             if now - (record.started_at or record.ordered_at) > LIST_GRACE_SECONDS:
                 was_seen = record.started_at is not None or not was_watched
-                ended[record.token] = GONE if was_seen else NEVER_STARTED
+                ended[record.token] = End(EndReason.GONE if was_seen else EndReason.NEVER_STARTED)
         elif machine.state is MachineState.ENDED:
-            ended[record.token] = machine.reason or GONE
+            reason = machine.end_reason or (EndReason.ENDED if machine.detail else EndReason.GONE)
+            ended[record.token] = End(reason, machine.detail)
         elif record.instance_id is None or record.started_at is None:
             started[record.token] = machine
     known = {one.instance_id for one in matched.values()}

@@ -10,10 +10,9 @@ from enum import StrEnum
 from itertools import islice
 
 from taskfleet.machine_terms import EPSILON, region_of
-from taskfleet.machines import LaunchRequest
+from taskfleet.machines import EndReason, LaunchRequest
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool.cooldowns import Cooldowns
-from taskfleet.pool.observation import DONE, LATE, SILENT, STOPPED
 from taskfleet.pool.records import SECONDS_PER_HOUR, Record
 
 #: A machine that was asked to end and is still there is asked again after this long.
@@ -111,8 +110,8 @@ class Hold:
 class Plan:
     """What to do now."""
 
-    end: dict[str, str] = field(default_factory=dict)
-    """Token to reason."""
+    end: dict[str, EndReason] = field(default_factory=dict)
+    """By token: why."""
     launch: LaunchRequest | None = None
     hold: Hold | None = None
     """Why nothing is launched, if more machines would be wanted and there may be more."""
@@ -140,20 +139,20 @@ def plan(state: State, limits: Limits, cooldowns: Cooldowns) -> Plan:
     return Plan(end=end, launch=found)
 
 
-def _to_end(state: State, limits: Limits) -> dict[str, str]:
-    end: dict[str, str] = {}
+def _to_end(state: State, limits: Limits) -> dict[str, EndReason]:
+    end: dict[str, EndReason] = {}
     for one in state.open_machines:
         if one.ending_since is not None:
             if state.now - one.ending_since > END_AGAIN_SECONDS:
-                end[one.token] = one.end_reason or STOPPED
+                end[one.token] = one.end_reason or EndReason.STOPPED
         elif not state.tasks_left:
-            end[one.token] = DONE
+            end[one.token] = EndReason.DONE
         elif one.token in state.last_heartbeats or one.ready_at is not None:
             heard_at = max(state.last_heartbeats.get(one.token, 0.0), one.ready_at or 0.0, state.watched_since)
             if state.now - heard_at > limits.silent_seconds:
-                end[one.token] = SILENT
+                end[one.token] = EndReason.SILENT
         elif one.started_at is not None and state.now - max(one.started_at, state.watched_since) > limits.boot_seconds:
-            end[one.token] = LATE
+            end[one.token] = EndReason.LATE
     return end
 
 

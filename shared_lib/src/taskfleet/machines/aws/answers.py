@@ -8,7 +8,7 @@ from taskfleet.clouds.aws_faults import DENIED
 from taskfleet.errors import MachinesError
 from taskfleet.machine_terms import Market
 from taskfleet.machines import (
-    PREEMPTED,
+    EndReason,
     FailureReason,
     LaunchedMachine,
     LaunchFailure,
@@ -95,6 +95,7 @@ def _pool(one: Mapping[str, Any], zones: Mapping[str, str]) -> list[tuple[str, s
 def read_instance(instance: Mapping[str, Any]) -> Machine:
     """Say how an instance stands."""
     name = instance["State"]["Name"]
+    has_ended = name in ("shutting-down", "terminated", "stopping", "stopped")
     tags = tags_in(instance)
     return Machine(
         instance_id=instance["InstanceId"],
@@ -104,7 +105,8 @@ def read_instance(instance: Mapping[str, Any]) -> Machine:
         instance_type=instance["InstanceType"],
         market=Market.SPOT if instance.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
         created_at=instance["LaunchTime"].timestamp(),
-        reason=_reason(instance) if name in ("shutting-down", "terminated", "stopping", "stopped") else "",
+        end_reason=EndReason.PREEMPTED if has_ended and _was_taken_away(instance) else None,
+        detail=_detail(instance) if has_ended else "",
     )
 
 
@@ -118,10 +120,13 @@ def zone_of(instance: Mapping[str, Any]) -> str:
     return str(instance.get("Placement", {}).get("AvailabilityZone", ""))
 
 
-def _reason(instance: Mapping[str, Any]) -> str:
+def _was_taken_away(instance: Mapping[str, Any]) -> bool:
+    transition = instance.get("StateTransitionReason", "").partition(":")[0].strip()
+    return bool(_TAKEN_AWAY & {instance.get("StateReason", {}).get("Code", ""), transition})
+
+
+def _detail(instance: Mapping[str, Any]) -> str:
+    """Return why an instance has ended, in EC2's words."""
     state_reason = instance.get("StateReason", {})
-    code, transition = state_reason.get("Code", ""), instance.get("StateTransitionReason", "")
-    text = state_reason.get("Message", "") or transition or code
-    if _TAKEN_AWAY & {code, transition.partition(":")[0].strip()}:
-        return f"{PREEMPTED}: {text}"
+    text = state_reason.get("Message", "") or instance.get("StateTransitionReason", "") or state_reason.get("Code", "")
     return str(text)

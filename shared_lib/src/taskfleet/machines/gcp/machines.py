@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from taskfleet.errors import MachinesError, MachinesUnreachableError
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import (
-    PREEMPTED,
+    EndReason,
     FailureReason,
     LaunchedMachine,
     LaunchRequest,
@@ -355,7 +355,7 @@ class GcpMachines:
                 for one in scope.operations:
                     machine = self._machine_that_ended(one, now)
                     if machine is not None and not (
-                        machine.instance_id in found and found[machine.instance_id].reason.startswith(PREEMPTED)
+                        machine.instance_id in found and found[machine.instance_id].end_reason is EndReason.PREEMPTED
                     ):
                         found[machine.instance_id] = machine
         return found.values()
@@ -375,14 +375,14 @@ class GcpMachines:
             or now - seconds(operation.insert_time or operation.start_time) > ENDED_SECONDS
         ):
             return None
-        why = f"{PREEMPTED}: Google Cloud took it back" if is_preemption else f"deleted by {operation.user}"
         return Machine(
             instance_id=target[2],
             order=target[2].rpartition("-")[0],
             state=MachineState.ENDED,
             zone=target[1],
             market=Market.SPOT if is_preemption else Market.ON_DEMAND,
-            reason=why,
+            end_reason=EndReason.PREEMPTED if is_preemption else None,
+            detail="Google Cloud took it back" if is_preemption else f"deleted by {operation.user}",
         )
 
 
@@ -397,5 +397,5 @@ def _machine(instance: Any) -> Machine:
         if instance.scheduling.provisioning_model == "SPOT" or instance.scheduling.preemptible
         else Market.ON_DEMAND,
         created_at=seconds(instance.creation_timestamp),
-        reason="it is stopped and costs its disk until it is deleted" if instance.status in _STOPPED else "",
+        detail="it is stopped and costs its disk until it is deleted" if instance.status in _STOPPED else "",
     )

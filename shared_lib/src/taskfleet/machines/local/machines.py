@@ -147,11 +147,11 @@ class LocalMachines:
 
     def _machine(self, folder: Path) -> Machine:
         papers = json.loads((folder / PAPERS).read_text(encoding="utf-8"))
-        state, reason = MachineState.ENDED, ""
+        state, detail = MachineState.ENDED, ""
         if is_locked(folder):
             state = MachineState.ENDING if (folder / ENDING).exists() else MachineState.RUNNING
         else:
-            reason = _end(folder).get("reason", "its processes were killed")
+            detail = _end(folder).get("reason", "its processes were killed")
         return Machine(
             instance_id=folder.name,
             order=papers["order"],
@@ -160,7 +160,7 @@ class LocalMachines:
             instance_type=INSTANCE_TYPE,
             market=Market.ON_DEMAND,
             created_at=papers["created_at"],
-            reason=reason,
+            detail=detail,
         )
 
 
