@@ -439,9 +439,21 @@ def draw_offers(chance):
         market = chance.choice(list(Market))
         zone = f"east-{'abc'[index % 3]}"
         found.append(
-            Offer(usd / slots, 0, f"t{index}", market, zone, usd, usd, slots, "plain", 10.0, slots, 4.0 * slots)
+            Offer(
+                instance_type=f"t{index}",
+                zone=zone,
+                market=market,
+                usd_per_slot_hour=usd / slots,
+                usd_per_hour=usd,
+                machine_usd_per_hour=usd,
+                slots=slots,
+                boot_disk_type="plain",
+                boot_disk_gib=10.0,
+                cpus=slots,
+                memory_gib=4.0 * slots,
+            )
         )
-    return sorted(found)
+    return sorted(found, key=lambda one: one.rank_key)
 
 
 def draw(seed, draw_weather=draw_weather):

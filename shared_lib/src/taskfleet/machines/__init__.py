@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer
 
 __all__ = [
+    "Coded",
     "EndReason",
     "FailureReason",
     "Kind",
@@ -48,7 +49,7 @@ class MachineState(StrEnum):
     """It is gone, and costs nothing any more."""
 
 
-class _Coded(StrEnum):
+class Coded(StrEnum):
     """Codes that are stored and compared, each with the words in which people read it."""
 
     words: str
@@ -61,7 +62,7 @@ class _Coded(StrEnum):
         return member
 
 
-class EndReason(_Coded):
+class EndReason(Coded):
     """Why a machine is not there any more, or never was. The codes are stored in the ledger and never change."""
 
     DONE = "done", "all tasks are done"
@@ -108,7 +109,7 @@ class EndReason(_Coded):
         return f"{self.words}: {detail}" if detail else self.words
 
 
-class FailureReason(_Coded):
+class FailureReason(Coded):
     """Why a provider does not launch a machine."""
 
     STOCK_OUT = "stock_out", "no capacity"

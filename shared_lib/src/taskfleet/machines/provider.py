@@ -10,8 +10,8 @@ from typing import ClassVar, Protocol
 
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Need
 from taskfleet.machines.images import Image
+from taskfleet.machines.needs import Need
 from taskfleet.settings import Configuration
 
 #: By name: the module and the class of each provider.

@@ -7,8 +7,8 @@ from typing import ClassVar
 from taskfleet.errors import SettingsError
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Need
 from taskfleet.machines.images import Image
+from taskfleet.machines.needs import Need
 from taskfleet.settings import Configuration
 from taskfleet.settings.provider_fields import GcpSettings
 

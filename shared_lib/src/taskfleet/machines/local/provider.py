@@ -7,9 +7,9 @@ from typing import ClassVar
 from taskfleet.errors import CommandError
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Need, need_of
 from taskfleet.machines.images import Image
 from taskfleet.machines.local.offers import local_catalogue, local_need
+from taskfleet.machines.needs import Need, need_of
 from taskfleet.processes.identity import hostname
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import environment_here, worker_command
