@@ -17,9 +17,10 @@ from pathlib import Path
 from taskfleet.ledger import insertion, leasing
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market, Range
-from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Started
+from taskfleet.machines import EndReason, LaunchedMachine, LaunchResult, Machine, MachineState
 from taskfleet.machines.catalogue import DiskType, InstanceType, make_catalogue
-from taskfleet.machines.choosing import Need, Offer, choose
+from taskfleet.machines.choosing import Offer, choose
+from taskfleet.machines.needs import Need
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.planning import Limits
@@ -45,7 +46,7 @@ class Provider:
                 instance_type=offer.instance_type,
                 market=offer.market,
             )
-        return Answer(tuple(Started(token, offer.instance_type, offer.zone) for token in order.tokens))
+        return LaunchResult(tuple(LaunchedMachine(token, offer.instance_type, offer.zone) for token in order.tokens))
 
     def list(self):
         """See ``Machines.list``."""
@@ -129,7 +130,19 @@ def main():
             under_way.add(names, ["{}"] * len(names), ids_are_derived=False, now=now)
         under_way.accept(now)
         offers = [
-            Offer(0.01 + n / 1e6, 0, f"type{n}", Market.SPOT, "us-east-1a", 0.16, 0.15, 16, "gp3", 20.0, 16, 64.0)
+            Offer(
+                instance_type=f"type{n}",
+                zone="us-east-1a",
+                market=Market.SPOT,
+                usd_per_slot_hour=0.01 + n / 1e6,
+                usd_per_hour=0.16,
+                machine_usd_per_hour=0.15,
+                slots=16,
+                boot_disk_type="gp3",
+                boot_disk_gib=20.0,
+                cpus=16,
+                memory_gib=64.0,
+            )
             for n in range(500)
         ]
         provider = Provider()
@@ -171,7 +184,7 @@ def main():
                     zone=machine.zone,
                     instance_type=machine.instance_type,
                     market=machine.market,
-                    reason=PREEMPTED,
+                    end_reason=EndReason.PREEMPTED,
                 )
             began = time.perf_counter()
             controller.step(now)

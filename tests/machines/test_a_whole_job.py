@@ -105,7 +105,7 @@ def go_through_it(desk, floor):
 
     def hard_at_work():
         def found():
-            heard = {one["instance_id"] for one in desk.machines() if one["heard_at"] and not one["ended_at"]}
+            heard = {one["instance_id"] for one in desk.machines() if one["last_heartbeat_at"] and not one["ended_at"]}
             return [name for name in floor.working() if name in heard]
 
         return until(found, "a machine at work", desk, floor)[-1]

@@ -7,8 +7,9 @@ import pytest
 from taskfleet.ledger import leasing
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machine_terms import Market
-from taskfleet.machines import Order
+from taskfleet.machines import EndReason, LaunchRequest
 from taskfleet.pool import records
+from taskfleet.pool.records import End
 
 from shared_lib.tests.machines.contract import offer
 
@@ -24,10 +25,10 @@ def ledger(project, poe):
 
 def order(ledger, token, *, number=1, ago=3600.0, usd=0.36):
     """Write down machines as ordered some time ago."""
-    made = Order(
+    made = LaunchRequest(
         token=token, number=number, offers=(offer("c5.large", "us-east-1a", Market.SPOT, usd, 2),), lifetime_seconds=1e5
     )
-    records.write_order(ledger, made, provider="local", now=time.time() - ago)
+    records.write_request(ledger, made, provider="local", now=time.time() - ago)
     return made.tokens
 
 
@@ -47,7 +48,7 @@ def test_what_machines_cost_and_what_of_that_was_for_nothing(poe, ledger):
     records.note_ready(ledger, [ready], now - 1800)
     worker = work_on(ledger, ready)
     ledger.execute("UPDATE worker SET busy_seconds = 1800 WHERE worker_id = ?", (worker,))  # of two slots for 1800 s
-    records.note_ended(ledger, {late: "no worker was heard in time"}, now - 1800)
+    records.note_ended(ledger, {late: End(EndReason.LATE)}, now - 1800)
     costs = json.loads(poe("status", "--json").out)["costs"]
     assert costs["so_far_usd"] == pytest.approx(0.36 + 0.18, abs=0.001)
     assert costs["boot_usd"] == pytest.approx(0.18 + 0.18, abs=0.001)
@@ -106,7 +107,7 @@ def test_a_pool_is_explained(poe, ledger):
     work_on(ledger, "i-1", seen_ago=600.0)
     assert "The worker on i-1 is silent since 10m 00s." in poe("explain", "pool").out
     tokens = order(ledger, "sums-2-b", number=3, ago=60.0)
-    records.note_never_started(ledger, dict.fromkeys(tokens, "no capacity: Insufficient capacity"))
+    records.note_never_started(ledger, dict.fromkeys(tokens, End(EndReason.STOCK_OUT, "Insufficient capacity")))
     assert "3 machines were refused (no capacity), the last one c5.large in us-east-1a" in poe("explain", "pool").out
     assert "The budget is used up" not in poe("explain", "pool").out
     assert "The budget is used up: of 0.40 USD" in poe("explain", "pool", "--budget-usd", "0.4").out
@@ -119,7 +120,7 @@ def test_machines_are_listed_with_what_is_overdue(poe, ledger):
     [row] = [json.loads(line) for line in poe("machines", "--json").out.splitlines()]
     assert (row["instance_id"], row["remark"]) == ("i-1", "not in the provider's list")
     assert row["usd"] == pytest.approx(0.36, abs=0.001)
-    records.note_ended(ledger, {token: "gone"}, now)
+    records.note_ended(ledger, {token: End(EndReason.GONE)}, now)
     assert poe("machines").out.startswith("No machines are there; --all lists those that have ended.")
     assert "gone" in poe("machines", "--all").out
 

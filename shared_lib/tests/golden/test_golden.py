@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from taskfleet.ledger import counters, inquiry, insertion, leasing, recording, repair, sending
 from taskfleet.ledger.database import open_ledger
+from taskfleet.machines import EndReason
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, Worker
 from taskfleet.pool import records
 from taskfleet.pool.controller import failures
 from taskfleet.pool.costs import reckon
+from taskfleet.pool.records import End
 from taskfleet.tables import content_ids
 from taskfleet.tasks import FAILURE_KINDS, Finished, Outcome, RetryPolicy, State
 
@@ -128,21 +130,30 @@ def told_of_pool(database, now):
     return {
         "costs": costs.to_json(),
         "spent_usd": records.spent_usd(database),
-        "orders": records.count_orders(database),
+        "orders": records.count_requests(database),
         "open": [one.token for one in records.open_machines(database)],
         "controller": list(records.controller(database)),
         "stop_asked_at": database.value("SELECT stop_asked_at FROM pool"),
         "was_ever_ready": records.was_ever_ready(database),
-        "heard_at": records.heard_at(database),
+        "heard_at": records.last_heartbeats(database),
         "has_worked": worked,
         "did_nothing": failures(database, worked),
         "closed_ids": sorted(records.closed_ids(database, 0.0)),
-        "machines": [
-            asdict(one)
-            | {"kind": list(one.kind), "cost_usd": one.cost_usd(now), "most_cost_usd": one.most_cost_usd(now)}
-            for one in records.all_machines(database)
-        ],
+        "machines": [told_machine(one, now) for one in records.all_machines(database)],
     }
+
+
+def told_machine(one, now):
+    """What this version says of a machine, in the words of the files, where the reason was one sentence."""
+    found = asdict(one) | {
+        "kind": list(one.kind),
+        "cost_usd": one.cost_usd(now),
+        "most_cost_usd": one.most_cost_usd(now),
+    }
+    detail, reason = found.pop("detail"), found["end_reason"]
+    assert reason is None or isinstance(reason, EndReason)
+    found["end_reason"] = detail if reason is EndReason.GAVE_UP else one.end_text or None
+    return found
 
 
 def assert_says_as_before(found, expected):
@@ -433,13 +444,13 @@ def test_another_controller_takes_a_pool_over_and_closes_its_books(golden):
     there = records.open_machines(database)
     before = golden.expected["machines"]
     assert {one.token for one in there} == {one["token"] for one in before if one["ended_at"] is None}
-    records.note_ended(database, {one.token: "gone" for one in there}, LATER)
+    records.note_ended(database, dict.fromkeys((one.token for one in there), End(EndReason.GONE)), LATER)
     assert records.open_machines(database) == []
     after = {one.token: one for one in records.all_machines(database)}
     assert records.spent_usd(database) == pytest.approx(sum(one.cost_usd(LATER) for one in after.values()))
     for one in before:
         now = after[one["token"]]
-        assert now.end_reason == (one["end_reason"] or "gone")
+        assert told_machine(now, LATER)["end_reason"] == (one["end_reason"] or "gone")
         assert now.ended_at == (one["ended_at"] or (one["started_at"] or one["ordered_at"] + 120.0) + 86_400.0)
 
 

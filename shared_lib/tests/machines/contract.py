@@ -3,7 +3,7 @@
 import time
 
 from taskfleet.machine_terms import Market
-from taskfleet.machines import MachineState, Order
+from taskfleet.machines import LaunchRequest, MachineState
 
 PATIENCE_SECONDS = 60.0
 
@@ -28,7 +28,9 @@ class Contract:
     """
 
     def order(self, cloud, token="job-1-abc", *, number=2, lifetime_seconds=3600.0, offers=None):
-        return Order(token=token, number=number, offers=offers or cloud.offers, lifetime_seconds=lifetime_seconds)
+        return LaunchRequest(
+            token=token, number=number, offers=offers or cloud.offers, lifetime_seconds=lifetime_seconds
+        )
 
     def states(self, machines):
         return {one.instance_id: one.state for one in machines.list()}
@@ -48,12 +50,12 @@ class Contract:
         order = self.order(cloud)
         before = time.time()
         answer = cloud.machines.launch(order)
-        assert answer.refused == ()
-        assert len({one.instance_id for one in answer.started}) == 2
+        assert answer.failures == ()
+        assert len({one.instance_id for one in answer.launched}) == 2
         until(lambda: len(self.there(cloud.machines)) == 2, "both machines in the list")
         listed = {one.instance_id: one for one in cloud.machines.list()}
-        assert listed.keys() == {one.instance_id for one in answer.started}
-        for one in answer.started:
+        assert listed.keys() == {one.instance_id for one in answer.launched}
+        for one in answer.launched:
             machine = listed[one.instance_id]
             assert machine.order == order.token
             assert (machine.instance_type, machine.zone) == (one.instance_type, one.zone)
@@ -65,7 +67,7 @@ class Contract:
     def test_an_order_that_is_given_twice_is_carried_out_once(self, cloud):
         first = cloud.machines.launch(self.order(cloud))
         again = cloud.machines.launch(self.order(cloud))
-        assert {one.instance_id for one in again.started} <= {one.instance_id for one in first.started}
+        assert {one.instance_id for one in again.launched} <= {one.instance_id for one in first.launched}
         until(lambda: len(self.there(cloud.machines)) == 2, "both machines in the list")
         time.sleep(0.5)
         assert len(self.there(cloud.machines)) == 2
@@ -80,7 +82,7 @@ class Contract:
         assert self.there(cloud.machines) == set()
 
     def test_a_machine_that_is_ended_is_gone_and_the_other_is_not(self, cloud):
-        one, other = (each.instance_id for each in cloud.machines.launch(self.order(cloud)).started)
+        one, other = (each.instance_id for each in cloud.machines.launch(self.order(cloud)).launched)
         until(lambda: len(self.there(cloud.machines)) == 2, "both machines in the list")
         cloud.machines.terminate([one])
         until(lambda: self.there(cloud.machines) == {other}, "the end of one")
@@ -95,8 +97,8 @@ class Contract:
         assert cloud.machines.console(cloud.no_such_name) == ""
 
     def test_nothing_of_another_job_is_seen_or_touched(self, cloud):
-        [mine] = cloud.machines.launch(self.order(cloud, number=1)).started
-        [theirs] = cloud.others.launch(self.order(cloud, "other-1-abc", number=1)).started
+        [mine] = cloud.machines.launch(self.order(cloud, number=1)).launched
+        [theirs] = cloud.others.launch(self.order(cloud, "other-1-abc", number=1)).launched
         until(lambda: self.there(cloud.machines) and self.there(cloud.others), "both")
         assert self.there(cloud.machines) == {mine.instance_id}
         cloud.machines.terminate([mine.instance_id, theirs.instance_id])
@@ -106,7 +108,7 @@ class Contract:
         self.end(cloud.others)
 
     def test_what_a_machine_prints_can_be_read(self, cloud):
-        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         words = cloud.says(one.instance_id)
         until(lambda: words in cloud.machines.console(one.instance_id), "its words")
         self.end(cloud.machines)
@@ -122,9 +124,9 @@ class Contract:
         if cloud.dry is None:
             return
         answer = cloud.machines.launch(self.order(cloud, number=2, offers=(cloud.dry,)))
-        assert answer.started == ()
-        assert {(one.instance_type, one.zone) for one in answer.refused} == {(cloud.dry.instance_type, cloud.dry.zone)}
-        assert all(one.text for one in answer.refused)
+        assert answer.launched == ()
+        assert {(one.instance_type, one.zone) for one in answer.failures} == {(cloud.dry.instance_type, cloud.dry.zone)}
+        assert all(one.text for one in answer.failures)
         time.sleep(0.5)
         assert self.there(cloud.machines) == set()
 

@@ -18,13 +18,14 @@ from taskfleet.errors import (
 )
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market, region_of
-from taskfleet.machines import PREEMPTED, MachineState, Order, Refusal
+from taskfleet.machines import EndReason, FailureReason, LaunchRequest, MachineState
 from taskfleet.machines.aws import machines as aws
 from taskfleet.machines.aws.machines import AwsMachines
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
+from taskfleet.pool.records import End
 
 from shared_lib.tests.machines.conftest import point_at
 from shared_lib.tests.services.ec2 import Ec2
@@ -83,7 +84,7 @@ def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0)
 
 
 def order(*offers, token="job1-1-abcdef", number=1, lifetime_seconds=3600.0):
-    return Order(token=token, number=number, offers=offers or (offer(),), lifetime_seconds=lifetime_seconds)
+    return LaunchRequest(token=token, number=number, offers=offers or (offer(),), lifetime_seconds=lifetime_seconds)
 
 
 def client(region=EAST):
@@ -104,7 +105,7 @@ def tags(one):
 
 
 def ids(answer):
-    return {one.instance_id for one in answer.started}
+    return {one.instance_id for one in answer.launched}
 
 
 def role(name):
@@ -121,9 +122,9 @@ def test_an_order_is_one_request_whatever_its_number_and_offers(ec2, machines):
     assert (asked["CreateFleet"], asked["RunInstances"], asked["CreateLaunchTemplate"]) == (1, 0, 1)
     assert len(ids(answer)) == 7
     assert ids(answer) == alive()
-    assert not answer.refused
-    assert {(one.instance_type, one.zone) for one in answer.started} <= {("c5.xlarge", A), ("m5.xlarge", A)}
-    for one in answer.started:
+    assert not answer.failures
+    assert {(one.instance_type, one.zone) for one in answer.launched} <= {("c5.xlarge", A), ("m5.xlarge", A)}
+    for one in answer.launched:
         [there] = instances(InstanceIds=[one.instance_id])
         assert (one.instance_type, one.zone) == (there["InstanceType"], there["Placement"]["AvailabilityZone"])
 
@@ -231,17 +232,17 @@ def test_aws_is_asked_for_the_cheapest_that_is_likely_to_stay(ec2, machines):
     """The strategy by price and capacity takes all machines from where there is room for all; by price alone one would be in A."""
     ec2.stock("c5.xlarge", A, 1)
     answer = machines.launch(order(offer(), offer(zone=B), number=3))
-    assert [one.zone for one in answer.started] == [B] * 3
+    assert [one.zone for one in answer.launched] == [B] * 3
 
 
 def test_types_may_be_mixed_and_less_is_better_than_nothing(ec2, machines):
     for name in ("c5.xlarge", "m5.xlarge"):
         ec2.stock(name, "*", 2)
     answer = machines.launch(order(offer(), offer("m5.xlarge"), number=5))
-    assert sorted(one.instance_type for one in answer.started) == ["c5.xlarge"] * 2 + ["m5.xlarge"] * 2
-    assert {(one.instance_type, one.zone, one.refusal) for one in answer.refused} == {
-        ("c5.xlarge", A, Refusal.STOCK_OUT),
-        ("m5.xlarge", A, Refusal.STOCK_OUT),
+    assert sorted(one.instance_type for one in answer.launched) == ["c5.xlarge"] * 2 + ["m5.xlarge"] * 2
+    assert {(one.instance_type, one.zone, one.reason) for one in answer.failures} == {
+        ("c5.xlarge", A, FailureReason.STOCK_OUT),
+        ("m5.xlarge", A, FailureReason.STOCK_OUT),
     }
 
 
@@ -252,8 +253,8 @@ def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, ma
         ec2.stock("c5.xlarge", B, 2)  # neither has room for all, so the cheaper is tried first
     ec2.price("c5.xlarge", EAST, 0.1)
     answer = machines.launch(order(offer(market=market), offer("c5.xlarge", B, market), number=2))
-    assert len(answer.started) == 2
-    assert {one.zone for one in answer.started} == {B}
+    assert len(answer.launched) == 2
+    assert {one.zone for one in answer.launched} == {B}
 
 
 def test_an_answer_without_a_reason_gets_one(ec2, machines):
@@ -265,27 +266,27 @@ def test_an_answer_without_a_reason_gets_one(ec2, machines):
     where = {"Overrides": {"InstanceType": "c5.xlarge", "SubnetId": "s"}}
     fleet = {"Instances": [{"InstanceIds": ["i-1"], "LaunchTemplateAndOverrides": where}], "Errors": []}
     answer = read_fleet(fleet, region, [offer()], 2, str)
-    assert [one.instance_id for one in answer.started] == ["i-1"]
-    assert [(one.refusal, one.text) for one in answer.refused] == [
-        (Refusal.STOCK_OUT, "1 of 2 were started, and AWS does not say why no more")
+    assert [one.instance_id for one in answer.launched] == ["i-1"]
+    assert [(one.reason, one.text) for one in answer.failures] == [
+        (FailureReason.STOCK_OUT, "1 of 2 were started, and AWS does not say why no more")
     ]
 
 
 REFUSALS = {
-    "InsufficientInstanceCapacity": Refusal.STOCK_OUT,
-    "UnfulfillableCapacity": Refusal.STOCK_OUT,
-    "InsufficientFreeAddressesInSubnet": Refusal.STOCK_OUT,
-    "InternalError": Refusal.STOCK_OUT,
-    "VcpuLimitExceeded": Refusal.QUOTA,
-    "MaxSpotInstanceCountExceeded": Refusal.QUOTA,
-    "InstanceLimitExceeded": Refusal.QUOTA,
-    "VolumeLimitExceeded": Refusal.QUOTA,
-    "MaxFleetCountExceeded": Refusal.QUOTA,
-    "RequestLimitExceeded": Refusal.THROTTLED,
-    "SpotMaxPriceTooLow": Refusal.PRICE,
-    "Unsupported": Refusal.INVALID,
-    "InvalidFleetConfiguration": Refusal.INVALID,
-    "SomethingNew": Refusal.INVALID,
+    "InsufficientInstanceCapacity": FailureReason.STOCK_OUT,
+    "UnfulfillableCapacity": FailureReason.STOCK_OUT,
+    "InsufficientFreeAddressesInSubnet": FailureReason.STOCK_OUT,
+    "InternalError": FailureReason.STOCK_OUT,
+    "VcpuLimitExceeded": FailureReason.QUOTA,
+    "MaxSpotInstanceCountExceeded": FailureReason.QUOTA,
+    "InstanceLimitExceeded": FailureReason.QUOTA,
+    "VolumeLimitExceeded": FailureReason.QUOTA,
+    "MaxFleetCountExceeded": FailureReason.QUOTA,
+    "RequestLimitExceeded": FailureReason.THROTTLED,
+    "SpotMaxPriceTooLow": FailureReason.PRICE,
+    "Unsupported": FailureReason.INVALID,
+    "InvalidFleetConfiguration": FailureReason.INVALID,
+    "SomethingNew": FailureReason.INVALID,
 }
 
 
@@ -293,16 +294,16 @@ REFUSALS = {
 def test_why_a_pool_has_none_is_told_apart(ec2, machines, code):
     ec2.refuse("c5.xlarge", A, code, "Not\n now.")
     answer = machines.launch(order(offer(), offer("m5.xlarge", B), number=2))
-    assert len(answer.started) == 2
-    account = (Refusal.QUOTA, Refusal.THROTTLED)
+    assert len(answer.launched) == 2
+    account = (FailureReason.QUOTA, FailureReason.THROTTLED)
     told = [] if REFUSALS[code] in account else [("c5.xlarge", A, REFUSALS[code], f"Not now ({code})")]
-    assert [(one.instance_type, one.zone, one.refusal, one.text) for one in answer.refused] == told
+    assert [(one.instance_type, one.zone, one.reason, one.text) for one in answer.failures] == told
     ec2.refuse("m5.xlarge", "*", "InsufficientInstanceCapacity", "None.")
     answer = machines.launch(order(offer(), offer("m5.xlarge", B), token="t2", number=2))
-    assert not answer.started
-    assert {(one.instance_type, one.zone, one.refusal, one.text) for one in answer.refused} == {
+    assert not answer.launched
+    assert {(one.instance_type, one.zone, one.reason, one.text) for one in answer.failures} == {
         ("c5.xlarge", A, REFUSALS[code], f"Not now ({code})"),
-        ("m5.xlarge", B, Refusal.STOCK_OUT, "None (InsufficientInstanceCapacity)"),
+        ("m5.xlarge", B, FailureReason.STOCK_OUT, "None (InsufficientInstanceCapacity)"),
     }
 
 
@@ -310,8 +311,8 @@ def test_why_a_pool_has_none_is_told_apart(ec2, machines, code):
 def test_a_refusal_of_the_whole_order_is_one_of_all_its_offers(ec2, machines, code):
     ec2.fault("CreateFleet", code=code, message="No.")
     answer = machines.launch(order(offer(), offer("m5.xlarge", B), number=2))
-    wanted = REFUSALS.get(code, Refusal.INVALID)
-    assert [(one.instance_type, one.zone, one.refusal) for one in answer.refused] == [
+    wanted = REFUSALS.get(code, FailureReason.INVALID)
+    assert [(one.instance_type, one.zone, one.reason) for one in answer.failures] == [
         ("c5.xlarge", A, wanted),
         ("m5.xlarge", B, wanted),
     ]
@@ -321,19 +322,19 @@ def test_a_refusal_of_the_whole_order_is_one_of_all_its_offers(ec2, machines, co
 def test_a_quota_stops_at_what_is_left_of_it(ec2, machines):
     ec2.quota("spot", 10)
     answer = machines.launch(order(number=4))
-    assert len(answer.started) == 2
-    assert [one.refusal for one in answer.refused] == [Refusal.QUOTA]
+    assert len(answer.launched) == 2
+    assert [one.reason for one in answer.failures] == [FailureReason.QUOTA]
     ec2.quota("on-demand", 0)
     answer = machines.launch(order(offer(market=Market.ON_DEMAND), token="t2"))
-    assert [(one.refusal, "VcpuLimitExceeded" in one.text) for one in answer.refused] == [(Refusal.QUOTA, True)]
+    assert [(one.reason, "VcpuLimitExceeded" in one.text) for one in answer.failures] == [(FailureReason.QUOTA, True)]
 
 
 def test_a_type_that_a_zone_has_not_is_refused_for_good_and_others_are_had(ec2, machines):
     answer = machines.launch(order(offer("m5.xlarge", "us-east-1e"), offer(), number=1))
-    assert [one.instance_type for one in answer.started] == ["c5.xlarge"]
+    assert [one.instance_type for one in answer.launched] == ["c5.xlarge"]
     answer = machines.launch(order(offer("m5.xlarge", "us-east-1e"), token="t2"))
-    [one] = answer.refused
-    assert (one.zone, one.refusal) == ("us-east-1e", Refusal.INVALID)
+    [one] = answer.failures
+    assert (one.zone, one.reason) == ("us-east-1e", FailureReason.INVALID)
     assert "not supported in your requested Availability Zone" in one.text
 
 
@@ -354,8 +355,8 @@ def test_an_order_that_comes_again_with_other_settings_starts_nothing_new(ec2, m
     first = machines.launch(order(number=2))
     again = machines.launch(order(offer("m5.xlarge", B), number=3))
     assert ids(again) == ids(first) == alive()
-    assert [(one.instance_type, one.zone) for one in again.started] == [("c5.xlarge", A)] * 2
-    assert [one.refusal for one in again.refused] == [Refusal.STOCK_OUT]
+    assert [(one.instance_type, one.zone) for one in again.launched] == [("c5.xlarge", A)] * 2
+    assert [one.reason for one in again.failures] == [FailureReason.STOCK_OUT]
 
 
 def test_a_script_that_differs_the_second_time_changes_nothing(ec2):
@@ -378,7 +379,7 @@ def test_a_lost_answer_is_asked_for_again(ec2, machines, fault):
     ec2.fault("CreateFleet", times=2, **fault)
     answer = machines.launch(order(number=2))
     assert ids(answer) == alive()
-    assert len(answer.started) == 2
+    assert len(answer.launched) == 2
 
 
 def test_when_all_answers_are_lost_nobody_knows_and_the_same_order_finds_out(ec2, machines):
@@ -414,14 +415,17 @@ def test_being_turned_away_is_a_refusal_for_now(ec2, machines, action):
     ec2.fault(action, code="RequestLimitExceeded", status=503, message="Request limit exceeded.", times=None)
     before = ec2.requests()
     answer = machines.launch(order(offer(), offer(zone=B)))
-    assert [(one.zone, one.refusal) for one in answer.refused] == [(A, Refusal.THROTTLED), (B, Refusal.THROTTLED)]
+    assert [(one.zone, one.reason) for one in answer.failures] == [
+        (A, FailureReason.THROTTLED),
+        (B, FailureReason.THROTTLED),
+    ]
     assert (ec2.requests() - before)["CreateFleet"] == (action == "CreateFleet")
     assert not alive()
 
 
 def test_a_template_that_is_not_known_everywhere_yet_is_waited_for(ec2, machines):
     ec2.fault("CreateFleet", code="InvalidLaunchTemplateName.NotFoundException", times=3)
-    assert len(machines.launch(order()).started) == 1
+    assert len(machines.launch(order()).launched) == 1
     ec2.fault("CreateFleet", code="InvalidLaunchTemplateName.NotFoundException", times=4)
     with pytest.raises(UnreachableError):
         machines.launch(order(token="t2"))
@@ -532,15 +536,15 @@ def test_who_may_not_have_refusals_read_is_told_what_it_may_be(ec2, machines, pe
 def test_what_was_started_is_told_although_others_are_not_permitted(ec2, machines):
     ec2.refuse("c5.xlarge", A, "UnauthorizedOperation", "You are not authorized to perform this operation.")
     answer = machines.launch(order(offer(), offer("m5.xlarge"), number=2))
-    assert len(answer.started) == 2
-    assert [(one.instance_type, one.refusal) for one in answer.refused] == [("c5.xlarge", Refusal.INVALID)]
+    assert len(answer.launched) == 2
+    assert [(one.instance_type, one.reason) for one in answer.failures] == [("c5.xlarge", FailureReason.INVALID)]
 
 
 def test_settings_are_not_blamed_while_another_offer_is_out_of_stock(ec2, machines):
     ec2.refuse("c5.xlarge", A, "UnauthorizedOperation", "You are not authorized to perform this operation.")
     ec2.stock("m5.xlarge", "*", 0)
     answer = machines.launch(order(offer(), offer("m5.xlarge"), number=2))
-    assert {one.refusal for one in answer.refused} == {Refusal.INVALID, Refusal.STOCK_OUT}
+    assert {one.reason for one in answer.failures} == {FailureReason.INVALID, FailureReason.STOCK_OUT}
 
 
 @pytest.mark.parametrize(
@@ -600,13 +604,13 @@ def test_subnets_that_are_set_are_taken_the_first_of_a_zone(ec2):
         [found] = instances(InstanceIds=list(ids(answer)))
         assert found["SubnetId"] == next(one for one in wanted if one in (first, second))
     answer = make(subnets=[other]).launch(order(offer(), offer(zone=B), token="t3"))
-    assert [one.zone for one in answer.started] == [B]
-    assert [(one.zone, one.refusal, one.text) for one in answer.refused] == [
-        (A, Refusal.INVALID, f"none of SUBNETS is in {A}")
+    assert [one.zone for one in answer.launched] == [B]
+    assert [(one.zone, one.reason, one.text) for one in answer.failures] == [
+        (A, FailureReason.INVALID, f"none of SUBNETS is in {A}")
     ]
     before = ec2.requests()
     answer = make(subnets=[other]).launch(order(offer(), token="t4"))
-    assert (answer.started, len(answer.refused)) == ((), 1)
+    assert (answer.launched, len(answer.failures)) == ((), 1)
     assert not (ec2.requests() - before)["CreateFleet"]
     with pytest.raises(WrongSettingError, match=r"SUBNETS are of several networks in us-east-1 \(vpc-\w+, vpc-\w+\)"):
         make(subnets=[first, default_subnets(EAST)[B]]).launch(order())
@@ -669,12 +673,12 @@ def test_a_machine_is_listed_in_all_its_states(ec2, machines):
     before = machines.launch(order(number=2))
     assert machines.list() == []  # what was started a moment ago
     ec2.advance(11)
-    assert {(one.state, one.reason) for one in machines.list()} == {(MachineState.STARTING, "")}
+    assert {(one.state, one.detail) for one in machines.list()} == {(MachineState.STARTING, "")}
     ec2.advance(20)
     listed = {one.instance_id: one for one in machines.list()}
     assert listed.keys() == ids(before)
     for one in listed.values():
-        assert (one.state, one.reason, one.market) == (MachineState.RUNNING, "", Market.SPOT)
+        assert (one.state, one.end_reason, one.detail, one.market) == (MachineState.RUNNING, None, "", Market.SPOT)
         assert (one.order, one.zone, one.instance_type) == ("job1-1-abcdef", A, "c5.xlarge")
         [there] = instances(InstanceIds=[one.instance_id])
         assert one.created_at == there["LaunchTime"].timestamp()
@@ -686,28 +690,30 @@ def test_a_machine_is_listed_in_all_its_states(ec2, machines):
     }
     ec2.advance(21)
     ended = next(one for one in machines.list() if one.instance_id == first)
-    assert (ended.state, ended.reason) == (MachineState.ENDED, "Client.UserInitiatedShutdown: User initiated shutdown")
+    assert (ended.state, ended.end_reason) == (MachineState.ENDED, None)
+    assert ended.detail == "Client.UserInitiatedShutdown: User initiated shutdown"
     ec2.advance(3601)
     assert [one.instance_id for one in machines.list()] == [second]
 
 
 def test_a_machine_that_was_taken_away_says_so(ec2, machines):
     ec2.delays(ending_seconds=20)
-    [one] = machines.launch(order()).started
+    [one] = machines.launch(order()).launched
     ec2.interrupt(one.instance_id)
     for state in (MachineState.ENDING, MachineState.ENDED):
         [found] = machines.list()
         assert found.state is state
-        assert found.reason.startswith(f"{PREEMPTED}: Server.SpotInstanceTermination")
+        assert found.end_reason is EndReason.PREEMPTED
+        assert found.detail.startswith("Server.SpotInstanceTermination")
         ec2.advance(21)
 
 
 def test_a_machine_that_was_stopped_by_hand_counts_as_there(ec2, machines):
-    [one] = machines.launch(order(offer(market=Market.ON_DEMAND))).started
+    [one] = machines.launch(order(offer(market=Market.ON_DEMAND))).launched
     client().stop_instances(InstanceIds=[one.instance_id])
     [found] = machines.list()
     assert found.state is MachineState.RUNNING
-    assert "UserInitiatedShutdown" in found.reason
+    assert "UserInitiatedShutdown" in found.detail
     machines.terminate([one.instance_id])
     assert [one.state for one in machines.list()] == [MachineState.ENDED]
 
@@ -733,8 +739,8 @@ def test_all_pages_of_all_regions_are_read_and_nothing_of_others(ec2):
 def test_only_machines_of_the_job_are_ended(ec2):
     machines, others = make(regions=[EAST, WEST]), make(job_id="job2")
     mine = [
-        *machines.launch(order(number=2)).started,
-        *machines.launch(order(offer(zone=f"{WEST}a"), token="t2")).started,
+        *machines.launch(order(number=2)).launched,
+        *machines.launch(order(offer(zone=f"{WEST}a"), token="t2")).launched,
     ]
     foreign = ids(others.launch(order(token="t3", number=2)))
     kept, *ended = (one.instance_id for one in mine)
@@ -793,7 +799,7 @@ def test_an_overloaded_service_may_be_asked_again(ec2, machines):
 @pytest.mark.parametrize("name", ["c5.xlarge", "m4.xlarge"])
 def test_a_console_is_read_also_of_types_that_keep_only_what_came_first(ec2, name):
     machines = make(regions=[WEST, EAST])
-    [one] = machines.launch(order(offer(name))).started
+    [one] = machines.launch(order(offer(name))).launched
     assert machines.console(one.instance_id) == ""
     ec2.console(one.instance_id, "boot: ä\r\nready\n")
     before = ec2.requests()
@@ -829,7 +835,7 @@ def test_everything_is_removed_and_what_is_still_used_is_counted(ec2):
     assert disk not in {one["VolumeId"] for one in client().describe_volumes()["Volumes"]}
     assert len(alive()) == 1
     assert sum(1 for one in client().describe_volumes()["Volumes"]) == 1  # the other job's
-    assert machines.launch(order(token="t20")).started  # its template is made again
+    assert machines.launch(order(token="t20")).launched  # its template is made again
 
 
 def test_what_somebody_else_removes_meanwhile_is_no_trouble(ec2, machines):
@@ -940,7 +946,7 @@ class Work:
     def tasks_left(self):
         return 40
 
-    def heard_at(self):
+    def last_heartbeats(self):
         return self.heard
 
     def has_worked(self):
@@ -969,11 +975,11 @@ def test_the_controller_keeps_a_pool_with_it(ec2, machines, tmp_path):
     ec2.interrupt(first.instance_id)
     ec2.stock("c5.xlarge", A, 0)
     controller.step(now + 40)
-    assert any(f"{first.token} (c5.xlarge in {A}) has ended: {PREEMPTED}" in text for text in said)
+    assert any(f"{first.token} (c5.xlarge in {A}) has ended: preempted" in text for text in said)
     assert len(alive()) == 3
     assert sum(one.zone == B for one in records.open_machines(database)) == 1
     for _ in range(3):
-        left = controller.end_all(now + 50, "stopped by the user")
+        left = controller.end_all(now + 50, End(EndReason.STOPPED))
     assert left == 0
     assert not alive()
     assert set(machines.clear().values()) == {0}

@@ -5,8 +5,11 @@ import math
 import random
 
 import pytest
+from taskfleet.machine_terms import ANY, Range
 from taskfleet.machines.catalogue import Architecture, DiskType, InstanceType, Market, make_catalogue
-from taskfleet.machines.choosing import ANY, Need, Range, choose
+from taskfleet.machines.choosing import choose
+from taskfleet.machines.constraints import Constraint
+from taskfleet.machines.needs import Need
 
 X86, ARM = Architecture.X86_64, Architecture.ARM64
 SPOT, ON_DEMAND = Market.SPOT, Market.ON_DEMAND
@@ -52,7 +55,8 @@ def test_the_boot_disk_counts():
 def test_a_price_that_makes_no_sense_never_wins(price):
     choice = choose(need(), catalogue((kind("free"), price), (kind("paid"), 1.0)))
     assert [one.instance_type for one in choice.ranked] == ["paid"]
-    assert choice.rejected["free"] == ("price: none that makes sense (on-demand)",)
+    [rejection] = choice.rejected["free"]
+    assert (rejection.constraint, str(rejection)) == (Constraint.PRICED, "price: none that makes sense (on-demand)")
 
 
 def test_of_two_equally_dear_ones_the_faster_is_taken():
@@ -84,7 +88,7 @@ def test_each_rejected_type_has_its_reason(asked, misfit, reason):
     choice = choose(need(**asked), catalogue((kind(**misfit), 1.0)))
     assert choice.best is None
     [[said, *_]] = choice.rejected.values()
-    assert said.startswith(reason)
+    assert str(said).startswith(reason)
     assert "1 type would fit" in choice.why_nothing()
 
 
@@ -101,12 +105,12 @@ def test_what_excludes_most_is_said():
 @pytest.mark.parametrize(
     ("asked", "count", "limited_by"),
     [
-        ({"machines": Range(1, 7)}, 7, "the number of machines"),
-        ({"machines": Range(1, 70), "total_cpus": Range(None, 15)}, 3, "the number of CPUs of all machines"),
-        ({"machines": Range(1, 70), "simultaneous_tasks": Range(None, 10)}, 2, "the number of simultaneous tasks"),
-        ({"machines": Range(1, 70), "price_usd_per_hour": Range(None, 5.5)}, 5, "the price of all machines"),
-        ({"machines": Range(1, 70), "tasks": 9}, 3, "the number of tasks"),
-        ({"machines": Range(5, 70), "tasks": 9}, 5, "the number of tasks"),
+        ({"machines": Range(1, 7)}, 7, Constraint.MACHINES),
+        ({"machines": Range(1, 70), "total_cpus": Range(None, 15)}, 3, Constraint.TOTAL_CPUS),
+        ({"machines": Range(1, 70), "simultaneous_tasks": Range(None, 10)}, 2, Constraint.SIMULTANEOUS_TASKS),
+        ({"machines": Range(1, 70), "price_usd_per_hour": Range(None, 5.5)}, 5, Constraint.PRICE),
+        ({"machines": Range(1, 70), "tasks": 9}, 3, Constraint.TASKS),
+        ({"machines": Range(5, 70), "tasks": 9}, 5, Constraint.TASKS),
     ],
 )
 def test_the_most_constraining_limit_decides_the_number(asked, count, limited_by):
@@ -287,5 +291,6 @@ def test_it_is_the_best_of_all_there_are():
                 max(numbers) if wanted.tasks is None else min(max(numbers), math.ceil(wanted.tasks / choice.best.slots))
             )
             assert choice.count == max(min(numbers), wanted_number)
-        assert list(choice.ranked) == sorted(choice.ranked)
+        keys = [one.rank_key for one in choice.ranked]
+        assert keys == sorted(keys)
     assert found > 500

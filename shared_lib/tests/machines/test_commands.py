@@ -104,6 +104,7 @@ def test_types_are_listed_the_cheapest_per_task_first(poe, kept):
 def test_each_type_that_does_not_fit_has_its_reasons(poe, kept):
     said = poe("list_instance_types", "--rejected", "--json", "--limit", "0", "--instance-types", "c5.*")
     reasons = {one["instance_type"]: one["reasons"] for one in map(json.loads, said.out.splitlines())}
+    assert json.loads(said.out.splitlines()[-1])["constraints"][0] == "instance_types"
     assert reasons["m5.large"] == ["instance types: not one of c5.*"]
     assert "c5.large" not in reasons
     assert "burstable" in str(reasons["t3.large"])
@@ -150,7 +151,7 @@ def test_the_plan_is_the_cheapest_and_says_what_limits_it(poe, project, kept):
     said = poe("plan", "--json", "--cpus", "8", "--machines", "1-7", "--hours-per-task", "0.5")
     plan = json.loads(said.out)
     assert plan["offer"]["usd_per_slot_hour"] == pytest.approx(cheapest(kept, ("spot", "on-demand"), [8]))
-    assert (plan["machines"], plan["limited_by"]) == (7, "the number of machines")
+    assert (plan["machines"], plan["limited_by"]) == (7, "machines")
     assert plan["usd_per_hour"] == pytest.approx(7 * plan["offer"]["usd_per_hour"])
     assert plan["hours"] == pytest.approx(1000 * 0.5 / 56 + 120 / 3600)
     assert plan["usd"] == pytest.approx(plan["hours"] * plan["usd_per_hour"])
@@ -164,7 +165,7 @@ def test_the_plan_is_the_cheapest_and_says_what_limits_it(poe, project, kept):
 def test_no_more_machines_than_the_tasks_fill(poe, project, kept):
     insert(project, 20)
     plan = json.loads(poe("plan", "--json", "--cpus", "8").out)
-    assert (plan["machines"], plan["limited_by"]) == (3, "the number of tasks")
+    assert (plan["machines"], plan["limited_by"]) == (3, "tasks")
     assert plan["hours"] is None
     assert "not known before some ran" in poe("plan", "--cpus", "8").out
 

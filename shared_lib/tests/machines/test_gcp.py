@@ -26,7 +26,7 @@ from taskfleet.errors import (
 )
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market
-from taskfleet.machines import PREEMPTED, Machines, MachineState, Order, Refusal
+from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machines, MachineState
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.gcp.bodies import label_text, label_value
 from taskfleet.machines.gcp.machines import GcpMachines
@@ -46,7 +46,7 @@ def offer(name="n2-standard-8", zone=ZONE, market=Market.SPOT, disk="pd-balanced
 
 
 def order(number=1, *offers, token="run-1-abc", lifetime_seconds=3600.0):
-    return Order(token=token, number=number, offers=offers or (offer(),), lifetime_seconds=lifetime_seconds)
+    return LaunchRequest(token=token, number=number, offers=offers or (offer(),), lifetime_seconds=lifetime_seconds)
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ def states(machines):
 
 
 def one_refusal(answer):
-    assert answer.started == ()
-    [refused] = answer.refused
-    return refused.refusal, refused.text
+    assert answer.launched == ()
+    [refused] = answer.failures
+    return refused.reason, refused.text
 
 
 # --- launch ---
@@ -110,9 +110,9 @@ def one_refusal(answer):
 
 def test_the_machines_of_an_order_are_started(machines):
     answer = machines.launch(order(3))
-    assert [one.instance_id for one in answer.started] == ["run-1-abc-1", "run-1-abc-2", "run-1-abc-3"]
-    assert {(one.instance_type, one.zone) for one in answer.started} == {("n2-standard-8", ZONE)}
-    assert answer.refused == ()
+    assert [one.instance_id for one in answer.launched] == ["run-1-abc-1", "run-1-abc-2", "run-1-abc-3"]
+    assert {(one.instance_type, one.zone) for one in answer.launched} == {("n2-standard-8", ZONE)}
+    assert answer.failures == ()
     found = machines.list()
     assert sorted(one.instance_id for one in found) == ["run-1-abc-1", "run-1-abc-2", "run-1-abc-3"]
     one = found[0]
@@ -179,14 +179,14 @@ def test_a_lifetime_is_within_what_the_service_takes(machines, instance, lifetim
     ],
 )
 def test_networks_are_named_or_given_as_paths(make, instance, given, network, subnetwork):
-    assert make(**given).launch(order()).started
+    assert make(**given).launch(order()).launched
     [interface] = instance("run-1-abc-1").network_interfaces
     assert (interface.network, interface.subnetwork) == (network, subnetwork)
 
 
 def test_a_machine_may_have_no_address_and_an_account_of_its_own(make, instance):
     account = "worker@test-project.iam.gserviceaccount.com"
-    assert make(external_ip=False, service_account=account).launch(order()).started
+    assert make(external_ip=False, service_account=account).launch(order()).launched
     found = instance("run-1-abc-1")
     assert list(found.network_interfaces[0].access_configs) == []
     assert found.service_accounts[0].email == account
@@ -217,7 +217,7 @@ def test_a_machine_may_have_no_address_and_an_account_of_its_own(make, instance)
 )
 def test_an_image_is_found_however_it_is_called(make, instance, given, architecture, expected):
     kind = "t2a-standard-4" if architecture is Architecture.ARM64 else "n2-standard-8"
-    assert make(image=given, architecture=architecture).launch(order(1, offer(kind))).started
+    assert make(image=given, architecture=architecture).launch(order(1, offer(kind))).launched
     assert instance("run-1-abc-1").disks[0].initialize_params.source_image == f"projects/{expected}"
 
 
@@ -242,14 +242,14 @@ def test_names_that_cannot_be_are_said_before_anything_is_started(machines, gce,
 
 def test_the_longest_name_is_taken(machines):
     token = "r" * 61
-    assert [one.instance_id for one in machines.launch(order(token=token)).started] == [f"{token}-1"]
+    assert [one.instance_id for one in machines.launch(order(token=token)).launched] == [f"{token}-1"]
     [one] = machines.list()
     assert one.order == token
 
 
 def test_a_script_that_is_too_long_is_said_before_anything_is_started(make, gce):
     longest = make(script=lambda order: "ä" * 131072)
-    assert longest.launch(order()).started
+    assert longest.launch(order()).launched
     machines = make(script=lambda order: "ä" * 131072 + "x")
     with pytest.raises(StartUpError, match=r"The start-up script has 262,145 bytes, and Google Cloud takes 262,144"):
         machines.launch(order(token="run-2-abc"))
@@ -276,7 +276,7 @@ def test_requests_have_numbers_of_their_own_that_are_always_the_same(machines, m
     """A lost answer is asked for again: the double would refuse the name, if the number were another one."""
     gce.fault("instances.insert", "lost", times=2)
     before = gce.requests()
-    assert len(machines.launch(order(2)).started) == 2
+    assert len(machines.launch(order(2)).launched) == 2
     asked = gce.requests() - before
     assert asked["instances.insert"] == 4
     assert asked["instances.get"] == 0
@@ -286,7 +286,7 @@ def test_requests_have_numbers_of_their_own_that_are_always_the_same(machines, m
 def test_a_name_that_is_the_orders_own_already_counts_as_started(machines, gce):
     labels = {"taskfleet-job": label_value(JOB), "taskfleet-order": "run-1-abc"}
     insert_stranger(gce, "run-1-abc-1", labels=labels)
-    assert [one.instance_id for one in machines.launch(order(2)).started] == ["run-1-abc-1", "run-1-abc-2"]
+    assert [one.instance_id for one in machines.launch(order(2)).launched] == ["run-1-abc-1", "run-1-abc-2"]
 
 
 @pytest.mark.parametrize(
@@ -295,9 +295,9 @@ def test_a_name_that_is_the_orders_own_already_counts_as_started(machines, gce):
 def test_a_name_that_is_somebody_elses_is_refused(machines, gce, labels):
     insert_stranger(gce, "run-1-abc-1", labels=labels)
     answer = machines.launch(order(2))
-    assert [one.instance_id for one in answer.started] == ["run-1-abc-2"]
-    [refused] = answer.refused
-    assert refused.refusal is Refusal.INVALID
+    assert [one.instance_id for one in answer.launched] == ["run-1-abc-2"]
+    [refused] = answer.failures
+    assert refused.reason is FailureReason.INVALID
     assert refused.text == "There is a machine called run-1-abc-1 already, and it is not this job's."
 
 
@@ -307,7 +307,7 @@ def test_a_name_that_is_somebody_elses_is_refused(machines, gce, labels):
 def test_operations_are_waited_for_together(machines, gce):
     gce.set(operation_seconds=3.0)
     began_at = time.monotonic()
-    assert len(machines.launch(order(10)).started) == 10
+    assert len(machines.launch(order(10)).launched) == 10
     assert 2.0 < time.monotonic() - began_at < 20.0
     assert set(states(machines).values()) == {MachineState.RUNNING}
 
@@ -315,7 +315,7 @@ def test_operations_are_waited_for_together(machines, gce):
 def test_an_operation_that_takes_too_long_counts_as_started(make, gce):
     gce.set(operation_seconds=600.0)
     machines = make(operation_seconds=0.5)
-    assert len(machines.launch(order(2)).started) == 2
+    assert len(machines.launch(order(2)).launched) == 2
     assert set(states(machines).values()) == {MachineState.STARTING}
 
 
@@ -323,7 +323,7 @@ def test_an_operation_that_fails_later_than_that_is_told_by_the_list(make, gce):
     gce.set(operation_seconds=600.0)
     gce.capacity(ZONE, "n2-standard-8", 0)
     machines = make(operation_seconds=0.5)
-    assert len(machines.launch(order()).started) == 1
+    assert len(machines.launch(order()).launched) == 1
     gce.advance(601)
     assert machines.list() == []
 
@@ -334,7 +334,7 @@ def test_waiting_survives_a_service_that_is_busy(machines, gce, kind):
     gce.capacity(ZONE, "n2-standard-8", 1)
     gce.fault("zoneOperations.wait", kind, times=3)
     answer = machines.launch(order(2))
-    assert (len(answer.started), [one.refusal for one in answer.refused]) == (1, [Refusal.STOCK_OUT])
+    assert (len(answer.launched), [one.reason for one in answer.failures]) == (1, [FailureReason.STOCK_OUT])
 
 
 # --- refusals ---
@@ -343,9 +343,9 @@ def test_waiting_survives_a_service_that_is_busy(machines, gce, kind):
 def test_a_stock_out_leaves_what_was_to_be_had(machines, gce):
     gce.capacity(ZONE, "n2-standard-8", 2)
     answer = machines.launch(order(5, offer(), offer(zone=OTHER_ZONE)))
-    assert len(answer.started) == 2
-    [refused] = answer.refused
-    assert (refused.instance_type, refused.zone, refused.refusal) == ("n2-standard-8", ZONE, Refusal.STOCK_OUT)
+    assert len(answer.launched) == 2
+    [refused] = answer.failures
+    assert (refused.instance_type, refused.zone, refused.reason) == ("n2-standard-8", ZONE, FailureReason.STOCK_OUT)
     assert "does not have enough resources available" in refused.text
     assert len(machines.list()) == 2
 
@@ -353,25 +353,25 @@ def test_a_stock_out_leaves_what_was_to_be_had(machines, gce):
 def test_a_quota_leaves_what_it_allows(machines, gce):
     gce.quota("us-central1", 20)
     answer = machines.launch(order(4, offer(), offer(zone=OTHER_ZONE)))
-    assert len(answer.started) == 2
-    [refused] = answer.refused
-    assert (refused.zone, refused.refusal) == (ZONE, Refusal.QUOTA)
+    assert len(answer.launched) == 2
+    [refused] = answer.failures
+    assert (refused.zone, refused.reason) == (ZONE, FailureReason.QUOTA)
     assert refused.text == "Quota 'CPUS' exceeded. Limit: 20.0 in region us-central1"
 
 
 @pytest.mark.parametrize(
     ("codes", "refusal"),
     [
-        (["ZONE_RESOURCE_POOL_EXHAUSTED"], Refusal.STOCK_OUT),
-        (["ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"], Refusal.STOCK_OUT),
-        (["STOCKOUT"], Refusal.STOCK_OUT),
-        (["SOMETHING", "QUOTA_EXCEEDED"], Refusal.QUOTA),
-        (["QUOTA_EXCEEDED"], Refusal.QUOTA),
-        (["RESOURCE_OPERATION_RATE_EXCEEDED"], Refusal.THROTTLED),
-        (["RATE_LIMIT_EXCEEDED"], Refusal.THROTTLED),
-        (["INTERNAL_ERROR"], Refusal.STOCK_OUT),
-        (["UNSUPPORTED_OPERATION"], Refusal.INVALID),
-        (["CONDITION_NOT_MET"], Refusal.INVALID),
+        (["ZONE_RESOURCE_POOL_EXHAUSTED"], FailureReason.STOCK_OUT),
+        (["ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"], FailureReason.STOCK_OUT),
+        (["STOCKOUT"], FailureReason.STOCK_OUT),
+        (["SOMETHING", "QUOTA_EXCEEDED"], FailureReason.QUOTA),
+        (["QUOTA_EXCEEDED"], FailureReason.QUOTA),
+        (["RESOURCE_OPERATION_RATE_EXCEEDED"], FailureReason.THROTTLED),
+        (["RATE_LIMIT_EXCEEDED"], FailureReason.THROTTLED),
+        (["INTERNAL_ERROR"], FailureReason.STOCK_OUT),
+        (["UNSUPPORTED_OPERATION"], FailureReason.INVALID),
+        (["CONDITION_NOT_MET"], FailureReason.INVALID),
     ],
 )
 def test_what_an_operation_says_is_told_apart(machines, gce, codes, refusal):
@@ -383,22 +383,22 @@ def test_what_an_operation_says_is_told_apart(machines, gce, codes, refusal):
 
 def test_a_machine_that_is_taken_away_before_it_is_there_was_not_to_be_had():
     fault = of_operation([("UNSUPPORTED_OPERATION", "Instance was preempted during creation.")], PROJECT)
-    assert fault.refusal is Refusal.STOCK_OUT
-    assert of_operation([], PROJECT).refusal is Refusal.INVALID
+    assert fault.reason is FailureReason.STOCK_OUT
+    assert of_operation([], PROJECT).reason is FailureReason.INVALID
 
 
 @pytest.mark.parametrize(
     ("code", "reason", "refusal"),
     [
-        (403, "quotaExceeded", Refusal.QUOTA),
-        (403, "QUOTA_EXCEEDED", Refusal.QUOTA),
-        (403, "rateLimitExceeded", Refusal.THROTTLED),
-        (403, "userRateLimitExceeded", Refusal.THROTTLED),
-        (403, "RATE_LIMIT_EXCEEDED", Refusal.THROTTLED),
-        (429, "resourceExhausted", Refusal.THROTTLED),
-        (503, "resourcePoolExhausted", Refusal.STOCK_OUT),
-        (400, "invalid", Refusal.INVALID),
-        (412, "conditionNotMet", Refusal.INVALID),
+        (403, "quotaExceeded", FailureReason.QUOTA),
+        (403, "QUOTA_EXCEEDED", FailureReason.QUOTA),
+        (403, "rateLimitExceeded", FailureReason.THROTTLED),
+        (403, "userRateLimitExceeded", FailureReason.THROTTLED),
+        (403, "RATE_LIMIT_EXCEEDED", FailureReason.THROTTLED),
+        (429, "resourceExhausted", FailureReason.THROTTLED),
+        (503, "resourcePoolExhausted", FailureReason.STOCK_OUT),
+        (400, "invalid", FailureReason.INVALID),
+        (412, "conditionNotMet", FailureReason.INVALID),
     ],
 )
 def test_what_a_request_is_turned_away_with_is_told_apart(machines, gce, code, reason, refusal):
@@ -413,27 +413,27 @@ def test_who_is_throttled_does_not_ask_for_the_rest(machines, gce):
     before = gce.requests()["instances.insert"]
     answer = machines.launch(order(100))
     assert gce.requests()["instances.insert"] - before <= 20
-    assert one_refusal(answer) == (Refusal.THROTTLED, "Slowly")
+    assert one_refusal(answer) == (FailureReason.THROTTLED, "Slowly")
 
 
 def test_what_is_wrong_with_one_kind_says_nothing_of_others(machines):
     answer = machines.launch(
         order(1, offer(name="h3-standard-88", zone="europe-west4-a"), offer(zone="europe-west4-a"))
     )
-    [refused] = answer.refused
-    assert (refused.instance_type, refused.refusal) == ("h3-standard-88", Refusal.INVALID)
+    [refused] = answer.failures
+    assert (refused.instance_type, refused.reason) == ("h3-standard-88", FailureReason.INVALID)
     assert "Machine type with name 'h3-standard-88' does not exist in zone 'europe-west4-a'" in refused.text
 
 
 def everywhere(answer):
     """What is refused of all offers alike."""
-    assert answer.started == ()
-    assert [(one.instance_type, one.zone) for one in answer.refused] == [
+    assert answer.launched == ()
+    assert [(one.instance_type, one.zone) for one in answer.failures] == [
         ("n2-standard-8", ZONE),
         ("n2-standard-8", OTHER_ZONE),
     ]
-    assert {one.refusal for one in answer.refused} == {Refusal.INVALID}
-    [text] = {one.text for one in answer.refused}
+    assert {one.reason for one in answer.failures} == {FailureReason.INVALID}
+    [text] = {one.text for one in answer.failures}
     return text
 
 
@@ -495,8 +495,8 @@ def test_an_image_that_was_deleted_meanwhile_is_said(machines, gce):
 def test_a_type_of_disks_that_a_zone_has_not_is_no_fault_of_the_project(machines, gce):
     text = f"The resource 'projects/{PROJECT}/zones/{ZONE}/diskTypes/hyperdisk-balanced' was not found"
     gce.fault("instances.insert", code=404, reason="notFound", message=text)
-    [refused] = machines.launch(order(1, *TWO)).refused
-    assert (refused.zone, refused.refusal, refused.text) == (ZONE, Refusal.INVALID, text)
+    [refused] = machines.launch(order(1, *TWO)).failures
+    assert (refused.zone, refused.reason, refused.text) == (ZONE, FailureReason.INVALID, text)
 
 
 @pytest.mark.parametrize(
@@ -576,7 +576,7 @@ def test_a_trouble_that_passes_is_not_noticed(make, gce, fault):
         "globalOperations.aggregatedList",
     ):
         gce.fault(action, **fault)
-    assert len(machines.launch(order(2)).started) == 2
+    assert len(machines.launch(order(2)).launched) == 2
     machines.terminate(["run-1-abc-1"])
     assert states(machines) == {"run-1-abc-1": MachineState.ENDED, "run-1-abc-2": MachineState.RUNNING}
 
@@ -702,7 +702,7 @@ def test_states_are_what_they_cost(machines, gce, status, state):
     gce.stop_machine("run-1-abc-1", status)
     [one] = machines.list()
     assert one.state is state
-    assert bool(one.reason) == (status in ("SUSPENDED", "TERMINATED"))
+    assert bool(one.detail) == (status in ("SUSPENDED", "TERMINATED"))
 
 
 def test_a_machine_that_is_stopped_is_deleted_with_its_disk(machines, gce):
@@ -729,7 +729,7 @@ def test_a_machine_that_was_taken_back_is_listed_with_the_reason(machines, gce):
     assert found["run-1-abc-1"].state is MachineState.RUNNING
     gone = found["run-1-abc-2"]
     assert (gone.state, gone.order, gone.zone, gone.market) == (MachineState.ENDED, "run-1-abc", ZONE, Market.SPOT)
-    assert gone.reason.startswith(PREEMPTED)
+    assert gone.end_reason is EndReason.PREEMPTED
 
 
 @pytest.mark.parametrize("is_deleted_first", [True, False])
@@ -743,7 +743,7 @@ def test_a_machine_that_was_taken_back_and_deleted_was_taken_back(machines, gce,
     assert states(machines) == {"run-1-abc-1": MachineState.ENDING}
     gce.advance(61)
     [gone] = machines.list()
-    assert gone.reason.startswith(PREEMPTED)
+    assert gone.end_reason is EndReason.PREEMPTED
 
 
 def test_a_machine_that_is_still_there_is_listed_once(machines, gce):
@@ -793,7 +793,7 @@ def test_a_machine_that_somebody_deleted_is_listed_with_the_name(machines, gce):
     machines.launch(order())
     ask(gce, "DELETE", f"zones/{ZONE}/instances/run-1-abc-1")
     [gone] = machines.list()
-    assert (gone.state, gone.reason) == (MachineState.ENDED, "deleted by tester@example.com")
+    assert (gone.state, gone.detail) == (MachineState.ENDED, "deleted by tester@example.com")
 
 
 def test_a_machine_that_is_being_deleted_is_ending(machines, gce):
@@ -975,7 +975,7 @@ class _Work:
     def tasks_left(self):
         return self.left
 
-    def heard_at(self):
+    def last_heartbeats(self):
         return self.heard
 
     def has_worked(self):
@@ -1000,7 +1000,7 @@ def test_the_controller_keeps_a_pool_of_them(machines, gce, tmp_path):
     assert running.keys() == {ZONE, OTHER_ZONE}
     gce.preempt(running[OTHER_ZONE])
     controller.step(now + 6)
-    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) has ended: {PREEMPTED}" in one for one in said)
+    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) has ended: preempted" in one for one in said)
     work.left = 0
     controller.step(now + 8)
     controller.step(now + 10)

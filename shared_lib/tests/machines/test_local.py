@@ -79,11 +79,11 @@ class TestLocalMachines(Contract):
         cloud.machines.launch(self.order(cloud, number=1))
         (cloud.project / "done").write_text("0")
         until(lambda: not self.there(cloud.machines), "its end")
-        assert cloud.machines.list()[0].reason == "its worker is done"
+        assert cloud.machines.list()[0].detail == "its worker is done"
         (cloud.project / "done").write_text("3")
         cloud.machines.launch(self.order(cloud, "job-2-abc", number=1))
         until(lambda: not self.there(cloud.machines), "its end")
-        assert [one.reason for one in cloud.machines.list() if one.order == "job-2-abc"] == [
+        assert [one.detail for one in cloud.machines.list() if one.order == "job-2-abc"] == [
             "its worker ended with code 3"
         ]
 
@@ -91,11 +91,11 @@ class TestLocalMachines(Contract):
         cloud.machines.launch(self.order(cloud, number=1, lifetime_seconds=5.0))
         assert self.there(cloud.machines)
         until(lambda: not self.there(cloud.machines), "its end")
-        assert cloud.machines.list()[0].reason == "its lifetime is over"
+        assert cloud.machines.list()[0].detail == "its lifetime is over"
 
     def test_told_twice_it_does_not_wait(self, cloud):
         (cloud.project / "stubborn").touch()
-        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         until(lambda: "machine" in cloud.machines.console(one.instance_id), "the worker")
         cloud.machines.terminate([one.instance_id])
         time.sleep(0.5)
@@ -104,15 +104,15 @@ class TestLocalMachines(Contract):
         until(lambda: not self.there(cloud.machines), "its end")
 
     def test_the_worker_does_not_outlive_its_keeper(self, cloud):
-        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         worker = worker_of(cloud, one.instance_id)
         os.kill(int((cloud.folder / one.instance_id / PID).read_text()), signal.SIGKILL)
         until(lambda: not Path(f"/proc/{worker}").exists(), "the worker's end")
         assert self.states(cloud.machines) == {one.instance_id: MachineState.ENDED}
-        assert cloud.machines.list()[0].reason == "its processes were killed"
+        assert cloud.machines.list()[0].detail == "its processes were killed"
 
     def test_a_process_that_took_its_number_is_not_taken_for_it(self, cloud):
-        [one] = cloud.machines.launch(self.order(cloud, number=1)).started
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         self.end(cloud.machines)
         (cloud.folder / one.instance_id / PID).write_text(str(os.getpid()))
         assert self.there(cloud.machines) == set()
@@ -121,6 +121,6 @@ class TestLocalMachines(Contract):
     def test_one_that_cannot_start_is_refused_with_what_it_said(self, cloud):
         cloud.project.rename(cloud.project.with_name("elsewhere"))
         answer = cloud.machines.launch(self.order(cloud))
-        assert answer.started == ()
-        assert "no process can be started" in answer.refused[0].text
+        assert answer.launched == ()
+        assert "no process can be started" in answer.failures[0].text
         cloud.project.with_name("elsewhere").rename(cloud.project)

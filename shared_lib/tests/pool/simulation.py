@@ -8,11 +8,19 @@ import math
 import random
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from taskfleet.errors import UnreachableError
 from taskfleet.machine_terms import Market
-from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
+from taskfleet.machines import (
+    EndReason,
+    FailureReason,
+    LaunchedMachine,
+    LaunchFailure,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
 from taskfleet.machines.choosing import Offer
 
 HEARTBEAT_SECONDS = 60.0
@@ -53,6 +61,14 @@ class Weather:
     """Share of machines that take no notice the first time they are to end."""
     chooses: bool = False
     """The cloud takes whichever offer it has, and names machines itself."""
+    queue_seconds: tuple[float, float] | None = None
+    """Accepted machines wait for so long, unpaid, before they begin to run, in any order; None if they never wait."""
+    days_in_queue: float = 0.0
+    """Share of them that wait for one to three days."""
+    cancelled_in_queue: float = 0.0
+    """Share of them that the cloud takes out of the queue before they run."""
+    state_lag_seconds: float = 0.0
+    """The list says for up to so long that a machine waits which has begun to run."""
 
 
 @dataclass
@@ -63,6 +79,11 @@ class Instance:
     offer: Offer
     order: object
     created_at: float
+    """When the cloud accepted it."""
+    running_at: float
+    """When it begins to run, and to be paid for."""
+    cancelled_at: float
+    """When the cloud takes it out of the queue, unless it runs by then."""
     visible_at: float
     ready_at: float
     silent_at: float
@@ -75,10 +96,13 @@ class Instance:
     running: list = field(default_factory=list)
     """When each of its tasks is done."""
 
+    def waits(self, now):
+        """Whether it waits in the queue."""
+        return self.ended_at is None and now < self.running_at
+
     def cost_usd(self, now):
-        return (
-            self.offer.usd_per_hour * ((self.ended_at if self.ended_at is not None else now) - self.created_at) / 3600
-        )
+        until = self.ended_at if self.ended_at is not None else now
+        return self.offer.usd_per_hour * max(0.0, until - self.running_at) / 3600
 
 
 class World:
@@ -102,6 +126,8 @@ class World:
         self.is_over = False
         self.ended_in_vain = 0
         """Machines that were ended while they worked and there was work."""
+        self.cancelled_in_vain = 0
+        """Machines that were ended while they waited in the queue and there was work."""
         self.database = None
 
     def alive(self):
@@ -121,8 +147,9 @@ class World:
         now = self.now
         for one in self.alive():
             due = [
-                (one.created_at + one.order.lifetime_seconds, "its lifetime is over"),
-                (one.preempted_at, f"{PREEMPTED}: spot capacity"),
+                (one.running_at + one.order.lifetime_seconds, "its lifetime is over"),
+                (one.cancelled_at, "cancelled"),
+                (one.preempted_at, "preempted"),
                 (math.inf if one.ending_at is None else one.ending_at, "terminated"),
             ]
             at, reason = min(due)
@@ -167,7 +194,7 @@ class World:
         """Have the ledger know what workers have told so far."""
         self._told = {one.instance_id: (one.heard_at, one.done) for one in self.instances.values() if one.heard_at}
 
-    def heard_at(self):
+    def last_heartbeats(self):
         return {token: self._told[one.instance_id][0] for token, one in self._known() if one.instance_id in self._told}
 
     def has_worked(self):
@@ -217,24 +244,24 @@ class Cloud:
                 refusal = self._refusal(offer)
                 if refusal is None:
                     one = self._create(order, offer, token)
-                    started.append(Started(one.instance_id, offer.instance_type, offer.zone))
+                    started.append(LaunchedMachine(one.instance_id, offer.instance_type, offer.zone))
                     break
                 refused[offer.instance_type, offer.zone] = refusal
         if len(started) == order.number:
             refused = {}
-        return Answer(
+        return LaunchResult(
             tuple(started),
-            tuple(Refused(name, zone, refusal, "No.") for (name, zone), refusal in refused.items()),
+            tuple(LaunchFailure(name, zone, refusal, "No.") for (name, zone), refusal in refused.items()),
         )
 
     def _refusal(self, offer):
         world, weather = self._world, self._world.weather
         if world.chance.random() < weather.throttling:
-            return Refusal.THROTTLED
+            return FailureReason.THROTTLED
         if self._is_dry(offer):
-            return Refusal.STOCK_OUT
+            return FailureReason.STOCK_OUT
         if weather.quota is not None and len(world.alive()) >= weather.quota:
-            return Refusal.QUOTA
+            return FailureReason.QUOTA
         return None
 
     def _create(self, order, offer, token):
@@ -244,20 +271,33 @@ class Cloud:
             boot = math.inf
         elif chance.random() < weather.slow_boots:
             boot = 1000.0
-        ready_at = world.now + boot
+        running_at, cancelled_at = self._wait()
+        ready_at = running_at + boot
         preempted = weather.preemption_seconds * chance.expovariate(1.0) if offer.market is Market.SPOT else math.inf
         one = Instance(
             instance_id=f"i-{len(world.instances)}" if weather.chooses else token,
             offer=offer,
             order=order,
             created_at=world.now,
+            running_at=running_at,
+            cancelled_at=cancelled_at,
             visible_at=world.now + chance.uniform(0, weather.list_delay_seconds),
             ready_at=ready_at,
             silent_at=ready_at + weather.silence_seconds * chance.expovariate(1.0),
-            preempted_at=world.now + preempted,
+            preempted_at=running_at + preempted,
         )
         world.instances[one.instance_id] = one
         return one
+
+    def _wait(self):
+        """Draw when a machine that is accepted now begins to run, and when it is cancelled before."""
+        now, weather, chance = self._world.now, self._world.weather, self._world.chance
+        if weather.queue_seconds is None:
+            return now, math.inf
+        days = chance.random() < weather.days_in_queue
+        wait = chance.uniform(86_400.0, 3 * 86_400.0) if days else chance.uniform(*weather.queue_seconds)
+        is_cancelled = chance.random() < weather.cancelled_in_queue
+        return now + wait, now + wait * chance.random() if is_cancelled else math.inf
 
     def _is_dry(self, offer):
         """Each offer is out of stock for some quarter of an hour at a time."""
@@ -271,23 +311,30 @@ class Cloud:
     def list(self):
         self._falter("list")
         world = self._world
-        states = {True: MachineState.ENDED, False: MachineState.RUNNING}
         return [
             Machine(
                 instance_id=one.instance_id,
                 order=one.order.token,
-                state=MachineState.ENDING
-                if one.ended_at is None and one.ending_at is not None
-                else states[one.ended_at is not None],
+                state=self._state(one),
                 zone=one.offer.zone,
                 instance_type=one.offer.instance_type,
                 market=one.offer.market,
                 created_at=one.created_at,
-                reason=one.reason,
+                end_reason=EndReason.PREEMPTED if one.reason == "preempted" else None,
+                detail=one.reason,
             )
             for one in world.instances.values()
             if one.visible_at <= world.now and (one.ended_at is None or world.now - one.ended_at < 600)
         ]
+
+    def _state(self, one):
+        world = self._world
+        if one.ended_at is not None:
+            return MachineState.ENDED
+        if one.ending_at is not None:
+            return MachineState.ENDING
+        lag = world.chance.uniform(0, world.weather.state_lag_seconds) if world.weather.state_lag_seconds else 0.0
+        return MachineState.STARTING if one.waits(world.now - lag) else MachineState.RUNNING
 
     def terminate(self, instance_ids):
         self._falter("terminate")
@@ -301,6 +348,8 @@ class Cloud:
                 and not world.is_over
             ):
                 world.ended_in_vain += 1
+            if one.waits(world.now) and one.ending_at is None and world.tasks_left() and not world.is_over:
+                world.cancelled_in_vain += 1
             if one.ended_at is None and one.ending_at is None and not self._is_deaf(instance_id):
                 one.ending_at = world.now + world.chance.uniform(1, 40)
         self._falter("terminated")
@@ -370,6 +419,17 @@ def draw_weather(chance):
     )
 
 
+def draw_queue(chance):
+    """Draw how bad it is where machines wait in a queue: for hours, or for the minutes that a node takes to appear, or not at all."""
+    return replace(
+        draw_weather(chance),
+        queue_seconds=chance.choice([(0.0, 6 * 3600.0), (240.0, 360.0), (0.0, 900.0)]),
+        days_in_queue=chance.choice([0.0, 0.0, 0.05]),
+        cancelled_in_queue=chance.choice([0.0, 0.0, 0.1, 0.5]),
+        state_lag_seconds=chance.choice([0.0, 60.0]),
+    )
+
+
 def draw_offers(chance):
     """Draw what may be ordered, the best first."""
     found = []
@@ -379,12 +439,24 @@ def draw_offers(chance):
         market = chance.choice(list(Market))
         zone = f"east-{'abc'[index % 3]}"
         found.append(
-            Offer(usd / slots, 0, f"t{index}", market, zone, usd, usd, slots, "plain", 10.0, slots, 4.0 * slots)
+            Offer(
+                instance_type=f"t{index}",
+                zone=zone,
+                market=market,
+                usd_per_slot_hour=usd / slots,
+                usd_per_hour=usd,
+                machine_usd_per_hour=usd,
+                slots=slots,
+                boot_disk_type="plain",
+                boot_disk_gib=10.0,
+                cpus=slots,
+                memory_gib=4.0 * slots,
+            )
         )
-    return sorted(found)
+    return sorted(found, key=lambda one: one.rank_key)
 
 
-def draw(seed):
-    """Draw a run: its chance, weather, offers and job."""
+def draw(seed, draw_weather=draw_weather):
+    """Draw a run: its chance, weather and offers."""
     chance = random.Random(seed)
     return chance, draw_weather(chance), draw_offers(chance)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from taskfleet.errors import SettingsError
-from taskfleet.machines.choosing import Range
+from taskfleet.machine_terms import Range
 from taskfleet.settings import Settings, describe, read_configuration
 from taskfleet.settings.declaring import PROVIDER_GROUPS
 from taskfleet.settings.pool_fields import PoolSettings

@@ -13,7 +13,7 @@ from taskfleet.commands.offer_table import add_refresh, choose_machines
 from taskfleet.commands.plan import show_plan
 from taskfleet.errors import CommandError, DeclinedError
 from taskfleet.ledger.database import Database, open_ledger
-from taskfleet.machines import Machines
+from taskfleet.machines import EndReason, Machines
 from taskfleet.machines.choosing import Choice
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import records
@@ -23,6 +23,7 @@ from taskfleet.pool.ending import look
 from taskfleet.pool.estimate import Estimate, read_job
 from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.planning import Limits
+from taskfleet.pool.records import End
 from taskfleet.pool.selection import limits_of, needed
 from taskfleet.pool.shipping import clear_bundles, ship
 from taskfleet.processes.identity import identity
@@ -264,13 +265,13 @@ def _finish(
     monitor: Monitor | None,
     ending: Ending,
 ) -> int:
-    reasons = {
-        Ending.DONE: "all tasks are done",
-        Ending.GAVE_UP: deployment.why_given_up,
-        Ending.TERMINATED: "terminated by the user",
+    ends = {
+        Ending.DONE: End(EndReason.DONE),
+        Ending.GAVE_UP: End(EndReason.GAVE_UP, deployment.why_given_up),
+        Ending.TERMINATED: End(EndReason.TERMINATED),
     }
-    if ending in reasons:
-        _uninterrupted(lambda: deployment.end_all(reasons[ending], lambda: clear_bundles(configuration)))
+    if ending in ends:
+        _uninterrupted(lambda: deployment.end_all(ends[ending], lambda: clear_bundles(configuration)))
         if monitor is not None:
             _drain(monitor)
     if ending is Ending.DONE and monitor is not None:

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.commands.offer_table import OFFER_HEADS, add_refresh, get_catalogue, listing_provider, offer_row
 from taskfleet.machine_terms import ANY, Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
-from taskfleet.machines.choosing import Choice, Offer, choose, need_of
+from taskfleet.machines.choosing import Choice, Offer, choose
+from taskfleet.machines.needs import need_of
 from taskfleet.settings.declaring import OWN_GROUPS
 from taskfleet.text import columns
 
@@ -20,10 +21,10 @@ EXAMPLES = """\
   poe list_instance_types --rejected                       those that do not fit, with the reasons"""
 
 _SORTS: dict[str, Callable[[Offer], Any]] = {
-    "task": lambda one: one,
-    "price": lambda one: (one.usd_per_hour, one),
-    "cpus": lambda one: (one.cpus, one),
-    "memory": lambda one: (one.memory_gib, one),
+    "task": lambda one: one.rank_key,
+    "price": lambda one: (one.usd_per_hour, one.rank_key),
+    "cpus": lambda one: (one.cpus, one.rank_key),
+    "memory": lambda one: (one.memory_gib, one.rank_key),
     "name": lambda one: (one.instance_type, one),
 }
 
@@ -83,9 +84,11 @@ def _show_rejected(choice: Choice, limit: int, *, as_json: bool) -> int:
     rejected = sorted(choice.rejected.items())[: limit or None]
     if as_json:
         for name, reasons in rejected:
-            print(json.dumps({"instance_type": name, "reasons": reasons}))
+            told = [str(one) for one in reasons]
+            constraints = [one.constraint for one in reasons]
+            print(json.dumps({"instance_type": name, "reasons": told, "constraints": constraints}))
         return 0
-    print(columns([(name, "; ".join(reasons)) for name, reasons in rejected], ("type", "why not")))
+    print(columns([(name, "; ".join(map(str, reasons))) for name, reasons in rejected], ("type", "why not")))
     if len(choice.rejected) > len(rejected):
         print(f"… and {len(choice.rejected) - len(rejected):,} more; --limit 0 lists all.")
     return 0
@@ -116,7 +119,7 @@ def _cheapest(catalogue: Catalogue, name: str, market: Market) -> Price | None:
 
 def _record(one: Offer, catalogue: Catalogue) -> dict[str, Any]:
     kind = catalogue.types[one.instance_type]
-    return one._asdict() | {
+    return asdict(one) | {
         "cpu_rank": kind.cpu_rank,
         "cpu_family": kind.cpu_family,
         "architecture": kind.architecture,

@@ -11,7 +11,8 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import Machine, MachineState
 from taskfleet.pool import boot_log, records
 from taskfleet.pool.job_machines import open_machines
-from taskfleet.pool.planning import Limits, match
+from taskfleet.pool.observation import match
+from taskfleet.pool.planning import Limits
 from taskfleet.pool.records import Record
 from taskfleet.pool.selection import limits_of, needed
 from taskfleet.settings import Configuration
@@ -26,7 +27,7 @@ EXAMPLES = """\
   poe machines --console NAME                       how far a machine's boot came, and what it has printed
   poe machines --json | jq .                        each as an object"""
 
-HEADS = ("machine", "type", "zone", "market", "state", "age", "worker heard", "USD/h", "USD", "")
+HEADS = ("machine", "type", "zone", "market", "state", "age", "last heartbeat", "USD/h", "USD", "")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -92,12 +93,14 @@ def _rows(
     now = time.time()
     limits = limits_of(configuration, needed(configuration, None))
     known = [] if database is None else records.all_machines(database)
-    heard_at = {} if database is None else records.heard_at(database)
+    last_heartbeats = {} if database is None else records.last_heartbeats(database)
     matched = match(known, listed)
     rows = []
     for record in known:
         if record.ended_at is None or with_ended:
-            rows.append(_row(record, matched.get(record.token), heard_at.get(record.token), limits, now, is_blind))
+            rows.append(
+                _row(record, matched.get(record.token), last_heartbeats.get(record.token), limits, now, is_blind)
+            )
     strangers = {one.instance_id for one in matched.values()}
     for one in listed:
         if one.instance_id not in strangers and (with_ended or one.state is not MachineState.ENDED):
@@ -106,17 +109,17 @@ def _rows(
 
 
 def _row(
-    record: Record, machine: Machine | None, heard_at: float | None, limits: Limits, now: float, is_blind: bool
+    record: Record, machine: Machine | None, last_heartbeat_at: float | None, limits: Limits, now: float, is_blind: bool
 ) -> dict[str, Any]:
     state = "ended" if record.ended_at is not None else "ordered" if machine is None else str(machine.state)
-    remark = record.end_reason or ""
+    remark = record.end_text
     if record.ended_at is None:
         since = record.started_at or record.ordered_at
         if machine is None and not is_blind and record.started_at is not None:
             remark = remark or "not in the provider's list"
-        if heard_at is None and now - since > limits.boot_seconds:
+        if last_heartbeat_at is None and now - since > limits.boot_seconds:
             remark = remark or "overdue: no worker was heard"
-        elif heard_at is not None and now - heard_at > limits.silent_seconds:
+        elif last_heartbeat_at is not None and now - last_heartbeat_at > limits.silent_seconds:
             remark = remark or "overdue: its worker is silent"
     return {
         "token": record.token,
@@ -128,7 +131,7 @@ def _row(
         "slots": record.slots,
         "created_at": record.started_at or record.ordered_at,
         "ended_at": record.ended_at,
-        "heard_at": heard_at,
+        "last_heartbeat_at": last_heartbeat_at,
         "usd_per_hour": record.usd_per_hour,
         "usd": record.cost_usd(now),
         "remark": remark,
@@ -146,16 +149,16 @@ def _row_of_unknown(machine: Machine, now: float) -> dict[str, Any]:
         "slots": None,
         "created_at": machine.created_at or now,
         "ended_at": None,
-        "heard_at": None,
+        "last_heartbeat_at": None,
         "usd_per_hour": None,
         "usd": None,
-        "remark": machine.reason or "not in this ledger",
+        "remark": machine.detail or "not in this ledger",
     }
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     now = time.time()
-    heard = "-" if row["heard_at"] is None else f"{duration(max(0.0, now - row['heard_at']))} ago"
+    heard = "-" if row["last_heartbeat_at"] is None else f"{duration(max(0.0, now - row['last_heartbeat_at']))} ago"
     return (
         row["instance_id"] or row["token"],
         row["instance_type"],

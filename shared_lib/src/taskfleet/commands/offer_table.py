@@ -6,7 +6,8 @@ import time
 
 from taskfleet.errors import CommandError
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Choice, Need, Offer
+from taskfleet.machines.choosing import Choice, Offer
+from taskfleet.machines.needs import Need
 from taskfleet.machines.provider import Provider, provider_of
 from taskfleet.pool import selection
 from taskfleet.settings import Configuration

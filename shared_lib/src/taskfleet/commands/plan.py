@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from taskfleet.commands.arguments import configure, make_parser
@@ -16,13 +17,6 @@ EXAMPLES = """\
   poe plan
   poe plan --machines 1-50 --budget-usd 20
   poe plan --hours-per-task 0.25 --tasks 10000      before anything is inserted"""
-
-_SETTINGS = {
-    "the number of machines": "MACHINES",
-    "the number of CPUs of all machines": "TOTAL_CPUS",
-    "the number of simultaneous tasks": "SIMULTANEOUS_TASKS",
-    "the price of all machines": "PRICE_USD_PER_HOUR",
-}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -89,8 +83,8 @@ def show_plan(choice: Choice, estimate: Estimate, limit: int, budget_usd: float 
         f"Chosen: {counted(choice.count, 'machine')} of type {best.instance_type} in {best.zone}, {best.market}: "
         f"{best.slots} tasks at a time on each, {choice.count * best.slots:,} in all."
     )
-    setting = f" ({_SETTINGS[choice.limited_by]})" if choice.limited_by in _SETTINGS else ""
-    print(f"What keeps it from being more: {choice.limited_by}{setting}.")
+    setting = f" ({choice.limited_by.setting})" if choice.limited_by.setting else ""
+    print(f"What keeps it from being more: {choice.limited_by.words}{setting}.")
     if best.usd_per_hour:
         print(
             f"Price: {estimate.usd_per_hour:.4f} USD per hour; a machine {best.machine_usd_per_hour:.4f} and its boot disk "
@@ -118,7 +112,7 @@ def _record(choice: Choice, estimate: Estimate) -> dict[str, Any]:
         "machines": choice.count,
         "fewest": choice.fewest,
         "limited_by": choice.limited_by,
-        "offer": best._asdict() | {"cpu_rank": -best.cpu_rank},
+        "offer": asdict(best),
         "usd_per_hour": estimate.usd_per_hour,
         "tasks": estimate.tasks,
         "hours": estimate.hours,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.commands.teardown import end_machines
 from taskfleet.ledger.database import open_ledger
+from taskfleet.machines import EndReason
 from taskfleet.pool import records
 from taskfleet.pool.job_machines import open_machines
 from taskfleet.settings.declaring import OWN_GROUPS
@@ -32,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         if records.ask_to_stop(database, time.time()):
             print("The poe deploy_pool that looks after them was told to end.")
-        end_machines(configuration, open_machines(configuration, database), database, "stopped by the user")
+        end_machines(configuration, open_machines(configuration, database), database, EndReason.STOPPED)
     finally:
         database.close()
     print("No machine is left.\n\nNext: poe deploy_pool (to go on), poe status")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.errors import LedgerError
 from taskfleet.ledger.database import Database, open_ledger
-from taskfleet.machines import Machines, MachineState
+from taskfleet.machines import EndReason, Machines, MachineState
 from taskfleet.pool import records
 from taskfleet.pool.ending import by_ledger, by_list, end_all
 from taskfleet.pool.job_machines import open_machines
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         if database is not None:
             records.ask_to_stop(database, time.time())
-        left = end_machines(configuration, machines, database, "torn down by the user")
+        left = end_machines(configuration, machines, database, EndReason.TORN_DOWN)
     finally:
         if database is not None:
             database.close()
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def end_machines(
-    configuration: Configuration, machines: Machines, database: Database | None, reason: str
+    configuration: Configuration, machines: Machines, database: Database | None, reason: EndReason
 ) -> Mapping[str, int]:
     """End all machines of the job and what was made for them; give what is left of each kind of thing: nothing."""
 

@@ -20,7 +20,7 @@ from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
 APPLICATION_ID = 0x74666C74
 
 #: Numbered migrations; the file's ``user_version`` says how many it has had.
-MIGRATIONS = ("001_ledger.sql", "002_queues.sql", "003_machines.sql")
+MIGRATIONS = ("001_ledger.sql", "002_queues.sql", "003_machines.sql", "004_machines_codes.sql")
 
 BUSY_TIMEOUT_SECONDS = 60.0
 

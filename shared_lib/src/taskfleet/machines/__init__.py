@@ -4,19 +4,36 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
 
 from taskfleet.machine_terms import Market
 
 if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer
 
-__all__ = ["PREEMPTED", "Answer", "Machine", "MachineState", "Machines", "Order", "Refusal", "Refused", "Started"]
+__all__ = [
+    "Coded",
+    "EndReason",
+    "FailureReason",
+    "Kind",
+    "LaunchFailure",
+    "LaunchRequest",
+    "LaunchResult",
+    "LaunchedMachine",
+    "Machine",
+    "MachineState",
+    "Machines",
+]
 
-#: What the reason of a machine begins with that its provider has taken away.
-PREEMPTED = "preempted"
+
+class Kind(NamedTuple):
+    """What is asked for, and where."""
+
+    instance_type: str
+    zone: str
+    market: Market
 
 
 class MachineState(StrEnum):
@@ -32,27 +49,92 @@ class MachineState(StrEnum):
     """It is gone, and costs nothing any more."""
 
 
-class Refusal(StrEnum):
-    """Why a provider does not start a machine."""
+class Coded(StrEnum):
+    """Codes that are stored and compared, each with the words in which people read it."""
 
-    STOCK_OUT = "no capacity"
+    words: str
+
+    def __new__(cls, code: str, words: str = "") -> Self:
+        """Make a member."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.words = words
+        return member
+
+
+class EndReason(Coded):
+    """Why a machine is not there any more, or never was. The codes are stored in the ledger and never change."""
+
+    DONE = "done", "all tasks are done"
+    """The pool ended it: nothing is left to do."""
+    LATE = "late", "no worker was heard in time"
+    """The pool ended it: no worker on it asked for tasks within BOOT_MINUTES."""
+    SILENT = "silent", "its worker fell silent"
+    """The pool ended it: its worker gave no sign of life for SILENT_MINUTES."""
+    UNKNOWN = "unknown", "not in the ledger"
+    """The pool ended it: it was there and should not have been."""
+    GAVE_UP = "gave_up", "the pool gave up"
+    """The pool ended all machines, because it could not go on; the detail says why."""
+    STOPPED = "stopped", "stopped by the user"
+    """``poe stop``."""
+    TORN_DOWN = "torn_down", "torn down by the user"
+    """``poe teardown``."""
+    TERMINATED = "terminated", "terminated by the user"
+    """Ctrl-C at ``poe deploy_pool``."""
+    PREEMPTED = "preempted", "preempted"
+    """Its provider took it away."""
+    ENDED = "ended", "ended"
+    """It ended by itself, or somebody else ended it; the detail says what the provider knows."""
+    GONE = "gone", "gone"
+    """It is not in its provider's list any more."""
+    NEVER_STARTED = "never_started", "never seen to start"
+    """It was asked for and never seen; nobody knows why."""
+    STOCK_OUT = "stock_out", "no capacity"
+    """Not launched; see ``FailureReason``, as for the four that follow."""
+    QUOTA = "quota", "quota"
+    """Not launched."""
+    THROTTLED = "throttled", "throttled"
+    """Not launched."""
+    PRICE = "price", "price"
+    """Not launched."""
+    INVALID = "invalid", "refused"
+    """Not launched."""
+    LAUNCH_ERROR = "launch_error", "not launched"
+    """Not launched, since the account or the settings are wrong; the detail says how."""
+
+    def told(self, detail: str = "") -> str:
+        """Return it for people, with the provider's words if there are any."""
+        if self in (EndReason.ENDED, EndReason.LAUNCH_ERROR) and detail:
+            return detail
+        return f"{self.words}: {detail}" if detail else self.words
+
+
+class FailureReason(Coded):
+    """Why a provider does not launch a machine."""
+
+    STOCK_OUT = "stock_out", "no capacity"
     """It has none of this kind there now: elsewhere, or later."""
-    QUOTA = "quota"
+    QUOTA = "quota", "quota"
     """This account may have no more of this kind: another kind, or fewer."""
-    THROTTLED = "throttled"
+    THROTTLED = "throttled", "throttled"
     """Too many requests: the same again, a little later."""
-    PRICE = "price"
+    PRICE = "price", "price"
     """The spot price has risen above what was offered."""
-    INVALID = "refused"
+    INVALID = "invalid", "refused"
     """What was asked for is wrong, or not permitted: asking again does not help."""
+
+    @property
+    def end_reason(self) -> EndReason:
+        """As which it is stored: the same code."""
+        return EndReason(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """Machines to start, as alike as may be."""
+class LaunchRequest:
+    """Machines to launch, as alike as may be. In the ledger, and in what machines are tagged with, it is called an order."""
 
     token: str
-    """The order's name, which no other ever has: an order that is given twice starts its machines once."""
+    """Its name, which no other ever has: a request that is made twice starts its machines once."""
     number: int
     """So many machines."""
     offers: tuple["Offer", ...]
@@ -68,8 +150,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A machine that was started."""
+class LaunchedMachine:
+    """A machine that was launched."""
 
     instance_id: str
     """The machine's token where the provider lets its caller name machines, else a name of the provider's."""
@@ -78,22 +160,22 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """An offer that was not to be had."""
+class LaunchFailure:
+    """An offer of which the provider launched no machine, or fewer than were asked for."""
 
     instance_type: str
     zone: str
-    refusal: Refusal
+    reason: FailureReason
     text: str
     """In the provider's words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of an order. If fewer machines were started than ordered, at least one offer was refused."""
+class LaunchResult:
+    """What became of a request. If fewer machines were launched than asked for, there is at least one failure."""
 
-    started: tuple[Started, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    launched: tuple[LaunchedMachine, ...] = ()
+    failures: tuple[LaunchFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,15 +184,22 @@ class Machine:
 
     instance_id: str
     order: str
-    """The token of the order it was started by."""
+    """The token of the request it was launched by."""
     state: MachineState
     zone: str = ""
     instance_type: str = ""
     market: Market = Market.ON_DEMAND
     created_at: float = 0.0
     """Seconds since the epoch."""
-    reason: str = field(default="")
-    """Why it ended, as far as the provider says; begins with ``PREEMPTED`` if it was taken away."""
+    end_reason: EndReason | None = None
+    """Why it ended, where the provider tells more than that it did: ``PREEMPTED``."""
+    detail: str = ""
+    """In the provider's words: why it ended, or what there is to know of one that is there."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is, and where."""
+        return Kind(self.instance_type, self.zone, self.market)
 
 
 class Machines(Protocol):
@@ -131,11 +220,11 @@ class Machines(Protocol):
             UnreachableError: The provider does not answer.
         """
 
-    def launch(self, order: Order) -> Answer:
-        """Start machines. An order whose token is known starts nothing new, and gives the same answer or less of it.
+    def launch(self, order: LaunchRequest) -> LaunchResult:
+        """Start machines. A request whose token is known starts nothing new, and gives the same result or less of it.
 
         Raises:
-            UnreachableError: Nobody knows whether it was done; the same order may be given again.
+            UnreachableError: Nobody knows whether it was done; the same request may be made again.
         """
 
     def list(self) -> Sequence[Machine]:

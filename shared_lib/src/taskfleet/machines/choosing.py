@@ -7,82 +7,39 @@ several limit the same thing, the most constraining wins.
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from taskfleet.machine_terms import ANY, EPSILON, Architecture, Market, Range
+from taskfleet.machine_terms import Market, Range
+from taskfleet.machines import Kind
 from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType
-from taskfleet.settings.pool_fields import PoolSettings
+from taskfleet.machines.constraints import (
+    Constraint,
+    Rejection,
+    bounds,
+    count_but_for_price,
+    count_machines,
+    matches,
+    reject,
+    slots_of,
+)
+from taskfleet.machines.needs import Need
 
 #: Offers that are ranked; a pool that is turned away by all of these waits.
 RANKED = 500
-#: Nobody's quota has more.
-MOST_MACHINES = 100_000
+
+#: Of an offer: USD per slot and hour, the negative CPU rank, type, market and zone.
+RankKey = tuple[float, int, str, Market, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """What the machines of a pool have to be, and how many there may be."""
-
-    architecture: Architecture
-    """The image's."""
-    markets: tuple[Market, ...] = (Market.SPOT, Market.ON_DEMAND)
-    zones: tuple[str, ...] = ()
-    """Patterns with ``*`` and ``?``; empty for all."""
-    instance_types: tuple[str, ...] = ()
-    """Patterns; empty for all."""
-    cpu_families: tuple[str, ...] = ()
-    """Patterns, whatever their case; empty for all."""
-    cpu_rank: Range = ANY
-    allow_burstable: bool = False
-    cpus: Range = ANY
-    memory_gib: Range = ANY
-    memory_gib_per_cpu: Range = ANY
-    memory_gib_per_task: Range = ANY
-    local_ssd_gib: Range = ANY
-    local_ssd_gib_per_cpu: Range = ANY
-    local_ssd_gib_per_task: Range = ANY
-    boot_disk_types: tuple[str, ...] = ()
-    """Names; empty for all."""
-    boot_disk_gib: float = 10.0
-    """What the system takes, at least; the two below come on top."""
-    boot_disk_gib_per_cpu: float = 0.0
-    boot_disk_gib_per_task: float = 0.0
-    boot_disk_iops: float = 0.0
-    boot_disk_mibps: float = 0.0
-    cpus_per_task: float = 1.0
-    tasks_per_machine: Range = ANY
-    machines: Range = field(default_factory=lambda: Range(1, 10))
-    total_cpus: Range = ANY
-    simultaneous_tasks: Range = ANY
-    price_usd_per_hour: Range = ANY
-    """Of all machines together."""
-    tasks: int | None = None
-    """So many are left: more machines than they fill are not wanted."""
-
-
-def need_of(settings: PoolSettings, tasks: int | None) -> Need:
-    """Return what the settings want machines to be.
-
-    Args:
-        settings: Those of the pool; each field of ``Need`` but ``tasks`` has one of its name.
-        tasks: How many are left; None if that is not known.
-    """
-    wanted = {field.name: getattr(settings, field.name) for field in fields(Need) if field.name != "tasks"}
-    return Need(tasks=tasks, **wanted)
-
-
-class Offer(NamedTuple):
+class Offer:
     """A kind of machine with its price in one zone and market, and what the pool would do with it."""
 
-    usd_per_slot_hour: float
-    cpu_rank: int
-    """Negative, so that of two equally dear ones the faster comes first."""
     instance_type: str
-    market: Market
     zone: str
+    market: Market
+    usd_per_slot_hour: float
     usd_per_hour: float
     """The boot disk's price with it."""
     machine_usd_per_hour: float
@@ -91,6 +48,18 @@ class Offer(NamedTuple):
     boot_disk_gib: float
     cpus: int
     memory_gib: float
+    cpu_rank: int = 0
+    """How fast a core is; the higher, the faster."""
+
+    @property
+    def rank_key(self) -> RankKey:
+        """What offers are sorted by, the best first: the least price per slot; of two equal ones the faster; then by name."""
+        return self.usd_per_slot_hour, -self.cpu_rank, self.instance_type, self.market, self.zone
+
+    @property
+    def kind(self) -> Kind:
+        """What is asked for, and where."""
+        return Kind(self.instance_type, self.zone, self.market)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +72,9 @@ class Choice:
     """So many machines of the best."""
     fewest: int
     """That the constraints allow."""
-    limited_by: str
+    limited_by: Constraint
     """What keeps the count from being higher."""
-    rejected: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rejected: dict[str, tuple[Rejection, ...]] = field(default_factory=dict)
     """Type to all the reasons why it does not fit."""
 
     @property
@@ -117,14 +86,14 @@ class Choice:
         """Say which constraint excludes most, if nothing fits."""
         if not self.rejected:
             return "The catalogue has no machines at all for these regions."
-        names = [reason.partition(":")[0] for reasons in self.rejected.values() for reason in reasons]
-        alone = Counter(reasons[0].partition(":")[0] for reasons in self.rejected.values() if len(reasons) == 1)
-        [(worst, n)] = Counter(names).most_common(1)
-        text = f"None of {len(self.rejected):,} types of machines fits. {worst} excludes most of them ({n:,})."
+        constraints = [one.constraint for reasons in self.rejected.values() for one in reasons]
+        alone = Counter(reasons[0].constraint for reasons in self.rejected.values() if len(reasons) == 1)
+        [(worst, n)] = Counter(constraints).most_common(1)
+        text = f"None of {len(self.rejected):,} types of machines fits. {worst.words} excludes most of them ({n:,})."
         if alone:
             easiest, more = alone.most_common(1)[0]
             verb = "type would" if more == 1 else "types would"
-            text += f" Without {easiest}, {more:,} {verb} fit."
+            text += f" Without {easiest.words}, {more:,} {verb} fit."
         return text
 
 
@@ -135,126 +104,25 @@ def choose(need: Need, catalogue: Catalogue) -> Choice:
         need: The constraints.
         catalogue: What there is, and its prices.
     """
-    rejected: dict[str, tuple[str, ...]] = {}
+    rejected: dict[str, tuple[Rejection, ...]] = {}
     places = _Places(need, catalogue)
     for kind in catalogue.types.values():
-        reasons = _unfit(need, kind)
+        reasons = reject(need, kind)
         slots = range(0)
         if not reasons:
-            slots, reasons = _slots(need, kind)
+            slots, reasons = slots_of(need, kind)
         if not reasons:
             against = [places.add(kind, slots, market) for market in need.markets]
             if all(against):
-                reasons = [one for one in against if one]
+                reasons = [one for one in against if one is not None]
         if reasons:
             rejected[kind.name] = tuple(dict.fromkeys(reasons))
     ranked = places.ranked()
     if not ranked:
-        return Choice(ranked=(), count=0, fewest=0, limited_by="", rejected=rejected)
+        return Choice(ranked=(), count=0, fewest=0, limited_by=Constraint.NOTHING, rejected=rejected)
     count = count_machines(need, ranked[0].slots, ranked[0].cpus, ranked[0].usd_per_hour)
     assert count is not None
     return Choice(ranked=ranked, count=count.most, fewest=count.fewest, limited_by=count.limited_by, rejected=rejected)
-
-
-class Count(NamedTuple):
-    """How many machines of a kind a pool may have."""
-
-    fewest: int
-    most: int
-    limited_by: str
-    """What keeps it from being more."""
-
-
-def count_machines(need: Need, slots: int, cpus: int, usd_per_hour: float) -> Count | None:
-    """Say how many machines of a kind a pool may have; None if the constraints allow no number.
-
-    Args:
-        need: The constraints.
-        slots: Tasks at a time on each.
-        cpus: Of each.
-        usd_per_hour: Of each.
-    """
-    found = _limit_but_for_price(need, slots, cpus)
-    found = _limit(found, "the price of all machines", need.price_usd_per_hour, usd_per_hour)
-    fewest, most, limited_by = found
-    if most < fewest:
-        return None
-    if need.tasks is not None and math.ceil(need.tasks / slots) < most:
-        most, limited_by = max(fewest, math.ceil(need.tasks / slots)), "the number of tasks"
-    return Count(fewest, most, limited_by)
-
-
-def _limit_but_for_price(need: Need, slots: int, cpus: int) -> Count:
-    found = Count(1, MOST_MACHINES, "the most there can be")
-    found = _limit(found, "the number of machines", need.machines, 1)
-    found = _limit(found, "the number of CPUs of all machines", need.total_cpus, cpus)
-    return _limit(found, "the number of simultaneous tasks", need.simultaneous_tasks, slots)
-
-
-def _limit(found: Count, name: str, allowed: Range, each: float) -> Count:
-    """Narrow a number of machines down by what all of them together may be; no number is left if the fewest are more than the most."""
-    fewest, most, limited_by = found
-    if allowed.low is not None:
-        fewest = max(fewest, math.ceil(allowed.low / each - EPSILON))
-    if allowed.high is not None and (limit := math.floor(allowed.high / each + EPSILON)) < most:
-        most, limited_by = limit, name
-    return Count(fewest, most, limited_by)
-
-
-# --- one type ---
-
-
-def _unfit(need: Need, kind: InstanceType) -> list[str]:
-    """Say all that is against a type, its prices apart."""
-    reasons: list[str] = []
-    if kind.architecture is not need.architecture:
-        reasons.append(f"architecture: {kind.architecture}, the image wants {need.architecture}")
-    if not _matches(kind.name, need.instance_types):
-        reasons.append(f"instance types: not one of {', '.join(need.instance_types)}")
-    if not _matches(kind.cpu_family.lower(), [one.lower() for one in need.cpu_families]):
-        reasons.append(f"CPU family: {kind.cpu_family or 'unknown'}")
-    if kind.is_burstable and not need.allow_burstable:
-        reasons.append("burstable: has its whole speed for a while only")
-    for name, value, allowed in (
-        ("CPU rank", kind.cpu_rank, need.cpu_rank),
-        ("CPUs", kind.cpus, need.cpus),
-        ("memory", kind.memory_gib, need.memory_gib),
-        ("memory per CPU", kind.memory_gib / kind.cpus, need.memory_gib_per_cpu),
-        ("local SSD", kind.local_ssd_gib, need.local_ssd_gib),
-        ("local SSD per CPU", kind.local_ssd_gib / kind.cpus, need.local_ssd_gib_per_cpu),
-    ):
-        if value not in allowed:
-            reasons.append(f"{name}: {value:g}, wanted is {allowed.in_words()}")
-    return reasons
-
-
-def _slots(need: Need, kind: InstanceType) -> tuple[range, list[str]]:
-    """Say how many tasks at a time a machine may have: a range, or what is against any number."""
-    fewest, most = 1, math.floor(kind.cpus / need.cpus_per_task + EPSILON)
-    if most < 1:
-        return range(0), [f"CPUs per task: has {kind.cpus}, wanted are {need.cpus_per_task:g}"]
-    shared = (
-        ("memory per task", kind.memory_gib, need.memory_gib_per_task),
-        ("local SSD per task", kind.local_ssd_gib, need.local_ssd_gib_per_task),
-    )
-    for name, has, each in shared:
-        if each.low:
-            most = min(most, math.floor(has / each.low + EPSILON))
-        if each.high is not None and has > 0:
-            if each.high <= 0:
-                return range(0), [f"{name}: {has:g} GiB, wanted is {each.in_words()}"]
-            fewest = max(fewest, math.ceil(has / each.high - EPSILON))
-        if most < fewest:
-            return range(0), [
-                f"{name}: {has:g} GiB, wanted is {each.in_words()} for each of {max(1, fewest)} tasks or more"
-            ]
-    if need.tasks_per_machine.low is not None:
-        fewest = max(fewest, math.ceil(need.tasks_per_machine.low - EPSILON))
-    if need.tasks_per_machine.high is not None:
-        most = min(most, math.floor(need.tasks_per_machine.high + EPSILON))
-    if most < fewest:
-        return range(0), [f"tasks per machine: has room for {most}, wanted is {need.tasks_per_machine.in_words()}"]
-    return range(fewest, most + 1), []
 
 
 # --- where, and at which price ---
@@ -273,8 +141,18 @@ class _Plan(NamedTuple):
 
     def allows(self, usd_per_hour: float, allowed: Range) -> bool:
         """Whether there is a number of machines at that price each."""
-        fewest, most, _ = _limit(Count(self.fewest, self.most, ""), "", allowed, usd_per_hour)
+        fewest, most = bounds(self.fewest, self.most, allowed, usd_per_hour)
         return fewest <= most
+
+
+class _Candidate(NamedTuple):
+    """What an offer is made of, if it is among the best; a tuple, because there are hundreds of thousands to sort."""
+
+    rank_key: RankKey
+    """First, so that it decides; no two have the same."""
+    kind: InstanceType
+    machine_usd_per_hour: float
+    plan: _Plan
 
 
 class _Places:
@@ -289,24 +167,25 @@ class _Places:
         for disk in catalogue.disks:
             if not need.boot_disk_types or disk.name in need.boot_disk_types:
                 self._disks.setdefault(disk.region, []).append(disk)
-        self._found: list[Offer] = []
-        self._dearest = math.inf
-        """What is dearer per slot is not among the best any more."""
+        self._found: list[_Candidate] = []
+        self._most_usd = math.inf
+        """What costs more per slot is not among the best any more."""
 
     def ranked(self) -> tuple[Offer, ...]:
         """Give the best offers, the best first."""
-        return tuple(sorted(self._found)[:RANKED])
+        return tuple(_offer(one) for one in sorted(self._found)[:RANKED])
 
-    def add(self, kind: InstanceType, slots: range, market: Market) -> str:
+    def add(self, kind: InstanceType, slots: range, market: Market) -> Rejection | None:
         """Take a type's offers in one market; return what is against them, if there is none."""
         prices = self._catalogue.prices.get((kind.name, market), ())
         if not prices:
             is_unpriced = (kind.name, market) in self._catalogue.unpriced
-            return f"price: {'none that makes sense' if is_unpriced else 'not offered'} ({market})"
+            text = f"{'none that makes sense' if is_unpriced else 'not offered'} ({market})"
+            return Rejection(Constraint.PRICED, text)
         plans: dict[str, list[_Plan]] = {}
         known = len(self._found)
         for usd, zone in prices:
-            if usd > self._dearest * slots[-1] and len(self._found) > known:
+            if usd > self._most_usd * slots[-1] and len(self._found) > known:
                 break  # so are all that follow
             region = self._regions[zone] if zone in self._regions else self._region(zone)
             if region is None:
@@ -320,30 +199,32 @@ class _Places:
             ]
             if fitting:
                 each, plan = min(fitting)
-                self._found.append(_offer(kind, market, zone, usd, each, plan))
+                self._found.append(_Candidate((each, -kind.cpu_rank, kind.name, market, zone), kind, usd, plan))
         if len(self._found) > known:
-            self._forget_dearest()
-            return ""
+            self._forget_the_rest()
+            return None
         if not plans:
-            return f"zone: in none of those wanted ({market})"
+            return Rejection(Constraint.ZONES, f"in none of those wanted ({market})")
         if not any(plans.values()):
-            return "boot disk or number of machines: no disk of the types wanted is fast enough, or the limits leave no number of machines"
-        return f"number of machines: the limits leave none of this kind ({market})"
+            text = "no disk of the types wanted is fast enough, or the limits leave no number of machines"
+            return Rejection(Constraint.BOOT_DISK, text)
+        return Rejection(Constraint.NUMBER, f"the limits leave none of this kind ({market})")
 
-    def _forget_dearest(self) -> None:
+    def _forget_the_rest(self) -> None:
         if len(self._found) > 4 * RANKED:
             self._found = heapq.nsmallest(RANKED, self._found)
-            self._dearest = self._found[-1].usd_per_slot_hour
+            self._most_usd = self._found[-1].rank_key[0]
 
     def _region(self, zone: str) -> str | None:
         region = self._catalogue.region_of(zone)
-        self._regions[zone] = region if _matches(zone, self._need.zones) else None
+        self._regions[zone] = region if matches(zone, self._need.zones) else None
         return self._regions[zone]
 
     def _plan(self, kind: InstanceType, slots: range, region: str) -> list[_Plan]:
         """Give numbers of slots with a boot disk for them.
 
-        The most slots and the cheapest disk are best, unless the limits of the whole pool are met by fewer slots or a dearer disk only.
+        The most slots and the cheapest disk are best, unless the limits of the whole pool are met by fewer slots or a more expensive
+        disk only.
         """
         need = self._need
         disks = [
@@ -353,7 +234,7 @@ class _Places:
         ]
         plans: list[_Plan] = []
         for number in reversed(slots):
-            fewest, most, _ = _limit_but_for_price(need, number, kind.cpus)
+            fewest, most, _ = count_but_for_price(need, number, kind.cpus)
             if most < fewest:
                 continue
             size = need.boot_disk_gib + need.boot_disk_gib_per_cpu * kind.cpus + need.boot_disk_gib_per_task * number
@@ -367,23 +248,20 @@ class _Places:
         return plans
 
 
-def _offer(kind: InstanceType, market: Market, zone: str, usd: float, each: float, plan: _Plan) -> Offer:
+def _offer(one: _Candidate) -> Offer:
+    usd_per_slot_hour, _, _, market, zone = one.rank_key
+    kind, plan = one.kind, one.plan
     return Offer(
-        usd_per_slot_hour=each,
-        cpu_rank=-kind.cpu_rank,
         instance_type=kind.name,
-        market=market,
         zone=zone,
-        usd_per_hour=usd + plan.disk_usd_per_hour,
-        machine_usd_per_hour=usd,
+        market=market,
+        usd_per_slot_hour=usd_per_slot_hour,
+        usd_per_hour=one.machine_usd_per_hour + plan.disk_usd_per_hour,
+        machine_usd_per_hour=one.machine_usd_per_hour,
         slots=plan.slots,
         boot_disk_type=plan.disk_type,
         boot_disk_gib=plan.disk_gib,
         cpus=kind.cpus,
         memory_gib=kind.memory_gib,
+        cpu_rank=kind.cpu_rank,
     )
-
-
-def _matches(text: str, patterns: Iterable[str]) -> bool:
-    patterns = list(patterns)
-    return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from taskfleet.settings import Configuration
 
 if TYPE_CHECKING:  # a worker asks the registry for its watcher, and needs nothing of these
-    from taskfleet.machines import Machines, Order
+    from taskfleet.machines import LaunchRequest, Machines
     from taskfleet.machines.catalogue import Catalogue
-    from taskfleet.machines.choosing import Need
     from taskfleet.machines.images import Image
+    from taskfleet.machines.needs import Need
     from taskfleet.machines.notice import Watcher
 
 #: By name: the module and the class of each provider.
@@ -82,7 +82,7 @@ class Provider(Protocol):
     def images(self, configuration: Configuration, *, now: float) -> "Sequence[Image]":
         """Return the current images of well-known systems. Only where ``lists_offers``; raises as ``catalogue``."""
 
-    def open(self, configuration: Configuration, *, run: str, script: "Callable[[Order], str]") -> "Machines":
+    def open(self, configuration: Configuration, *, run: str, script: "Callable[[LaunchRequest], str]") -> "Machines":
         """Open the machines of one job; nothing is asked of the provider yet.
 
         Args:

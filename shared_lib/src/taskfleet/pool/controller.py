@@ -13,26 +13,13 @@ from typing import Protocol
 from taskfleet.errors import TaskfleetError, UnreachableError
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
-from taskfleet.machines import PREEMPTED, Machine, Machines, MachineState, Order
+from taskfleet.machines import EndReason, Kind, LaunchRequest, Machine, Machines, MachineState
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool import boot_log, records
-from taskfleet.pool.planning import (
-    DONE,
-    LATE,
-    NEVER_STARTED,
-    SILENT,
-    STOPPED,
-    UNKNOWN,
-    Coolness,
-    Limits,
-    Plan,
-    Purchase,
-    State,
-    kind_of,
-    match,
-    observe,
-    plan,
-)
+from taskfleet.pool.cooldowns import Cooldowns
+from taskfleet.pool.observation import assign, match, observe
+from taskfleet.pool.planning import Limits, Plan, State, plan
+from taskfleet.pool.records import End
 from taskfleet.tasks import State as TaskState
 
 #: A controller that has not looked for so long knows no more than one that begins.
@@ -43,7 +30,17 @@ LISTED_SECONDS = 4 * 3600.0
 CONSOLE_LINES = 15
 MOST_CONSOLES = 3
 #: What ends a machine before its worker is heard and says nothing of the machine.
-NOT_ITS_FAULT = (PREEMPTED, DONE, STOPPED, UNKNOWN)
+NOT_ITS_FAULT = frozenset(
+    {
+        EndReason.PREEMPTED,
+        EndReason.DONE,
+        EndReason.STOPPED,
+        EndReason.TORN_DOWN,
+        EndReason.TERMINATED,
+        EndReason.GAVE_UP,
+        EndReason.UNKNOWN,
+    }
+)
 
 
 class Work(Protocol):
@@ -52,8 +49,8 @@ class Work(Protocol):
     def tasks_left(self) -> int:
         """Give the number of tasks that have not come to an end."""
 
-    def heard_at(self) -> Mapping[str, float]:
-        """Say when a worker on each machine was last heard, by the machine's token."""
+    def last_heartbeats(self) -> Mapping[str, float]:
+        """Return when a worker on each machine gave its last sign of life, by the machine's token."""
 
     def has_worked(self) -> Mapping[str, float]:
         """Say of each machine that did something of use when its worker was last heard, by token."""
@@ -70,9 +67,9 @@ class LedgerWork:
         counts = counters.by_state(self._database)
         return counts[TaskState.PENDING] + counts[TaskState.RUNNING] + counts[TaskState.WAITING]
 
-    def heard_at(self) -> Mapping[str, float]:
-        """See ``Work.heard_at``."""
-        return records.heard_at(self._database)
+    def last_heartbeats(self) -> Mapping[str, float]:
+        """See ``Work.last_heartbeats``."""
+        return records.last_heartbeats(self._database)
 
     def has_worked(self) -> Mapping[str, float]:
         """See ``Work.has_worked``."""
@@ -85,7 +82,7 @@ def failures(database: Database, worked: Mapping[str, float]) -> list[float]:
     return [
         one.ended_at
         for one in ended
-        if one.ended_at is not None and one.token not in worked and not (one.end_reason or "").startswith(NOT_ITS_FAULT)
+        if one.ended_at is not None and one.token not in worked and one.end_reason not in NOT_ITS_FAULT
     ]
 
 
@@ -119,10 +116,10 @@ class Controller:
         self._work = work
         self._name = name
         self._offers = offers
-        self._offer_of = {kind_of(one): one for one in offers}
+        self._offer_of = {one.kind: one for one in offers}
         self._limits = limits
         self._say = say
-        self._coolness = Coolness()
+        self._cooldowns = Cooldowns()
         self._said = ""
         self._looked_at: float | None = None
         self._watched_since = 0.0
@@ -137,15 +134,13 @@ class Controller:
             self._say_once(f"{error} Trying again.")
             return None
 
-    def end_all(self, now: float, reason: str) -> int:
+    def end_all(self, now: float, end: End) -> int:
         """Have all machines of the job ended; return how many the provider still has, to be called until that is 0."""
         listed = self.look(now)
         there = [one for one in listed if one.state is not MachineState.ENDED]
         waiting = [one for one in there if one.state is not MachineState.ENDING]
         if waiting:
-            records.note_ending(
-                self._database, list(match(records.open_machines(self._database), waiting)), reason, now
-            )
+            records.note_ending(self._database, list(match(records.open_machines(self._database), waiting)), end, now)
             self._machines.terminate([one.instance_id for one in waiting])
         open_machines = records.open_machines(self._database)
         matched = match(open_machines, there)
@@ -156,12 +151,12 @@ class Controller:
             self._watched_since = now
         self.look(now)
         database = self._database
-        heard_at = self._work.heard_at()
+        last_heartbeats = self._work.last_heartbeats()
         open_machines = records.open_machines(database)
         ready = [
             one.token
             for one in open_machines
-            if one.ready_at is None and heard_at.get(one.token, 0.0) >= one.ordered_at
+            if one.ready_at is None and last_heartbeats.get(one.token, 0.0) >= one.ordered_at
         ]
         if ready:
             records.note_ready(database, ready, now)
@@ -172,21 +167,22 @@ class Controller:
             now=now,
             tasks_left=self._work.tasks_left(),
             open_machines=open_machines,
-            heard_at=heard_at,
+            last_heartbeats=last_heartbeats,
             watched_since=self._watched_since,
             spent_usd=records.spent_usd(database),
             was_ever_ready=records.was_ever_ready(database),
             has_worked=bool(worked),
             failures=failures(database, worked),
             offers=self._offers,
+            next_token=f"{self._name}-{records.count_requests(database) + 1}-{secrets.token_hex(3)}",
         )
-        found = plan(state, self._limits, self._coolness)
+        found = plan(state, self._limits, self._cooldowns)
         if found.end:
             self._end(found.end, {one.token: one.instance_id for one in open_machines}, now)
-        if found.purchase is not None:
-            self._order(found.purchase, now)
-        elif found.waits_for:
-            self._say_once(f"No machine is started: {found.waits_for}.")
+        if found.launch is not None:
+            self._launch(found.launch, now)
+        elif found.hold is not None:
+            self._say_once(f"No machine is started: {found.hold.text}.")
         return found
 
     def look(self, now: float) -> Sequence[Machine]:
@@ -198,38 +194,40 @@ class Controller:
         observed = observe(list(open_machines.values()), listed, now, self._looked_at, closed_ids)
         self._looked_at = now
         for token, machine in observed.started.items():
-            offer = self._offer_of.get((machine.instance_type, machine.zone, machine.market))
+            offer = self._offer_of.get(machine.kind)
             records.note_started(database, token, machine.instance_id, offer, now)
-        never = {token: why for token, why in observed.ended.items() if why == NEVER_STARTED}
-        gone = {token: why for token, why in observed.ended.items() if why != NEVER_STARTED}
+        never = {token: end for token, end in observed.ended.items() if end.reason is EndReason.NEVER_STARTED}
+        gone = {token: end for token, end in observed.ended.items() if token not in never}
         if never:
             records.note_never_started(database, never)
         if gone:
             records.note_ended(database, gone, now)
-        for token, why in observed.ended.items():
+        for token, end in observed.ended.items():
             record = open_machines[token]
-            if why.startswith(PREEMPTED):
-                self._coolness.preempted(record.kind, now)
+            if end.reason is EndReason.PREEMPTED:
+                self._cooldowns.note_preemption(record.kind, now)
             if record.ending_since is None:
-                self._say(f"{token} ({record.instance_type} in {record.zone}) has ended: {why}.")
-                if record.ready_at is None and not why.startswith((NEVER_STARTED, PREEMPTED)):
+                self._say(
+                    f"{token} ({record.instance_type} in {record.zone}) has ended: {end.reason.told(end.detail)}."
+                )
+                if record.ready_at is None and end.reason not in (EndReason.NEVER_STARTED, EndReason.PREEMPTED):
                     self._show_console(record.instance_id)
-        for stray in observed.strays:
-            records.reopen(database, stray, now)
-            self._say(f"{stray.instance_id} is there and should not be: it is ended.")
-        if observed.strays:
-            self._machines.terminate([one.instance_id for one in observed.strays])
+        for machine in observed.unexpected:
+            records.reopen(database, machine, now)
+            self._say(f"Unexpected machine {machine.instance_id}: terminating it.")
+        if observed.unexpected:
+            self._machines.terminate([one.instance_id for one in observed.unexpected])
         return listed
 
-    def _end(self, reasons: Mapping[str, str], instance_ids: Mapping[str, str | None], now: float) -> None:
+    def _end(self, reasons: Mapping[str, EndReason], instance_ids: Mapping[str, str | None], now: float) -> None:
         """End machines; one of which nobody knows yet whether it is there is left until that is known."""
         known = {token: instance_id for token in reasons if (instance_id := instance_ids[token]) is not None}
         for reason in set(reasons.values()):
             tokens = [token for token in known if reasons[token] == reason]
             if tokens:
-                records.note_ending(self._database, tokens, reason, now)
-                self._say(f"{_counted(len(tokens))} ended: {reason}.")
-            if reason in (LATE, SILENT):
+                records.note_ending(self._database, tokens, End(reason), now)
+                self._say(f"{_counted(len(tokens))} ended: {reason.words}.")
+            if reason in (EndReason.LATE, EndReason.SILENT):
                 for token in tokens[:MOST_CONSOLES]:
                     self._show_console(known[token])
         if known:
@@ -247,44 +245,38 @@ class Controller:
             self.last_words = found
             self._say(f"{instance_id}: {found}")
 
-    def _order(self, purchase: Purchase, now: float) -> None:
+    def _launch(self, request: LaunchRequest, now: float) -> None:
         database = self._database
-        order = Order(
-            token=f"{self._name}-{records.count_orders(database) + 1}-{secrets.token_hex(3)}",
-            number=purchase.number,
-            offers=purchase.offers,
-            lifetime_seconds=purchase.lifetime_seconds,
-        )
-        records.write_order(database, order, provider=self._machines.name, now=now)
+        records.write_request(database, request, provider=self._machines.name, now=now)
         try:
-            answer = self._machines.launch(order)
+            result = self._machines.launch(request)
         except UnreachableError:
             raise
         except TaskfleetError as error:  # nothing was started, and nothing will be
-            records.note_never_started(database, dict.fromkeys(order.tokens, str(error)))
+            records.note_never_started(database, dict.fromkeys(request.tokens, End(EndReason.LAUNCH_ERROR, str(error))))
             raise
-        best = purchase.offers[0]
-        had = [self._offer_of[one.instance_type, one.zone, best.market] for one in answer.started]
-        for token, one, offer in zip(order.tokens, answer.started, had, strict=False):
-            # a provider that lets us name machines may have started the second and not the first
-            own = one.instance_id if one.instance_id in order.tokens else token
-            records.note_started(database, own, one.instance_id, offer, now)
-        missing = order.number - len(answer.started)
-        if missing:
-            why = answer.refused[0]
-            started = {one.instance_id for one in answer.started}
-            left = [token for token in order.tokens if token not in started]
-            records.note_never_started(database, dict.fromkeys(left[-missing:], f"{why.refusal}: {why.text}"))
-        for offer, number in Counter(had).items():
-            self._coolness.started(kind_of(offer))
+        market = request.offers[0].market
+        assignment = assign(request, result)
+        offers = {
+            token: self._offer_of[Kind(one.instance_type, one.zone, market)]
+            for token, one in assignment.launched.items()
+        }
+        for token, one in assignment.launched.items():
+            records.note_started(database, token, one.instance_id, offers[token], now)
+        for offer, number in Counter(offers.values()).items():
+            self._cooldowns.note_launch(offer.kind)
             self._say(
                 f"{_counted(number)} started: {offer.instance_type} in {offer.zone}, {offer.market}, {offer.usd_per_hour:.4f} USD per hour."
             )
-        for refused in answer.refused:
-            self._coolness.refused((refused.instance_type, refused.zone, best.market), refused.refusal, now)
-        if missing:
+        for failure in result.failures:
+            self._cooldowns.note_failure(Kind(failure.instance_type, failure.zone, market), failure.reason, now)
+        if assignment.failed:
+            why = result.failures[0]
+            end = End(why.reason.end_reason, why.text)
+            records.note_never_started(database, dict.fromkeys(assignment.failed, end))
             self._say(
-                f"{_counted(missing)} not started: {why.instance_type} in {why.zone}, {best.market}: {why.refusal} ({why.text})."
+                f"{_counted(len(assignment.failed))} not started: {why.instance_type} in {why.zone}, {market}: "
+                f"{why.reason.words} ({why.text})."
             )
         self._said = ""
 

@@ -12,6 +12,7 @@ from taskfleet.machines import Machines
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.ending import end_all
+from taskfleet.pool.records import End
 from taskfleet.processes.identity import identity
 
 TICK_SECONDS = 0.2
@@ -103,11 +104,11 @@ class Deployment:
             if ending is not None:
                 return ending
 
-    def end_all(self, reason: str, clear: Callable[[], Mapping[str, int]]) -> None:
+    def end_all(self, end: End, clear: Callable[[], Mapping[str, int]]) -> None:
         """End all machines, look until none is there, and clear up after them; take in what workers tell meanwhile."""
         end_all(
             self._machines,
-            lambda now: self._controller.end_all(now, reason),
+            lambda now: self._controller.end_all(now, end),
             self._progress.say,
             clear=clear,
             pause=self._pause,
@@ -148,8 +149,8 @@ class Deployment:
         self._trouble = ""
         if found.is_complete:
             return Ending.DONE
-        if found.gives_up:
-            self.why_given_up = found.gives_up
+        if found.gives_up and found.hold is not None:
+            self.why_given_up = found.hold.text
             return Ending.GAVE_UP
         return None
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 
 from taskfleet.errors import UnreachableError
 from taskfleet.ledger.database import Database
-from taskfleet.machines import Machines, MachineState
+from taskfleet.machines import EndReason, Machines, MachineState
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.planning import Limits
+from taskfleet.pool.records import End
 from taskfleet.text import counted
 
 #: So often the provider is asked.
@@ -74,11 +75,11 @@ def _controller(machines: Machines, database: Database, say: Callable[[str], Non
 
 
 def by_ledger(
-    machines: Machines, database: Database, reason: str, say: Callable[[str], None]
+    machines: Machines, database: Database, reason: EndReason, say: Callable[[str], None]
 ) -> Callable[[float], int]:
     """Give what ends all machines and writes it down; an order that may still be carried out is waited for."""
     controller = _controller(machines, database, say)
-    return lambda now: controller.end_all(now, reason)
+    return lambda now: controller.end_all(now, End(reason))
 
 
 def by_list(machines: Machines) -> Callable[[float], int]:

@@ -3,14 +3,26 @@
 from collections import Counter
 
 from taskfleet.ledger.database import Database
+from taskfleet.machines import EndReason
 from taskfleet.pool import records
 from taskfleet.pool.controller import failures
-from taskfleet.pool.planning import MOST_FAILURES, NEVER_STARTED, Limits
+from taskfleet.pool.planning import MOST_FAILURES, Limits
 from taskfleet.pool.records import ABSENT_SECONDS, Record
 from taskfleet.text import counted, duration
 
 #: What was refused longer ago explains nothing now.
 RECENT_SECONDS = 3600.0
+
+_SEE_THE_TEXT = "See the text: asking again does not help"
+#: What to do about machines that were not launched.
+_REMEDIES = {
+    EndReason.STOCK_OUT: "More REGIONS, types or MARKETS give more to choose from",
+    EndReason.QUOTA: "Ask the provider for a higher quota, or lower MACHINES or TOTAL_CPUS",
+    EndReason.THROTTLED: "It is asked again by itself",
+    EndReason.PRICE: "Add on-demand to MARKETS",
+    EndReason.INVALID: _SEE_THE_TEXT,
+    EndReason.LAUNCH_ERROR: _SEE_THE_TEXT,
+}
 
 
 def explain_pool(database: Database, limits: Limits, tasks_left: int, now: float) -> list[str]:
@@ -21,7 +33,7 @@ def explain_pool(database: Database, limits: Limits, tasks_left: int, now: float
         gone = "no machine is there" if not there else f"{counted(len(there), 'machine')} to be ended: poe teardown"
         return [f"No tasks are left, {gone}."]
     found = [*_about_controller(database, there, now), *_about_failures(database, machines)]
-    found += _about_refusals(machines, now)
+    found += _about_failed_launches(machines, now)
     found += _about_money(machines, there, limits, now)
     found += _about_machines(database, there, limits, now)
     slots = sum(one.slots for one in there)
@@ -57,27 +69,20 @@ def _about_failures(database: Database, machines: list[Record]) -> list[str]:
     return [f"{text}: poe machines --console {names[-1]} shows what it printed."]
 
 
-def _about_refusals(machines: list[Record], now: float) -> list[str]:
-    refused = [
+def _about_failed_launches(machines: list[Record], now: float) -> list[str]:
+    failed = [
         one
         for one in machines
-        if one.ended_at == one.ordered_at and one.end_reason != NEVER_STARTED and now - one.ordered_at < RECENT_SECONDS
+        if one.end_reason in _REMEDIES and one.ended_at == one.ordered_at and now - one.ordered_at < RECENT_SECONDS
     ]
-    if not refused:
+    if not failed:
         return []
-    reasons = Counter((one.end_reason or "").partition(":")[0] for one in refused)
-    reason, n = reasons.most_common(1)[0]
-    last = refused[-1]
-    remedies = {
-        "no capacity": "more REGIONS, types or MARKETS give more to choose from",
-        "quota": "ask the provider for a higher quota, or lower MACHINES or TOTAL_CPUS",
-        "throttled": "it is asked again by itself",
-        "price": "add on-demand to MARKETS",
-    }
-    remedy = remedies.get(reason, "see the text: asking again does not help")
+    [(reason, n)] = Counter(one.end_reason for one in failed).most_common(1)
+    assert reason is not None
+    last = failed[-1]
     return [
-        f"In the last hour {counted(n, 'machine')} were refused ({reason}), the last one {last.instance_type} in {last.zone}, "
-        f"{last.market}, {duration(now - last.ordered_at)} ago: {last.end_reason}. {remedy[0].upper()}{remedy[1:]}."
+        f"In the last hour {counted(n, 'machine')} were refused ({reason.words}), the last one {last.instance_type} in {last.zone}, "
+        f"{last.market}, {duration(now - last.ordered_at)} ago: {last.end_text}. {_REMEDIES[reason]}."
     ]
 
 
@@ -93,10 +98,10 @@ def _about_money(machines: list[Record], there: list[Record], limits: Limits, no
 
 
 def _about_machines(database: Database, there: list[Record], limits: Limits, now: float) -> list[str]:
-    heard_at = records.heard_at(database)
+    last_heartbeats = records.last_heartbeats(database)
     found = []
     for one in there:
-        heard = heard_at.get(one.token)
+        heard = last_heartbeats.get(one.token)
         name = one.instance_id or one.token
         if heard is not None and now - heard > limits.silent_seconds:
             found.append(f"The worker on {name} is silent since {duration(now - heard)}.")
@@ -105,7 +110,7 @@ def _about_machines(database: Database, there: list[Record], limits: Limits, now
                 f"{name} was ordered {duration(now - one.ordered_at)} ago and no worker was heard: poe machines --console {name}"
             )
     full = len(there) >= limits.most_machines
-    booting = [one for one in there if one.token not in heard_at]
+    booting = [one for one in there if one.token not in last_heartbeats]
     if not found and booting and len(booting) == len(there):
         found.append(
             f"{counted(len(booting), 'machine')} boot; they have until {duration(limits.boot_seconds)} after their start (BOOT_MINUTES)."

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from taskfleet.errors import CommandError
 from taskfleet.ledger import recording
 from taskfleet.ledger.database import Database
-from taskfleet.machines import Machines, Order
+from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.provider import provider_of
 from taskfleet.settings import Configuration
 
@@ -16,7 +16,7 @@ MOST_NAME = 30
 
 
 def open_machines(
-    configuration: Configuration, database: Database | None, *, script: Callable[[Order], str] | None = None
+    configuration: Configuration, database: Database | None, *, script: Callable[[LaunchRequest], str] | None = None
 ) -> Machines:
     """Open the provider for the job's machines; nothing is asked of it yet.
 
@@ -39,5 +39,5 @@ def machine_name(job_id: str, database: Database) -> str:
     return f"{name}-{hashlib.sha256(recording.token(database).encode()).hexdigest()[:5]}"
 
 
-def _no_script(_: Order) -> str:
+def _no_script(_: LaunchRequest) -> str:
     raise CommandError("No machine is started by this command.")

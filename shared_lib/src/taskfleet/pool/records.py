@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet.ledger.database import Database
 from taskfleet.machine_terms import Market
-from taskfleet.machines import Machine, Order
+from taskfleet.machines import EndReason, Kind, LaunchRequest, Machine
 from taskfleet.processes.identity import is_surely_dead
 
 if TYPE_CHECKING:
@@ -17,6 +17,15 @@ SECONDS_PER_HOUR = 3600.0
 UNCERTAIN_SECONDS = 120.0
 #: A controller that has said nothing for so long is not there any more.
 ABSENT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a machine came to its end, or why it never was there."""
+
+    reason: EndReason
+    detail: str = ""
+    """In the provider's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +47,20 @@ class Record:
     started_at: float | None
     ready_at: float | None
     ended_at: float | None
-    end_reason: str | None
+    end_reason: EndReason | None
     ending_since: float | None
+    detail: str
+    """In the provider's words: why it ended, or was not launched."""
 
     @property
-    def kind(self) -> tuple[str, str, Market]:
-        """What was ordered, and where: (type, zone, market)."""
-        return self.instance_type, self.zone, self.market
+    def end_text(self) -> str:
+        """Why it is not there, or is being ended, for people; empty if neither."""
+        return "" if self.end_reason is None else self.end_reason.told(self.detail)
+
+    @property
+    def kind(self) -> Kind:
+        """What was asked for, and where."""
+        return Kind(self.instance_type, self.zone, self.market)
 
     def cost_usd(self, now: float) -> float:
         """Give what it has cost so far, from its order on."""
@@ -61,8 +77,11 @@ class Record:
 
 _COLUMNS = (
     "token, order_token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, ordered_at, "
-    "started_at, ready_at, ended_at, end_reason, ending_since"
+    "started_at, ready_at, ended_at, end_reason, ending_since, detail"
 )
+
+#: The first reason counts: the provider of a machine that was ended because it was silent has another one to tell.
+_IF_FIRST = "detail = iif(end_reason IS NULL, ?, detail), end_reason = coalesce(end_reason, ?)"
 
 
 def open_machines(database: Database) -> list[Record]:
@@ -83,24 +102,24 @@ def spent_usd(database: Database) -> float:
     return float(found or 0.0)
 
 
-def count_orders(database: Database) -> int:
-    """Give how many orders were ever given."""
+def count_requests(database: Database) -> int:
+    """Return how many launch requests were ever made."""
     return int(database.value("SELECT count(DISTINCT order_token) FROM machine"))
 
 
-def write_order(database: Database, order: Order, *, provider: str, now: float) -> None:
-    """Write machines down before they are ordered: as dear and as big as any of what they may be."""
-    best = order.offers[0]
-    usd_per_hour = max(one.usd_per_hour for one in order.offers)
-    slots = min(one.slots for one in order.offers)
-    cpus = max(one.cpus for one in order.offers)
+def write_request(database: Database, request: LaunchRequest, *, provider: str, now: float) -> None:
+    """Write machines down before they are launched: as expensive and as big as any of what they may be."""
+    best = request.offers[0]
+    usd_per_hour = max(one.usd_per_hour for one in request.offers)
+    slots = min(one.slots for one in request.offers)
+    cpus = max(one.cpus for one in request.offers)
     with database.transaction():
         database.execute_many(
-            f"INSERT INTO machine ({_COLUMNS}) VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL)",
+            f"INSERT INTO machine ({_COLUMNS}) VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL, '')",
             [
                 (
                     token,
-                    order.token,
+                    request.token,
                     provider,
                     best.zone,
                     best.instance_type,
@@ -108,10 +127,10 @@ def write_order(database: Database, order: Order, *, provider: str, now: float) 
                     usd_per_hour,
                     slots,
                     cpus,
-                    order.lifetime_seconds,
+                    request.lifetime_seconds,
                     now,
                 )
-                for token in order.tokens
+                for token in request.tokens
             ],
         )
 
@@ -138,31 +157,31 @@ def note_ready(database: Database, tokens: Iterable[str], now: float) -> None:
         )
 
 
-def note_ending(database: Database, tokens: Iterable[str], reason: str, now: float) -> None:
-    """Note that machines are about to be ended, and why."""
+def note_ending(database: Database, tokens: Iterable[str], end: End, now: float) -> None:
+    """Note that machines are about to be ended, and why, if no reason is known yet."""
     with database.transaction():
         database.execute_many(
-            "UPDATE machine SET ending_since = ?, end_reason = coalesce(end_reason, ?) WHERE token = ? AND ended_at IS NULL",
-            [(now, reason, token) for token in tokens],
+            f"UPDATE machine SET ending_since = ?, {_IF_FIRST} WHERE token = ? AND ended_at IS NULL",
+            [(now, end.detail, end.reason, token) for token in tokens],
         )
 
 
-def note_ended(database: Database, tokens: Mapping[str, str], now: float) -> None:
+def note_ended(database: Database, ends: Mapping[str, End], now: float) -> None:
     """Note that machines are gone, and why, if no reason is known yet; at the latest they ended themselves when their lifetime was over."""
     with database.transaction():
         database.execute_many(
             "UPDATE machine SET ended_at = min(?, coalesce(started_at, ordered_at + ?) + lifetime_seconds), "
-            "end_reason = coalesce(end_reason, ?) WHERE token = ? AND ended_at IS NULL",
-            [(now, UNCERTAIN_SECONDS, reason, token) for token, reason in tokens.items()],
+            f"{_IF_FIRST} WHERE token = ? AND ended_at IS NULL",
+            [(now, UNCERTAIN_SECONDS, end.detail, end.reason, token) for token, end in ends.items()],
         )
 
 
-def note_never_started(database: Database, tokens: Mapping[str, str]) -> None:
-    """Note that orders were not carried out, and why; they cost nothing."""
+def note_never_started(database: Database, ends: Mapping[str, End]) -> None:
+    """Note that machines were not launched, and why; they cost nothing."""
     with database.transaction():
         database.execute_many(
-            "UPDATE machine SET ended_at = ordered_at, end_reason = ? WHERE token = ? AND ended_at IS NULL",
-            [(reason, token) for token, reason in tokens.items()],
+            "UPDATE machine SET ended_at = ordered_at, end_reason = ?, detail = ? WHERE token = ? AND ended_at IS NULL",
+            [(end.reason, end.detail, token) for token, end in ends.items()],
         )
 
 
@@ -233,8 +252,8 @@ def ask_to_stop(database: Database, now: float) -> bool:
         )
 
 
-def heard_at(database: Database) -> dict[str, float]:
-    """Say when a worker on each machine was last heard, by token."""
+def last_heartbeats(database: Database) -> dict[str, float]:
+    """Return when a worker on each machine gave its last sign of life, by token."""
     return dict(
         database.rows(
             "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.instance_id "
@@ -268,5 +287,6 @@ def _read(database: Database, rest: str) -> list[Record]:
     found = []
     for row in database.rows(f"SELECT {_COLUMNS} FROM machine {rest}"):
         values = dict(zip(names, row, strict=True))
-        found.append(Record(**{**values, "market": Market(values["market"])}))
+        end_reason = None if values["end_reason"] is None else EndReason(values["end_reason"])
+        found.append(Record(**{**values, "market": Market(values["market"]), "end_reason": end_reason}))
     return found

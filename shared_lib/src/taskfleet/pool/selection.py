@@ -7,7 +7,8 @@ from pathlib import Path
 
 from taskfleet.errors import CommandError, ProviderError
 from taskfleet.machines.catalogue import Catalogue, load, save
-from taskfleet.machines.choosing import Choice, Need, choose, need_of
+from taskfleet.machines.choosing import Choice, choose
+from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool.planning import Limits
 from taskfleet.settings import Configuration

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from taskfleet.errors import CommandError, SettingsError
-from taskfleet.machines import Order
+from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import bundle
@@ -15,7 +15,9 @@ from taskfleet.settings import Configuration
 from taskfleet.settings.environment import worker_environment
 
 
-def ship(configuration: Configuration, offers: Iterable[Offer], say: Callable[[str], None]) -> Callable[[Order], str]:
+def ship(
+    configuration: Configuration, offers: Iterable[Offer], say: Callable[[str], None]
+) -> Callable[[LaunchRequest], str]:
     """Put the code where machines get it.
 
     Args:

@@ -6,8 +6,16 @@ from typing import Any
 
 from taskfleet.clouds.aws_errors import DENIED, ErrorReply, plain_text
 from taskfleet.machine_terms import Market
-from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Refusal, Refused, Started
-from taskfleet.machines.aws.faults import fault_of, refusal_of
+from taskfleet.machines import (
+    EndReason,
+    FailureReason,
+    LaunchedMachine,
+    LaunchFailure,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
+from taskfleet.machines.aws.faults import failure_reason_of, fault_of
 from taskfleet.machines.aws.regions import Region
 from taskfleet.machines.aws.templates import ORDER
 from taskfleet.machines.choosing import Offer
@@ -24,12 +32,12 @@ _STATES = {
 #: What EC2 says of a machine whose capacity it has taken back.
 _TAKEN_AWAY = {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}
 #: They tell of the account, not of an offer: of no use when all machines were had all the same.
-_OF_THE_ACCOUNT = (Refusal.QUOTA, Refusal.THROTTLED)
+_OF_THE_ACCOUNT = (FailureReason.QUOTA, FailureReason.THROTTLED)
 
 
 def read_fleet(
     fleet: Mapping[str, Any], region: Region, offers: Sequence[Offer], number: int, decode: Callable[[str], str]
-) -> Answer:
+) -> LaunchResult:
     """Say what became of an order.
 
     Args:
@@ -44,7 +52,7 @@ def read_fleet(
     """
     zones = {subnet: zone for zone, subnet in region.subnets.items()}
     started = tuple(
-        Started(instance_id, *_pool(one, zones)[0])
+        LaunchedMachine(instance_id, *_pool(one, zones)[0])
         for one in fleet.get("Instances", ())
         for instance_id in one["InstanceIds"]
     )
@@ -56,22 +64,23 @@ def read_fleet(
     faults = [fault for reply in errors if (fault := fault_of(reply, region.name)) is not None]
     if faults and not started and len(faults) == len(errors):
         raise faults[0]
-    refused: dict[tuple[str, str, Refusal], Refused] = {}
+    failures: dict[tuple[str, str, FailureReason], LaunchFailure] = {}
     for one, (code, text, _) in zip(fleet.get("Errors", ()), errors, strict=True):
-        refusal = refusal_of(code)
-        if len(started) >= number and refusal in _OF_THE_ACCOUNT:
+        reason = failure_reason_of(code)
+        if len(started) >= number and reason in _OF_THE_ACCOUNT:
             continue
         for instance_type, zone in _pool(one, zones) or [(offer.instance_type, offer.zone) for offer in offers]:
-            refused.setdefault(
-                (instance_type, zone, refusal), Refused(instance_type, zone, refusal, f"{text.rstrip('.')} ({code})")
+            failures.setdefault(
+                (instance_type, zone, reason),
+                LaunchFailure(instance_type, zone, reason, f"{text.rstrip('.')} ({code})"),
             )
-    if len(started) < number and not refused:
+    if len(started) < number and not failures:
         text = f"{len(started)} of {number} were started, and AWS does not say why no more"
         best = offers[0]
-        refused[best.instance_type, best.zone, Refusal.STOCK_OUT] = Refused(
-            best.instance_type, best.zone, Refusal.STOCK_OUT, text
+        failures[best.instance_type, best.zone, FailureReason.STOCK_OUT] = LaunchFailure(
+            best.instance_type, best.zone, FailureReason.STOCK_OUT, text
         )
-    return Answer(started, tuple(refused.values()))
+    return LaunchResult(started, tuple(failures.values()))
 
 
 def _pool(one: Mapping[str, Any], zones: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -85,6 +94,7 @@ def _pool(one: Mapping[str, Any], zones: Mapping[str, str]) -> list[tuple[str, s
 def read_instance(instance: Mapping[str, Any]) -> Machine:
     """Say how an instance stands."""
     name = instance["State"]["Name"]
+    has_ended = name in ("shutting-down", "terminated", "stopping", "stopped")
     tags = tags_in(instance)
     return Machine(
         instance_id=instance["InstanceId"],
@@ -94,7 +104,8 @@ def read_instance(instance: Mapping[str, Any]) -> Machine:
         instance_type=instance["InstanceType"],
         market=Market.SPOT if instance.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
         created_at=instance["LaunchTime"].timestamp(),
-        reason=_reason(instance) if name in ("shutting-down", "terminated", "stopping", "stopped") else "",
+        end_reason=EndReason.PREEMPTED if has_ended and _was_taken_away(instance) else None,
+        detail=_detail(instance) if has_ended else "",
     )
 
 
@@ -108,10 +119,13 @@ def zone_of(instance: Mapping[str, Any]) -> str:
     return str(instance.get("Placement", {}).get("AvailabilityZone", ""))
 
 
-def _reason(instance: Mapping[str, Any]) -> str:
+def _was_taken_away(instance: Mapping[str, Any]) -> bool:
+    transition = instance.get("StateTransitionReason", "").partition(":")[0].strip()
+    return bool(_TAKEN_AWAY & {instance.get("StateReason", {}).get("Code", ""), transition})
+
+
+def _detail(instance: Mapping[str, Any]) -> str:
+    """Return why an instance has ended, in EC2's words."""
     state_reason = instance.get("StateReason", {})
-    code, transition = state_reason.get("Code", ""), instance.get("StateTransitionReason", "")
-    text = state_reason.get("Message", "") or transition or code
-    if _TAKEN_AWAY & {code, transition.partition(":")[0].strip()}:
-        return f"{PREEMPTED}: {text}"
+    text = state_reason.get("Message", "") or instance.get("StateTransitionReason", "") or state_reason.get("Code", "")
     return str(text)

@@ -8,31 +8,31 @@ from taskfleet.errors import (
     ProviderError,
     WrongSettingError,
 )
-from taskfleet.machines import Refusal
+from taskfleet.machines import FailureReason
 
 #: By error code: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html. Those that end in LimitExceeded and the like
 #: are quotas.
 _REFUSALS = {
-    **dict.fromkeys(THROTTLED, Refusal.THROTTLED),
-    "RequestThrottledException": Refusal.THROTTLED,
-    "RequestResourceCountExceeded": Refusal.THROTTLED,
-    "ConcurrentTagAccess": Refusal.THROTTLED,
-    "SpotMaxPriceTooLow": Refusal.PRICE,
-    "PendingVerification": Refusal.QUOTA,
-    "InsufficientAddressCapacity": Refusal.STOCK_OUT,
-    "InsufficientCapacity": Refusal.STOCK_OUT,
-    "InsufficientCapacityOnHost": Refusal.STOCK_OUT,
-    "InsufficientFreeAddressesInSubnet": Refusal.STOCK_OUT,
-    "InsufficientHostCapacity": Refusal.STOCK_OUT,
-    "InsufficientInstanceCapacity": Refusal.STOCK_OUT,
-    "InsufficientVolumeCapacity": Refusal.STOCK_OUT,
-    "UnfulfillableCapacity": Refusal.STOCK_OUT,
+    **dict.fromkeys(THROTTLED, FailureReason.THROTTLED),
+    "RequestThrottledException": FailureReason.THROTTLED,
+    "RequestResourceCountExceeded": FailureReason.THROTTLED,
+    "ConcurrentTagAccess": FailureReason.THROTTLED,
+    "SpotMaxPriceTooLow": FailureReason.PRICE,
+    "PendingVerification": FailureReason.QUOTA,
+    "InsufficientAddressCapacity": FailureReason.STOCK_OUT,
+    "InsufficientCapacity": FailureReason.STOCK_OUT,
+    "InsufficientCapacityOnHost": FailureReason.STOCK_OUT,
+    "InsufficientFreeAddressesInSubnet": FailureReason.STOCK_OUT,
+    "InsufficientHostCapacity": FailureReason.STOCK_OUT,
+    "InsufficientInstanceCapacity": FailureReason.STOCK_OUT,
+    "InsufficientVolumeCapacity": FailureReason.STOCK_OUT,
+    "UnfulfillableCapacity": FailureReason.STOCK_OUT,
     # an internal error of AWS: elsewhere, or later
-    "InternalError": Refusal.STOCK_OUT,
-    "InternalFailure": Refusal.STOCK_OUT,
-    "InternalServiceException": Refusal.STOCK_OUT,
-    "ServiceUnavailable": Refusal.STOCK_OUT,
-    "Unavailable": Refusal.STOCK_OUT,
+    "InternalError": FailureReason.STOCK_OUT,
+    "InternalFailure": FailureReason.STOCK_OUT,
+    "InternalServiceException": FailureReason.STOCK_OUT,
+    "ServiceUnavailable": FailureReason.STOCK_OUT,
+    "Unavailable": FailureReason.STOCK_OUT,
 }
 _QUOTA_ENDINGS = ("LimitExceeded", "CountExceeded", "QuotaExceeded")
 _IMAGE = ("IMAGE", "Set IMAGE to an image that is there, see poe list_images; an image is of one region.")
@@ -55,11 +55,11 @@ _SETTINGS = {
 _SERVICE_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
 
 
-def refusal_of(code: str) -> Refusal:
+def failure_reason_of(code: str) -> FailureReason:
     """Say what an error code of EC2 means for machines that were ordered."""
     if code in _REFUSALS:
         return _REFUSALS[code]
-    return Refusal.QUOTA if code.endswith(_QUOTA_ENDINGS) else Refusal.INVALID
+    return FailureReason.QUOTA if code.endswith(_QUOTA_ENDINGS) else FailureReason.INVALID
 
 
 def fault_of(reply: ErrorReply, region: str) -> ProviderError | None:

@@ -15,7 +15,7 @@ from taskfleet.clouds.aws_client import AwsClient
 from taskfleet.clouds.aws_errors import ERRORS, code_of, reply_of
 from taskfleet.errors import UnreachableError
 from taskfleet.machine_terms import Architecture, Market, region_of
-from taskfleet.machines import Answer, Machine, Order, Refusal, Refused, Started
+from taskfleet.machines import FailureReason, LaunchedMachine, LaunchFailure, LaunchRequest, LaunchResult, Machine
 from taskfleet.machines.aws.answers import read_fleet, read_instance, zone_of
 from taskfleet.machines.aws.fleets import Next, next_step
 from taskfleet.machines.aws.leftovers import clear
@@ -70,7 +70,7 @@ class AwsMachines:
         run: str,
         regions: Sequence[str],
         architecture: Architecture,
-        script: Callable[[Order], str],
+        script: Callable[[LaunchRequest], str],
         image: str | None = None,
         instance_profile: str | None = None,
         security_groups: Sequence[str] = (),
@@ -98,7 +98,7 @@ class AwsMachines:
         self._client = AwsClient()
         self._regions = Regions(self._client, self._wishes)
 
-    def launch(self, order: Order) -> Answer:
+    def launch(self, order: LaunchRequest) -> LaunchResult:
         """Start machines with one request; see ``Machines.launch``.
 
         Raises:
@@ -111,18 +111,18 @@ class AwsMachines:
         for offer in order.offers:
             offers.setdefault((offer.instance_type, offer.zone), offer)
         nowhere = tuple(
-            Refused(offer.instance_type, offer.zone, Refusal.INVALID, self._why_nowhere(offer.zone))
+            LaunchFailure(offer.instance_type, offer.zone, FailureReason.INVALID, self._why_nowhere(offer.zone))
             for offer in offers.values()
             if offer.zone not in region.subnets
         )
         somewhere = [offer for offer in offers.values() if offer.zone in region.subnets]
         if not somewhere:
-            return Answer((), nowhere)
+            return LaunchResult((), nowhere)
         fleet = self._create_fleet(order, region, self._request(order, region, somewhere))
         if fleet is None:
             return self._given_before(order, region)
         answer = read_fleet(fleet, region, somewhere, order.number, lambda text: self._client.decode(region.name, text))
-        return Answer(answer.started, answer.refused + nowhere)
+        return LaunchResult(answer.launched, answer.failures + nowhere)
 
     def list(self) -> Sequence[Machine]:
         """Give the machines of all regions; see ``Machines.list``."""
@@ -166,7 +166,7 @@ class AwsMachines:
         """
         return preflight(self._client, self._wishes, self._regions)
 
-    def _request(self, order: Order, region: Region, offers: Sequence[Offer]) -> dict[str, Any]:
+    def _request(self, order: LaunchRequest, region: Region, offers: Sequence[Offer]) -> dict[str, Any]:
         token = order.token
         if len(token) > _TOKEN_CHARACTERS:
             token = hashlib.sha256(token.encode()).hexdigest()[:_TOKEN_CHARACTERS]
@@ -195,7 +195,7 @@ class AwsMachines:
             **options,
         }
 
-    def _create_fleet(self, order: Order, region: Region, request: Mapping[str, Any]) -> Any:
+    def _create_fleet(self, order: LaunchRequest, region: Region, request: Mapping[str, Any]) -> Any:
         """Ask for a fleet until AWS says what became of it; None if the order was given before, and otherwise."""
         template = {
             "LaunchTemplateName": name_of(order),
@@ -244,14 +244,16 @@ class AwsMachines:
             if code_of(error) != _TEMPLATE_EXISTS:
                 raise
 
-    def _given_before(self, order: Order, region: Region) -> Answer:
+    def _given_before(self, order: LaunchRequest, region: Region) -> LaunchResult:
         """Give what is there of an order that was given before with other settings: nothing new is started."""
         filters = [{"Name": f"tag:{ORDER}", "Values": [order.token]}]
         found = list(self._instances(region.name, filters))
-        started = tuple(Started(one["InstanceId"], one["InstanceType"], zone_of(one)) for one in found)
+        started = tuple(LaunchedMachine(one["InstanceId"], one["InstanceType"], zone_of(one)) for one in found)
         best, text = order.offers[0], "this order was given before, with other settings; it is not carried out again"
         is_whole = len(started) >= order.number
-        return Answer(started, () if is_whole else (Refused(best.instance_type, best.zone, Refusal.STOCK_OUT, text),))
+        return LaunchResult(
+            started, () if is_whole else (LaunchFailure(best.instance_type, best.zone, FailureReason.STOCK_OUT, text),)
+        )
 
     def _everywhere(self, action: Callable[[str], _T]) -> dict[str, _T]:
         """Do something in all regions, whatever becomes of the others; return what came of it by region."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from taskfleet.errors import SettingsError
-from taskfleet.machines import Machines, Order
+from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Need
 from taskfleet.machines.images import Image
+from taskfleet.machines.needs import Need
 from taskfleet.machines.notice import Watcher
 from taskfleet.settings import Configuration
 from taskfleet.settings.provider_fields import AwsSettings
@@ -67,7 +67,7 @@ class AwsProvider:
         self.check(configuration)
         return [image for region in configuration.pool.regions for image in offers.images(region, now=now)]
 
-    def open(self, configuration: Configuration, *, run: str, script: Callable[[Order], str]) -> Machines:
+    def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:
         """See ``Provider.open``."""
         from taskfleet.machines.aws.machines import AwsMachines
 

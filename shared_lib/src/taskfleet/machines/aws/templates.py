@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from taskfleet.errors import StartUpError
-from taskfleet.machines import Order
+from taskfleet.machines import LaunchRequest
 from taskfleet.machines.aws.regions import Region, Wishes
 from taskfleet.machines.choosing import Offer
 
@@ -26,7 +26,7 @@ _HOPS = 2
 _LEAST_IOPS = {"io1": 100, "io2": 100}
 
 
-def name_of(order: Order) -> str:
+def name_of(order: LaunchRequest) -> str:
     """Give the name of an order's template; it may have 128 characters."""
     return f"taskfleet-{order.token}"
 
@@ -55,7 +55,7 @@ def mine(wishes: Wishes) -> list[dict[str, Any]]:
     return [*filters, {"Name": f"tag:{RUN}", "Values": [wishes.run]}] if wishes.run else filters
 
 
-def tags_of(wishes: Wishes, order: Order | None = None) -> list[dict[str, str]]:
+def tags_of(wishes: Wishes, order: LaunchRequest | None = None) -> list[dict[str, str]]:
     """Give the tags of what is made for a job, or for one of its orders."""
     tags = {JOB: wishes.job_id, RUN: wishes.run}
     if order is not None:
@@ -63,7 +63,7 @@ def tags_of(wishes: Wishes, order: Order | None = None) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def template_of(wishes: Wishes, region: Region, order: Order | None, script: str) -> dict[str, Any]:
+def template_of(wishes: Wishes, region: Region, order: LaunchRequest | None, script: str) -> dict[str, Any]:
     """Give what the machines of an order have in common.
 
     Raises:

@@ -10,7 +10,7 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from taskfleet.clouds.google_errors import ERRORS, PASSING_CODES
 from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
-from taskfleet.machines import Order, Refusal, Refused
+from taskfleet.machines import FailureReason, LaunchFailure, LaunchRequest
 from taskfleet.machines.gcp.bodies import JOB_LABEL, ORDER_LABEL, request_id
 from taskfleet.machines.gcp.calls import PARALLEL, or_missing
 from taskfleet.machines.gcp.refusals import Fault, of_operation, of_request
@@ -66,7 +66,7 @@ class Launch:
                 return fault
 
         found = self._session.call(ask, "compute.instances.create")
-        if isinstance(found, Fault) and (found.is_general or found.refusal is Refusal.THROTTLED):
+        if isinstance(found, Fault) and (found.is_general or found.reason is FailureReason.THROTTLED):
             self._general = found
         return found
 
@@ -113,14 +113,14 @@ class Launch:
         mine = (JOB_LABEL, ORDER_LABEL)
         if all(there.labels.get(one) == body.labels[one] for one in mine):
             return None
-        return Fault(Refusal.INVALID, f"There is a machine called {body.name} already, and it is not this job's.")
+        return Fault(FailureReason.INVALID, f"There is a machine called {body.name} already, and it is not this job's.")
 
 
-def refused_of(order: Order, faults: Sequence[Fault]) -> tuple[Refused, ...]:
+def failures_of(order: LaunchRequest, faults: Sequence[Fault]) -> tuple[LaunchFailure, ...]:
     """Say of which offers what is known: of all of them, if it would be the same with others; the most frequent first."""
-    found: dict[tuple[str, str, Refusal], str] = {}
-    for (refusal, is_general), _ in Counter((one.refusal, one.is_general) for one in faults).most_common():
-        text = next(one.text for one in faults if (one.refusal, one.is_general) == (refusal, is_general))
+    found: dict[tuple[str, str, FailureReason], str] = {}
+    for (reason, is_general), _ in Counter((one.reason, one.is_general) for one in faults).most_common():
+        text = next(one.text for one in faults if (one.reason, one.is_general) == (reason, is_general))
         for offer in order.offers if is_general else order.offers[:1]:
-            found.setdefault((offer.instance_type, offer.zone, refusal), text)
-    return tuple(Refused(name, zone, refusal, text) for (name, zone, refusal), text in found.items())
+            found.setdefault((offer.instance_type, offer.zone, reason), text)
+    return tuple(LaunchFailure(name, zone, reason, text) for (name, zone, reason), text in found.items())

@@ -16,7 +16,15 @@ from taskfleet.clouds.google_session import PATIENCE_SECONDS, GoogleSession
 from taskfleet.clouds.side_by_side import side_by_side
 from taskfleet.errors import ProviderError, SettingsError, UnreachableError, WrongSettingError
 from taskfleet.machine_terms import Architecture, Market
-from taskfleet.machines import PREEMPTED, Answer, Machine, MachineState, Order, Refusal, Started
+from taskfleet.machines import (
+    EndReason,
+    FailureReason,
+    LaunchedMachine,
+    LaunchRequest,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.gcp.bodies import (
     JOB_LABEL,
@@ -77,7 +85,7 @@ class GcpMachines:
         job_id: str,
         run_name: str,
         regions: Sequence[str],
-        script: Callable[[Order], str],
+        script: Callable[[LaunchRequest], str],
         architecture: Architecture = Architecture.X86_64,
         image: str | None = None,
         service_account: str | None = None,
@@ -127,7 +135,7 @@ class GcpMachines:
 
     # --- the verbs ---
 
-    def launch(self, order: Order) -> Answer:
+    def launch(self, order: LaunchRequest) -> LaunchResult:
         """Start machines, all as the first offer says; see ``Machines.launch``.
 
         Raises:
@@ -136,7 +144,7 @@ class GcpMachines:
             WrongSettingError: Machines cannot have such a name.
             StartUpError: The start-up script is too long.
         """
-        from taskfleet.machines.gcp.launch import Launch, refused_of
+        from taskfleet.machines.gcp.launch import Launch, failures_of
         from taskfleet.machines.gcp.refusals import Fault
 
         for token in order.tokens:
@@ -149,7 +157,9 @@ class GcpMachines:
         except UnreachableError:
             raise
         except ProviderError as error:
-            return Answer(refused=refused_of(order, [Fault(Refusal.INVALID, str(error), is_general=True)]))
+            return LaunchResult(
+                failures=failures_of(order, [Fault(FailureReason.INVALID, str(error), is_general=True)])
+            )
         bodies = {
             token: make_body(token, offer, order.lifetime_seconds, script, order.token, wiring)
             for token in order.tokens
@@ -157,8 +167,9 @@ class GcpMachines:
         found = Launch(session, offer.zone, self._operation_seconds).run(bodies)
         started = [token for token, fault in found.items() if fault is None]
         faults = [fault for fault in found.values() if fault is not None]
-        return Answer(
-            tuple(Started(token, offer.instance_type, offer.zone) for token in started), refused_of(order, faults)
+        return LaunchResult(
+            tuple(LaunchedMachine(token, offer.instance_type, offer.zone) for token in started),
+            failures_of(order, faults),
         )
 
     def list(self) -> Sequence[Machine]:
@@ -350,7 +361,7 @@ class GcpMachines:
                 for one in scope.operations:
                     machine = self._machine_that_ended(one, now)
                     if machine is not None and not (
-                        machine.instance_id in found and found[machine.instance_id].reason.startswith(PREEMPTED)
+                        machine.instance_id in found and found[machine.instance_id].end_reason is EndReason.PREEMPTED
                     ):
                         found[machine.instance_id] = machine
         return found.values()
@@ -370,14 +381,14 @@ class GcpMachines:
             or now - seconds(operation.insert_time or operation.start_time) > ENDED_SECONDS
         ):
             return None
-        why = f"{PREEMPTED}: Google Cloud took it back" if is_preemption else f"deleted by {operation.user}"
         return Machine(
             instance_id=target[2],
             order=target[2].rpartition("-")[0],
             state=MachineState.ENDED,
             zone=target[1],
             market=Market.SPOT if is_preemption else Market.ON_DEMAND,
-            reason=why,
+            end_reason=EndReason.PREEMPTED if is_preemption else None,
+            detail="Google Cloud took it back" if is_preemption else f"deleted by {operation.user}",
         )
 
 
@@ -392,5 +403,5 @@ def _machine(instance: Any) -> Machine:
         if instance.scheduling.provisioning_model == "SPOT" or instance.scheduling.preemptible
         else Market.ON_DEMAND,
         created_at=seconds(instance.creation_timestamp),
-        reason="it is stopped and costs its disk until it is deleted" if instance.status in _STOPPED else "",
+        detail="it is stopped and costs its disk until it is deleted" if instance.status in _STOPPED else "",
     )

@@ -1,4 +1,4 @@
-"""Why Compute Engine does not start a machine: from its errors to a ``Refusal`` and a sentence."""
+"""Why Compute Engine does not start a machine: from its errors to a ``FailureReason`` and a sentence."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from taskfleet.clouds.google import COMPUTE
 from taskfleet.clouds.google_errors import PASSING_CODES, THROTTLED, explain, reasons_of, text_of
 from taskfleet.clouds.google_permissions import GOOGLE
-from taskfleet.machines import Refusal
+from taskfleet.machines import FailureReason
 
 #: Codes of operations and reasons of requests that were turned away.
 #: https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-resource-availability
@@ -40,7 +40,7 @@ _SETTINGS: Final = {
 class Fault:
     """Why a machine was not started."""
 
-    refusal: Refusal
+    reason: FailureReason
     text: str
     is_general: bool = False
     """Whether any other machine would be refused too."""
@@ -59,15 +59,15 @@ def of_request(error: GoogleAPICallError, project: str) -> Fault | None:
     if known is not None:
         return known
     if error.code == 429:
-        return Fault(Refusal.THROTTLED, text)
+        return Fault(FailureReason.THROTTLED, text)
     if error.code in PASSING_CODES:
         return None
     if error.code == 404 and _PART.search(text):
-        return Fault(Refusal.INVALID, text)
+        return Fault(FailureReason.INVALID, text)
     said = explain(error, api=COMPUTE, project=project)
     if error.code == 401:
         raise said from error
-    return Fault(Refusal.INVALID, str(said), is_general=error.code in (403, 404))
+    return Fault(FailureReason.INVALID, str(said), is_general=error.code in (403, 404))
 
 
 def of_operation(errors: Sequence[tuple[str, str]], project: str) -> Fault:
@@ -82,22 +82,22 @@ def of_operation(errors: Sequence[tuple[str, str]], project: str) -> Fault:
         if known is not None:
             return known
     code, text = errors[0] if errors else ("", "no reason given")
-    return Fault(Refusal.INVALID, f"{_line(text)} ({code})" if code else text)
+    return Fault(FailureReason.INVALID, f"{_line(text)} ({code})" if code else text)
 
 
 def _known(codes: set[str], text: str, project: str) -> Fault | None:
     if codes & _STOCK_OUT or any(code.endswith(_STOCK_OUT_ENDING) for code in codes):
-        return Fault(Refusal.STOCK_OUT, text)
+        return Fault(FailureReason.STOCK_OUT, text)
     if codes & _BUSY:
-        return Fault(Refusal.THROTTLED, text)
+        return Fault(FailureReason.THROTTLED, text)
     if codes & _QUOTA:
-        return Fault(Refusal.QUOTA, text)
+        return Fault(FailureReason.QUOTA, text)
     if codes & _INTERNAL or "preempted" in text:  # or it was taken away before it was there
-        return Fault(Refusal.STOCK_OUT, text)
+        return Fault(FailureReason.STOCK_OUT, text)
     if codes & _TAKEN:
-        return Fault(Refusal.INVALID, text, is_taken=True)
+        return Fault(FailureReason.INVALID, text, is_taken=True)
     said = _of_account(codes, text) or _of_thing(text, project)
-    return None if said is None else Fault(Refusal.INVALID, said, is_general=True)
+    return None if said is None else Fault(FailureReason.INVALID, said, is_general=True)
 
 
 def _of_account(codes: set[str], text: str) -> str | None:

@@ -19,7 +19,15 @@ from typing import Any, ClassVar
 from taskfleet.errors import UnreachableError
 from taskfleet.files import write_whole
 from taskfleet.machine_terms import Market
-from taskfleet.machines import Answer, Machine, MachineState, Order, Refusal, Refused, Started
+from taskfleet.machines import (
+    FailureReason,
+    LaunchedMachine,
+    LaunchFailure,
+    LaunchRequest,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
 from taskfleet.processes.identity import MACHINE_VARIABLE
 
 with suppress(ImportError):  # Windows, where the provider is not to be had
@@ -58,17 +66,19 @@ class LocalMachines:
         """See ``Machines.preflight``: nothing is in the way here."""
         return ()
 
-    def launch(self, order: Order) -> Answer:
+    def launch(self, order: LaunchRequest) -> LaunchResult:
         """See ``Machines.launch``."""
-        started: list[Started] = []
+        started: list[LaunchedMachine] = []
         for token in order.tokens:
             try:
                 self._start(token, order)
             except OSError as error:
-                why = Refused(INSTANCE_TYPE, self._zone, Refusal.INVALID, f"no process can be started: {error}")
-                return Answer(tuple(started), (why,))
-            started.append(Started(token, INSTANCE_TYPE, self._zone))
-        return Answer(tuple(started))
+                why = LaunchFailure(
+                    INSTANCE_TYPE, self._zone, FailureReason.INVALID, f"no process can be started: {error}"
+                )
+                return LaunchResult(tuple(started), (why,))
+            started.append(LaunchedMachine(token, INSTANCE_TYPE, self._zone))
+        return LaunchResult(tuple(started))
 
     def list(self) -> Sequence[Machine]:
         """See ``Machines.list``."""
@@ -109,7 +119,7 @@ class LocalMachines:
             self._folder.parent.rmdir()
         return {"folders of machines": len(self.list())}
 
-    def _start(self, token: str, order: Order) -> None:
+    def _start(self, token: str, order: LaunchRequest) -> None:
         folder = self._folder / token
         if (folder / PID).exists():  # it was started before
             return
@@ -137,11 +147,11 @@ class LocalMachines:
 
     def _machine(self, folder: Path) -> Machine:
         papers = json.loads((folder / PAPERS).read_text(encoding="utf-8"))
-        state, reason = MachineState.ENDED, ""
+        state, detail = MachineState.ENDED, ""
         if is_locked(folder):
             state = MachineState.ENDING if (folder / ENDING).exists() else MachineState.RUNNING
         else:
-            reason = _end(folder).get("reason", "its processes were killed")
+            detail = _end(folder).get("reason", "its processes were killed")
         return Machine(
             instance_id=folder.name,
             order=papers["order"],
@@ -150,7 +160,7 @@ class LocalMachines:
             instance_type=INSTANCE_TYPE,
             market=Market.ON_DEMAND,
             created_at=papers["created_at"],
-            reason=reason,
+            detail=detail,
         )
 
 

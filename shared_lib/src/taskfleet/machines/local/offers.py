@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from taskfleet.machine_terms import EPSILON, Architecture, Market, Range
 from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType, Price
-from taskfleet.machines.choosing import Need
 from taskfleet.machines.local.machines import INSTANCE_TYPE
+from taskfleet.machines.needs import Need
 from taskfleet.processes.identity import available_cpus, hostname
 
 

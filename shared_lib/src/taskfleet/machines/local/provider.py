@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from taskfleet.errors import CommandError
-from taskfleet.machines import Machines, Order
+from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.choosing import Need, need_of
 from taskfleet.machines.images import Image
 from taskfleet.machines.local.offers import local_catalogue, local_need
+from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.notice import Watcher
 from taskfleet.processes.identity import hostname
 from taskfleet.settings import Configuration
@@ -56,7 +56,7 @@ class LocalProvider:
         """See ``Provider.images``."""
         raise NotImplementedError
 
-    def open(self, configuration: Configuration, *, run: str, script: Callable[[Order], str]) -> Machines:  # noqa: ARG002
+    def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:  # noqa: ARG002
         """See ``Provider.open``; a machine is a worker process, so there is no script, and its folder is the ledger's."""
         if sys.platform == "win32":
             raise CommandError("PROVIDER=local needs Linux or macOS. On Windows: poe launch_worker")
