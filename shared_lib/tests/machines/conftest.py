@@ -22,6 +22,7 @@ def point_at(monkeypatch, service, home):
 def ec2_service():
     with Ec2() as service:
         yield service
+        assert service.unlisted() == set()
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def ec2(ec2_service, monkeypatch, tmp_path):
 def gce_service():
     with Gce() as service:
         yield service
+        assert service.unlisted() == set()
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import string
 
 import boto3
 import pytest
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.clouds.permissions import Use, Who
 from taskfleet.errors import (
     CredentialsError,
     PermissionDeniedError,
@@ -33,20 +35,16 @@ from shared_lib.tests.services.ec2 import Ec2
 EAST, WEST = "us-east-1", "us-west-2"
 A, B = "us-east-1a", "us-east-1b"
 SCRIPT = "#!/bin/sh\necho works\n"
-PERMISSIONS = (
-    *(f"ec2:{action}Instances" for action in ("Describe", "Run", "Terminate")),
-    *(f"ec2:{action}LaunchTemplate" for action in ("Create", "Delete")),
-    *(f"ec2:Describe{kind}" for kind in ("LaunchTemplates", "Volumes", "NetworkInterfaces", "Images", "Subnets")),
-    *(f"ec2:Delete{kind}" for kind in ("Volume", "NetworkInterface")),
-    *("ec2:CreateFleet", "ec2:CreateTags", "ec2:GetConsoleOutput", "ec2:DescribeSecurityGroups"),
-    *("iam:PassRole", "ssm:GetParameters"),
-)
+#: Of machines: what starts them, looks at them, ends them and clears up.
+MACHINE_USES = (Use.START, Use.LOOK, Use.END, Use.CLEAR)
+PERMISSIONS = [row.name for row in AWS.of(who=Who.POOL, uses=MACHINE_USES)]
 
 
 @pytest.fixture(scope="module")
 def service():
     with Ec2() as one:
         yield one
+        assert one.unlisted() == set()
 
 
 @pytest.fixture
@@ -491,25 +489,19 @@ def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, wishes, sett
     assert not alive()
 
 
-LAUNCHING = [
-    "ec2:CreateFleet",
-    "ec2:CreateLaunchTemplate",
-    "ec2:RunInstances",
-    "ec2:CreateTags",
-    "iam:PassRole",
-    "ec2:DescribeSubnets",
-    "ec2:DescribeImages",
-    "ssm:GetParameters",
-]
+LAUNCHING = [row.name for row in AWS.of(uses=[Use.START])]
+#: EC2 says of these whether they are permitted, of others a service does.
+BY_EC2 = ["ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"]
 
 
 @pytest.mark.parametrize(
-    ("permission", "is_terse"), [(one, False) for one in LAUNCHING] + [(one, True) for one in LAUNCHING[:5]]
+    ("permission", "is_terse"), [(one, False) for one in LAUNCHING] + [(one, True) for one in BY_EC2]
 )
 def test_a_missing_permission_is_named(ec2, permission, is_terse):
     role(f"role-{is_terse}-{permission.replace(':', '-')}")
     ec2.deny(permission, is_terse=is_terse)
-    machines = make(instance_profile=f"role-{is_terse}-{permission.replace(':', '-')}")
+    group = client().create_security_group(GroupName=f"{is_terse}-{permission}", Description="-")["GroupId"]
+    machines = make(instance_profile=f"role-{is_terse}-{permission.replace(':', '-')}", security_groups=[group])
     with pytest.raises(
         PermissionDeniedError,
         match=rf"these AWS credentials lack the permission {permission}\b.*\. Ask for it to be granted",

@@ -28,12 +28,14 @@ class Printing:
 def ec2():
     with Ec2() as one:
         yield one
+        assert one.unlisted() == set()
 
 
 @pytest.fixture(scope="module")
 def gce():
     with Gce() as one:
         yield one
+        assert one.unlisted() == set()
 
 
 class TestAws(Contract):

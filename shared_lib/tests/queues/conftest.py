@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from shared_lib.tests.queues.jobs import Job
+from shared_lib.tests.services.double import Double
 
 HERE = Path(__file__).parent
 SERVICES = sorted(path.stem for path in (HERE / "services").glob("[!_]*.py"))
@@ -53,7 +54,9 @@ def started():
     yield start
     for service in services.values():
         if not isinstance(service, FileNotFoundError):
+            unlisted = service.unlisted() if isinstance(service, Double) else set()
             service.stop()
+            assert unlisted == set()
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.clouds.google_permissions import GOOGLE
+
 #: For how long a message is passed over that comes late.
 LATE_SECONDS = 1.0
 
@@ -94,6 +97,14 @@ class Double:
         """Give how often each action was asked for so far."""
         return Counter(self._ask()["requests"])
 
+    def permissions(self) -> Counter[str]:
+        """Give how often each permission was needed so far by what was asked for, whether or not it was there."""
+        return Counter(self._ask()["permissions"])
+
+    def unlisted(self) -> set[str]:
+        """Give the permissions that were needed, and that the library's tables do not have."""
+        return {name for name in self.permissions() if name not in AWS and name not in GOOGLE}
+
     def pause(self) -> None:
         """Have it be there, but not answer."""
         assert self._process is not None
@@ -147,10 +158,11 @@ class Clock:
 
 
 class Faults:
-    """What is to go wrong, and how often each action was asked for; for several threads."""
+    """What is to go wrong, how often each action was asked for, and what was needed for that; for several threads."""
 
     def __init__(self, seed: int = 0) -> None:
         self.requests: Counter[str] = Counter()
+        self.permissions: Counter[str] = Counter()
         self._ordered: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._random = random.Random(seed)
@@ -164,6 +176,11 @@ class Faults:
         """Forget all."""
         with self._lock:
             self._ordered.clear()
+
+    def need(self, *permissions: str) -> None:
+        """Count permissions that a request needs."""
+        with self._lock:
+            self.permissions.update(permissions)
 
     def draw(self, action: str) -> dict[str, Any]:
         """Count a request, and give what is to go wrong with it: empty for nothing."""
@@ -204,4 +221,4 @@ def obey(
         if "clear" in command:
             faults.clear()
         hear(command)
-        print(json.dumps({"requests": faults.requests}), flush=True)
+        print(json.dumps({"requests": faults.requests, "permissions": faults.permissions}), flush=True)

@@ -21,10 +21,15 @@ from typing import Any
 from urllib.parse import parse_qs
 from zlib import crc32
 
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.clouds.permissions import USER_AGENT
+
 from shared_lib.tests.services import ec2_fleets
 from shared_lib.tests.services.aws_server import ACCOUNT, make_application, serve
 from shared_lib.tests.services.double import Clock, Double, Faults, obey
 
+#: In the user agents of those whose permissions are counted: the library and what it reads tables with, not what tests look with.
+CLIENTS = (USER_AGENT, "aws-sdk-cpp", "Python-urllib")
 #: Of prices, this share is zero, and as many are missing.
 HOLES = 0.02
 #: A zone near a town, and what is there.
@@ -118,6 +123,7 @@ class Ec2(Double):
 
     def deny(self, *permissions: str, is_terse: bool = False) -> None:
         """Take permissions away, such as ``ec2:CreateTags``; with ``is_terse`` refusals do not say which, as in some regions."""
+        assert all(one in AWS for one in permissions), permissions
         self._ask(deny=permissions, is_terse=is_terse)
 
     def delays(self, *, visible_seconds: float = 0.0, boot_seconds: float = 0.0, ending_seconds: float = 0.0) -> None:
@@ -426,11 +432,17 @@ class _Front:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         target = environ.get("HTTP_X_AMZ_TARGET", "")
-        query = {} if target else parse_qs(body.decode("utf-8", "replace"))
+        is_s3 = "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "")
+        query = {} if target or is_s3 else parse_qs(body.decode("utf-8", "replace"))
         action = target.rpartition(".")[2] or query.get("Action", [""])[0]
+        if is_s3:
+            action = s3_action(environ["REQUEST_METHOD"], environ["PATH_INFO"])
         fault = self._faults.draw(action) if action else {}
-        if not fault and action:
-            fault = self._refusal(action, query)
+        if action:
+            permissions = _permissions_for(target, action, [*query], is_s3=is_s3)
+            if any(name in environ.get("HTTP_USER_AGENT", "") for name in CLIENTS):
+                self._faults.need(*permissions)
+            fault = fault or self._refusal(action, query, permissions)
         if fault.get("kind") == "error":
             return _refuse(fault, start_response, is_json=bool(target))
         if target == "AWSPriceListService.GetProducts":
@@ -445,9 +457,8 @@ class _Front:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         return answer
 
-    def _refusal(self, action: str, query: Mapping[str, list[str]]) -> dict[str, Any]:
+    def _refusal(self, action: str, query: Mapping[str, list[str]], permissions: list[str]) -> dict[str, Any]:
         """Give the fault that a call lacks a permission, or is a dry run; moto knows dry runs of some calls only."""
-        permissions = ec2_fleets.permissions_for(action, [*query]) if query else [f"ssm:{action}"]
         if denial := self._orders.denial(*permissions):
             code, message = denial if query else ("AccessDeniedException", denial[1])
             return {"kind": "error", "status": 403, "code": code, "message": message}
@@ -455,6 +466,32 @@ class _Front:
             message = "Request would have succeeded, but DryRun flag is set."
             return {"kind": "error", "status": 412, "code": "DryRunOperation", "message": message}
         return {}
+
+
+def s3_action(method: str, path: str) -> str:
+    """Name a call of S3 for which the bucket is in the path; empty for one that is not known here."""
+    has_key = len([part for part in path.split("/") if part]) > 1
+    names = {
+        ("GET", True): "GetObject",
+        ("HEAD", True): "HeadObject",
+        ("PUT", True): "PutObject",
+        ("DELETE", True): "DeleteObject",
+        ("GET", False): "ListObjectsV2",
+        ("HEAD", False): "HeadBucket",
+    }
+    return names.get((method, has_key), "")
+
+
+#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+_S3_PERMISSIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket"}
+
+
+def _permissions_for(target: str, action: str, names: list[str], *, is_s3: bool) -> list[str]:
+    """Give what a call takes."""
+    if is_s3:
+        return [f"s3:{_S3_PERMISSIONS.get(action, action)}"]
+    service = {"AmazonSSM": "ssm", "AWSPriceListService": "pricing"}.get(target.partition(".")[0])
+    return [f"{service}:{action}"] if service else ec2_fleets.permissions_for(action, names)
 
 
 def _refuse(fault: Mapping[str, Any], start_response: Any, *, is_json: bool) -> Iterable[bytes]:
@@ -475,6 +512,7 @@ def main() -> None:
         return
     clock, faults, prices = Clock(), Faults(), _Prices()
     orders = ec2_fleets.Orders(clock)
+    orders.need = faults.need
     _add(clock, prices)
     ec2_fleets.add(orders, prices.of)
     port = serve(_Front(application, faults, _Products(prices), orders))

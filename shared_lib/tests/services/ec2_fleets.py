@@ -67,6 +67,8 @@ class Orders:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.lock = threading.Lock()
+        self.need: Callable[..., None] = lambda *_: None
+        """Counts the permissions that a fleet needs in the name of who asked for it."""
         self.forget()
 
     def forget(self) -> None:
@@ -128,7 +130,10 @@ class Orders:
 
 
 def permissions_for(action: str, names: list[str]) -> list[str]:
-    """Give what a call of EC2 takes, from the names of its parameters."""
+    """Give what a call of EC2 takes, from the names of its parameters.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+    """
     if action == "DecodeAuthorizationMessage":
         return [f"sts:{action}"]
     found = [f"ec2:{action}"]
@@ -472,6 +477,7 @@ def _available(orders: Orders, backend: Any, pool: _Pool, market: str, wanted: i
     needed = ["ec2:RunInstances"]
     needed += ["ec2:CreateTags"] if pool.data.get("TagSpecifications") else []
     needed += ["iam:PassRole"] if pool.data.get("IamInstanceProfile") else []
+    orders.need(*needed)
     if denial := orders.denial(*needed):
         return 0, FleetError(*denial)
     offered = {

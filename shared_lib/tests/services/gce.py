@@ -23,9 +23,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from taskfleet.clouds.google_permissions import GOOGLE
+from taskfleet.clouds.permissions import USER_AGENT
+
 from shared_lib.tests.services import gce_data
 from shared_lib.tests.services.double import Clock, Double, Faults, obey
-from shared_lib.tests.services.gce_machines import Fleet
+from shared_lib.tests.services.gce_machines import ACT_AS, Fleet, permissions_of
 from shared_lib.tests.services.gce_requests import RefusedError, Request, aggregated, filtered, invalid, not_found
 
 PROJECT = "test-project"
@@ -96,6 +99,7 @@ class Gce(Double):
 
     def forbid(self, *permissions: str) -> None:
         """Take permissions away."""
+        assert all(one in GOOGLE for one in permissions), permissions
         self._ask(fleet={"do": "forbid", "permissions": permissions})
 
     def print(self, name: str, text: str) -> None:
@@ -234,7 +238,7 @@ class _Route:
     handler: Handler
     parameters: frozenset[str] = frozenset()
     permission: str = ""
-    """That it needs; a test may take it away."""
+    """That it needs, besides what its body asks for; a test may take it away."""
 
     @staticmethod
     def compute(
@@ -266,10 +270,15 @@ class _Route:
 
 
 ROUTES = [
-    _Route.compute("GET", "zones", "zones.list", Service.zones_list, *_LIST),
-    _Route.compute("GET", "regions", "regions.list", Service.regions_list, *_LIST),
+    _Route.compute("GET", "zones", "zones.list", Service.zones_list, *_LIST, permission="compute.zones.list"),
+    _Route.compute("GET", "regions", "regions.list", Service.regions_list, *_LIST, permission="compute.regions.list"),
     _Route.compute(
-        "GET", "zones/(?P<zone>[^/]+)/machineTypes", "machineTypes.list", Service.machine_types_list, *_LIST
+        "GET",
+        "zones/(?P<zone>[^/]+)/machineTypes",
+        "machineTypes.list",
+        Service.machine_types_list,
+        *_LIST,
+        permission="compute.machineTypes.list",
     ),
     _Route.compute(
         "GET",
@@ -277,9 +286,14 @@ ROUTES = [
         "machineTypes.aggregatedList",
         Service.machine_types_aggregated_list,
         *_AGGREGATED,
+        permission="compute.machineTypes.list",
     ),
     _Route.compute(
-        "GET", "global/images/family/(?P<name>[^/]+)", "images.getFromFamily", Service.images_get_from_family
+        "GET",
+        "global/images/family/(?P<name>[^/]+)",
+        "images.getFromFamily",
+        Service.images_get_from_family,
+        permission="compute.images.getFromFamily",
     ),
     _Route.compute(
         "GET", "global/images/(?P<name>[^/]+)", "images.get", Service.images_get, permission="compute.images.get"
@@ -451,6 +465,13 @@ def _handler_class(service: Service, faults: Faults) -> type[BaseHTTPRequestHand
 
         do_POST = do_DELETE = do_GET
 
+        def _is_counted(self) -> bool:
+            """Whether the library asks, or a machine with the token of its service account, and not a test."""
+            names = (self.headers.get("User-Agent", ""), self.headers.get("x-goog-api-client", ""))
+            return any(USER_AGENT in name for name in names) or (
+                "Python-urllib" in names[0] and "Authorization" in self.headers
+            )
+
         def _answer(self, sent: bytes) -> dict[str, Any]:
             address = urlsplit(self.path)
             for route in ROUTES:
@@ -490,10 +511,16 @@ def _handler_class(service: Service, faults: Faults) -> type[BaseHTTPRequestHand
                 body=sent,
                 fault=fault,
             )
-            if route.permission in service.fleet.forbidden:
-                what = f"projects/{project}/zones/{request.zone}/instances/{request.name}"
-                text = f"Required '{route.permission}' permission for '{what}'"
-                raise RefusedError(403, "", "forbidden", text)
+            needed = [route.permission] if route.permission else []
+            if route.action == "instances.insert":
+                needed += permissions_of(json.loads(sent), project)
+            if self._is_counted():
+                faults.need(*needed)
+            for permission in needed:
+                # who may not act as a service account hears of it when the machine is being made
+                if permission in service.fleet.forbidden and permission != ACT_AS:
+                    what = f"projects/{project}/zones/{request.zone}/instances/{request.name}"
+                    raise RefusedError(403, "", "forbidden", f"Required '{permission}' permission for '{what}'")
             answer = route.handler(service, request)
             if fault.get("kind") == "lost":
                 raise _LostError

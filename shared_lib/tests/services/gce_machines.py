@@ -22,6 +22,7 @@ NETWORKS = ("default", "mine")
 SUBNETWORKS = {"default": tuple(gce_data.REGIONS), "inner": ("us-central1",)}
 ACCOUNTS = ("default", "worker@test-project.iam.gserviceaccount.com")
 USER = "tester@example.com"
+ACT_AS = "iam.serviceAccounts.actAs"
 #: A wait for an operation ends at the latest after this.
 WAIT_SECONDS = 120.0
 _CONSOLE_BYTES = 1 << 20
@@ -236,7 +237,7 @@ class Fleet:
         if account not in ACCOUNTS:
             text = f"The resource '{account}' of type 'serviceAccount' was not found."
             return [{"code": "EXTERNAL_RESOURCE_NOT_FOUND", "message": text}]
-        if "iam.serviceAccounts.actAs" in self.forbidden:
+        if ACT_AS in self.forbidden:
             text = f"The user does not have access to service account '{account}'.  User: '{USER}'.  Ask a project owner to grant you the iam.serviceAccountUser role on the service account"  # noqa: E501
             return [{"code": "SERVICE_ACCOUNT_ACCESS_DENIED", "message": text}]
         there = [one for one in self._instances.values() if not one.fails]
@@ -431,6 +432,32 @@ def _check_request_id(request: Request) -> None:
     given = request.query.get("requestId")
     if given is not None and not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", given):
         raise invalid("requestId", given, "The request ID must be a valid UUID.")
+
+
+def permissions_of(body: Mapping[str, Any], project: str) -> list[str]:
+    """Give what starting a machine takes besides ``compute.instances.create``, by what is asked for.
+
+    https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert#iam-permissions
+    """
+    found = []
+    for field, permission in (
+        ("labels", "compute.instances.setLabels"),
+        ("metadata", "compute.instances.setMetadata"),
+        ("serviceAccounts", "compute.instances.setServiceAccount"),
+        ("serviceAccounts", ACT_AS),
+        ("tags", "compute.instances.setTags"),
+    ):
+        found += [permission] if body.get(field) else []
+    for disk in body.get("disks", ()):
+        made = disk.get("initializeParams", {})
+        found += ["compute.disks.create"] if made else []
+        found += ["compute.disks.setLabels"] if made.get("labels") else []
+        is_own = made.get("sourceImage", "").startswith(f"projects/{project}/")
+        found += ["compute.images.useReadOnly"] if is_own else []
+    for interface in body.get("networkInterfaces", ()):
+        found.append("compute.subnetworks.use")
+        found += ["compute.subnetworks.useExternalIp"] if interface.get("accessConfigs") else []
+    return found
 
 
 def _check_body(request: Request, body: dict[str, Any]) -> None:

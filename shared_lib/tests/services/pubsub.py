@@ -24,6 +24,17 @@ MOST_BYTES = 10_000_000
 MOST_REQUEST_BYTES = 524_288
 DEADLINES = range(10, 601)
 PATIENCE_SECONDS = 90.0
+#: What methods take. https://cloud.google.com/pubsub/docs/access-control#required_permissions
+PERMISSIONS = {
+    "CreateTopic": ("pubsub.topics.create",),
+    "GetTopic": ("pubsub.topics.get",),
+    "DeleteTopic": ("pubsub.topics.delete",),
+    "Publish": ("pubsub.topics.publish",),
+    "CreateSubscription": ("pubsub.subscriptions.create", "pubsub.topics.attachSubscription"),
+    "GetSubscription": ("pubsub.subscriptions.get",),
+    "DeleteSubscription": ("pubsub.subscriptions.delete",),
+    **dict.fromkeys(("Pull", "Acknowledge", "ModifyAckDeadline", "Seek"), ("pubsub.subscriptions.consume",)),
+}
 #: The bytes that are billed, among the counts of requests.
 BILLED = "(billed bytes)"
 _NAME = re.compile(r"projects/[^/]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9_.~+%-]{2,254}")
@@ -289,6 +300,7 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
 
         def call(asked: Any, context: Any) -> Any:
             fault = faults.draw(name)
+            faults.need(*PERMISSIONS[name])
             if fault.get("kind") == "error":
                 context.abort(grpc.StatusCode[fault["code"]], fault.get("message", "ordered"))
             try:

@@ -271,6 +271,10 @@ class _Faulty:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         action = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         fault = self._faults.draw(action) if action else {}
+        if action:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+            self._faults.need(*permissions_for(action, json.loads(body)))
         match fault.get("kind"):
             case "error":
                 return _refuse(fault, start_response)
@@ -299,6 +303,15 @@ class _Faulty:
         )
         start_response("200 OK", [("Content-Type", "application/x-amz-json-1.0")])
         return [json.dumps(answer).encode()]
+
+
+def permissions_for(action: str, request: dict[str, Any]) -> list[str]:
+    """Give what a call takes: a batch what one takes.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+    """
+    found = [f"sqs:{action.removesuffix('Batch')}"]
+    return [*found, "sqs:TagQueue"] if action == "CreateQueue" and request.get("tags") else found
 
 
 def _refuse(fault: dict[str, Any], start_response: Any) -> Iterable[bytes]:

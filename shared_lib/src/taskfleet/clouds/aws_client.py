@@ -14,6 +14,7 @@ from botocore.loaders import create_loader
 from botocore.session import Session, get_session
 
 from taskfleet.clouds.aws_errors import DENIED, ERRORS, encoded_in, explain, names_permission, reply_of
+from taskfleet.clouds.permissions import USER_AGENT
 from taskfleet.clouds.side_by_side import side_by_side
 from taskfleet.errors import ProviderError
 
@@ -168,7 +169,7 @@ class AwsClient:
 def open_session() -> Session:
     """Open a session of the SDK; all share its descriptions of services, of which reading one takes up to a second."""
     session = get_session()
-    session.user_agent_extra = "taskfleet"  # so that an account's log of calls tells ours from others
+    session.user_agent_extra = USER_AGENT
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     return session
 

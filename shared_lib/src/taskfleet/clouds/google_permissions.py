@@ -135,7 +135,11 @@ GOOGLE: Final = Permissions(
             role=_VIEWER,
         ),
         _in_project(
-            "compute.instances.getSerialPortOutput", Use.LOOK, "shows what a machine printed", _LOOKERS, role=_VIEWER
+            "compute.instances.getSerialPortOutput",
+            Use.LOOK,
+            "shows what a machine printed",
+            (Who.POOL, Who.WATCHER),
+            role=_VIEWER,
         ),
         Permission(
             name="compute.instances.delete",

@@ -7,6 +7,7 @@ from threading import Event, Lock
 from typing import Any
 
 from taskfleet.clouds.google import COMPUTE, Api
+from taskfleet.clouds.permissions import USER_AGENT
 
 PATIENCE_SECONDS = 20.0
 REQUEST_SECONDS = 60.0
@@ -54,8 +55,13 @@ class GoogleSession:
         Raises:
             CredentialsError: There is no login.
         """
-        options = {"api_endpoint": self.endpoint(COMPUTE).removeprefix("https://")}
-        return kind(credentials=self.credentials(COMPUTE), client_options=options)
+        from google.api_core.gapic_v1.client_info import ClientInfo
+
+        return kind(
+            credentials=self.credentials(COMPUTE),
+            client_options={"api_endpoint": self.endpoint(COMPUTE).removeprefix("https://")},
+            client_info=ClientInfo(user_agent=USER_AGENT),  # type: ignore[no-untyped-call]
+        )
 
     def http(self, api: Api) -> Any:
         """Make a session of ``requests`` for a service, to be used in a ``with`` statement; what a person asks is charged to the project.
@@ -65,7 +71,9 @@ class GoogleSession:
         """
         from google.auth.transport.requests import AuthorizedSession
 
-        return AuthorizedSession(self.credentials(api, is_charged=True))  # type: ignore[no-untyped-call]
+        session = AuthorizedSession(self.credentials(api, is_charged=True))  # type: ignore[no-untyped-call]
+        session.headers["User-Agent"] = USER_AGENT
+        return session
 
     def pages(self, method: Callable[..., Any], request: Any, permission: str) -> Iterator[Any]:
         """Return the pages of a listing of Compute Engine, each asked for until it comes."""

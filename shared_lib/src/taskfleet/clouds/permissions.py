@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: What requests carry, so that an account's log of calls tells ours from others.
+USER_AGENT = "taskfleet"
+
 
 class Who(StrEnum):
     """Who needs a permission."""

@@ -19,6 +19,7 @@ from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
 from taskfleet.clouds.google_session import log_in
+from taskfleet.clouds.permissions import USER_AGENT
 from taskfleet.errors import QueueError
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues.pubsub_calls import PubSubCalls, raw
@@ -74,7 +75,11 @@ class PubSubTransport:
         self._label = f"Queue {address}"
         project, self._name = _parse(address)
         emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
-        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        options = [
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.primary_user_agent", USER_AGENT),
+        ]
         try:
             if emulator:
                 channel: Any = grpc.insecure_channel(emulator, options)

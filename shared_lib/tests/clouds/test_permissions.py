@@ -1,0 +1,416 @@
+"""The tables of permissions are what the SDKs really send: no permission is missing there, and none is there that nobody uses.
+
+The stand-ins for the services work out by themselves what each request needs; see ``Double.permissions``.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import boto3
+import pytest
+from botocore.session import get_session
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import compute_v1
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.clouds.google_permissions import GOOGLE
+from taskfleet.clouds.permissions import Who
+from taskfleet.errors import PermissionDeniedError
+from taskfleet.ledger.database import create
+from taskfleet.machine_terms import Architecture, Market
+from taskfleet.machines import MachineState, Order
+from taskfleet.machines.aws import machines as aws_machines
+from taskfleet.machines.aws import offers as aws_offers
+from taskfleet.machines.aws.machines import AwsMachines
+from taskfleet.machines.choosing import Offer
+from taskfleet.machines.gcp import offers as gcp_offers
+from taskfleet.machines.gcp.bodies import label_value
+from taskfleet.machines.gcp.machines import GcpMachines
+from taskfleet.pool import bundle as bundles
+from taskfleet.pool import on_machine
+from taskfleet.pool.controller import Controller
+from taskfleet.pool.ending import by_ledger, end_all
+from taskfleet.pool.planning import Limits
+
+from shared_lib.tests.machines.conftest import point_at
+from shared_lib.tests.queues.test_whole_jobs import Place
+from shared_lib.tests.services.ec2 import Ec2
+from shared_lib.tests.services.gce import PROJECT, Gce
+from shared_lib.tests.services.metadata import Metadata
+from shared_lib.tests.services.pubsub import PubSub
+from shared_lib.tests.services.sqs import Sqs
+from shared_lib.tests.services.storage import Storage
+
+pytestmark = pytest.mark.slow
+
+RUN = "job1-abc12"
+TABLES = {"aws": AWS, "gcp": GOOGLE}
+#: What the stand-ins cannot see, and why.
+UNSEEN = {
+    (
+        "aws",
+        Who.POOL,
+        "iam:CreateServiceLinkedRole",
+    ): "AWS makes the role by itself, at an account's first spot machine",
+    ("gcp", Who.POOL, "serviceusage.services.use"): "a person's login is charged for; nobody has one at a stand-in",
+}
+TASK = """
+import time
+
+def run_task(n):
+    time.sleep(2.5)  # longer than a third of its lease, which is extended then
+    return n
+"""
+
+
+class Work:
+    """Tasks that nobody does."""
+
+    def tasks_left(self):
+        return 4
+
+    def heard_at(self):
+        return {}
+
+    def has_worked(self):
+        return {}
+
+
+class Cloud:
+    """A provider's stand-ins, and what is done there."""
+
+    def __init__(self, name, doubles, tmp_path, monkeypatch):
+        self.name, self.doubles = name, doubles
+        self.database = create(tmp_path / "job1.db", job_id="job1", project=tmp_path, now=time.time())
+        self.said = []
+        project = tmp_path / "project"
+        project.mkdir()
+        (project / "pyproject.toml").touch()
+        (project / "uv.lock").touch()
+        self.bundle = bundles.pack(project, tmp_path / "bundles")
+        for double in doubles:
+            for key, value in double.environment().items():
+                monkeypatch.setenv(key, value)
+
+    @contextmanager
+    def recorded(self):
+        """Gives the set of all permissions that are needed meanwhile, once that is over."""
+        before = [double.permissions() for double in self.doubles]
+        found = set()
+        yield found
+        for double, was in zip(self.doubles, before, strict=True):
+            found.update(double.permissions() - was)
+
+    def controller(self, machines):
+        """What keeps a pool of one machine."""
+        return Controller(
+            self.database,
+            machines,
+            Work(),
+            name=RUN,
+            offers=[self.offer],
+            limits=Limits(most_machines=1),
+            say=self.said.append,
+        )
+
+    def order(self, name):
+        return Order(token=f"{RUN}-{name}", number=1, offers=(self.offer,), lifetime_seconds=3600.0)
+
+    def upload(self):
+        return bundles.upload(self.bundle, self.bucket, job_id="job1", provider=self.name)
+
+    def remove(self):
+        return {"bundles": bundles.remove(self.bucket, job_id="job1", provider=self.name)}
+
+    def place(self, folder, queue_url, table):
+        """A project whose table is in a bucket and whose queue is at a service."""
+        environment = {key: value for double in self.doubles for key, value in double.environment().items()}
+        service = SimpleNamespace(queue_url=lambda _: queue_url, environment=lambda: environment)
+        settings = {"TASK_TABLE": table, "TASKS_PER_PROCESS": 1, "IDLE_SECONDS": 2}
+        return Place(folder, service, "job1", task=TASK, **settings)
+
+
+class Amazon(Cloud):
+    bucket = "s3://code/jobs"
+    offer = Offer(0.01, -20, "c5.xlarge", Market.SPOT, "us-east-1a", 0.04, 0.03, 4, "gp3", 20.0, 4, 8.0)
+
+    def __init__(self, doubles, tmp_path, monkeypatch):
+        point_at(monkeypatch, doubles[0], tmp_path)
+        monkeypatch.setattr(aws_machines, "LAUNCH_PAUSE_SECONDS", 0.01)
+        super().__init__("aws", doubles, tmp_path, monkeypatch)
+        self.ec2 = doubles[0]
+        self.ec2.price("c5.xlarge", "us-east-1a", 0.1)
+        self.client = boto3.client("ec2")
+        self.s3 = boto3.client("s3")
+        self.s3.create_bucket(Bucket="code")
+
+    def machines(self, **more):
+        given = {"job_id": "job1", "run": RUN, "regions": ["us-east-1"], "architecture": Architecture.X86_64}
+        return AwsMachines(**given | {"script": lambda _: "#!/bin/sh\n"} | more)
+
+    def choose(self):
+        aws_offers.regions()
+        aws_offers.fetch(["us-west-1"], now=time.time())
+        aws_offers.images("us-west-1", now=time.time())
+
+    def with_everything(self):
+        """Machines with all that may be set about them."""
+        group = self.client.create_security_group(GroupName="group", Description="-")["GroupId"]
+        boto3.client("iam").create_instance_profile(InstanceProfileName="role")
+        return self.machines(security_groups=[group], instance_profile="role")
+
+    def leave_behind(self):
+        """Have something there that outlived its machine."""
+        tags = [{"Key": "taskfleet:job", "Value": "job1"}, {"Key": "taskfleet:run", "Value": RUN}]
+        subnet = self.client.describe_subnets()["Subnets"][0]["SubnetId"]
+        disk = self.client.create_volume(Size=1, AvailabilityZone="us-east-1a")["VolumeId"]
+        card = self.client.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+        self.client.create_tags(Resources=[disk, card], Tags=tags)
+
+    def end_behind_our_back(self, instance_id):
+        self.client.terminate_instances(InstanceIds=[instance_id])
+
+    def be_refused(self, machines):
+        """Have something refused without being told what."""
+        self.ec2.deny("ec2:RunInstances", is_terse=True)
+        with pytest.raises(PermissionDeniedError) as caught:
+            machines.launch(self.order("refused"))
+        assert caught.value.permission == "ec2:RunInstances"
+
+    def let_messages_fall(self, queue):
+        """Have the messages of a queue be handed out once to somebody who does nothing."""
+        client = boto3.client("sqs")
+        url = client.get_queue_url(QueueName=queue)["QueueUrl"]
+        assert client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)["Messages"]
+
+    def put(self, key, content):
+        self.s3.put_object(Bucket="code", Key=key, Body=content)
+
+    def boot(self):
+        """Give the name of a machine that runs."""
+        return "i-1"
+
+    def on_machine(self, name, stored, path):
+        """What a machine does before its worker runs, and after."""
+        with Metadata(name) as metadata:
+            environment = metadata.environment() | {"AWS_ENDPOINT_URL": self.ec2.environment()["AWS_ENDPOINT_URL"]}
+            run_on_machine(environment, "fetch", stored.address, stored.hash, path, "us-east-1")
+
+
+class Google(Cloud):
+    bucket = "gs://code/jobs"
+    offer = Offer(0.01, -21, "n2-standard-8", Market.SPOT, "us-central1-a", 0.08, 0.07, 8, "pd-balanced", 20.5, 8, 32.0)
+
+    def __init__(self, doubles, tmp_path, monkeypatch):
+        super().__init__("gcp", doubles, tmp_path, monkeypatch)
+        self.gce, self.storage = doubles[0], doubles[1]
+        self.gce.set(operation_seconds=0.2)
+
+    def machines(self, **more):
+        given = {"project": PROJECT, "job_id": "job1", "run_name": RUN, "regions": ["us-central1"]}
+        return GcpMachines(**given | {"script": lambda _: "#!/bin/sh\n", "patience_seconds": 0.3} | more)
+
+    def choose(self):
+        gcp_offers.regions(PROJECT)
+        gcp_offers.fetch(PROJECT, ["us-central1"], now=time.time())
+        gcp_offers.images()
+
+    def with_everything(self):
+        account = "worker@test-project.iam.gserviceaccount.com"
+        for more in ({"network": "mine"}, {"subnetwork": "inner"}):  # what it looks at beforehand
+            assert self.machines(**more).preflight() == []
+        return self.machines(image="my-image-2", service_account=account)
+
+    def leave_behind(self):
+        labels = {"taskfleet-job": label_value("job1"), "taskfleet-run": RUN}
+        body = json.dumps({"name": "left", "sizeGb": "10", "labels": labels}).encode()
+        address = f"{self.gce.endpoint}/compute/v1/projects/{PROJECT}/zones/us-central1-a/disks"
+        urllib.request.urlopen(urllib.request.Request(address, body, method="POST"), timeout=30).close()
+
+    def end_behind_our_back(self, instance_id):
+        options = {"api_endpoint": self.gce.endpoint}
+        with compute_v1.InstancesClient(credentials=AnonymousCredentials(), client_options=options) as client:
+            client.delete_unary(project=PROJECT, zone="us-central1-a", instance=instance_id)
+
+    def be_refused(self, machines):
+        """Have a name be taken, which is looked at."""
+        body = {"name": f"{RUN}-taken-1", "machineType": "zones/us-central1-a/machineTypes/e2-micro", "labels": {}}
+        disk = {
+            "sourceImage": "projects/debian-cloud/global/images/debian-13-trixie-v20261010",
+            "diskType": "zones/us-central1-a/diskTypes/pd-standard",
+            "diskSizeGb": "10",
+        }
+        body |= {"disks": [{"initializeParams": disk}], "networkInterfaces": [{"network": "global/networks/default"}]}
+        address = f"{self.gce.endpoint}/compute/v1/projects/{PROJECT}/zones/us-central1-a/instances"
+        request = urllib.request.Request(address, json.dumps(body | {"scheduling": {}}).encode(), method="POST")
+        urllib.request.urlopen(request, timeout=30).close()
+        assert machines.launch(self.order("taken")).refused
+
+    def let_messages_fall(self, queue):
+        """It makes no difference to what is needed."""
+
+    def put(self, key, content):
+        address = f"{self.storage.endpoint}/upload/storage/v1/b/code/o?uploadType=media&name={key}"
+        urllib.request.urlopen(urllib.request.Request(address, content), timeout=30).close()
+
+    def boot(self):
+        [one] = self.machines().launch(self.order("m")).started
+        return one.instance_id
+
+    def on_machine(self, name, stored, path):
+        with Metadata(name, region="us-central1", project=PROJECT) as metadata:
+            environment = metadata.environment() | self.storage.environment() | self.gce.environment()
+            run_on_machine(environment, "fetch", stored.address, stored.hash, path, "")
+            run_on_machine(environment, "delete")
+
+
+def run_on_machine(environment, *words):
+    subprocess.run(
+        [sys.executable, "-I", on_machine.__file__, *map(str, words)],
+        env={"PATH": os.environ["PATH"], **environment},
+        check=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def doubles():
+    """All stand-ins of a provider, each started when it is first wanted."""
+    kinds = {"aws": (Ec2, Sqs), "gcp": (Gce, Storage, PubSub)}
+    running = {}
+
+    def start(name):
+        if name not in running:
+            running[name] = [kind() for kind in kinds[name]]
+            for double in running[name]:
+                double.start()
+        return running[name]
+
+    yield start
+    for double in [one for those in running.values() for one in those]:
+        double.stop()
+
+
+@pytest.fixture(params=["aws", "gcp"])
+def cloud(request, doubles, tmp_path, monkeypatch):
+    kind = {"aws": Amazon, "gcp": Google}[request.param]
+    found = kind(doubles(request.param), tmp_path, monkeypatch)
+    yield found
+    found.database.close()
+    found.ec2.empty() if request.param == "aws" else found.gce.reset()
+
+
+def wanted(cloud, who):
+    """What the table says that somebody needs, but for what cannot be seen."""
+    return {row.name for row in TABLES[cloud.name].of(who=who) if (cloud.name, who, row.name) not in UNSEEN}
+
+
+NONE = {"missing in the table": set(), "never needed": set()}
+
+
+def differences(found, in_table):
+    return {"missing in the table": found - in_table, "never needed": in_table - found}
+
+
+def step_to_a_machine(cloud, machines):
+    """Have the pool's controller start its first machine; give its name."""
+    cloud.controller(machines).step(time.time())
+    [one] = [one for one in machines.list() if one.state is MachineState.RUNNING]
+    return one.instance_id
+
+
+def test_who_runs_a_pool_needs_what_the_table_says(cloud):
+    with cloud.recorded() as found:
+        cloud.choose()
+        cloud.upload()
+        machines = cloud.with_everything()
+        first = step_to_a_machine(cloud, machines)
+        machines.console(first)
+        cloud.leave_behind()
+        machines.terminate([first])
+        machines.clear()
+        cloud.remove()
+        cloud.be_refused(machines)
+    assert differences(found, wanted(cloud, Who.POOL)) == NONE
+
+
+def test_who_only_ends_and_clears_needs_what_the_table_says(cloud):
+    cloud.upload()
+    first = step_to_a_machine(cloud, cloud.machines())
+    cloud.machines().launch(cloud.order("unknown"))  # it is in no ledger
+    cloud.end_behind_our_back(first)  # what it has printed is shown
+    cloud.leave_behind()
+    with cloud.recorded() as found:
+        machines = cloud.machines()
+        end = by_ledger(machines, cloud.database, "torn down", cloud.said.append)
+        left = end_all(machines, end, cloud.said.append, clear=cloud.remove, pause=lambda _: None)
+    assert not any(left.values())
+    assert differences(found, wanted(cloud, Who.TEARDOWN)) == NONE
+
+
+def test_who_only_looks_needs_what_the_table_says(cloud):
+    step_to_a_machine(cloud, cloud.machines())
+    with cloud.recorded() as found:
+        machines = cloud.machines()
+        [one] = [one for one in machines.list() if one.state is MachineState.RUNNING]
+        machines.console(one.instance_id)
+    assert differences(found, wanted(cloud, Who.WATCHER)) == NONE
+
+
+def test_who_fills_a_queue_and_who_works_on_it_need_what_the_table_says(cloud, tmp_path):
+    name = f"taskfleet-test-{os.getpid()}-{time.time_ns() % 10**9}"
+    url = f"sqs://{name}" if cloud.name == "aws" else f"pubsub://{PROJECT}/{name}"
+    table = f"{cloud.bucket}/tasks.csv"
+    cloud.put("jobs/tasks.csv", b"n\n1\n2\n3\n")
+    content = gzip.compress(b"the project", mtime=0)
+    digest = hashlib.sha256(gzip.decompress(content)).hexdigest()
+    cloud.put("jobs/bundle", content)
+    stored = bundles.StoredBundle(address=f"{cloud.bucket}/bundle", hash=digest, region=None)
+    home = cloud.place(tmp_path / "home", url, table)
+    with cloud.recorded() as by_user:
+        home.run("insert_tasks")
+        cloud.let_messages_fall(name)
+        home.run("show_queue")
+    machine = cloud.boot()
+    with cloud.recorded() as by_machine:
+        cloud.on_machine(machine, stored, tmp_path / "bundle")
+        assert "3 tasks done here" in home.run("launch_worker", "--slots", "1")
+    with cloud.recorded() as by_user_later:
+        home.run("monitor")
+        home.run("retry", "--failed")
+        home.run("purge_queue", "--yes", "--events")
+        home.run("delete_queue", "--yes")
+    assert differences(by_user | by_user_later, wanted(cloud, Who.QUEUE)) == NONE
+    assert differences(by_machine, wanted(cloud, Who.MACHINE)) == NONE
+
+
+def test_every_name_of_aws_is_one_of_its_calls():
+    session = get_session()
+    not_calls = {"s3:ListBucket", "iam:PassRole"}
+    for row in AWS.rows:
+        service, action = row.name.split(":")
+        calls = session.get_service_model(service).operation_names
+        assert (row.name in not_calls) != (action in calls)
+        for call in row.calls:
+            service, operation = call.split(":")
+            assert operation in session.get_service_model(service).operation_names
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_the_tables_are_whole(table):
+    assert len({row.name for row in table.rows}) == len(table.rows)
+    assert len({call for row in table.rows for call in row.calls}) == sum(len(row.calls) for row in table.rows)
+    for row in table.rows:
+        assert row.why
+        assert row.grants
+        assert bool(row.role) is (table is GOOGLE)
+        assert table.of_call(row.name) is table[row.name] is row
+    for key, _, name in UNSEEN:
+        assert name in TABLES[key]
