@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from taskfleet.errors import StartUpError
+from taskfleet.machines.aws.provider import AwsProvider
 from taskfleet.pool.bundle import StoredBundle
-from taskfleet.pool.start_up import MOST_BYTES, GitCode, ImageCode, UserScripts, read_scripts, script
+from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, read_scripts, script
 from taskfleet.settings.pool_fields import PoolSettings
 
 BUNDLE = StoredBundle(address="s3://bucket/folder/taskfleet-bundles/job/one.tar.gz", hash="0" * 64, region="eu-west-3")
@@ -64,7 +65,9 @@ def test_every_script_is_one_that_shellcheck_has_nothing_against(tmp_path, provi
 
 def test_a_script_with_the_usual_settings_leaves_room_for_more():
     hooks = UserScripts(before_start_up=HOOK, before_worker=HOOK, after_worker=HOOK)
-    assert len(make(environment=ENVIRONMENT, slots=16, scripts=hooks).encode()) < 0.85 * MOST_BYTES["aws"]
+    assert (
+        len(make(environment=ENVIRONMENT, slots=16, scripts=hooks).encode()) < 0.85 * AwsProvider.longest_script_bytes
+    )
 
 
 def test_variables_reach_the_worker_as_they_are():

@@ -4,15 +4,15 @@ Google's storage has a client of its own, ``google-cloud-storage``, that would b
 requests; google-auth, which the other clients bring along, does the login.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from taskfleet.clouds.google import STORAGE
 from taskfleet.errors import ProviderError, WrongSettingError
+from taskfleet.machines.provider import load_provider
 
-_SCHEMES = {"aws": "s3", "gcp": "gs"}
 #: For each part of a request; a file's upload may take as long as it moves.
 _SILENCE_SECONDS = 60
 
@@ -47,15 +47,15 @@ def open_bucket(address: str, provider: str) -> Bucket:
 
     Args:
         address: ``s3://bucket/folder`` or ``gs://bucket/folder``.
-        provider: Whose machines read it: "aws" or "gcp".
+        provider: Whose machines read it, as in PROVIDER.
 
     Raises:
         WrongSettingError: It is not an address, or one that the provider's machines have no login for.
     """
     scheme, separator, rest = address.strip().partition("://")
     bucket, _, folder = rest.partition("/")
-    wanted = _SCHEMES[provider]
-    if not separator or not bucket or scheme not in _SCHEMES.values():
+    wanted = load_provider(provider).bucket_scheme
+    if not separator or not bucket or scheme not in _KINDS:
         raise WrongSettingError(
             f"BUCKET={address} is not the address of a bucket. Write it as {wanted}://bucket/folder.", setting="BUCKET"
         )
@@ -66,7 +66,7 @@ def open_bucket(address: str, provider: str) -> Bucket:
             setting="BUCKET",
         )
     folder = f"{folder.strip('/')}/" if folder.strip("/") else ""
-    return _S3(bucket, folder) if scheme == "s3" else _Gs(bucket, folder)
+    return _KINDS[scheme](bucket, folder)
 
 
 class _S3:
@@ -216,3 +216,7 @@ def _no_bucket(shown: str, command: str, code: str) -> WrongSettingError:
     return WrongSettingError(
         f"{shown} does not exist. Make it ({command}), or correct BUCKET.", setting="BUCKET", code=code
     )
+
+
+#: By the scheme of their addresses.
+_KINDS: dict[str, Callable[[str, str], Bucket]] = {"s3": _S3, "gs": _Gs}

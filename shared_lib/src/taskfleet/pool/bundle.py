@@ -141,7 +141,7 @@ def upload(bundle: Bundle, bucket: str, *, job_id: str, provider: str) -> Stored
         bundle: From ``pack``.
         bucket: ``s3://bucket/folder`` or ``gs://bucket/folder``; the folder may be left out.
         job_id: Each job has its bundles in a folder of its own, so that the end of one takes nothing from another.
-        provider: "aws" or "gcp", whose machines get it.
+        provider: Whose machines get it, as in PROVIDER.
 
     Raises:
         WrongSettingError: The address does not fit the provider, or the bucket does not exist.

@@ -22,13 +22,11 @@ from importlib import resources
 from pathlib import Path
 
 from taskfleet.errors import StartUpError
+from taskfleet.machines.provider import load_provider
 from taskfleet.pool.bundle import StoredBundle
 from taskfleet.pool.secrets import secret_in_address, secret_in_text, secret_in_variable
 from taskfleet.settings.pool_fields import PoolSettings
 
-#: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html (16 KB before it is encoded) and
-#: https://cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations (256 KB a value)
-MOST_BYTES = {"aws": 16 << 10, "gcp": 256 << 10}
 #: A file that is not longer by so much than packed stays as it is, to be read by people.
 PLAIN_BYTES = 512
 _HOOKS = ("before_start_up", "before_worker", "after_worker")
@@ -95,7 +93,7 @@ def script(
     """Make the script that machines of an order run when they boot.
 
     Args:
-        provider: "aws" or "gcp".
+        provider: Whose machines they are, as in PROVIDER.
         job_id: The worker's JOB_ID.
         lifetime_seconds: The machine powers off after so long, counted from the script's first line, whatever happens.
         code: Where the project comes from.
@@ -245,7 +243,7 @@ def _compact(source: str) -> str:
 
 
 def _check_length(text: str, provider: str, scripts: UserScripts, variables: Mapping[str, str]) -> None:
-    most = MOST_BYTES[provider]
+    most = load_provider(provider).longest_script_bytes
     length = len(text.encode())
     if length <= most:
         return
