@@ -44,7 +44,7 @@ def test_what_machines_cost_and_what_of_that_was_for_nothing(poe, ledger):
     now = time.time()
     ready, late = order(ledger, "sums-1-a", number=2)
     for token in (ready, late):
-        records.note_started(ledger, token, token, None, now - 3500)
+        records.note_started(ledger, token, token, None, now - 3500, now - 3500)
     records.note_ready(ledger, [ready], now - 1800)
     worker = work_on(ledger, ready)
     ledger.execute("UPDATE worker SET busy_seconds = 1800 WHERE worker_id = ?", (worker,))  # of two slots for 1800 s
@@ -98,7 +98,7 @@ def test_a_pool_is_explained(poe, ledger):
     now = time.time()
     assert "Nobody looks after the pool and no machine is there" in poe("explain", "pool").out
     [token] = order(ledger, "sums-1-a")
-    records.note_started(ledger, token, "i-1", None, now - 3500)
+    records.note_started(ledger, token, "i-1", None, now - 3500, now - 3500)
     assert "1 machine may be there and none is replaced; poe deploy_pool --continue" in poe("explain", "pool").out
     records.take_control(ledger, "here|1|2", now)
     assert (
@@ -116,7 +116,7 @@ def test_a_pool_is_explained(poe, ledger):
 def test_machines_are_listed_with_what_is_overdue(poe, ledger):
     now = time.time()
     [token] = order(ledger, "sums-1-a")
-    records.note_started(ledger, token, "i-1", None, now - 3500)
+    records.note_started(ledger, token, "i-1", None, now - 3500, now - 3500)
     [row] = [json.loads(line) for line in poe("machines", "--json").out.splitlines()]
     assert (row["instance_id"], row["remark"]) == ("i-1", "not in the provider's list")
     assert row["usd"] == pytest.approx(0.36, abs=0.001)

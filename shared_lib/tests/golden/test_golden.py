@@ -125,10 +125,11 @@ def first_line(text):
 
 
 def told_of_pool(database, now):
-    costs = reckon(database, succeeded=counters.by_state(database)[State.SUCCEEDED], eta_seconds=None, now=now)
+    costs = reckon(database, succeeded=counts(database)["succeeded"], eta_seconds=None, now=now).to_json()
+    assert costs.pop("machines_queued") == 0
     worked = records.has_worked(database)
     return {
-        "costs": costs.to_json(),
+        "costs": costs,
         "spent_usd": records.spent_usd(database),
         "orders": records.count_requests(database),
         "open": [one.token for one in records.open_machines(database)],
@@ -151,6 +152,7 @@ def told_machine(one, now):
         "most_cost_usd": one.most_cost_usd(now),
     }
     detail, reason = found.pop("detail"), found["end_reason"]
+    assert (found.pop("can_queue"), found.pop("running_at")) == (False, found["started_at"])
     assert reason is None or isinstance(reason, EndReason)
     found["end_reason"] = detail if reason is EndReason.GAVE_UP else one.end_text or None
     return found

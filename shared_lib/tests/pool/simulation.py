@@ -244,7 +244,8 @@ class Cloud:
                 refusal = self._refusal(offer)
                 if refusal is None:
                     one = self._create(order, offer, token)
-                    started.append(LaunchedMachine(one.instance_id, offer.instance_type, offer.zone))
+                    is_queued = one.waits(world.now)
+                    started.append(LaunchedMachine(one.instance_id, offer.instance_type, offer.zone, is_queued))
                     break
                 refused[offer.instance_type, offer.zone] = refusal
         if len(started) == order.number:
@@ -320,12 +321,18 @@ class Cloud:
                 instance_type=one.offer.instance_type,
                 market=one.offer.market,
                 created_at=one.created_at,
+                running_since=self._running_since(one),
                 end_reason=EndReason.PREEMPTED if one.reason == "preempted" else None,
-                detail=one.reason,
+                detail="Priority" if one.waits(world.now) else one.reason,
             )
             for one in world.instances.values()
             if one.visible_at <= world.now and (one.ended_at is None or world.now - one.ended_at < 600)
         ]
+
+    def _running_since(self, one):
+        world = self._world
+        has_run = one.running_at <= (world.now if one.ended_at is None else one.ended_at)
+        return one.running_at if world.weather.queue_seconds is not None and has_run else None
 
     def _state(self, one):
         world = self._world
@@ -334,7 +341,7 @@ class Cloud:
         if one.ending_at is not None:
             return MachineState.ENDING
         lag = world.chance.uniform(0, world.weather.state_lag_seconds) if world.weather.state_lag_seconds else 0.0
-        return MachineState.STARTING if one.waits(world.now - lag) else MachineState.RUNNING
+        return MachineState.QUEUED if one.waits(world.now - lag) else MachineState.RUNNING
 
     def terminate(self, instance_ids):
         self._falter("terminate")

@@ -1,7 +1,18 @@
 """Which of the machines that were asked for is which of those that the provider has."""
 
-from taskfleet.machines import FailureReason, LaunchedMachine, LaunchFailure, LaunchRequest, LaunchResult
-from taskfleet.pool.observation import Assignment, assign
+from taskfleet.machine_terms import Market
+from taskfleet.machines import (
+    EndReason,
+    FailureReason,
+    LaunchedMachine,
+    LaunchFailure,
+    LaunchRequest,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
+from taskfleet.pool.observation import LIST_GRACE_SECONDS, Assignment, Observed, assign, observe
+from taskfleet.pool.records import End, Record
 
 from shared_lib.tests.machines.contract import offer
 
@@ -47,3 +58,115 @@ def test_more_machines_than_were_asked_for_have_no_token():
     assert found == Assignment(
         launched=dict(zip(REQUEST.tokens, launched("i-1", "i-2", "i-3"), strict=True)), failed=()
     )
+
+
+# --- machines that may be queued ---
+
+NOW = 100_000.0
+ASKED_AT = NOW - 10_000.0
+
+
+def record(**more):
+    """A machine that may be queued: asked for and accepted long ago."""
+    values = {
+        "token": FIRST,
+        "order_token": REQUEST.token,
+        "instance_id": FIRST,
+        "provider": "p",
+        "zone": "z",
+        "instance_type": "t",
+        "market": Market.SPOT,
+        "usd_per_hour": 3600.0,
+        "slots": 1,
+        "cpus": 1,
+        "lifetime_seconds": 3600.0,
+        "ordered_at": ASKED_AT,
+        "started_at": ASKED_AT,
+        "ready_at": None,
+        "ended_at": None,
+        "end_reason": None,
+        "ending_since": None,
+        "detail": "",
+        "can_queue": True,
+        "running_at": None,
+    }
+    return Record(**(values | more))
+
+
+def listed(state, **more):
+    return Machine(instance_id=FIRST, order=REQUEST.token, state=state, **more)
+
+
+def seen(one, machine, looked_at=NOW - 60.0):
+    return observe([one], [] if machine is None else [machine], NOW, looked_at)
+
+
+def test_a_machine_that_is_queued_does_not_run():
+    found = seen(record(), listed(MachineState.QUEUED, detail="Priority"))
+    assert found == Observed(details={FIRST: "Priority"})
+    assert record().is_queued
+    assert record().cost_usd(NOW) == 0
+    assert record().most_cost_usd(NOW) == 3600.0
+
+
+def test_what_it_waits_for_is_told_when_it_changes():
+    one = record(detail="Priority")
+    assert seen(one, listed(MachineState.QUEUED, detail="Priority")) == Observed()
+    assert seen(one, listed(MachineState.QUEUED, detail="Resources")).details == {FIRST: "Resources"}
+    assert seen(one, listed(MachineState.RUNNING, running_since=NOW - 5)).details == {FIRST: ""}
+
+
+def test_it_runs_from_when_its_provider_says():
+    found = seen(record(), listed(MachineState.RUNNING, running_since=NOW - 300.0))
+    assert found == Observed(running_at={FIRST: NOW - 300.0})
+
+
+def test_a_clock_that_differs_has_it_run_neither_before_its_request_nor_later_than_now():
+    assert seen(record(), listed(MachineState.RUNNING, running_since=1.0)).running_at == {FIRST: ASKED_AT}
+    assert seen(record(), listed(MachineState.RUNNING, running_since=NOW + 99)).running_at == {FIRST: NOW}
+
+
+def test_if_nobody_says_it_runs_since_it_was_last_known_to_wait():
+    running = listed(MachineState.RUNNING)
+    assert seen(record(), running).running_at == {FIRST: NOW - 60.0 - LIST_GRACE_SECONDS}
+    assert seen(record(), running, looked_at=None).running_at == {FIRST: ASKED_AT}
+    assert seen(record(started_at=NOW - 10.0), running).running_at == {FIRST: NOW - 10.0}
+    assert seen(record(started_at=None, instance_id=None), running).running_at == {FIRST: ASKED_AT}
+
+
+def test_one_that_is_ended_before_it_ran_was_cancelled():
+    gone = listed(MachineState.ENDED, detail="CANCELLED by 1000")
+    assert seen(record(), gone).ended == {FIRST: End(EndReason.CANCELLED, "CANCELLED by 1000")}
+    assert seen(record(started_at=None, instance_id=None), gone).ended == {
+        FIRST: End(EndReason.CANCELLED, "CANCELLED by 1000")
+    }
+
+
+def test_one_that_ran_and_ended_between_two_looks_has_run():
+    gone = listed(MachineState.ENDED, detail="TIMEOUT", running_since=NOW - 30.0)
+    assert seen(record(), gone).ended == {FIRST: End(EndReason.ENDED, "TIMEOUT", NOW - 30.0)}
+
+
+def test_one_whose_worker_was_heard_has_run_whatever_its_provider_knows():
+    gone = listed(MachineState.ENDED)
+    assert seen(record(ready_at=NOW - 500.0), gone).ended == {FIRST: End(EndReason.GONE, "", NOW - 500.0)}
+
+
+def test_one_that_vanished_may_have_run_since_it_was_last_known_to_wait():
+    assert seen(record(), None).ended == {FIRST: End(EndReason.GONE, "", NOW - 60.0 - LIST_GRACE_SECONDS)}
+
+
+def test_one_that_vanished_while_nobody_looked_may_have_run_for_its_whole_lifetime():
+    assert seen(record(), None, looked_at=None).ended == {FIRST: End(EndReason.GONE, "", NOW - 3600.0)}
+    asked = record(started_at=None, instance_id=None)
+    assert seen(asked, None, looked_at=None).ended == {FIRST: End(EndReason.GONE, "", NOW - 3600.0)}
+    assert seen(asked, None).ended == {FIRST: End(EndReason.NEVER_STARTED)}
+
+
+def test_a_machine_that_cannot_be_queued_runs_from_when_it_is_first_seen():
+    one = record(can_queue=False, started_at=None, instance_id=None)
+    machine = listed(MachineState.STARTING)
+    assert seen(one, machine) == Observed(started={FIRST: machine}, running_at={FIRST: NOW})
+    gone = listed(MachineState.ENDED, detail="User initiated")
+    assert seen(one, gone).ended == {FIRST: End(EndReason.ENDED, "User initiated")}
+    assert seen(record(can_queue=False, running_at=ASKED_AT), None).ended == {FIRST: End(EndReason.GONE)}

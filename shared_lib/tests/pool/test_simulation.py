@@ -17,6 +17,7 @@ from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, HoldReason, Limits
 from taskfleet.pool.records import End
 
+from shared_lib.tests.machines.contract import offer
 from shared_lib.tests.pool.simulation import (
     Cloud,
     ControllerDied,
@@ -37,8 +38,6 @@ QUEUE_STEP_SECONDS = 120.0
 #: A run that takes longer than this on its own clock has got stuck; with a queue, there may be days before each machine.
 LONGEST_SECONDS = 10 * 86_400.0
 LONGEST_QUEUE_SECONDS = 100 * 86_400.0
-
-not_yet = pytest.mark.xfail(strict=True, reason="a machine that waits in a queue is taken for one that boots")
 
 
 class Run:
@@ -70,6 +69,8 @@ class Run:
             offers=self.offers,
             limits=self.limits,
             say=self.say,
+            can_queue=self.world.weather.queue_seconds is not None,
+            poll_seconds=self.step_seconds,
         )
 
     def play(self):
@@ -85,7 +86,7 @@ class Run:
                 if found is not None and found.gives_up:
                     self.gave_up = found.hold.reason
                     break
-                world.advance(self.step_seconds)
+                self.wait()
             except ControllerDied:
                 self.say("the controller dies")
                 world.advance(world.chance.uniform(0, world.weather.longest_absence_seconds))
@@ -98,6 +99,13 @@ class Run:
         found = self.controller.step(self.world.now)
         self.world.take_in()  # after the step: one that begins knows only what was told before
         return found
+
+    def wait(self):
+        """Until the next step; what workers tell is taken in meanwhile."""
+        for _ in range(int(self.step_seconds // STEP_SECONDS) - 1):
+            self.world.advance(STEP_SECONDS)
+            self.world.take_in()
+        self.world.advance(STEP_SECONDS)
 
     def tear_down(self):
         world = self.world
@@ -122,7 +130,7 @@ class Run:
             assert world.done == world.tasks
         assert world.alive() == []
         assert world.ended_in_vain == 0
-        assert world.cancelled_in_vain == 0
+        assert world.cancelled_in_vain == 0 or self.gave_up is HoldReason.NOTHING_WORKED
         assert world.most_at_once <= limits.most_machines
         assert world.most_slots_at_once <= limits.most_slots
         known = {one.instance_id or one.token: one for one in records.all_machines(self.database)}
@@ -155,6 +163,7 @@ def draw_run(seed, folder, draw_weather, step_seconds):
         budget_usd=chance.choice([math.inf, 50.0, 2.0, 0.2]),
         lifetime_seconds=chance.choice([86_400.0, 3600.0]),
         boot_seconds=600.0,
+        needs_canary=weather.queue_seconds is None or chance.random() < 0.5,
     )
     task_seconds = chance.choice([10.0, 120.0])
     return Run(
@@ -347,6 +356,8 @@ def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
         end_reason=None,
         ending_since=None,
         detail="",
+        can_queue=False,
+        running_at=None,
     )
     assert record.most_cost_usd(0.0) == pytest.approx(10.0)
     assert record.most_cost_usd(60.0) == pytest.approx(10.6)
@@ -389,7 +400,6 @@ NODE = Weather(queue_seconds=(300.0, 300.0), boot_seconds=(400.0, 400.0))
 """A node takes five minutes to appear, and the machine nearly seven to boot: more than BOOT_MINUTES together."""
 
 
-@not_yet
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_whatever_a_queue_does_no_machine_is_left_and_nothing_costs_too_much(folder):
@@ -397,7 +407,6 @@ def test_whatever_a_queue_does_no_machine_is_left_and_nothing_costs_too_much(fol
     assert ended["done"] > QUEUE_RUNS / 2
 
 
-@not_yet
 @pytest.mark.parametrize("weather", [QUEUE, NODE], ids=["for hours", "until its node is there"])
 def test_a_machine_that_waits_is_left_in_the_queue(run, weather):
     job = run(weather, tasks=100)
@@ -407,7 +416,6 @@ def test_a_machine_that_waits_is_left_in_the_queue(run, weather):
     assert len(job.world.instances) <= 4
 
 
-@not_yet
 def test_what_waits_costs_nothing_and_sets_aside_what_it_will_cost(run):
     job = run(QUEUE, tasks=10_000, budget_usd=1000.0, lifetime_seconds=3600.0)
     job.new_controller()
@@ -421,7 +429,6 @@ def test_what_waits_costs_nothing_and_sets_aside_what_it_will_cost(run):
     assert records.spent_usd(job.database) == 0
 
 
-@not_yet
 def test_the_time_in_the_queue_is_not_in_the_costs(run):
     job = run(QUEUE, tasks=100)
     job.play()
@@ -432,11 +439,99 @@ def test_the_time_in_the_queue_is_not_in_the_costs(run):
     assert true_cost <= records.spent_usd(job.database) <= true_cost + unseen_usd
 
 
-@not_yet
+def one_slot(usd_per_hour=0.036):
+    return offer("one", "east-a", usd=usd_per_hour)
+
+
 def test_what_waits_fills_the_pool_and_is_ended_when_no_tasks_are_left(run):
     """Of machines that wait in any order one does everything; the others never run."""
-    job = run(Weather(queue_seconds=(600.0, 86_400.0)), tasks=3, task_seconds=10.0, offers=[draw(3)[2][0]])
+    job = run(
+        Weather(queue_seconds=(600.0, 86_400.0)), tasks=4, task_seconds=10.0, offers=[one_slot()], needs_canary=False
+    )
     job.play()
     job.check()
-    assert not job.gave_up
-    assert len(job.world.instances) <= 4
+    assert job.gave_up is None
+    assert len(job.world.instances) == 4
+    machines = records.all_machines(job.database)
+    assert {one.end_reason for one in machines} == {EndReason.DONE}
+    never_ran = [one for one in machines if one.running_at is None]
+    assert never_ran
+    assert not any(one.cost_usd(job.world.now) for one in never_ran)
+
+
+def test_where_one_looks_every_five_minutes_a_worker_that_fell_silent_is_noticed(run):
+    weather = Weather(queue_seconds=(0.0, 10.0), silence_seconds=600.0)
+    job = run(weather, tasks=200, task_seconds=60.0, offers=[one_slot()], step_seconds=300.0)
+    job.play()
+    job.check()
+    assert EndReason.SILENT in {one.end_reason for one in records.all_machines(job.database)}
+
+
+def test_with_a_canary_nothing_is_asked_for_while_the_first_machine_waits(run):
+    job = run(QUEUE, tasks=500)
+    job.new_controller()
+    while all(one.waits(job.world.now) for one in job.world.alive()):
+        job.step()
+        job.world.advance(60)
+    assert len(job.world.instances) == 1
+    job.tear_down()
+
+
+def test_without_a_canary_all_machines_are_asked_for_at_once(run):
+    job = run(QUEUE, tasks=5000, offers=[one_slot()], most_machines=250, needs_canary=False, machines_per_request=1000)
+    job.new_controller()
+    job.step()
+    assert len(job.world.instances) == 250
+    assert records.count_requests(job.database) == 1
+    job.tear_down()
+
+
+def test_if_the_first_machines_do_nothing_the_others_are_taken_out_of_the_queue(run):
+    weather = Weather(queue_seconds=(0.0, 20 * 3600.0), never_boots=True)
+    job = run(weather, tasks=5000, offers=[one_slot()], most_machines=100, needs_canary=False)
+    job.play()
+    job.check()
+    assert job.gave_up is HoldReason.NOTHING_WORKED
+    machines = records.all_machines(job.database)
+    assert len(machines) == 102  # the first two were replaced
+    assert sum(one.end_reason is EndReason.NOTHING_WORKED for one in machines) > 80
+    third_at = sorted(one.running_at for one in job.world.instances.values())[2]
+    assert job.world.now < third_at + 2 * job.limits.boot_seconds + 200  # some had begun to boot by then
+
+
+def test_what_is_cancelled_in_the_queue_is_asked_for_again_but_not_on_and_on(run):
+    weather = Weather(queue_seconds=(30.0, 90.0), cancelled_in_queue=1.0)
+    job = run(weather, offers=[one_slot()], most_machines=1)
+    job.new_controller()
+    began_at = job.world.now
+    while job.world.now < began_at + 86_400:
+        job.step()
+        job.world.advance(60)
+    machines = records.all_machines(job.database)
+    assert 24 <= len(machines) < 40
+    gone = [one for one in machines if one.ended_at is not None]
+    assert {(one.end_reason, one.detail) for one in gone} == {(EndReason.CANCELLED, "cancelled")}
+    assert records.spent_usd(job.database) == 0
+    job.tear_down()
+
+
+def test_what_waits_is_within_the_budget_when_all_of_it_runs_at_once(run):
+    """Machines that wait set aside what they may cost, so that no more are asked for than can be paid."""
+    weather = Weather(queue_seconds=(36_000.0, 36_000.0))
+    job = run(
+        weather,
+        tasks=100_000,
+        offers=[one_slot(1.0)],
+        most_machines=100,
+        budget_usd=3.0,
+        lifetime_seconds=3600.0,
+        needs_canary=False,
+    )
+    job.new_controller()
+    for _ in range(20):
+        job.step()
+        job.world.advance(STEP_SECONDS)
+    assert len(job.world.instances) == 18  # for ten minutes each: a shorter lifetime is of no use
+    job.world.advance(86_400.0)
+    assert not job.world.alive()
+    assert sum(one.cost_usd(job.world.now) for one in job.world.instances.values()) <= 3.0 + 1e-9

@@ -174,7 +174,7 @@ def _ask_to_start() -> None:
 def _deploy(
     configuration: Configuration, database: Database, machines: Machines, choice: Choice, limits: Limits
 ) -> int:
-    settings = configuration.settings
+    settings, provider = configuration.settings, provider_of(configuration)
     me = identity()
     other = records.take_control(database, me, time.time())
     if other is not None:
@@ -194,6 +194,8 @@ def _deploy(
             offers=choice.ranked,
             limits=limits,
             say=progress.say,
+            can_queue=provider.can_queue,
+            poll_seconds=provider.poll_seconds,
         )
         deployment = Deployment(
             database,
@@ -202,7 +204,9 @@ def _deploy(
             take_in=None if monitor is None else monitor.step,
             progress=progress,
             ask=lambda: _ask_what_becomes(progress),
-            poll_seconds=provider_of(configuration).poll_seconds,
+            poll_seconds=provider.poll_seconds,
+            ending_poll_seconds=provider.ending_poll_seconds,
+            empty_lists_to_confirm=provider.empty_lists_to_confirm,
         )
         with _signals():
             ending = deployment.watch()

@@ -8,6 +8,7 @@ from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.errors import LedgerError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machines, MachineState
+from taskfleet.machines.provider import provider_of
 from taskfleet.pool import records
 from taskfleet.pool.ending import by_ledger, by_list, end_all
 from taskfleet.pool.job_machines import open_machines
@@ -76,4 +77,13 @@ def end_machines(
         print(text, file=sys.stderr)
 
     end = by_list(machines) if database is None else by_ledger(machines, database, reason, say)
-    return end_all(machines, end, say, clear=lambda: clear_bundles(configuration), pause=time.sleep)
+    provider = provider_of(configuration)
+    return end_all(
+        machines,
+        end,
+        say,
+        clear=lambda: clear_bundles(configuration),
+        pause=time.sleep,
+        poll_seconds=provider.ending_poll_seconds,
+        empty_lists_to_confirm=provider.empty_lists_to_confirm,
+    )

@@ -39,6 +39,8 @@ class Kind(NamedTuple):
 class MachineState(StrEnum):
     """Where a machine stands, as its provider says."""
 
+    QUEUED = "queued"
+    """It is accepted and waits for its turn: it costs nothing, and its lifetime has not begun. See ``Machines``."""
     STARTING = "starting"
     """It is being made; it is paid for."""
     RUNNING = "running"
@@ -73,6 +75,8 @@ class EndReason(Coded):
     """The pool ended it: its worker gave no sign of life for SILENT_MINUTES."""
     UNKNOWN = "unknown", "not in the ledger"
     """The pool ended it: it was there and should not have been."""
+    NOTHING_WORKED = "nothing_worked", "the first machines did nothing"
+    """The pool took it out of its provider's queue: it would do as little."""
     GAVE_UP = "gave_up", "the pool gave up"
     """The pool ended all machines, because it could not go on; the detail says why."""
     STOPPED = "stopped", "stopped by the user"
@@ -83,6 +87,8 @@ class EndReason(Coded):
     """Ctrl-C at ``poe deploy_pool``."""
     PREEMPTED = "preempted", "preempted"
     """Its provider took it away."""
+    CANCELLED = "cancelled", "taken out of the queue"
+    """Its provider, or somebody else, ended it while it was queued: it never ran."""
     ENDED = "ended", "ended"
     """It ended by itself, or somebody else ended it; the detail says what the provider knows."""
     GONE = "gone", "gone"
@@ -157,6 +163,8 @@ class LaunchedMachine:
     """The machine's token where the provider lets its caller name machines, else a name of the provider's."""
     instance_type: str
     zone: str
+    is_queued: bool = False
+    """Whether it waits in the provider's queue; else it is being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +198,13 @@ class Machine:
     instance_type: str = ""
     market: Market = Market.ON_DEMAND
     created_at: float = 0.0
-    """Seconds since the epoch."""
+    """When it was accepted, in seconds since the epoch."""
+    running_since: float | None = None
+    """When it began to run, in seconds since the epoch; None if it never did, or if the provider's machines never queue."""
     end_reason: EndReason | None = None
     """Why it ended, where the provider tells more than that it did: ``PREEMPTED``."""
     detail: str = ""
-    """In the provider's words: why it ended, or what there is to know of one that is there."""
+    """In the provider's words: why it ended, or why it is still queued or starting, or what else there is to know of it."""
 
     @property
     def kind(self) -> Kind:
@@ -206,6 +216,17 @@ class Machines(Protocol):
     """Starts, lists and ends the machines of one job.
 
     Nothing here is remembered between calls: a provider's own list is what counts. Every verb may be called again after it failed.
+
+    Some providers accept machines that begin to run when there is room, minutes or days later: batch systems, clusters that add nodes.
+    Those that do (``Provider.can_queue``) call such machines QUEUED, others never do. QUEUED promises that the machine costs nothing and
+    that its lifetime has not begun, and:
+
+    - ``launch`` counts what is queued as launched, and never as a failure, however long it will wait;
+    - ``list`` has every machine for as long as it is queued: one that is missing counts as gone. It says of every machine that has begun
+      to run when that was (``running_since``), also of those that have ended since: costs and lifetimes count from there. A state may
+      lag behind by the two minutes that a list may; what began to run is never called queued again after it was called anything else. One
+      that is ended before it ran is listed as ended for some time, as others are, without ``running_since``;
+    - ``terminate`` takes what is queued out of the queue; what has begun to run meanwhile is ended like any other.
     """
 
     name: ClassVar[str]
@@ -221,7 +242,7 @@ class Machines(Protocol):
         """
 
     def launch(self, order: LaunchRequest) -> LaunchResult:
-        """Start machines. A request whose token is known starts nothing new, and gives the same result or less of it.
+        """Start machines, or have them queued. A request whose token is known starts nothing new, and gives the same result or less of it.
 
         Raises:
             UnreachableError: Nobody knows whether it was done; the same request may be made again.
@@ -235,7 +256,7 @@ class Machines(Protocol):
         """
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """End machines; those that are gone already are left alone, and so are machines that are not this job's.
+        """End machines, queued ones too; those that are gone already are left alone, and so are machines that are not this job's.
 
         Raises:
             UnreachableError: The provider does not answer.

@@ -38,6 +38,10 @@ class Provider(Protocol):
     """Whether it has regions, images and prices to list."""
     needs_canary: ClassVar[bool]
     """Whether the first machine has to be ready before more are started: what is wrong with the first is wrong with all."""
+    can_queue: ClassVar[bool]
+    """Whether accepted machines may wait in its queue, unpaid; see ``Machines``. If not, costs count from the moment of the request."""
+    machines_per_request: ClassVar[int]
+    """How many machines are launched with one request at most."""
     poll_seconds: ClassVar[float]
     """How often the controller lists the machines."""
     ending_poll_seconds: ClassVar[float]

@@ -19,8 +19,9 @@ from taskfleet.pool import boot_log, records
 from taskfleet.pool.cooldowns import Cooldowns
 from taskfleet.pool.observation import assign, match, observe
 from taskfleet.pool.planning import Limits, Plan, State, plan
-from taskfleet.pool.records import End
+from taskfleet.pool.records import End, Record
 from taskfleet.tasks import State as TaskState
+from taskfleet.text import duration
 
 #: A controller that has not looked for so long knows no more than one that begins.
 GAP_SECONDS = 60.0
@@ -39,8 +40,13 @@ NOT_ITS_FAULT = frozenset(
         EndReason.TERMINATED,
         EndReason.GAVE_UP,
         EndReason.UNKNOWN,
+        EndReason.CANCELLED,
+        EndReason.NOTHING_WORKED,
     }
 )
+
+#: Of these machines nothing was printed, or nothing that matters.
+NOTHING_TO_SHOW = (EndReason.NEVER_STARTED, EndReason.PREEMPTED, EndReason.CANCELLED)
 
 
 class Work(Protocol):
@@ -99,6 +105,8 @@ class Controller:
         offers: Sequence[Offer],
         limits: Limits,
         say: Callable[[str], None],
+        can_queue: bool = False,
+        poll_seconds: float = 10.0,
     ) -> None:
         """Start to look after a pool.
 
@@ -110,7 +118,11 @@ class Controller:
             offers: What may be ordered, the best first.
             limits: How many, how dear, how patient.
             say: Tells the user something.
+            can_queue: Whether accepted machines may wait in the provider's queue, unpaid.
+            poll_seconds: How often ``step`` is called.
         """
+        self._can_queue = can_queue
+        self._gap_seconds = max(GAP_SECONDS, 3 * poll_seconds)
         self._database = database
         self._machines = machines
         self._work = work
@@ -147,7 +159,7 @@ class Controller:
         return len(there) + sum(1 for one in open_machines if one.token not in matched)
 
     def _step(self, now: float) -> Plan:
-        if self._looked_at is None or now - self._looked_at > GAP_SECONDS:
+        if self._looked_at is None or now - self._looked_at > self._gap_seconds:
             self._watched_since = now
         self.look(now)
         database = self._database
@@ -195,7 +207,10 @@ class Controller:
         self._looked_at = now
         for token, machine in observed.started.items():
             offer = self._offer_of.get(machine.kind)
-            records.note_started(database, token, machine.instance_id, offer, now)
+            records.note_started(database, token, machine.instance_id, offer, now, observed.running_at.get(token))
+        self._note_running(observed.running_at, open_machines)
+        if observed.details:
+            records.note_details(database, observed.details)
         never = {token: end for token, end in observed.ended.items() if end.reason is EndReason.NEVER_STARTED}
         gone = {token: end for token, end in observed.ended.items() if token not in never}
         if never:
@@ -206,11 +221,13 @@ class Controller:
             record = open_machines[token]
             if end.reason is EndReason.PREEMPTED:
                 self._cooldowns.note_preemption(record.kind, now)
+            elif end.reason is EndReason.CANCELLED and record.ending_since is None:
+                self._cooldowns.note_cancellation(record.kind, now)
             if record.ending_since is None:
                 self._say(
                     f"{token} ({record.instance_type} in {record.zone}) has ended: {end.reason.told(end.detail)}."
                 )
-                if record.ready_at is None and end.reason not in (EndReason.NEVER_STARTED, EndReason.PREEMPTED):
+                if record.ready_at is None and end.reason not in NOTHING_TO_SHOW:
                     self._show_console(record.instance_id)
         for machine in observed.unexpected:
             records.reopen(database, machine, now)
@@ -218,6 +235,18 @@ class Controller:
         if observed.unexpected:
             self._machines.terminate([one.instance_id for one in observed.unexpected])
         return listed
+
+    def _note_running(self, running_at: Mapping[str, float], open_machines: Mapping[str, Record]) -> None:
+        """Note which machines have begun to run that may have been queued."""
+        queued = {token: since for token, since in running_at.items() if open_machines[token].is_queued}
+        if not queued:
+            return
+        records.note_running(self._database, queued)
+        for token, since in queued.items():
+            record = open_machines[token]
+            self._cooldowns.note_start(record.kind)
+            waited = duration(since - record.ordered_at)
+            self._say(f"{token} ({record.instance_type} in {record.zone}) runs, after {waited} in the queue.")
 
     def _end(self, reasons: Mapping[str, EndReason], instance_ids: Mapping[str, str | None], now: float) -> None:
         """End machines; one of which nobody knows yet whether it is there is left until that is known."""
@@ -247,7 +276,7 @@ class Controller:
 
     def _launch(self, request: LaunchRequest, now: float) -> None:
         database = self._database
-        records.write_request(database, request, provider=self._machines.name, now=now)
+        records.write_request(database, request, provider=self._machines.name, now=now, can_queue=self._can_queue)
         try:
             result = self._machines.launch(request)
         except UnreachableError:
@@ -262,11 +291,15 @@ class Controller:
             for token, one in assignment.launched.items()
         }
         for token, one in assignment.launched.items():
-            records.note_started(database, token, one.instance_id, offers[token], now)
-        for offer, number in Counter(offers.values()).items():
-            self._cooldowns.note_launch(offer.kind)
+            running_at = None if one.is_queued else now
+            records.note_started(database, token, one.instance_id, offers[token], now, running_at)
+        launched = Counter((offers[token], one.is_queued) for token, one in assignment.launched.items())
+        for (offer, is_queued), number in launched.items():
+            if not is_queued:
+                self._cooldowns.note_start(offer.kind)
             self._say(
-                f"{_counted(number)} started: {offer.instance_type} in {offer.zone}, {offer.market}, {offer.usd_per_hour:.4f} USD per hour."
+                f"{_counted(number)} {'queued' if is_queued else 'started'}: {offer.instance_type} in {offer.zone}, {offer.market}, "
+                f"{offer.usd_per_hour:.4f} USD per hour."
             )
         for failure in result.failures:
             self._cooldowns.note_failure(Kind(failure.instance_type, failure.zone, market), failure.reason, now)

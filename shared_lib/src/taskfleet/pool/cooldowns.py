@@ -16,6 +16,7 @@ COOL_DOWN_SECONDS = {
     FailureReason.INVALID: (math.inf, math.inf),
 }
 PREEMPTION_COOL_DOWN_SECONDS = (300.0, 3600.0)
+CANCELLATION_COOL_DOWN_SECONDS = (300.0, 3600.0)
 
 
 class _Scope(NamedTuple):
@@ -47,8 +48,12 @@ class Cooldowns:
         """Note that a machine was taken away."""
         self._note(_Scope(*kind), PREEMPTION_COOL_DOWN_SECONDS, now)
 
-    def note_launch(self, kind: Kind) -> None:
-        """Note that an offer was launched: its next failure counts as the first."""
+    def note_cancellation(self, kind: Kind, now: float) -> None:
+        """Note that a machine was taken out of its provider's queue, by somebody else than the pool."""
+        self._note(_Scope(*kind), CANCELLATION_COOL_DOWN_SECONDS, now)
+
+    def note_start(self, kind: Kind) -> None:
+        """Note that a machine started: the next failure of its kind counts as the first."""
         for reason in (FailureReason.QUOTA, FailureReason.THROTTLED, FailureReason.STOCK_OUT):
             self._by_scope.pop(_scope_of(kind, reason), None)
 

@@ -14,9 +14,9 @@ class Costs:
 
     so_far_usd: float
     usd_per_hour: float
-    """Of the machines that are there."""
+    """Of the machines that are there and paid for: not of those that are queued."""
     boot_usd: float
-    """From orders until workers were heard; of machines that never got so far, all."""
+    """Until workers were heard, from the request or, where machines may queue, from their start; of machines that never got so far, all."""
     idle_usd: float
     """Of machines with a worker: slots without a task, and work that was lost."""
     usd_per_task: float | None
@@ -25,6 +25,8 @@ class Costs:
     """When all tasks are done, if it goes on so; None if that is not known."""
     machines: int
     """That are there."""
+    machines_queued: int
+    """Those of them that wait in their provider's queue."""
     machines_ever: int
 
     @property
@@ -58,14 +60,14 @@ def reckon(database: Database, *, succeeded: int, eta_seconds: float | None, now
         cost = one.cost_usd(now)
         so_far += cost
         usd_per_second = one.usd_per_hour / SECONDS_PER_HOUR
-        if one.ready_at is None:
+        if one.ready_at is None or one.paid_from is None:
             boot += cost
             continue
-        boot += usd_per_second * (one.ready_at - one.ordered_at)
+        boot += usd_per_second * max(0.0, one.ready_at - one.paid_from)
         ready_seconds = max(0.0, (one.ended_at or now) - one.ready_at)
         busy = busy_seconds.get(one.instance_id, 0.0) / one.slots
         idle += usd_per_second * max(0.0, ready_seconds - busy)
-    usd_per_hour = sum(one.usd_per_hour for one in there)
+    usd_per_hour = sum(one.usd_per_hour for one in there if one.paid_from is not None)
     return Costs(
         so_far_usd=so_far,
         usd_per_hour=usd_per_hour,
@@ -74,5 +76,6 @@ def reckon(database: Database, *, succeeded: int, eta_seconds: float | None, now
         usd_per_task=so_far / succeeded if succeeded else None,
         at_the_end_usd=None if eta_seconds is None else so_far + usd_per_hour * eta_seconds / SECONDS_PER_HOUR,
         machines=len(there),
+        machines_queued=sum(one.is_queued for one in there),
         machines_ever=len(machines),
     )

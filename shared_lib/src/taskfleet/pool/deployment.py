@@ -64,6 +64,8 @@ class Deployment:
         progress: Shows how the job gets on.
         ask: Asks the user what is to become of the machines; None carries on.
         poll_seconds: How often the controller looks.
+        ending_poll_seconds: How often, while all machines are being ended.
+        empty_lists_to_confirm: How many lists in a row have to be empty before none counts as left.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class Deployment:
         progress: Display,
         ask: Callable[[], Ending | None],
         poll_seconds: float,
+        ending_poll_seconds: float,
+        empty_lists_to_confirm: int,
     ) -> None:
         self._database = database
         self._controller = controller
@@ -84,6 +88,8 @@ class Deployment:
         self._progress = progress
         self._ask = ask
         self._poll_seconds = poll_seconds
+        self._ending_poll_seconds = ending_poll_seconds
+        self._empty_lists_to_confirm = empty_lists_to_confirm
         self._me = identity()
         self._step_at = 0.0
         self._trouble = ""
@@ -112,6 +118,8 @@ class Deployment:
             self._progress.say,
             clear=clear,
             pause=self._pause,
+            poll_seconds=self._ending_poll_seconds,
+            empty_lists_to_confirm=self._empty_lists_to_confirm,
         )
 
     def _pause(self, seconds: float) -> None:

@@ -11,13 +11,6 @@ from taskfleet.pool.planning import Limits
 from taskfleet.pool.records import End
 from taskfleet.text import counted
 
-#: So often the provider is asked.
-LOOK_SECONDS = {"local": 0.2}
-USUAL_LOOK_SECONDS = 3.0
-#: So often in a row its list has to be empty; lists lag behind.
-PROOFS = {"local": 1}
-USUAL_PROOFS = 2
-
 
 def end_all(
     machines: Machines,
@@ -26,6 +19,8 @@ def end_all(
     *,
     clear: Callable[[], Mapping[str, int]],
     pause: Callable[[float], None],
+    poll_seconds: float = 3.0,
+    empty_lists_to_confirm: int = 2,
 ) -> Mapping[str, int]:
     """End all machines, then clear up after them.
 
@@ -35,6 +30,8 @@ def end_all(
         say: Tells the user something.
         clear: Removes what else was made; gives how many of each kind of thing are left.
         pause: Waits for some seconds.
+        poll_seconds: How often the provider is asked.
+        empty_lists_to_confirm: How many lists in a row have to be empty, since they lag behind.
 
     Returns:
         Each kind of thing that was looked for, with how many are left: 0.
@@ -47,22 +44,21 @@ def end_all(
             say(text)
         told = text
 
-    seconds = LOOK_SECONDS.get(machines.name, USUAL_LOOK_SECONDS)
-    proofs = 0
+    empty_lists = 0
     while True:
         try:
             left = end(time.time())
-            proofs = 0 if left else proofs + 1
+            empty_lists = 0 if left else empty_lists + 1
             if left:
                 say_once(f"Waiting for the end of {counted(left, 'machine')}.")
-            elif proofs >= PROOFS.get(machines.name, USUAL_PROOFS):
+            elif empty_lists >= empty_lists_to_confirm:
                 things = {**machines.clear(), **clear()}
                 if not any(things.values()):
                     return {"machines": 0, **things}
                 say_once(f"Waiting for {', '.join(f'{n} {kind}' for kind, n in things.items() if n)} to go.")
         except UnreachableError as error:
             say_once(f"{error} Trying again.")
-        pause(seconds)
+        pause(poll_seconds)
 
 
 def look(machines: Machines, database: Database) -> None:

@@ -67,7 +67,11 @@ class Observed:
     """What the provider's list says of the machines that are written down."""
 
     started: dict[str, Machine] = field(default_factory=dict)
-    """Token to machine: these are there, and were not known to be."""
+    """By token: these are there, and were not known to be."""
+    running_at: dict[str, float] = field(default_factory=dict)
+    """By token: these run, at the earliest since then, and were not known to."""
+    details: dict[str, str] = field(default_factory=dict)
+    """By token: of these the provider says something else than before."""
     ended: dict[str, End] = field(default_factory=dict)
     """By token: these are gone."""
     unexpected: tuple[Machine, ...] = ()
@@ -91,25 +95,67 @@ def observe(
             not carried out only if somebody has looked all the time: else a machine may have come and gone.
         closed_ids: See ``match``.
     """
-    was_watched = looked_at is not None and now - looked_at <= LIST_GRACE_SECONDS
     matched = match(open_machines, listed, closed_ids)
-    started: dict[str, Machine] = {}
-    ended: dict[str, End] = {}
+    found = Observed(unexpected=_unexpected(listed, {one.instance_id for one in matched.values()}))
     for record in open_machines:
-        machine = matched.get(record.token)
+        token, machine = record.token, matched.get(record.token)
         if machine is None:
             if now - (record.started_at or record.ordered_at) > LIST_GRACE_SECONDS:
-                was_seen = record.started_at is not None or not was_watched
-                ended[record.token] = End(EndReason.GONE if was_seen else EndReason.NEVER_STARTED)
-        elif machine.state is MachineState.ENDED:
-            reason = machine.end_reason or (EndReason.ENDED if machine.detail else EndReason.GONE)
-            ended[record.token] = End(reason, machine.detail)
-        elif record.instance_id is None or record.started_at is None:
-            started[record.token] = machine
-    known = {one.instance_id for one in matched.values()}
-    unexpected = tuple(
-        one
-        for one in listed
-        if one.instance_id not in known and one.state not in (MachineState.ENDING, MachineState.ENDED)
-    )
-    return Observed(started=started, ended=ended, unexpected=unexpected)
+                found.ended[token] = _vanished(record, now, looked_at)
+            continue
+        if machine.state is MachineState.ENDED:
+            found.ended[token] = _end_of(record, machine, now, looked_at)
+            continue
+        if record.instance_id is None or record.started_at is None:
+            found.started[token] = machine
+        if record.running_at is None and (running_at := _running_since(record, machine, now, looked_at)) is not None:
+            found.running_at[token] = running_at
+        if machine.detail != record.detail and record.end_reason is None:
+            found.details[token] = machine.detail
+    return found
+
+
+def _unexpected(listed: Iterable[Machine], known: Container[str]) -> tuple[Machine, ...]:
+    over = (MachineState.ENDING, MachineState.ENDED)
+    return tuple(one for one in listed if one.instance_id not in known and one.state not in over)
+
+
+def _vanished(record: Record, now: float, looked_at: float | None) -> End:
+    """Say what became of a machine that is not in the list."""
+    was_watched = looked_at is not None and now - looked_at <= LIST_GRACE_SECONDS
+    if record.started_at is None and was_watched:
+        return End(EndReason.NEVER_STARTED)
+    if not record.can_queue or record.running_at is not None:
+        return End(EndReason.GONE)
+    # it may have begun to run and ended, nobody knows when: at most it ran until now, for its whole lifetime
+    earliest = max(_earliest_start(record, looked_at), now - record.lifetime_seconds)
+    return End(EndReason.GONE, running_at=earliest)
+
+
+def _end_of(record: Record, machine: Machine, now: float, looked_at: float | None) -> End:
+    reason = machine.end_reason or (EndReason.ENDED if machine.detail else EndReason.GONE)
+    if not record.can_queue or record.running_at is not None:
+        return End(reason, machine.detail)
+    running_at = _running_since(record, machine, now, looked_at)
+    if running_at is None:
+        reason = machine.end_reason or EndReason.CANCELLED
+    return End(reason, machine.detail, running_at)
+
+
+def _running_since(record: Record, machine: Machine, now: float, looked_at: float | None) -> float | None:
+    """Return since when a machine runs, at the earliest; None if it is queued, or was until its end."""
+    if not record.can_queue:
+        return now
+    if machine.running_since is not None:
+        return min(max(machine.running_since, record.ordered_at), now)
+    if machine.state in (MachineState.STARTING, MachineState.RUNNING) or record.ready_at is not None:
+        return _earliest_start(record, looked_at)
+    return None
+
+
+def _earliest_start(record: Record, looked_at: float | None) -> float:
+    """Return when a machine may have begun to run, at the earliest, if nobody says: it was queued, by a list that may have lagged."""
+    if record.started_at is None:
+        return record.ordered_at
+    earliest = max(record.started_at, (looked_at or 0.0) - LIST_GRACE_SECONDS)
+    return earliest if record.ready_at is None else min(earliest, record.ready_at)

@@ -23,8 +23,6 @@ MOST_FAILURES = 3
 FAILURE_PAUSE_SECONDS = (30.0, 900.0)
 #: A machine for less time than this is of no use; most of it would be its boot.
 SHORTEST_LIFETIME_SECONDS = 600.0
-#: More machines in one request would only make it long.
-MACHINES_PER_REQUEST = 100
 #: A provider that chooses by itself where there is room may take offers that cost more than the best by this factor, and so many of them.
 COST_FACTOR = 1.25
 MOST_OFFERS = 20
@@ -41,11 +39,14 @@ class Limits:
     """For all machines of the job, ever."""
     most_usd_per_hour: float = math.inf
     lifetime_seconds: float = 86_400.0
-    """A machine ends itself after this long at the latest."""
+    """A machine ends itself this long after its start at the latest."""
     boot_seconds: float = 600.0
-    """A machine is replaced whose worker was not heard this long after its start."""
+    """A machine is replaced whose worker was not heard this long after its start; the time in a queue does not count."""
     silent_seconds: float = 210.0
     """A machine is replaced whose worker was not heard for this long."""
+    needs_canary: bool = True
+    """The first machine has to get ready before more are launched."""
+    machines_per_request: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,19 +142,31 @@ def plan(state: State, limits: Limits, cooldowns: Cooldowns) -> Plan:
 
 def _to_end(state: State, limits: Limits) -> dict[str, EndReason]:
     end: dict[str, EndReason] = {}
+    is_barren = _nothing_worked(state) and not any(_was_heard(one, state) for one in state.open_machines)
     for one in state.open_machines:
         if one.ending_since is not None:
             if state.now - one.ending_since > END_AGAIN_SECONDS:
                 end[one.token] = one.end_reason or EndReason.STOPPED
         elif not state.tasks_left:
             end[one.token] = EndReason.DONE
-        elif one.token in state.last_heartbeats or one.ready_at is not None:
+        elif one.is_queued and is_barren:
+            end[one.token] = EndReason.NOTHING_WORKED
+        elif _was_heard(one, state):
             heard_at = max(state.last_heartbeats.get(one.token, 0.0), one.ready_at or 0.0, state.watched_since)
             if state.now - heard_at > limits.silent_seconds:
                 end[one.token] = EndReason.SILENT
-        elif one.started_at is not None and state.now - max(one.started_at, state.watched_since) > limits.boot_seconds:
+        elif one.running_at is not None and state.now - max(one.running_at, state.watched_since) > limits.boot_seconds:
             end[one.token] = EndReason.LATE
     return end
+
+
+def _was_heard(one: Record, state: State) -> bool:
+    return one.token in state.last_heartbeats or one.ready_at is not None
+
+
+def _nothing_worked(state: State) -> bool:
+    """Whether so many first machines did nothing that none ever will."""
+    return not state.has_worked and len(state.failures) >= MOST_FAILURES
 
 
 def _to_launch(
@@ -167,7 +180,7 @@ def _to_launch(
     if len(state.open_machines) >= limits.most_machines:
         return None
     failures = len(state.failures)
-    if not state.has_worked and failures >= MOST_FAILURES:
+    if _nothing_worked(state):
         text = f"the first {failures} machines were started and no worker on them did anything"
         return Hold(HoldReason.NOTHING_WORKED, text, is_final=True)
     offer = next((one for one in state.offers if cooldowns.until(one.kind) <= state.now), None)
@@ -181,7 +194,8 @@ def _to_launch(
     wanted = _wanted(state, limits, staying, offers)
     if wanted <= 0:
         return None
-    if not state.was_ever_ready and state.open_machines:
+    awaits_canary = limits.needs_canary and not state.was_ever_ready
+    if awaits_canary and state.open_machines:
         return Hold(HoldReason.CANARY, "the first machine has to get ready before others are started")
     if state.was_ever_ready and failures:
         first, longest = FAILURE_PAUSE_SECONDS
@@ -241,5 +255,5 @@ def _afford(
     lifetime = limits.lifetime_seconds
     if math.isfinite(free_usd) and usd_per_second > 0:
         lifetime = min(lifetime, free_usd / (usd_per_second * wanted))
-    number = min(wanted, MACHINES_PER_REQUEST) if state.was_ever_ready else 1
+    number = 1 if limits.needs_canary and not state.was_ever_ready else min(wanted, limits.machines_per_request)
     return LaunchRequest(token=state.next_token, number=number, offers=offers, lifetime_seconds=lifetime)

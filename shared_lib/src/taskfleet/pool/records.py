@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet.ledger.database import Database
 from taskfleet.machine_terms import Market
-from taskfleet.machines import EndReason, Kind, LaunchRequest, Machine
+from taskfleet.machines import EndReason, Kind, LaunchRequest, Machine, MachineState
 from taskfleet.processes.identity import is_surely_dead
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class End:
     reason: EndReason
     detail: str = ""
     """In the provider's words."""
+    running_at: float | None = None
+    """When it began to run, at the earliest, if it may have queued and was not known to run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,11 @@ class Record:
     end_reason: EndReason | None
     ending_since: float | None
     detail: str
-    """In the provider's words: why it ended, or was not launched."""
+    """In the provider's words: why it ended, was not launched, or does not run yet."""
+    can_queue: bool
+    """Whether it may wait in its provider's queue, unpaid."""
+    running_at: float | None
+    """When it began to run, at the earliest; None while it waits, and if it never ran."""
 
     @property
     def end_text(self) -> str:
@@ -62,14 +68,29 @@ class Record:
         """What was asked for, and where."""
         return Kind(self.instance_type, self.zone, self.market)
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether it waits in its provider's queue, as far as is known."""
+        return self.can_queue and self.started_at is not None and self.running_at is None and self.ended_at is None
+
+    @property
+    def paid_from(self) -> float | None:
+        """From when it costs money: from its request on, or from its start where it may queue; None if it has not begun to cost any."""
+        return self.running_at if self.can_queue else self.ordered_at
+
     def cost_usd(self, now: float) -> float:
-        """Give what it has cost so far, from its order on."""
-        return self.usd_per_hour * max(0.0, (self.ended_at or now) - self.ordered_at) / SECONDS_PER_HOUR
+        """Return what it has cost so far."""
+        if self.paid_from is None:
+            return 0.0
+        return self.usd_per_hour * max(0.0, (self.ended_at or now) - self.paid_from) / SECONDS_PER_HOUR
 
     def most_cost_usd(self, now: float) -> float:
-        """Give what it can cost in all: whatever happens, it ends itself."""
+        """Return what it can cost in all: whatever happens, it ends itself."""
         if self.ended_at is not None:
             return self.cost_usd(now)
+        if self.can_queue:
+            seconds = 0.0 if self.running_at is None else now - self.running_at
+            return self.usd_per_hour * max(seconds, self.lifetime_seconds) / SECONDS_PER_HOUR
         begun_at = self.started_at or min(now, self.ordered_at + UNCERTAIN_SECONDS)
         seconds = begun_at + self.lifetime_seconds - self.ordered_at
         return self.usd_per_hour * max(seconds, now - self.ordered_at) / SECONDS_PER_HOUR
@@ -77,11 +98,9 @@ class Record:
 
 _COLUMNS = (
     "token, order_token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, ordered_at, "
-    "started_at, ready_at, ended_at, end_reason, ending_since, detail"
+    "started_at, ready_at, ended_at, end_reason, ending_since, detail, can_queue, "
+    "running_at"
 )
-
-#: The first reason counts: the provider of a machine that was ended because it was silent has another one to tell.
-_IF_FIRST = "detail = iif(end_reason IS NULL, ?, detail), end_reason = coalesce(end_reason, ?)"
 
 
 def open_machines(database: Database) -> list[Record]:
@@ -95,9 +114,10 @@ def all_machines(database: Database) -> list[Record]:
 
 
 def spent_usd(database: Database) -> float:
-    """Give what the machines that are gone have cost."""
+    """Return what the machines that are gone have cost."""
     found = database.value(
-        f"SELECT sum(usd_per_hour * (ended_at - ordered_at)) / {SECONDS_PER_HOUR} FROM machine WHERE ended_at IS NOT NULL"
+        f"SELECT sum(usd_per_hour * (ended_at - iif(can_queue, coalesce(running_at, ended_at), ordered_at))) / {SECONDS_PER_HOUR} "
+        "FROM machine WHERE ended_at IS NOT NULL"
     )
     return float(found or 0.0)
 
@@ -107,7 +127,9 @@ def count_requests(database: Database) -> int:
     return int(database.value("SELECT count(DISTINCT order_token) FROM machine"))
 
 
-def write_request(database: Database, request: LaunchRequest, *, provider: str, now: float) -> None:
+def write_request(
+    database: Database, request: LaunchRequest, *, provider: str, now: float, can_queue: bool = False
+) -> None:
     """Write machines down before they are launched: as expensive and as big as any of what they may be."""
     best = request.offers[0]
     usd_per_hour = max(one.usd_per_hour for one in request.offers)
@@ -115,7 +137,7 @@ def write_request(database: Database, request: LaunchRequest, *, provider: str, 
     cpus = max(one.cpus for one in request.offers)
     with database.transaction():
         database.execute_many(
-            f"INSERT INTO machine ({_COLUMNS}) VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL, '')",
+            f"INSERT INTO machine ({_COLUMNS}) VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL, '', ?, NULL)",
             [
                 (
                     token,
@@ -129,24 +151,55 @@ def write_request(database: Database, request: LaunchRequest, *, provider: str, 
                     cpus,
                     request.lifetime_seconds,
                     now,
+                    can_queue,
                 )
                 for token in request.tokens
             ],
         )
 
 
-def note_started(database: Database, token: str, instance_id: str, offer: "Offer | None", now: float) -> None:
-    """Note that a machine is there, and which of the offers it is, if that is known."""
+def note_started(
+    database: Database, token: str, instance_id: str, offer: "Offer | None", now: float, running_at: float | None
+) -> None:
+    """Note that a machine is there.
+
+    Args:
+        database: The ledger.
+        token: The machine's.
+        instance_id: The provider's name for it.
+        offer: Which of the offers it is, if that is known.
+        now: Seconds since the epoch.
+        running_at: Since when it runs; None if it is queued.
+    """
     with database.transaction():
         database.execute(
-            "UPDATE machine SET instance_id = ?, started_at = coalesce(started_at, ?) WHERE token = ?",
-            (instance_id, now, token),
+            "UPDATE machine SET instance_id = ?, started_at = coalesce(started_at, ?), running_at = coalesce(running_at, ?) "
+            "WHERE token = ?",
+            (instance_id, now, running_at, token),
         )
         if offer is not None:
             database.execute(
                 "UPDATE machine SET instance_type = ?, zone = ?, market = ?, usd_per_hour = ?, slots = ?, cpus = ? WHERE token = ?",
                 (offer.instance_type, offer.zone, offer.market, offer.usd_per_hour, offer.slots, offer.cpus, token),
             )
+
+
+def note_running(database: Database, running_at: Mapping[str, float]) -> None:
+    """Note since when machines run that were queued, by token."""
+    with database.transaction():
+        database.execute_many(
+            "UPDATE machine SET running_at = ? WHERE token = ? AND running_at IS NULL AND ended_at IS NULL",
+            [(since, token) for token, since in running_at.items()],
+        )
+
+
+def note_details(database: Database, details: Mapping[str, str]) -> None:
+    """Note what the provider says of machines that are there, by token."""
+    with database.transaction():
+        database.execute_many(
+            "UPDATE machine SET detail = ? WHERE token = ? AND end_reason IS NULL",
+            [(detail, token) for token, detail in details.items()],
+        )
 
 
 def note_ready(database: Database, tokens: Iterable[str], now: float) -> None:
@@ -161,18 +214,23 @@ def note_ending(database: Database, tokens: Iterable[str], end: End, now: float)
     """Note that machines are about to be ended, and why, if no reason is known yet."""
     with database.transaction():
         database.execute_many(
-            f"UPDATE machine SET ending_since = ?, {_IF_FIRST} WHERE token = ? AND ended_at IS NULL",
+            "UPDATE machine SET ending_since = ?, detail = iif(end_reason IS NULL, ?, detail), end_reason = coalesce(end_reason, ?) "
+            "WHERE token = ? AND ended_at IS NULL",
             [(now, end.detail, end.reason, token) for token in tokens],
         )
 
 
 def note_ended(database: Database, ends: Mapping[str, End], now: float) -> None:
-    """Note that machines are gone, and why, if no reason is known yet; at the latest they ended themselves when their lifetime was over."""
+    """Note that machines are gone, and why, if no reason is known yet; at the latest they ended themselves when their lifetime was over.
+
+    What was queued and never ran ends now, and has cost nothing.
+    """
     with database.transaction():
         database.execute_many(
-            "UPDATE machine SET ended_at = min(?, coalesce(started_at, ordered_at + ?) + lifetime_seconds), "
-            f"{_IF_FIRST} WHERE token = ? AND ended_at IS NULL",
-            [(now, UNCERTAIN_SECONDS, end.detail, end.reason, token) for token, end in ends.items()],
+            "UPDATE machine SET running_at = coalesce(running_at, ?1), ended_at = coalesce(min(?2, lifetime_seconds + "
+            "iif(can_queue, coalesce(running_at, ?1), coalesce(started_at, ordered_at + ?3))), ?2), "
+            "detail = iif(end_reason IS NULL, ?4, detail), end_reason = coalesce(end_reason, ?5) WHERE token = ?6 AND ended_at IS NULL",
+            [(end.running_at, now, UNCERTAIN_SECONDS, end.detail, end.reason, token) for token, end in ends.items()],
         )
 
 
@@ -186,15 +244,23 @@ def note_never_started(database: Database, ends: Mapping[str, End]) -> None:
 
 
 def reopen(database: Database, machine: Machine, now: float) -> bool:
-    """Take one that counted as gone for a machine that is there; False if none was ever ordered that it could be."""
+    """Take one that counted as gone for a machine that is there; False if none was ever asked for that it could be."""
     with database.transaction():
         return bool(
             database.execute(
-                "UPDATE machine SET ended_at = NULL, instance_id = ?1, started_at = coalesce(started_at, ordered_at), ending_since = ?3 "
+                "UPDATE machine SET ended_at = NULL, instance_id = ?1, started_at = coalesce(started_at, ordered_at), ending_since = ?3, "
+                "running_at = CASE WHEN NOT can_queue THEN coalesce(running_at, ordered_at) WHEN ?4 THEN NULL "
+                "ELSE coalesce(max(?5, ordered_at), running_at, ordered_at) END "
                 "WHERE token = (SELECT token FROM machine WHERE instance_id = ?1 OR token = ?1 "
                 "OR (order_token = ?2 AND instance_id IS NULL AND ended_at IS NOT NULL) "
                 "ORDER BY coalesce(instance_id, token) = ?1 DESC, token LIMIT 1)",
-                (machine.instance_id, machine.order, now),
+                (
+                    machine.instance_id,
+                    machine.order,
+                    now,
+                    machine.state is MachineState.QUEUED,
+                    machine.running_since,
+                ),
             ).rowcount
         )
 
@@ -278,8 +344,9 @@ def has_worked(database: Database) -> dict[str, float]:
 
 
 def ended_since(database: Database, since: float) -> list[Record]:
-    """Give the machines that were started and ended later than that."""
-    return _read(database, f"WHERE ended_at > {since!r} AND started_at IS NOT NULL ORDER BY ended_at")
+    """Return the machines that ran, and ended later than that."""
+    ran = "started_at IS NOT NULL AND running_at IS NOT NULL"
+    return _read(database, f"WHERE ended_at > {since!r} AND {ran} ORDER BY ended_at")
 
 
 def _read(database: Database, rest: str) -> list[Record]:
@@ -287,6 +354,8 @@ def _read(database: Database, rest: str) -> list[Record]:
     found = []
     for row in database.rows(f"SELECT {_COLUMNS} FROM machine {rest}"):
         values = dict(zip(names, row, strict=True))
-        end_reason = None if values["end_reason"] is None else EndReason(values["end_reason"])
-        found.append(Record(**{**values, "market": Market(values["market"]), "end_reason": end_reason}))
+        values["market"] = Market(values["market"])
+        values["can_queue"] = bool(values["can_queue"])
+        values["end_reason"] = None if values["end_reason"] is None else EndReason(values["end_reason"])
+        found.append(Record(**values))
     return found

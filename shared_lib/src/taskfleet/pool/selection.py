@@ -25,7 +25,7 @@ def needed(configuration: Configuration, tasks: int | None) -> Need:
 
 def limits_of(configuration: Configuration, need: Need) -> Limits:
     """Return what the pool may be and cost."""
-    pool = configuration.pool
+    pool, provider = configuration.pool, provider_of(configuration)
     return Limits(
         most_machines=need.machines.high or math.inf,
         most_cpus=need.total_cpus.high or math.inf,
@@ -35,6 +35,8 @@ def limits_of(configuration: Configuration, need: Need) -> Limits:
         lifetime_seconds=pool.lifetime_hours * 3600,
         boot_seconds=pool.boot_minutes * 60,
         silent_seconds=pool.silent_minutes * 60,
+        needs_canary=provider.needs_canary,
+        machines_per_request=provider.machines_per_request,
     )
 
 

@@ -83,9 +83,12 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
 def cost_line(costs: Costs) -> str:
     """Say what the machines have cost."""
     ever = counted(costs.machines_ever, "machine")
-    if not costs.so_far_usd and not costs.usd_per_hour:
-        return f"Machines: {costs.machines:,} there, {ever} in all; they cost nothing."
-    parts = [f"Machines: {costs.machines:,} there, {ever} in all. Cost so far: {_usd(costs.so_far_usd)}"]
+    there = f"Machines: {costs.machines:,} there"
+    if costs.machines_queued:
+        there += f" ({costs.machines_queued:,} queued)"
+    if not costs.so_far_usd and not costs.usd_per_hour and not costs.machines_queued:
+        return f"{there}, {ever} in all; they cost nothing."
+    parts = [f"{there}, {ever} in all. Cost so far: {_usd(costs.so_far_usd)}"]
     if costs.usd_per_task is not None:
         parts.append(f"{costs.usd_per_task:.2g} USD per task")
     if costs.machines:

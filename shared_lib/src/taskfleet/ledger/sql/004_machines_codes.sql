@@ -1,6 +1,12 @@
 -- Why machines ended is a code of machines.EndReason; what the provider says about it stands beside it, in its words. What earlier
 -- versions wrote, sentences, is translated here, once: machines are few.
 ALTER TABLE machine ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+-- Whether it may wait in its provider's queue, unpaid. If so, costs and its lifetime count from running_at.
+ALTER TABLE machine ADD COLUMN can_queue INTEGER NOT NULL DEFAULT 0;
+-- When it began to run, at the earliest; NULL while it waits, and if it never ran. Of machines that cannot wait: started_at.
+ALTER TABLE machine ADD COLUMN running_at REAL;
+
+UPDATE machine SET running_at = started_at;
 
 UPDATE machine SET
     end_reason = CASE

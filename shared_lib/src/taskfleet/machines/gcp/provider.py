@@ -22,6 +22,8 @@ class GcpProvider:
     shares_file_system: ClassVar[bool] = False
     lists_offers: ClassVar[bool] = True
     needs_canary: ClassVar[bool] = True
+    can_queue: ClassVar[bool] = False
+    machines_per_request: ClassVar[int] = 100
     poll_seconds: ClassVar[float] = 10.0
     ending_poll_seconds: ClassVar[float] = 3.0
     empty_lists_to_confirm: ClassVar[int] = 2

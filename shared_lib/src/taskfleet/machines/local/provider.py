@@ -24,6 +24,8 @@ class LocalProvider:
     shares_file_system: ClassVar[bool] = True
     lists_offers: ClassVar[bool] = False
     needs_canary: ClassVar[bool] = True
+    can_queue: ClassVar[bool] = False
+    machines_per_request: ClassVar[int] = 100
     poll_seconds: ClassVar[float] = 1.0
     ending_poll_seconds: ClassVar[float] = 0.2
     empty_lists_to_confirm: ClassVar[int] = 1
