@@ -24,9 +24,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from taskfleet.cli import COMMANDS
-from taskfleet.clouds.aws_permissions import AWS
-from taskfleet.clouds.google_permissions import GOOGLE
 from taskfleet.clouds.permissions import Grant, Permission, Who
+from taskfleet.machines.provider import PROVIDERS, load_provider
 from taskfleet.settings.reference import pool_env, table, task_env
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,7 +171,10 @@ def lock(project: Path, newest: str) -> None:
 def permissions_page() -> str:
     """Give the permissions of each provider, by who needs them."""
     lines = [f"- **{name}**: {sentence}" for name, sentence in sentences(Who)]
-    for title, permissions in (("AWS", AWS), ("Google Cloud", GOOGLE)):
+    for provider in map(load_provider, PROVIDERS):
+        title, permissions = provider.title, provider.permissions
+        if permissions is None:
+            continue
         lines += ["", f"## {title}"]
         for who in Who:
             if found := permissions.of(who=who):

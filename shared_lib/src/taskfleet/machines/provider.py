@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from taskfleet.settings import Configuration
 
 if TYPE_CHECKING:  # a worker asks the registry for its watcher, and needs nothing of these
+    from taskfleet.clouds.permissions import Permissions
     from taskfleet.machines import LaunchRequest, Machines
     from taskfleet.machines.catalogue import Catalogue
     from taskfleet.machines.images import Image
@@ -54,6 +55,8 @@ class Provider(Protocol):
     """Of the addresses in BUCKET that its machines can read; empty where no bucket is used."""
     longest_script_bytes: ClassVar[int]
     """The longest start-up script it takes; 0 where there is none."""
+    permissions: ClassVar["Permissions | None"]
+    """Everything that its accounts and machines have to be permitted, and who needs it; None where nobody asks."""
     example_queue_url: ClassVar[str]
     """A queue that its machines reach, for messages."""
     example_region: ClassVar[str]

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from taskfleet.clouds.aws_permissions import AWS
+from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import SettingsError
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
@@ -30,6 +32,7 @@ class AwsProvider:
     bucket_scheme: ClassVar[str] = "s3"
     #: 16 KiB before it is encoded: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
     longest_script_bytes: ClassVar[int] = 16 << 10
+    permissions: ClassVar[Permissions | None] = AWS
     example_queue_url: ClassVar[str] = "sqs://NAME"
     example_region: ClassVar[str] = "us-east-1"
 

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from taskfleet.clouds.google_permissions import GOOGLE
+from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import SettingsError
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
@@ -31,6 +33,7 @@ class GcpProvider:
     bucket_scheme: ClassVar[str] = "gs"
     #: 256 KB a value: https://cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations
     longest_script_bytes: ClassVar[int] = 256 << 10
+    permissions: ClassVar[Permissions | None] = GOOGLE
     example_queue_url: ClassVar[str] = "pubsub://PROJECT/NAME"
     example_region: ClassVar[str] = "us-central1"
 

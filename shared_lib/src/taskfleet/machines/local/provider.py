@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import CommandError
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
@@ -32,6 +33,7 @@ class LocalProvider:
     code_sources: ClassVar[tuple[str, ...]] = ()
     bucket_scheme: ClassVar[str] = ""
     longest_script_bytes: ClassVar[int] = 0
+    permissions: ClassVar[Permissions | None] = None
     example_queue_url: ClassVar[str] = "ledger"
     example_region: ClassVar[str] = ""
 
