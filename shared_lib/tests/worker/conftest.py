@@ -299,7 +299,7 @@ class Project:
     def check(self):
         """Nothing is left running, and every task is in exactly one state."""
         with suppress(AssertionError):
-            until(lambda: not self.processes(), seconds=15)
+            until(lambda: not self.processes())
         left = {pid: command_line(pid) for pid in self.processes()}
         for pid in left:
             with suppress(ProcessLookupError):

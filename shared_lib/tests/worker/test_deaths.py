@@ -95,7 +95,7 @@ def test_a_task_ends_when_all_above_it_is_killed_at_once(project, per_process):
     for number in (signal.SIGSTOP, signal.SIGKILL):  # none can see another die
         for pid in above:
             os.kill(pid, number)
-    project.until(lambda: not tasks & project.processes().keys(), "the end of the tasks", seconds=10)
+    project.until(lambda: not tasks & project.processes().keys(), "the end of the tasks")
     worker.process.wait()
     project.open_gate("gate")
     project.work()
@@ -110,7 +110,7 @@ def test_the_warm_process_and_then_a_slot_may_die(project, per_process):
     os.kill(worker.warm, signal.SIGKILL)
     os.kill(slot, signal.SIGKILL)
     project.until_noted("ended 0")
-    project.until(lambda: runner not in project.processes(), "the end of the task that nobody watches", seconds=10)
+    project.until(lambda: runner not in project.processes(), "the end of the task that nobody watches")
     project.open_gate("gate")
     worker.wait()
     assert project.counts() == {"succeeded": 10}
@@ -140,10 +140,10 @@ def test_when_the_supervisor_is_killed_nothing_is_left_and_another_worker_takes_
     worker = begin(project, per_process, LEASE_SECONDS=3600)
     worker.kill()
     worker.wait(code=-9)
-    project.until(lambda: not project.processes(), "the end of all it had started", seconds=8)
+    project.until(lambda: not project.processes(), "the end of all it had started")
     assert project.counts().get("running") == 2  # and maybe some leased ahead
     project.open_gate("gate")
-    project.work(seconds=20)
+    project.work()
     assert project.counts() == {"succeeded": 10}
     assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
     assert project.tally("lost") == 2
@@ -152,7 +152,7 @@ def test_when_the_supervisor_is_killed_nothing_is_left_and_another_worker_takes_
 def test_a_worker_that_is_not_yet_reaped_counts_as_dead(project):
     worker = begin(project, 1, LEASE_SECONDS=3600)
     worker.kill()  # and nobody waits for it: it is a zombie
-    project.work(seconds=20)
+    project.work()
     assert project.counts() == {"succeeded": 10}
     worker.wait(code=-9)
 
@@ -164,7 +164,7 @@ def test_when_the_supervisor_is_killed_while_the_module_is_imported_nothing_is_l
     project.until_noted("importing")
     worker.kill()
     worker.wait(code=-9)
-    project.until(lambda: not project.processes(), "the end of the import", seconds=8)
+    project.until(lambda: not project.processes(), "the end of the import")
 
 
 @pytest.mark.every_start_method

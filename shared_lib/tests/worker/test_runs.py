@@ -417,7 +417,7 @@ def test_a_traceback_shows_the_users_code_and_not_ours(project, per_process):
 @pytest.mark.every_start_method
 def test_a_module_that_cannot_be_used_is_said_and_nothing_is_leased(project, source, said):
     project.write("").folder.joinpath("task.py").write_text(source)
-    worker = project.insert([{}] * 3).work(code=1, seconds=5)
+    worker = project.insert([{}] * 3).work(code=1)
     assert said in worker.text
     assert worker.text.count("error: ") == 1
     assert "runner.py" not in worker.text
@@ -443,6 +443,16 @@ def test_a_missing_module_or_function_is_said(project, function, said):
         assert said in project.insert([{}]).work(code=1).text
 
 
+#: A process that waits for its threads at its end, which are there for ever, is not ended by our own alarm or by the supervisor.
+NOTHING_ENDS_WHAT_HANGS = """
+import signal, sys
+signal.alarm = lambda seconds: 0
+if "launch_worker" in sys.orig_argv:
+    import taskfleet.worker.warm_process as warm_process
+    warm_process.END_SECONDS = 1000
+"""
+
+
 def test_a_module_may_print_take_its_time_and_start_threads(project, per_process):
     project.write(
         """
@@ -457,8 +467,8 @@ def test_a_module_may_print_take_its_time_and_start_threads(project, per_process
         """,
         TASKS_PER_PROCESS=per_process,
     )
-    worker = project.insert([{}] * 5).work(seconds=30)
-    assert project.workers[0].seconds < 5  # it waits for none of the threads
+    (project.folder / "sitecustomize.py").write_text(NOTHING_ENDS_WHAT_HANGS)
+    worker = project.insert([{}] * 5).work(environment={"PYTHONPATH": str(project.folder)})
     assert "printed at import" in worker.text
     assert "and to stderr" in worker.text
     assert project.counts() == {"succeeded": 5}

@@ -51,14 +51,14 @@ def test_asked_once_running_tasks_finish_and_the_others_go_back_without_a_trace(
 
 @pytest.mark.slow
 def test_quick_tasks_under_way_in_batches_are_run_once_although_the_worker_is_stopped(project, per_process):
-    project.write("def run_task(n): note(n)", TASKS_PER_PROCESS=per_process)
+    project.write("def run_task(n): note(n)", TASKS_PER_PROCESS=per_process, SHUTDOWN_GRACE_SECONDS=300)
     project.insert([{"n": n} for n in range(20_000)])
     for _ in range(5):
         before = len(project.noted())
         worker = project.start()
         project.until(lambda before=before: len(project.noted()) > before + 200, "some tasks")
         worker.kill(signal.SIGINT)
-        worker.wait(code=130, seconds=20)  # well within the grace period: no slot has forgotten a task
+        worker.wait(code=130)  # within the grace period: no slot has forgotten a task
         counts = project.counts()
         assert counts["succeeded"] == len(project.noted()) < 20_000
         assert counts == {"succeeded": counts["succeeded"], "pending": 20_000 - counts["succeeded"]}
@@ -67,13 +67,14 @@ def test_quick_tasks_under_way_in_batches_are_run_once_although_the_worker_is_st
 
 @pytest.mark.every_start_method
 def test_asked_twice_running_tasks_are_handed_back_which_costs_them_no_try(project, per_process):
-    project.write(SOURCE, TASKS_PER_PROCESS=per_process, RETRIES_ON_EXCEPTION=0, RETRIES_ON_LOST=0)
+    settings = {"RETRIES_ON_EXCEPTION": 0, "RETRIES_ON_LOST": 0, "SHUTDOWN_GRACE_SECONDS": 300}
+    project.write(SOURCE, TASKS_PER_PROCESS=per_process, **settings)
     worker = project.insert([{"n": n} for n in range(10)]).start()
     project.until_noted("began 0", "began 1")
     worker.kill(signal.SIGINT)
     project.until(lambda: "Stopping: " in worker.text)
     worker.kill(signal.SIGINT)
-    worker.wait(code=130, seconds=20)
+    worker.wait(code=130)
     assert project.counts() == {"pending": 10}
     (attempt,) = project.task("t0").attempts
     assert attempt.outcome is Outcome.INTERRUPTED
@@ -94,7 +95,7 @@ def test_the_grace_period_ends(project, per_process):
     worker = project.insert([{"n": n} for n in range(2)]).start()
     project.until_noted("began 0", "began 1")
     worker.kill(signal.SIGTERM)
-    worker.wait(code=130, seconds=20)
+    worker.wait(code=130)
     assert project.counts() == {"pending": 2}
     assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.INTERRUPTED]
 
@@ -115,7 +116,7 @@ def test_a_task_sees_that_the_worker_was_asked_to_stop(project, per_process):
     worker = project.insert([{}]).start()
     project.until_noted("began")
     worker.kill(signal.SIGTERM)
-    worker.wait(code=130, seconds=20)
+    worker.wait(code=130)
     assert project.result("t0") == "saved"
 
 
@@ -136,7 +137,7 @@ def test_a_worker_that_waits_can_be_stopped(project):
     worker = project.insert([{}]).start()
     project.until(lambda: project.counts() == {"pending": 1} and project.noted())
     worker.kill(signal.SIGINT)
-    worker.wait(code=130, seconds=10)
+    worker.wait(code=130)
     assert project.counts() == {"pending": 1}
 
 
@@ -154,7 +155,7 @@ def test_stopped_while_the_module_is_still_importing(project, number):
     worker = project.insert([{}] * 3).start()
     project.until_noted("importing")
     worker.kill(number)
-    worker.wait(code=130, seconds=10)
+    worker.wait(code=130)
     assert project.counts() == {"pending": 3}
     assert "Traceback" not in worker.text
 
@@ -210,7 +211,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(project, per_process,
             project.until(lambda: read() or b"Stopping: " in shown, "the note")
         if times == 1:
             project.open_gate("gate")
-        project.until(lambda: (read() or True) and process.poll() is not None, "the end", seconds=30)
+        project.until(lambda: (read() or True) and process.poll() is not None, "the end")
         read()
     finally:
         process.kill()
@@ -317,14 +318,19 @@ EmbeddedQueue.give_back = busy_once
 
 
 def test_a_busy_ledger_while_stopping_is_asked_again_and_nothing_is_waited_for(project):
-    project.write("def run_task(n):\n    note(n)\n    if n >= 60: wait_for('gate')", TASKS_PER_PROCESS=0, SLOTS=2)
+    project.write(
+        "def run_task(n):\n    note(n)\n    if n >= 60: wait_for('gate')",
+        TASKS_PER_PROCESS=0,
+        SLOTS=2,
+        SHUTDOWN_GRACE_SECONDS=300,
+    )
     (project.folder / "sitecustomize.py").write_text(BUSY_ONCE)
     worker = project.insert([{"n": n} for n in range(1000)]).start(environment={"PYTHONPATH": str(project.folder)})
     project.until(lambda: sum(int(n) >= 60 for n in project.noted()) == 2, "two tasks at the gate")
     worker.kill(signal.SIGINT)
     project.until(lambda: "The ledger is busy. Trying again." in worker.text)
     project.open_gate("gate")
-    worker.wait(code=130, seconds=15)  # of a grace period of 30 s
+    worker.wait(code=130)  # within the grace period
     counts = project.counts()
     assert counts["succeeded"] < 200
     assert counts == {"succeeded": len(project.noted()), "pending": 1000 - len(project.noted())}

@@ -74,7 +74,7 @@ class Talk:
         """Say something to the slot."""
         self.channel.send(pack(message))
 
-    def until(self, condition, seconds=30):
+    def until(self, condition, seconds=60):
         """Listen until something holds."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -111,7 +111,7 @@ def slot(request):
     yield make
     for talk in talks:
         talk.channel.close()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not os.waitpid(talk.pid, os.WNOHANG)[0]:  # it sees that we are gone, and ends
             if time.monotonic() > deadline:
                 os.kill(talk.pid, signal.SIGKILL)
@@ -149,7 +149,7 @@ def test_tasks_taken_back_at_any_moment_are_either_done_or_returned(slot, tasks_
         talk.run(*((given + n, {}) for n in range(7)))
         given += 7
         if turn % 3 == 0:
-            talk.until(lambda given=given: len(talk.done) >= given // 2 or len(talk.returned) > 2, seconds=5)
+            talk.until(lambda given=given: len(talk.done) >= given // 2 or len(talk.returned) > 2)
         talk.send(Recall())
         talk.until(lambda turn=turn: len(talk.returned) == turn + 1)
     returned = [seq for keys in talk.returned for seq, _ in keys]
@@ -232,5 +232,5 @@ def test_a_task_whose_time_is_over_when_it_holds_too_much_memory_failed_for_its_
     talk.run((1, {"gate": str(gate), "hoard_mib": hoard_mib}))
     talk.until(measured.exists)
     gate.touch()
-    talk.until(lambda: 1 in talk.done, seconds=60)
+    talk.until(lambda: 1 in talk.done)
     assert talk.done[1].outcome == outcome, talk.done[1].error

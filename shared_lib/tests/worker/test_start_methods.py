@@ -113,7 +113,7 @@ def test_a_worker_that_is_stopped_while_a_runner_imports_hands_its_task_back(pro
     worker = project.insert([{}]).start()
     project.until_noted("importing again")
     worker.kill(signal.SIGINT)
-    worker.wait(code=130, seconds=20)
+    worker.wait(code=130)
     assert project.counts() == {"pending": 1}
 
 
@@ -125,7 +125,7 @@ def test_quick_tasks_are_not_hoarded_as_if_their_processes_cost_nothing(project)
     project.until(lambda: len(project.noted()) > 5, "some tasks")
     assert project.counts()["running"] < 60
     worker.kill(signal.SIGINT)
-    worker.wait(code=130, seconds=20)
+    worker.wait(code=130)
     assert project.counts()["pending"] > 900
 
 
@@ -209,7 +209,7 @@ def test_tasks_end_with_their_slot_where_the_system_does_not_see_to_that(project
         with suppress(ProcessLookupError):  # one may end with those that were killed before it
             os.kill(pid, signal.SIGKILL)
     worker.wait(code=-9)
-    project.until(lambda: runner not in project.processes(), "its end", seconds=10)
+    project.until(lambda: runner not in project.processes(), "its end")
 
 
 @pytest.mark.parametrize("system", ["", POORER], ids=["linux", "poorer"])
