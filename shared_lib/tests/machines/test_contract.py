@@ -68,6 +68,7 @@ class TestAws(Contract):
             others=machines("other"),
             offers=tuple(made(zone) for zone in zones[:2]),
             dry=made("us-east-1c"),
+            can_queue=False,
             no_such_name="i-0123456789abcdef0",
             says=Printing(ec2.console),
         )
@@ -101,6 +102,7 @@ class TestGcp(Contract):
             others=machines("other"),
             offers=(made("us-central1-a"),),
             dry=made("us-central1-c"),
+            can_queue=False,
             no_such_name="job-9-none-1",
             says=Printing(gce.print),
         )

@@ -47,6 +47,7 @@ def cloud(tmp_path):
         others=machines("other"),
         offers=(offer("local", "here", slots=3),),
         dry=None,
+        can_queue=False,
         no_such_name="job-9-none-1",
         says=lambda instance_id: f"machine {instance_id} slots 3",
         project=project,

@@ -3,6 +3,7 @@
 import pytest
 from taskfleet.ledger.counters import Durations
 from taskfleet.tasks import FAILURE_KINDS, Outcome, State
+from taskfleet.text import columns
 from taskfleet.watch import text
 from taskfleet.watch.status import Status
 
@@ -52,12 +53,12 @@ def test_a_rate_in_a_unit_that_makes_it_readable(per_second, words):
 
 def test_columns_are_aligned_and_the_last_is_left_as_it_is():
     rows = [("t1", "failed (exit)", "2", "a reason, however long"), ("a-longer-id", "pending", "0", "")]
-    assert text.columns(rows, ("task", "state", "attempts", "reason")).splitlines() == [
+    assert columns(rows, ("task", "state", "attempts", "reason")).splitlines() == [
         "task         state          attempts  reason",
         "t1           failed (exit)  2         a reason, however long",
         "a-longer-id  pending        0",
     ]
-    assert text.columns([], ("a", "b")) == "a  b"
+    assert columns([], ("a", "b")) == "a  b"
 
 
 def make_status(*, rate=None, eta=None, durations=None, failures=(), examples=None, **counts):

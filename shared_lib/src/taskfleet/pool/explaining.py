@@ -99,22 +99,41 @@ def _about_money(machines: list[Record], there: list[Record], limits: Limits, no
 
 def _about_machines(database: Database, there: list[Record], limits: Limits, now: float) -> list[str]:
     last_heartbeats = records.last_heartbeats(database)
+    queued = [one for one in there if one.is_queued and one.token not in last_heartbeats]
     found = []
     for one in there:
         heard = last_heartbeats.get(one.token)
         name = one.instance_id or one.token
         if heard is not None and now - heard > limits.silent_seconds:
             found.append(f"The worker on {name} is silent since {duration(now - heard)}.")
-        elif heard is None and now - (one.started_at or one.ordered_at) > limits.boot_seconds / 2:
-            found.append(
-                f"{name} was ordered {duration(now - one.ordered_at)} ago and no worker was heard: poe machines --console {name}"
+        elif heard is None and one.boots_since is not None and now - one.boots_since > limits.boot_seconds / 2:
+            age = (
+                f"runs since {duration(now - one.boots_since)}"
+                if one.can_queue
+                else f"was ordered {duration(now - one.ordered_at)} ago"
             )
-    full = len(there) >= limits.most_machines
+            found.append(f"{name} {age} and no worker was heard: poe machines --console {name}{_in_words(one)}")
+    found += _about_queue(queued, now)
     booting = [one for one in there if one.token not in last_heartbeats]
     if not found and booting and len(booting) == len(there):
         found.append(
             f"{counted(len(booting), 'machine')} boot; they have until {duration(limits.boot_seconds)} after their start (BOOT_MINUTES)."
         )
-    elif not found and full:
+    elif not found and len(there) >= limits.most_machines:
         found.append(f"As many machines as there may be work ({len(there)}): MACHINES allows more.")
     return found
+
+
+def _about_queue(queued: list[Record], now: float) -> list[str]:
+    if not queued:
+        return []
+    first = min(queued, key=lambda one: one.ordered_at)
+    told = Counter(one.detail for one in queued if one.detail).most_common(1)
+    return [
+        f"{counted(len(queued), 'machine')} in the provider's queue, the first for {duration(now - first.ordered_at)}; what waits costs "
+        f"nothing.{f' The provider says: {told[0][0]}.' if told else ''}"
+    ]
+
+
+def _in_words(one: Record) -> str:
+    return f" (the provider says: {one.detail})" if one.detail else ""

@@ -74,6 +74,11 @@ class Record:
         return self.can_queue and self.started_at is not None and self.running_at is None and self.ended_at is None
 
     @property
+    def boots_since(self) -> float | None:
+        """Since when it boots, at the earliest; None of one that may still be queued."""
+        return self.running_at or (None if self.can_queue else self.ordered_at)
+
+    @property
     def paid_from(self) -> float | None:
         """From when it costs money: from its request on, or from its start where it may queue; None if it has not begun to cost any."""
         return self.running_at if self.can_queue else self.ordered_at
