@@ -3,8 +3,6 @@
 The stand-ins for the services work out by themselves what each request needs; see ``Double.permissions``.
 """
 
-import gzip
-import hashlib
 import json
 import os
 import subprocess
@@ -369,10 +367,7 @@ def test_who_fills_a_queue_and_who_works_on_it_need_what_the_table_says(cloud, t
     url = f"sqs://{name}" if cloud.name == "aws" else f"pubsub://{PROJECT}/{name}"
     table = f"{cloud.bucket}/tasks.csv"
     cloud.put("jobs/tasks.csv", b"n\n1\n2\n3\n")
-    content = gzip.compress(b"the project", mtime=0)
-    digest = hashlib.sha256(gzip.decompress(content)).hexdigest()
-    cloud.put("jobs/bundle", content)
-    stored = bundles.StoredBundle(address=f"{cloud.bucket}/bundle", hash=digest, region=None)
+    stored = cloud.upload()
     home = cloud.place(tmp_path / "home", url, table)
     with cloud.recorded() as by_user:
         home.run("insert_tasks")
