@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+import threading
+import time
 from types import SimpleNamespace
 
 import boto3
@@ -109,6 +111,26 @@ def test_a_permission_that_is_missing_is_named(poe, clouds):
     assert "ec2:CreateFleet" in said.err
     assert "ec2:TerminateInstances" in said.err
     assert instances() == []
+
+
+def test_a_queue_that_refuses_ends_the_watching_but_no_machine(poe, clouds):
+    """Machines at work are not ended because this account may not hear of it; the provider's refusal would end the pool."""
+
+    def refuse_once_there_is_a_machine():
+        while not instances():
+            time.sleep(0.05)
+        clouds.others.fault("ReceiveMessage", code="AccessDenied", status=403, message="No.", times=None)
+
+    refusing = threading.Thread(target=refuse_once_there_is_a_machine, daemon=True)
+    refusing.start()
+    said = poe("deploy_pool", "--yes")
+    refusing.join()
+    clouds.others.clear_faults()
+    assert said.code == 1
+    assert "these AWS credentials lack the permission sqs:ReceiveMessage" in said.err
+    assert "gave up" not in said.err
+    [[one]] = [found["Instances"] for found in instances()]
+    assert one["State"]["Name"] in ("pending", "running")
 
 
 def test_the_start_up_script_can_be_seen(poe, project):
