@@ -13,9 +13,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+#: The repository, where its modules are found.
+ROOT = Path(__file__).resolve().parents[3]
 #: For how long a message is passed over that comes late.
 LATE_SECONDS = 1.0
 
@@ -41,6 +44,7 @@ class Double:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            cwd=ROOT,
             start_new_session=True,
         )
         answer = self._answer()
