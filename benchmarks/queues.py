@@ -21,6 +21,7 @@ from pathlib import Path
 import ours
 from measure import BENCHMARKS, Claims, python, run, say, temporary_folder
 
+sys.path.append(str(BENCHMARKS.parent))  # where the stand-ins are
 from shared_lib.tests.services.pubsub import BILLED as BILLED_BYTES
 from shared_lib.tests.services.pubsub import PubSub
 from shared_lib.tests.services.sqs import BILLED, Sqs

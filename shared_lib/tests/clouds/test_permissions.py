@@ -137,7 +137,20 @@ class Cloud:
 
 class Amazon(Cloud):
     bucket = "s3://code/jobs"
-    offer = Offer(0.01, -20, "c5.xlarge", Market.SPOT, "us-east-1a", 0.04, 0.03, 4, "gp3", 20.0, 4, 8.0)
+    offer = Offer(
+        usd_per_slot_hour=0.01,
+        cpu_rank=20,
+        instance_type="c5.xlarge",
+        market=Market.SPOT,
+        zone="us-east-1a",
+        usd_per_hour=0.04,
+        machine_usd_per_hour=0.03,
+        slots=4,
+        boot_disk_type="gp3",
+        boot_disk_gib=20.0,
+        cpus=4,
+        memory_gib=8.0,
+    )
 
     def __init__(self, doubles, tmp_path, monkeypatch):
         point_at(monkeypatch, doubles[0], tmp_path)
@@ -204,7 +217,20 @@ class Amazon(Cloud):
 
 class Google(Cloud):
     bucket = "gs://code/jobs"
-    offer = Offer(0.01, -21, "n2-standard-8", Market.SPOT, "us-central1-a", 0.08, 0.07, 8, "pd-balanced", 20.5, 8, 32.0)
+    offer = Offer(
+        usd_per_slot_hour=0.01,
+        cpu_rank=21,
+        instance_type="n2-standard-8",
+        market=Market.SPOT,
+        zone="us-central1-a",
+        usd_per_hour=0.08,
+        machine_usd_per_hour=0.07,
+        slots=8,
+        boot_disk_type="pd-balanced",
+        boot_disk_gib=20.5,
+        cpus=8,
+        memory_gib=32.0,
+    )
 
     def __init__(self, doubles, tmp_path, monkeypatch):
         super().__init__("gcp", doubles, tmp_path, monkeypatch)

@@ -13,12 +13,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from taskfleet.clouds.aws_permissions import AWS
 from taskfleet.clouds.google_permissions import GOOGLE
 
+#: The repository, where its modules are found.
+ROOT = Path(__file__).resolve().parents[3]
 #: For how long a message is passed over that comes late.
 LATE_SECONDS = 1.0
 
@@ -44,6 +47,7 @@ class Double:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            cwd=ROOT,
             start_new_session=True,
         )
         answer = self._answer()

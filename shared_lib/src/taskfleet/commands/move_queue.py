@@ -9,7 +9,7 @@ from taskfleet.ledger import counters, moving
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.processes.identity import is_surely_dead
 from taskfleet.queues.addresses import is_remote, public
-from taskfleet.queues.job import JobQueues, check_queue
+from taskfleet.queues.job import JobQueues, check_queue, process_of
 from taskfleet.settings import Configuration
 from taskfleet.settings.parsers import queue_url
 from taskfleet.tasks import State
@@ -77,7 +77,7 @@ def _refuse_workers(database: Database) -> None:
     alive = database.rows(
         "SELECT process, max(lease_until, seen_at + ?) FROM worker WHERE ended_at IS NULL", (SILENT_SECONDS,)
     )
-    if any(until > time.time() and not is_surely_dead(process.removeprefix("worker|")) for process, until in alive):
+    if any(until > time.time() and not is_surely_dead(process_of(source)) for source, until in alive):
         raise CommandError(
             "Workers are at this job. Stop them first, or wait until those that died count as dead (poe status lists them). Nothing was "
             "changed."

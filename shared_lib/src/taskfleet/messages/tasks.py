@@ -47,7 +47,10 @@ class QueuedTask(NamedTuple):
 
     def tries_of(self, outcome: Outcome) -> int:
         """Return how often it ended so."""
-        return dict(self.tries).get(int(outcome), 0)
+        for one, times in self.tries:
+            if one == outcome:
+                return times
+        return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

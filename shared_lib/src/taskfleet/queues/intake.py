@@ -9,9 +9,10 @@ import time
 from collections.abc import Sequence
 
 from taskfleet.errors import QueueError
+from taskfleet.messages.grouping import chunks
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, unpack
 from taskfleet.queues.in_flight import InFlightMessage, InFlightMessages, is_suspect
-from taskfleet.queues.outbox import Outbox
+from taskfleet.queues.outbox import Delivery, Outbox
 from taskfleet.queues.receiver import Arrival
 from taskfleet.tasks import Finished, Lease, Outcome, RetryPolicy
 
@@ -71,7 +72,7 @@ class Intake:
                 f"The queue has tasks of job {message.job_id!r}, and this worker is of job {self._job_id!r}. Each job needs a queue "
                 "of its own: change QUEUE_URL or JOB_ID."
             )
-        held = arrival.in_flight
+        held, decided = arrival.in_flight, Delivery()
         lost = max(arrival.message.deliveries - 1, 0)
         leases: list[Lease] = []
         if message.claimed_by and self._in_flight.take_back(message.claimed_by, held):
@@ -79,29 +80,36 @@ class Intake:
         elif message.claimed_by and message.claimed_until > now:
             self._in_flight.leave(held)  # the other one gets it next, or a worker after the claim
         else:
-            leases = self._sort(held, message, 1 if message.claimed_by else lost, now)
-        receipt = self._in_flight.release(held)
-        if receipt is not None:
-            self._outbox.acknowledge(receipt)
+            leases = self._sort(held, message, 1 if message.claimed_by else lost, now, decided)
+        decided.acknowledge(self._in_flight.release(held))
+        self._outbox.add(decided)
         return leases
 
-    def _sort(self, held: InFlightMessage, message: TaskMessage, lost: int, now: float) -> list[Lease]:
+    def _sort(
+        self, held: InFlightMessage, message: TaskMessage, lost: int, now: float, decided: Delivery
+    ) -> list[Lease]:
         """Decide about the tasks of a message that was lost this often with a worker."""
         tasks = message.tasks
         if message.not_before > now + 1:
             for task in tasks:
-                self._outbox.send_back(message.ledger, task, delay_seconds=message.not_before - now)
+                decided.send_back(message.ledger, task, delay_seconds=message.not_before - now)
             return []
         if len(tasks) > 1 and lost and self._policy.retries.get(Outcome.LOST, 0):
             if lost > 1 or tasks[0].tries_of(Outcome.LOST):
-                self._share_out(message, lost)
+                decided.messages += self._shared_out(message, lost)
                 return []
             # Most machines that die are not killed by a task.
             tasks, lost = [task.after(task.attempt + lost) for task in tasks], 0
-        return self._take_in(held, message.ledger, tasks, lost, now)
+        return self._take_in(held, message.ledger, tasks, lost, now, decided)
 
     def _take_in(
-        self, held: InFlightMessage, ledger: str, tasks: Sequence[QueuedTask], lost: int, now: float
+        self,
+        held: InFlightMessage,
+        ledger: str,
+        tasks: Sequence[QueuedTask],
+        lost: int,
+        now: float,
+        decided: Delivery,
     ) -> list[Lease]:
         leases: list[Lease] = []
         for task in tasks:
@@ -109,26 +117,26 @@ class Intake:
                 task = task.after(task.attempt + lost, Outcome.LOST, lost)
                 delay_seconds = self._policy.delay_before_loss(task.tries_of(Outcome.LOST) - 1)
                 death = Finished(task.seq, task.attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died")
-                self._outbox.report_ended(ledger, death, delay_seconds)
+                decided.report_ended(ledger, death, delay_seconds)
                 if delay_seconds is None:
                     continue
             if is_suspect(task):
                 self.be_careful()
                 if self._in_flight.has_suspect:
-                    self._outbox.send_back(ledger, task, delay_seconds=SUSPECT_DELAY_SECONDS, is_alone=True)
+                    decided.send_back(ledger, task, delay_seconds=SUSPECT_DELAY_SECONDS, is_alone=True)
                     continue
             if self._in_flight.put(held, task, ledger=ledger):
                 leases.append(Lease(task.seq, task.attempt + 1, task.task_id, task.data))
-        self._outbox.share_messages(len(tasks))
+        decided.tasks_per_message = len(tasks)
         self._tasks_per_message += 0.2 * (len(tasks) - self._tasks_per_message)
         return leases
 
-    def _share_out(self, message: TaskMessage, lost: int) -> None:
-        """Send the tasks of a message whose worker died back in several, so that the one that may have killed it is found."""
-        size = math.ceil(len(message.tasks) / PIECES)
-        for start in range(0, len(message.tasks), size):
-            piece = [
-                task.after(task.attempt + lost, Outcome.LOST, 0 if task.tries_of(Outcome.LOST) else 1)
-                for task in message.tasks[start : start + size]
-            ]
-            self._outbox.send(TaskMessage(job_id=self._job_id, ledger=message.ledger, tasks=piece))
+    def _shared_out(self, message: TaskMessage, lost: int) -> list[TaskMessage]:
+        """Return the tasks of a message whose worker died in several, so that the one that may have killed it is found."""
+        pieces = chunks(message.tasks, math.ceil(len(message.tasks) / PIECES))
+        return [TaskMessage(job_id=self._job_id, ledger=message.ledger, tasks=_lost(piece, lost)) for piece in pieces]
+
+
+def _lost(tasks: Sequence[QueuedTask], times: int) -> list[QueuedTask]:
+    """Return tasks as they are after their message was lost with this many workers; the loss counts once, as each may be innocent."""
+    return [task.after(task.attempt + times, Outcome.LOST, 0 if task.tries_of(Outcome.LOST) else 1) for task in tasks]

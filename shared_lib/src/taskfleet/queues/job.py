@@ -34,6 +34,9 @@ class SendingProgress:
         """Take note that another process sends tasks of this job, and has to end first; called once, with its identity."""
 
 
+#: What the names of workers at a service begin with.
+_WORKER = "worker|"
+
 #: For those who do not want to know.
 UNHEARD = SendingProgress()
 
@@ -191,4 +194,9 @@ def send_if_remote(database: Database, configuration: Configuration, progress: S
 
 def source_name() -> str:
     """Name this process as a worker, as no other is ever named."""
-    return f"worker|{identity()}"
+    return f"{_WORKER}{identity()}"
+
+
+def process_of(source: str) -> str:
+    """Return the identity of a worker's process, by the worker's name."""
+    return source.removeprefix(_WORKER)

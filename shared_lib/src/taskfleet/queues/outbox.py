@@ -1,12 +1,10 @@
 """The outbox of a worker: what it has decided about its tasks, until a queue at a service knows it.
 
 This is the transactional outbox pattern (https://microservices.io/patterns/data/transactional-outbox.html): the worker only writes down
-what has to happen at the service, and a relay, ``Sender``, makes it happen, as often as it takes. No transaction spans a queue of tasks and
-a queue of events, so their order has to do: first the successors of tasks are published, then what became of the tasks is reported, and
-only then the messages they came in are acknowledged. Whatever dies in between, each task is in some message or has come to its end, at the
-price that it may be run, or reported, twice.
-
-For one task, the methods have to be called in that order too: a delivery may be taken between any two calls.
+what has to happen at the service, all that belongs together at once, and a relay, ``Sender``, makes it happen, as often as it takes. No
+transaction spans a queue of tasks and a queue of events, so their order has to do: first the successors of tasks are published, then what
+became of the tasks is reported, and only then the messages they came in are acknowledged. Whatever dies in between, each task is in some
+message or has come to its end, at the price that it may be run, or reported, twice.
 """
 
 import threading
@@ -39,20 +37,30 @@ class Report:
     leased: dict[AttemptKey, None] = field(default_factory=dict)
     """Attempts, in the order in which they were leased."""
     returned: list[AttemptKey] = field(default_factory=list)
-    """Attempts that were given back after they had been reported as leased."""
+    """Attempts that were leased and given back without beginning them."""
     ended: list[EndedAttempt] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Whether there is anything to report."""
         return bool(self.leased or self.returned or self.ended)
 
+    def add(self, later: "Report") -> None:
+        """Add what happened later; that an attempt was leased is not worth a word if it has ended or was given back since."""
+        for finished, _ in later.ended:
+            self.leased.pop(finished.key, None)
+        self.ended += later.ended
+        self.returned += [key for key in later.returned if key not in self.leased]
+        for key in later.returned:
+            self.leased.pop(key, None)
+        self.leased |= later.leased
+
 
 @dataclass(slots=True)
 class Delivery:
-    """What is to be done at the service, in the order of its fields; who does it takes out what is done."""
+    """What is to be done at the service, in the order of its fields; the relay takes out what is done."""
 
     messages: list[TaskMessage] = field(default_factory=list)
-    """Messages of tasks, to be sent as they are."""
+    """Messages of tasks, to be published as they are."""
     tasks: list[TaskToSend] = field(default_factory=list)
     tasks_per_message: int = 1
     """How many of these tasks may share a message."""
@@ -69,7 +77,7 @@ class Delivery:
 
     @property
     def has_tasks(self) -> bool:
-        """Whether tasks have to be sent."""
+        """Whether tasks have to be published."""
         return bool(self.messages or self.tasks)
 
     @property
@@ -84,7 +92,40 @@ class Delivery:
 
     def report_to(self, ledger: str) -> Report:
         """Return the report to a ledger, a new one if there is none yet."""
-        return self.reports.setdefault(ledger, Report())
+        report = self.reports.get(ledger)
+        if report is None:
+            report = self.reports[ledger] = Report()
+        return report
+
+    def send_back(self, ledger: str, task: QueuedTask, *, delay_seconds: float = 0.0, is_alone: bool = False) -> None:
+        """Publish a task again.
+
+        Args:
+            ledger: Whose task it is.
+            task: As it is now.
+            delay_seconds: It is not handed out before.
+            is_alone: Have no other task share its message.
+        """
+        self.tasks.append(TaskToSend(ledger, task, delay_seconds, is_alone))
+
+    def report_ended(self, ledger: str, finished: Finished, retry_delay_seconds: float | None) -> None:
+        """Report that an attempt ended, and after how many seconds the task gets another try, None if it does not."""
+        self.report_to(ledger).ended.append(EndedAttempt(finished, retry_delay_seconds))
+
+    def acknowledge(self, receipt: str | None) -> None:
+        """Drop a message at the service; None stands for no message."""
+        if receipt is not None:
+            self.receipts.append(receipt)
+
+    def add(self, later: "Delivery") -> None:
+        """Add what was decided later."""
+        self.messages += later.messages
+        self.tasks += later.tasks
+        self.tasks_per_message = max(self.tasks_per_message, later.tasks_per_message)
+        for ledger, report in later.reports.items():
+            self.report_to(ledger).add(report)
+        self.end = later.end or self.end
+        self.receipts += later.receipts
 
 
 class Outbox:
@@ -99,55 +140,12 @@ class Outbox:
 
     # --- by the worker ---
 
-    def send_back(self, ledger: str, task: QueuedTask, *, delay_seconds: float = 0.0, is_alone: bool = False) -> None:
-        """Publish a task again.
-
-        Args:
-            ledger: Whose task it is.
-            task: As it is now.
-            delay_seconds: It is not handed out before.
-            is_alone: Have no other task share its message.
-        """
+    def add(self, decided: Delivery) -> None:
+        """Have the service know what was decided: all of it, or, should this process die, nothing is lost by it."""
         with self._changed:
-            self._waiting.tasks.append(TaskToSend(ledger, task, delay_seconds, is_alone))
-
-    def send(self, message: TaskMessage) -> None:
-        """Publish a message of tasks as it is."""
-        with self._changed:
-            self._waiting.messages.append(message)
-
-    def share_messages(self, tasks_per_message: int) -> None:
-        """Let this many tasks share a message that are sent back, if no fewer were allowed before."""
-        with self._changed:
-            self._waiting.tasks_per_message = max(self._waiting.tasks_per_message, tasks_per_message)
-
-    def report_leased(self, ledger: str, key: AttemptKey) -> None:
-        """Report that an attempt was leased, unless it comes to its end or is given back before that was reported."""
-        with self._changed:
-            self._waiting.report_to(ledger).leased[key] = None
-
-    def report_returned(self, ledger: str, key: AttemptKey) -> None:
-        """Report that an attempt that was leased was given back without beginning it."""
-        with self._changed:
-            report = self._waiting.report_to(ledger)
-            if key in report.leased:
-                del report.leased[key]
-            else:
-                report.returned.append(key)
-
-    def report_ended(self, ledger: str, finished: Finished, retry_delay_seconds: float | None) -> None:
-        """Report that an attempt ended, and after how many seconds the task gets another try, None if it does not."""
-        with self._changed:
-            report = self._waiting.report_to(ledger)
-            report.leased.pop(finished.key, None)
-            report.ended.append(EndedAttempt(finished, retry_delay_seconds))
+            self._waiting.add(decided)
             if self._waiting.ended >= FLUSH_AT:
                 self._changed.notify_all()
-
-    def acknowledge(self, receipt: str) -> None:
-        """Drop a message at the service."""
-        with self._changed:
-            self._waiting.receipts.append(receipt)
 
     def close(self, end: WorkerEnd) -> None:
         """Report that the worker has ended; nothing comes after it."""
@@ -169,12 +167,6 @@ class Outbox:
             return not (self._is_settling or self._waiting.settles)
 
     # --- by the relay ---
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing more comes than what is waiting."""
-        with self._changed:
-            return self._is_closed
 
     def take(self, wait_seconds: float) -> Delivery | None:
         """Return all that is waiting, after ``wait_seconds`` unless it is much; None if it is nothing and nothing more comes.

@@ -24,7 +24,7 @@ from taskfleet.clouds.retrying import retry_call
 from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues import postgresql_statements as statements
-from taskfleet.queues.postgresql_faults import Fault, check, shown
+from taskfleet.queues.postgresql_faults import NO_ANSWER, Fault, check, shown
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 #: How much goes into one statement.
@@ -254,7 +254,7 @@ class PostgresqlTransport:
         """Put an error into words; a connection that is of no more use is closed."""
         if error.sqlstate is None:
             self.close()
-            return Fault.of_connection(str(error))
+            return NO_ANSWER if isinstance(error, _NoAnswerError) else Fault.of_connection(str(error))
         if self._connection is None or self._connection.closed or error.sqlstate == READ_ONLY:
             self.close()
         return Fault.of_statement(error.sqlstate, error.diag.message_primary or str(error))
@@ -281,6 +281,10 @@ class PostgresqlTransport:
         return {name: value for name, value in defaults.items() if name not in given} | {"client_encoding": "utf-8"}
 
 
+class _NoAnswerError(psycopg.OperationalError):
+    """The server has not answered a statement in time."""
+
+
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is given up when the server does not answer by a deadline, of ``time.monotonic()``."""
 
@@ -297,7 +301,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
                 ready = yield awaited
                 if not ready and time.monotonic() > self.deadline:
                     self.pgconn.finish()
-                    raise psycopg.OperationalError("the server gives no answer")
+                    raise _NoAnswerError
                 awaited = steps.send(ready)
         except StopIteration as end:
             result: T = end.value

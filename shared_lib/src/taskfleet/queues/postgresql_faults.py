@@ -109,6 +109,9 @@ _STATES = (
     ("XX002", "An index of the server's is damaged; run REINDEX TABLE taskfleet_messages.", ProviderError),
 )
 
+_BUSY_OR_FAR = "Check the network, firewalls and how busy the server is."
+NO_ANSWER = Fault("the server gives no answer", _BUSY_OR_FAR, UnreachableError)
+
 #: What libpq, the server and pgbouncer say when there is no connection.
 _WORDS = (
     (
@@ -172,8 +175,8 @@ _WORDS = (
         UnreachableError,
     ),
     (
-        r"[Tt]imeout|timed out|no answer|unreachable|No route",
-        "Check the network, firewalls and how busy the server is.",
+        r"[Tt]imeout|timed out|unreachable|No route",
+        _BUSY_OR_FAR,
         UnreachableError,
     ),
     (r"closed|lost|reset|terminat|EOF|Broken pipe", "Check the network and whether the server runs.", UnreachableError),

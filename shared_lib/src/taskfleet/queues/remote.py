@@ -16,9 +16,9 @@ from taskfleet.messages.events import Worker
 from taskfleet.messages.tasks import QueuedTask, TaskMessage
 from taskfleet.queues import Depth
 from taskfleet.queues.health import ServiceHealth
-from taskfleet.queues.in_flight import InFlightMessages, is_suspect
+from taskfleet.queues.in_flight import HeldTask, InFlightMessages, is_suspect
 from taskfleet.queues.intake import Intake
-from taskfleet.queues.outbox import Outbox
+from taskfleet.queues.outbox import Delivery, Outbox
 from taskfleet.queues.receiver import Receiver
 from taskfleet.queues.sender import Sender
 from taskfleet.queues.transport import Transport
@@ -92,8 +92,6 @@ class RemoteQueue:
         self._attend()
         self._open_arrivals(now)
         leases = self._next(most)
-        for lease in leases:
-            self._outbox.report_leased(self._in_flight.find(lease.key).ledger, lease.key)
         missing = math.ceil((most - len(leases) - len(self._backlog)) / self._intake.tasks_per_message)
         is_careful = self._intake.is_careful
         if is_careful:
@@ -104,8 +102,9 @@ class RemoteQueue:
     def renew(self, now: float) -> None:
         """Hand over what can be held no longer; leases are extended without being asked."""
         self._attend()
+        decided = Delivery()
         for one in self._in_flight.hand_over(time.monotonic() + HAND_OVER_SECONDS):
-            self._outbox.send(
+            decided.messages.append(
                 TaskMessage(
                     job_id=self._job_id,
                     ledger=one.ledger,
@@ -114,12 +113,13 @@ class RemoteQueue:
                     claimed_until=now + CLAIM_SECONDS,
                 )
             )
-            self._outbox.acknowledge(one.receipt)
+            decided.acknowledge(one.receipt)
+        self._outbox.add(decided)
 
     def finish(self, finished: Sequence[Finished], now: float) -> FinishReport:  # noqa: ARG002
         """See ``Queue.finish``."""
         self._attend()
-        report = FinishReport()
+        report, decided = FinishReport(), Delivery()
         for one in finished:
             held, receipt = self._in_flight.settle(one.key)
             outcome = Outcome(one.outcome)
@@ -127,28 +127,32 @@ class RemoteQueue:
             if delay_seconds is not None and not held.is_lost:
                 is_free = outcome is Outcome.INTERRUPTED
                 task = held.task.after(one.attempt, None if is_free else outcome)
-                self._outbox.send_back(held.ledger, task, delay_seconds=math.ceil(delay_seconds))
+                decided.send_back(held.ledger, task, delay_seconds=math.ceil(delay_seconds))
                 if not is_free:
                     report.retry_delay_seconds[one.key] = delay_seconds
-            self._outbox.report_ended(held.ledger, one, delay_seconds)
-            self._acknowledge(receipt)
+            decided.report_ended(held.ledger, one, delay_seconds)
+            decided.acknowledge(receipt)
+        self._outbox.add(decided)
         return report
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """See ``Queue.give_back``; what the worker has not asked for yet goes with it."""
         self._receiver.want(0)
         self._open_arrivals(time.time())
+        decided = Delivery()
         for lease in leases:
-            self._give_back(lease, is_leased=True)
-        while self._backlog:
-            self._give_back(self._backlog.popleft(), is_leased=False)
+            held = self._send_back(lease, decided)
+            decided.report_to(held.ledger).returned.append(lease.key)
+        for lease in self._backlog:
+            self._send_back(lease, decided)
+        self._backlog.clear()
+        self._outbox.add(decided)
 
     def count(self) -> Depth:
         """See ``Queue.count``; as far as the service can say."""
         self._attend()
-        is_sending = (
-            self._outbox.is_sending
-        )  # asked first: what was sent before has made the receiver forget what it saw
+        # In this order: once nothing is on its way any more, the receiver has forgotten what it saw before that was sent.
+        is_sending = self._outbox.is_sending
         seen = self._receiver.sighting()
         if is_sending or seen.has_arrivals or self._in_flight.has_tasks or seen.size is None:
             leasable = True
@@ -194,6 +198,7 @@ class RemoteQueue:
     def _next(self, most: int) -> list[Lease]:
         """Take up to ``most`` leases out of the backlog: a task that may kill this worker only when there is nothing else to be lost."""
         leases: list[Lease] = []
+        decided = Delivery()
         while self._backlog and len(leases) < most:
             held = self._in_flight.find(self._backlog[0].key)
             if held.is_lost:
@@ -204,6 +209,8 @@ class RemoteQueue:
                     break
                 self._intake.be_careful()
             leases.append(self._backlog.popleft())
+            decided.report_to(held.ledger).leased[leases[-1].key] = None
+        self._outbox.add(decided)
         return leases
 
     def _retry_delay_seconds(self, task: QueuedTask, finished: Finished) -> float | None:
@@ -216,16 +223,10 @@ class RemoteQueue:
             return finished.retry_delay_seconds
         return delay_seconds
 
-    def _give_back(self, lease: Lease, *, is_leased: bool) -> None:
-        """Send a task back as it came."""
+    def _send_back(self, lease: Lease, decided: Delivery) -> HeldTask:
+        """Give a task back as it came."""
         held, receipt = self._in_flight.settle(lease.key)
         if not held.is_lost:
-            self._outbox.send_back(held.ledger, held.task)
-        if is_leased:
-            self._outbox.report_returned(held.ledger, lease.key)
-        self._acknowledge(receipt)
-
-    def _acknowledge(self, receipt: str | None) -> None:
-        """Drop a message whose last task was settled."""
-        if receipt is not None:
-            self._outbox.acknowledge(receipt)
+            decided.send_back(held.ledger, held.task)
+        decided.acknowledge(receipt)
+        return held
