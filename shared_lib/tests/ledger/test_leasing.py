@@ -554,6 +554,28 @@ def test_each_kind_may_have_its_own_back_off():
     ]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "attempt", "asked", "earlier", "has_begun", "delay"),
+    [
+        (Outcome.SUCCEEDED, 1, None, 0, True, None),
+        (Outcome.EXCEPTION, 1, None, 0, True, 10.0),
+        (Outcome.EXCEPTION, 2, None, 1, True, 20.0),
+        (Outcome.EXCEPTION, 3, None, 2, True, None),
+        (Outcome.EXCEPTION, 1, NO_RETRY, 0, True, None),
+        (Outcome.RETRY, 1, 3.5, 0, True, 3.5),
+        (Outcome.RETRY, 4, 3.5, 3, True, None),
+        (Outcome.EXCEPTION, 999, None, 0, True, None),
+        (Outcome.INTERRUPTED, 999, None, 900, True, 0.0),
+        (Outcome.LOST, 3, None, 2, True, None),
+        (Outcome.LOST, 3, None, 2, False, 0.0),
+        (Outcome.LOST, 4, None, 3, False, None),
+    ],
+)
+def test_one_function_decides_on_another_try(policy, outcome, attempt, asked, earlier, has_begun, delay):
+    finished = Finished(1, attempt, int(outcome), 0.0, 1.0, retry_delay_seconds=asked)
+    assert policy.delay_after(finished, earlier, has_begun=has_begun) == delay
+
+
 def test_back_off_stays_finite_after_hundreds_of_retries():
     policy = RetryPolicy(retries={Outcome.EXIT: 900}, delay_seconds=1e-3)
     assert policy.delay_before_retry(Outcome.EXIT, 899) == 300.0

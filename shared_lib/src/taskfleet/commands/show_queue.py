@@ -55,7 +55,7 @@ def _depth(database: Database, remote: bool) -> dict[str, JSON]:
     if not remote:
         row = database.row(
             "SELECT id, data FROM segment JOIN task ON seq BETWEEN next_seq AND last_seq WHERE next_seq <= last_seq LIMIT 1"
-        ) or database.row("SELECT id, data FROM state JOIN task USING (seq) WHERE state = 1 LIMIT 1")
+        ) or database.row(f"SELECT id, data FROM state JOIN task USING (seq) WHERE state = {State.PENDING} LIMIT 1")
         depth["sample"] = None if row is None else {"tasks": [{"task_id": row[0], "data": json.loads(row[1])}]}
     return {"ledger": depth} if remote else {"ledger": depth, "sample": depth.pop("sample")}
 

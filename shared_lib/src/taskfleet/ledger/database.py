@@ -7,7 +7,7 @@ may be gone, whole transactions at a time, so a finished task may run again but 
 import sqlite3
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -183,6 +183,11 @@ def project_name(project: Path) -> str:
         return str(tomllib.loads(text)["project"]["name"])
     except (OSError, ValueError, KeyError):
         return project.name
+
+
+def as_json(numbers: Iterable[int]) -> str:
+    """Return numbers as the JSON text that SQLite's ``json_each`` takes apart, in rising order."""
+    return f"[{','.join(map(str, sorted(numbers)))}]"
 
 
 def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:

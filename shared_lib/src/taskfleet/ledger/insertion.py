@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from taskfleet.errors import InsertError
-from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
+from taskfleet.ledger.transitions import Transitions, changing
 from taskfleet.processes.identity import identity, is_surely_dead
-from taskfleet.tasks import State
 
 #: An insertion elsewhere (another host or container) that has not added anything for so long is taken for dead.
 ABANDONED_AFTER_SECONDS = 600.0
@@ -84,10 +83,10 @@ class Insertion:
         if ids_are_derived != self._ids_are_derived:
             self._enter_ids(now)
             self._ids_are_derived = ids_are_derived
-        with self._changing(now) as database:
+        with self._changing(now):
             end = self._next_seq + len(ids)
             rows = list(zip(range(self._next_seq, end), ids, data, strict=True))
-            database.execute_many("INSERT INTO task VALUES (?, ?, ?)", rows)
+            self._database.execute_many("INSERT INTO task (seq, id, data) VALUES (?, ?, ?)", rows)
         self._places.append((self._next_seq, row_number))
         self._next_seq = end
         if self._next_seq - self._entered_to >= ENTER_ROWS:
@@ -101,18 +100,12 @@ class Insertion:
         """
         self._enter_ids(now)
         added = self.rows - self._already_there
-        with self._changing(now) as database:
-            database.execute(
+        with self._changing(now) as change:
+            self._database.execute(
                 "UPDATE insertion SET accepted_at = ?, task_count = ? WHERE insertion_id = ?", (now, added, self._id)
             )
             if added:
-                first = self._first_seq
-                database.execute(
-                    "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)",
-                    (first, first, self._next_seq - 1),
-                )
-                counters.add(database, State.PENDING, 0, added)
-                counters.tally(database, "inserted", added)
+                change.accept(self._first_seq, self._next_seq - 1, added)
         return InsertReport(added=added, already_there=self._already_there, identical=self._identical)
 
     def discard(self) -> None:
@@ -120,22 +113,22 @@ class Insertion:
         _clear(self._database, self._id, self._first_seq)
 
     @contextmanager
-    def _changing(self, now: float) -> Iterator[Database]:
+    def _changing(self, now: float) -> Iterator[Transitions]:
         """Open a transaction in which this insertion is known to be still its maker's, and note a failure of it."""
         if not self._is_whole:
             raise InsertError(
                 "An earlier batch of this insertion failed, so it cannot go on. Nothing was inserted; run it again."
             )
         self._is_whole = False
-        with self._database.transaction() as database:
-            touched = database.execute(
+        with changing(self._database) as change:
+            touched = self._database.execute(
                 "UPDATE insertion SET touched_at = ? WHERE insertion_id = ? AND accepted_at IS NULL", (now, self._id)
             )
             if touched.rowcount != 1:
                 raise InsertError(
                     "This insertion was taken for dead and cleared by another one. Nothing was inserted; run it again."
                 )
-            yield database
+            yield change
         self._is_whole = True
 
     def _enter_ids(self, now: float) -> None:
@@ -143,9 +136,11 @@ class Insertion:
         first, expected = self._entered_to, self._next_seq - self._entered_to
         if not expected:
             return
-        with self._changing(now) as database:
+        database = self._database
+        with self._changing(now):
             entered = database.execute(
-                "INSERT OR IGNORE INTO task_id SELECT id, seq FROM task WHERE seq >= ? ORDER BY id, seq", (first,)
+                "INSERT OR IGNORE INTO task_id (id, seq) SELECT id, seq FROM task WHERE seq >= ? ORDER BY id, seq",
+                (first,),
             ).rowcount
             if entered != expected:
                 database.execute("DROP TABLE IF EXISTS temp.taken")
@@ -189,23 +184,26 @@ class Insertion:
         database.execute("DROP TABLE IF EXISTS temp.repeated")
         database.execute("CREATE TEMP TABLE repeated (id TEXT PRIMARY KEY) WITHOUT ROWID")
         database.execute(
-            "INSERT INTO temp.repeated SELECT id FROM temp.taken GROUP BY id "
+            "INSERT INTO temp.repeated (id) SELECT id FROM temp.taken GROUP BY id "
             "HAVING count(*) > 1 OR max(holder) >= ? OR id IN (SELECT id FROM temp.seen)",
             (self._first_seq,),
         )
         # The first of its kind here, known from an earlier insertion: all of these at once.
         first_ones = "FROM temp.taken WHERE id NOT IN (SELECT id FROM temp.repeated)"
-        database.execute(f"INSERT INTO temp.seen SELECT id, 1 {first_ones} ORDER BY id")
+        database.execute(f"INSERT INTO temp.seen (id, n) SELECT id, 1 {first_ones} ORDER BY id")
         self._drop(database, f"SELECT seq {first_ones}")
         for seq, task_id, holder in database.rows(
             "SELECT seq, id, holder FROM temp.taken WHERE id IN (SELECT id FROM temp.repeated) ORDER BY seq"
         ):
             at_least = 1 if holder >= self._first_seq else 0
             n = (database.value("SELECT n FROM temp.seen WHERE id = ?", (task_id,)) or at_least) + 1
-            database.execute("INSERT OR REPLACE INTO temp.seen VALUES (?, ?)", (task_id, n))
+            database.execute("INSERT OR REPLACE INTO temp.seen (id, n) VALUES (?, ?)", (task_id, n))
             self._identical += n > 1
             name = f"{task_id}-{n}"
-            if n == 1 or not database.execute("INSERT OR IGNORE INTO task_id VALUES (?, ?)", (name, seq)).rowcount:
+            if (
+                n == 1
+                or not database.execute("INSERT OR IGNORE INTO task_id (id, seq) VALUES (?, ?)", (name, seq)).rowcount
+            ):
                 self._drop(database, f"VALUES ({seq})")
             else:
                 database.execute("UPDATE task SET id = ? WHERE seq = ?", (name, seq))

@@ -20,7 +20,7 @@ def dump_tasks(database: Database, folder: Path, job_id: str) -> list[tuple[Path
     with ExitStack() as stack:
         files: dict[State, IO[str]] = {}
         for task_id, data, number in database.stream(
-            "SELECT task.id, data, coalesce(state.state, 1) FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq "
+            f"SELECT task.id, data, coalesce(state.state, {State.PENDING}) FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq "
             "LEFT JOIN state USING (seq) ORDER BY segment.first_seq, task.seq"
         ):
             state = State(number)

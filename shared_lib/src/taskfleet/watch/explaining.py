@@ -80,7 +80,9 @@ def explain_job(database: Database, status: Status, now: float) -> str:
     if status.unsent and not status.counts[State.RUNNING]:
         return f"{counted(status.unsent, 'task')} were not sent to {status.queue_url} yet: poe insert_tasks goes on with it."
     if not status.workers:
-        due_at = database.value("SELECT min(available_at) FROM state WHERE state = 1 AND available_at > ?", (now,))
+        due_at = database.value(
+            f"SELECT min(available_at) FROM state WHERE state = {State.PENDING} AND available_at > ?", (now,)
+        )
         delayed = "" if due_at is None else f" (the next retry is due in {duration(due_at - now)})"
         there = records.open_machines(database)
         if there:
