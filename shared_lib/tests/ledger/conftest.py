@@ -140,8 +140,8 @@ class Job:
         return {
             seq: State(state)
             for seq, state in self.database.rows(
-                "SELECT task.seq, coalesce(state.state, 1) FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq "
-                "LEFT JOIN state USING (seq) ORDER BY task.seq"
+                "SELECT task.seq, coalesce(state.state, 1) FROM task LEFT JOIN state USING (seq) WHERE state.seq IS NOT NULL "
+                "OR EXISTS (SELECT 1 FROM segment WHERE task.seq BETWEEN first_seq AND last_seq) ORDER BY task.seq"
             )
         }
 
@@ -251,6 +251,27 @@ def policy():
 def fork(request):
     """Runs a function in a child, which opens its own connections: ``fork(function) -> Child``."""
     return Child
+
+
+@pytest.fixture
+def vm_steps():
+    """Counts the steps of SQLite's machine that a function takes on a connection: ``vm_steps(database, function)``."""
+
+    def count_steps(database, function):
+        steps = 0
+
+        def step():
+            nonlocal steps
+            steps += 1
+
+        database._connection.set_progress_handler(step, 1)
+        try:
+            function()
+        finally:
+            database._connection.set_progress_handler(None, 0)
+        return steps
+
+    return count_steps
 
 
 def pause():

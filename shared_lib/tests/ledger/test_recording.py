@@ -96,6 +96,7 @@ def test_a_success_after_a_failure_for_good_wins(database):
     assert states(database)[0] is State.FAILED
     recording.record(database, batch(0, source="w2", ended=[(attempt(1, 1), None)]), now=0.0)
     assert states(database)[0] is State.SUCCEEDED
+    assert database.value("SELECT sum(n) FROM throughput") == 1
     check(database)
 
 

@@ -11,7 +11,7 @@ LOSSES = (
     f"AND key <= state.seq * {ATTEMPTS_PER_TASK} + state.attempt AND outcome = {Outcome.LOST}"
 )
 #: The work done in attempts that ended like this is lost.
-_WASTED = (Outcome.INTERRUPTED, Outcome.LOST)
+_WASTED = frozenset({Outcome.INTERRUPTED, Outcome.LOST})
 
 
 def keep(database: Database, worker_id: int, finished: Sequence[Finished]) -> None:

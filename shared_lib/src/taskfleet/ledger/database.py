@@ -20,7 +20,7 @@ from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
 APPLICATION_ID = 0x74666C74
 
 #: Numbered migrations; the file's ``user_version`` says how many it has had.
-MIGRATIONS = ("001_ledger.sql", "002_queues.sql", "003_machines.sql")
+MIGRATIONS = ("001_ledger.sql", "002_queues.sql", "003_machines.sql", "005_small_insertions.sql")
 
 BUSY_TIMEOUT_SECONDS = 60.0
 
@@ -49,10 +49,17 @@ class Database:
         return self._connection.in_transaction
 
     @contextmanager
-    def transaction(self) -> Iterator["Database"]:
-        """Take the write lock, commit at the end, roll back if anything is raised."""
-        self.execute("BEGIN IMMEDIATE")
+    def transaction(self, *, durable: bool = False) -> Iterator["Database"]:
+        """Take the write lock, commit at the end, roll back if anything is raised.
+
+        Args:
+            durable: Have the disk synced before the lock is released: what was committed, and all before it, survives a power cut.
+        """
+        level = self.value("PRAGMA synchronous") if durable else None
+        if durable:
+            self.execute("PRAGMA synchronous = FULL")
         try:
+            self.execute("BEGIN IMMEDIATE")
             if self.witness is not None:
                 self.witness.enter()
             yield self
@@ -63,6 +70,9 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.rollback()
             raise
+        finally:
+            if durable:
+                self.execute(f"PRAGMA synchronous = {level}")
 
     @contextmanager
     def snapshot(self) -> Iterator["Database"]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from taskfleet.ledger.database import Database
+from taskfleet.ledger.database import Database, as_json
+from taskfleet.ledger.segments import ACCEPTED
 from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, Outcome, State, attempt_key
 
 
@@ -110,7 +111,8 @@ def _fresh_tasks(database: Database, limit: int) -> Iterator[TaskLine]:
     """Yield tasks that were never leased."""
     fresh = (
         "SELECT task.seq, id FROM segment JOIN task ON task.seq BETWEEN next_seq AND last_seq LEFT JOIN state USING (seq) "
-        "WHERE state.seq IS NULL ORDER BY task.seq LIMIT ?"  # with a queue at a service, states come by events, in any order
+        "WHERE next_seq <= last_seq AND state.seq IS NULL "  # with a queue at a service, states come by events, in any order
+        "ORDER BY first_seq, task.seq LIMIT ?"
     )
     for seq, task_id in database.stream(fresh, (limit,)):
         yield TaskLine(seq=seq, task_id=task_id, state=State.PENDING, kind=None, attempts=0, reason=None)
@@ -121,7 +123,7 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
     found = database.row(
         f"SELECT task.seq, data, coalesce(state.state, {State.PENDING}), coalesce(kind, 0), coalesce(available_at, 0), worker.hostname "
         "FROM task_id JOIN task USING (seq) LEFT JOIN state USING (seq) LEFT JOIN worker USING (worker_id) "
-        "WHERE task_id.id = ? AND seq <= (SELECT coalesce(max(last_seq), 0) FROM segment)",
+        f"WHERE task_id.id = ? AND {ACCEPTED}",
         (task_id,),
     )
     if found is None:
@@ -158,6 +160,43 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
             for number, outcome, worker_id, host, started_at, elapsed, result, error, output, exit_code, peak in attempts
         ),
     )
+
+
+def all_tasks(database: Database) -> Iterator[tuple[str, str, State]]:
+    """Yield each task's id, data and state, in the order of their insertion."""
+    rows = database.stream(
+        f"SELECT id, data, coalesce(state.state, {State.PENDING}) FROM task LEFT JOIN state USING (seq) WHERE {ACCEPTED} "
+        "ORDER BY task.seq"
+    )
+    for task_id, data, state in rows:
+        yield task_id, data, State(state)
+
+
+def sample(database: Database, number: int) -> list[tuple[str, str]]:
+    """Return the ids and data of up to ``number`` tasks that are spread evenly over all."""
+    first, last = database.row(
+        "SELECT (SELECT coalesce(min(seq), 1) FROM task), max(coalesce((SELECT max(seq) FROM state), 0), "
+        "coalesce((SELECT last_seq FROM segment ORDER BY first_seq DESC LIMIT 1), 0))"
+    ) or (1, 0)
+    steps = {first + round(index * (last - first) / max(number - 1, 1)) for index in range(number)}
+    return database.rows(
+        f"SELECT task.id, task.data FROM json_each(?) JOIN task ON task.seq = json_each.value LEFT JOIN state USING (seq) WHERE {ACCEPTED} "
+        "ORDER BY task.seq",
+        (as_json(steps),),
+    )
+
+
+def one_pending(database: Database) -> tuple[str, str] | None:
+    """Return the id and data of a pending task, None if there is none."""
+    for source in (
+        f"state JOIN task USING (seq) WHERE state = {State.PENDING}",
+        "segment JOIN task ON seq BETWEEN next_seq AND last_seq WHERE next_seq <= last_seq",
+    ):
+        row = database.row(f"SELECT id, data FROM {source} LIMIT 1")
+        if row is not None:
+            task_id, data = row
+            return task_id, data
+    return None
 
 
 def failure_examples(database: Database) -> dict[Outcome, tuple[str, str]]:
@@ -213,9 +252,9 @@ def results(database: Database) -> Iterator[dict[str, JSON]]:
     """
     rows = database.stream(
         f"SELECT task.id, data, coalesce(state.state, {State.PENDING}), kind, coalesce(state.attempt, 0), outcome, attempt.started_at, "
-        "elapsed_seconds, result, error, hostname FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq LEFT JOIN state USING (seq) "
+        "elapsed_seconds, result, error, hostname FROM task LEFT JOIN state USING (seq) "
         f"LEFT JOIN attempt ON attempt.key = {_LATEST} LEFT JOIN worker ON worker.worker_id = attempt.worker_id "
-        "ORDER BY segment.first_seq, task.seq"
+        f"WHERE {ACCEPTED} ORDER BY task.seq"
     )
     for task_id, data, state, kind, attempts, outcome, started_at, elapsed, result, error, hostname in rows:
         record: dict[str, JSON] = {"task_id": task_id}

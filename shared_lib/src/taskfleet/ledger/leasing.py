@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from taskfleet.ledger import attempts, segments
 from taskfleet.ledger.database import Database
-from taskfleet.ledger.transitions import Transitions, changing
+from taskfleet.ledger.transitions import Transitions, changing, lease_columns
 from taskfleet.processes.identity import is_surely_dead
 from taskfleet.tasks import (
     LAST_ATTEMPT,
@@ -21,6 +21,16 @@ from taskfleet.tasks import (
     RetryPolicy,
     State,
 )
+
+#: Pending tasks that have a row in state, in the order of their due times.
+_PENDING = (f"state.state = {State.PENDING}",)
+#: Those beyond the first ``skip`` of the job. Each of the two is a range of the index; ``+`` keeps SQLite from going through all tasks that
+#: ever had a row instead.
+_PENDING_BEYOND = (
+    f"state.state = {State.PENDING} AND available_at = 0 AND state.seq > :skip",
+    f"state.state = {State.PENDING} AND available_at > 0 AND +state.seq > :skip",
+)
+_LEASE_AGAIN = lease_columns(f"min(attempt + 1, {LAST_ATTEMPT})")
 
 
 def register(
@@ -76,7 +86,7 @@ def end_worker(database: Database, worker_id: int, *, now: float, reason: str = 
 
 
 def lease(database: Database, worker_id: int, most: int, *, skip: int, lease_seconds: float, now: float) -> list[Lease]:
-    """Lease up to ``most`` tasks: first those due for another try, then new ones in the order of the table.
+    """Lease up to ``most`` tasks: first those due for another try or inserted singly, then those of tables in their order.
 
     Args:
         database: The job's ledger.
@@ -177,23 +187,22 @@ def release(database: Database, *, now: float) -> int:
 
 
 def next_due_at(database: Database, skip: int) -> float | None:
-    """Return when the next task that waits for a retry may be leased by a worker that leaves the first ``skip`` to others.
+    """Return when the next task that has a row in state may be leased by a worker that leaves the first ``skip`` to others.
 
-    None if none waits.
+    Seconds since the epoch, 0 for one that may be leased at any time; None if there is none.
     """
-    due: float | None = database.value(
-        f"SELECT available_at FROM state WHERE state = {State.PENDING} AND seq > ? ORDER BY available_at LIMIT 1",
-        (skip,),
-    )
-    return due
+    for condition in _PENDING_BEYOND if skip else _PENDING:
+        due: float | None = database.value(
+            f"SELECT available_at FROM state WHERE {condition} ORDER BY available_at LIMIT 1", {"skip": skip}
+        )
+        if due is not None:
+            return due
+    return None
 
 
 def has_leasable(database: Database, skip: int) -> bool:
     """Return whether a task is pending, due or not, for a worker that leaves the first ``skip`` to others."""
-    return (
-        database.value(f"SELECT 1 FROM state WHERE state = {State.PENDING} AND seq > ? LIMIT 1", (skip,)) is not None
-        or segments.first_open(database, skip) is not None
-    )
+    return next_due_at(database, skip) is not None or segments.first_open(database, skip) is not None
 
 
 def _renew(database: Database, worker_id: int, lease_seconds: float, now: float) -> None:
@@ -206,21 +215,27 @@ def _renew(database: Database, worker_id: int, lease_seconds: float, now: float)
 
 
 def _due(database: Database, worker_id: int, most: int, skip: int, now: float) -> list[Lease]:
-    """Choose tasks that may be tried again now, of those that may be why their workers died one at most."""
+    """Choose pending tasks that have a row in state, of those that may be why their workers died one at most."""
     leases: list[Lease] = []
     holds_suspect: bool | None = None
-    for seq, attempt, task_id, data, losses in database.rows(
-        f"SELECT state.seq, min(attempt + 1, {LAST_ATTEMPT}), id, data, ({attempts.LOSSES}) FROM state JOIN task USING (seq) "
-        f"WHERE state.state = {State.PENDING} AND available_at <= ? AND state.seq > ? ORDER BY available_at, state.seq LIMIT ?",
-        (now, skip, most),
-    ):
-        if losses >= SUSPECT_LOSSES:
-            if holds_suspect is None:
-                holds_suspect = _holds_suspect(database, worker_id)
-            if holds_suspect:
-                continue
-            holds_suspect = True
-        leases.append(Lease(seq=seq, attempt=attempt, task_id=task_id, data=data))
+    seen = 0
+    for condition in _PENDING_BEYOND if skip else _PENDING:
+        rows = database.rows(
+            f"SELECT {_LEASE_AGAIN}, ({attempts.LOSSES}) FROM state JOIN task ON task.seq = state.seq "
+            f"WHERE {condition} AND available_at <= :now ORDER BY available_at, state.seq LIMIT :most",
+            {"skip": skip, "now": now, "most": most - seen},
+        )
+        seen += len(rows)
+        for *lease, losses in rows:
+            if losses >= SUSPECT_LOSSES:
+                if holds_suspect is None:
+                    holds_suspect = _holds_suspect(database, worker_id)
+                if holds_suspect:
+                    continue
+                holds_suspect = True
+            leases.append(Lease._make(lease))
+        if seen >= most:
+            break
     return leases
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 from taskfleet.errors import LedgerError, TaskfleetError
 from taskfleet.ledger.database import Database
+from taskfleet.ledger.segments import ACCEPTED
 from taskfleet.messages.tasks import Parcel
 from taskfleet.processes.identity import identity, is_surely_dead
 from taskfleet.tasks import State
@@ -67,8 +68,8 @@ def pending(database: Database) -> Iterator[list[Parcel]]:
     last = 0
     while rows := database.rows(
         "SELECT task.seq, id, data, coalesce(attempt, 0) FROM task LEFT JOIN state USING (seq) "
-        "WHERE task.seq > ? AND task.seq <= (SELECT coalesce(max(last_seq), 0) FROM segment) "
-        f"AND coalesce(state.state, {State.PENDING}) = {State.PENDING} ORDER BY task.seq LIMIT ?",
+        f"WHERE task.seq > ? AND {ACCEPTED} AND coalesce(state.state, {State.PENDING}) = {State.PENDING} "
+        "ORDER BY task.seq LIMIT ?",
         (last, STEP),
     ):
         parcels = [_parcel(*row) for row in rows]
@@ -91,7 +92,7 @@ def _steps(database: Database) -> Iterator[tuple[list[Parcel], Callable[[], None
         yield [_parcel(*row) for row in rows], forget
     while segment := database.row(
         "SELECT first_seq, max(sent_seq, next_seq - 1), last_seq FROM segment WHERE sent_seq < last_seq AND next_seq <= last_seq "
-        "ORDER BY first_seq LIMIT 1"
+        "ORDER BY last_seq LIMIT 1"
     ):
         first_seq, sent_seq, last_seq = segment
         end = min(sent_seq + STEP, last_seq)

@@ -5,7 +5,7 @@ which tasks still have to be sent to a queue at a service. Which transition is d
 queue, in ``recording`` for events from afar, in ``repair`` and ``moving`` for what people ask for.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -14,8 +14,12 @@ from taskfleet.ledger.database import Database, as_json
 from taskfleet.ledger.standing import PURGED, Standing
 from taskfleet.tasks import LAST_ATTEMPT, Finished, Lease, Outcome, State
 
-#: A state, and how the task failed if it is FAILED, otherwise 0: what is counted.
+#: What is counted: a state, and how the task failed if it is FAILED, otherwise 0.
 _Count = tuple[State, int]
+_PENDING = State.PENDING, 0
+_RUNNING = State.RUNNING, 0
+_SUCCEEDED = State.SUCCEEDED, 0
+_KILLED = State.KILLED, 0
 
 _ENDED = (State.SUCCEEDED, State.FAILED)
 
@@ -30,12 +34,22 @@ _GIVE_BACK = (
 
 
 @contextmanager
-def changing(database: Database) -> Iterator["Transitions"]:
-    """Open a transaction in which tasks change their states; the counts are written at its end."""
-    with database.transaction():
+def changing(database: Database, *, durable: bool = False) -> Iterator["Transitions"]:
+    """Open a transaction in which tasks change their states; the counts are written at its end. For ``durable`` see ``transaction``."""
+    with database.transaction(durable=durable):
         change = Transitions(database)
         yield change
         change._write_counts()
+
+
+def lease_columns(attempt: str) -> str:
+    """Return what to select from ``task`` for a lease: SQL expressions in the order of its fields.
+
+    Args:
+        attempt: The one for the attempt's number.
+    """
+    columns = {"seq": "task.seq", "attempt": attempt, "task_id": "task.id", "data": "task.data"}
+    return ", ".join(columns[name] for name in Lease._fields)
 
 
 class Transitions:
@@ -43,19 +57,33 @@ class Transitions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._counts: Counter[_Count] = Counter()
-        self._totals: Counter[str] = Counter()
-        self._ended: Counter[int] = Counter()
+        self._counts: defaultdict[_Count, int] = defaultdict(int)
+        self._totals: defaultdict[str, int] = defaultdict(int)
+        self._ended: defaultdict[int, int] = defaultdict(int)
         """By second."""
 
     # --- into the queue ---
 
-    def accept(self, first_seq: int, last_seq: int, n: int) -> None:
-        """Make a run of ``n`` new tasks pending, as a segment."""
-        self._database.execute(
-            "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)", (first_seq, first_seq, last_seq)
+    def accept(self, runs: Sequence[tuple[int, int]], n: int) -> None:
+        """Make ``n`` new tasks pending that lie in runs of numbers, from first to last; each run becomes a segment."""
+        self._database.execute_many(
+            "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)",
+            [(first_seq, first_seq, last_seq) for first_seq, last_seq in runs],
         )
-        self._counts[State.PENDING, 0] += n
+        self._add(n)
+
+    def accept_singly(self, first_seq: int) -> int:
+        """Make the new tasks from a number on pending, each with a row of its own in state; return how many there are."""
+        n = self._database.execute(
+            f"INSERT INTO state (seq, state) SELECT seq, {State.PENDING} FROM task WHERE seq >= ?", (first_seq,)
+        ).rowcount
+        if self._is_remote():
+            self._database.execute("INSERT INTO unsent (seq) SELECT seq FROM task WHERE seq >= ?", (first_seq,))
+        self._add(n)
+        return n
+
+    def _add(self, n: int) -> None:
+        self._counts[_PENDING] += n
         self._totals["inserted"] += n
 
     # --- leases ---
@@ -69,7 +97,7 @@ class Transitions:
             f"WHERE seq IN (SELECT value FROM json_each(?)) AND state = {State.PENDING}",
             (worker_id, as_json(seqs)),
         ).rowcount
-        self._move((State.PENDING, 0), (State.RUNNING, 0), n)
+        self._move(_PENDING, _RUNNING, n)
 
     def lease_fresh(self, worker_id: int, most: int, skip: int) -> list[Lease] | None:
         """Give a worker up to ``most`` tasks of one segment, beyond the first ``skip`` of the job; none if it comes upon a gap.
@@ -88,24 +116,24 @@ class Transitions:
                 "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)", (first_seq, next_seq, last_seq)
             )
         rows = database.rows(
-            "SELECT seq, id, data FROM task WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?",
+            f"SELECT {lease_columns('1')} FROM task WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?",
             (next_seq, last_seq, most),
         )
-        leases = [Lease(seq=seq, attempt=1, task_id=task_id, data=data) for seq, task_id, data in rows]
+        leases = [Lease._make(row) for row in rows]
         end = leases[-1].seq + 1 if len(leases) == most else last_seq + 1
-        database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (end, first_seq))
+        self._use_up(first_seq, end, last_seq)
         database.execute(
             f"INSERT INTO state (seq, state, attempt, worker_id) SELECT seq, {State.RUNNING}, 1, ? FROM task "
             "WHERE seq >= ? AND seq < ?",
             (worker_id, next_seq, end),
         )
-        self._move((State.PENDING, 0), (State.RUNNING, 0), len(leases))
+        self._move(_PENDING, _RUNNING, len(leases))
         return leases
 
     def give_back(self, worker_id: int, leases: Sequence[Lease]) -> None:
         """Make tasks pending that their worker never began, as if they had not been leased."""
         n = self._database.execute_many(_GIVE_BACK, [(one.seq, one.attempt, worker_id) for one in leases])
-        self._move((State.RUNNING, 0), (State.PENDING, 0), n)
+        self._move(_RUNNING, _PENDING, n)
 
     def put_back(self, worker_id: int | None = None) -> int:
         """Make what a worker runs pending again, or what all run; killed, if its queue was purged meanwhile. It costs the tasks no try.
@@ -120,7 +148,7 @@ class Transitions:
                 f"UPDATE state SET state = {state}, worker_id = NULL, available_at = 0 WHERE state = {State.RUNNING} {condition} {whose}",
                 parameters,
             ).rowcount
-            self._move((State.RUNNING, 0), (state, 0), n)
+            self._move(_RUNNING, (state, 0), n)
             total += n
         return total
 
@@ -140,8 +168,9 @@ class Transitions:
                 (recorded if is_held else refused).append(f)
             finished = recorded
         database.execute("RELEASE successes")
-        self._end((State.RUNNING, 0), (State.SUCCEEDED, 0), [f.seq for f in finished], now)
-        self.keep_attempts(worker_id, finished)
+        self._end(_RUNNING, _SUCCEEDED, [f.seq for f in finished], now)
+        attempts.keep(database, worker_id, finished)
+        counters.add_durations(database, [f.elapsed_seconds for f in finished])
         self.count_duplicates(len({f.key for f in refused}))
         return refused
 
@@ -151,8 +180,8 @@ class Transitions:
         if self._database.execute(_FAIL, (kind, finished.seq, finished.attempt, worker_id)).rowcount != 1:
             self.count_duplicates(1)
             return False
-        self._end((State.RUNNING, 0), (State.FAILED, kind), [finished.seq], now)
-        self.keep_attempts(worker_id, [finished])
+        self._end(_RUNNING, (State.FAILED, kind), [finished.seq], now)
+        attempts.keep(self._database, worker_id, [finished])
         return True
 
     def retry_later(self, worker_id: int, finished: Finished, delay_seconds: float, now: float) -> bool:
@@ -162,8 +191,8 @@ class Transitions:
         if self._database.execute(_RETRY_LATER, (available_at, *fence)).rowcount != 1:
             self.count_duplicates(1)
             return False
-        self._move((State.RUNNING, 0), (State.PENDING, 0), 1)
-        self.keep_attempts(worker_id, [finished])
+        self._move(_RUNNING, _PENDING, 1)
+        attempts.keep(self._database, worker_id, [finished])
         self.count_retries([finished])
         return True
 
@@ -222,7 +251,7 @@ class Transitions:
         )
         if self._is_remote():
             self._database.execute_many("INSERT OR IGNORE INTO unsent (seq) VALUES (?)", revived)
-        self._move((state, kind), (State.PENDING, 0), len(revived))
+        self._move((state, kind), _PENDING, len(revived))
         return len(revived)
 
     def kill_fresh(self, step: int) -> int | None:
@@ -235,8 +264,8 @@ class Transitions:
             f"INSERT OR IGNORE INTO state (seq, state) SELECT seq, {State.KILLED} FROM task WHERE seq >= ? AND seq < ?",
             (segment.next_seq, end),
         ).rowcount
-        self._database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (end, segment.first_seq))
-        self._move((State.PENDING, 0), (State.KILLED, 0), n)
+        self._use_up(segment.first_seq, end, segment.last_seq)
+        self._move(_PENDING, _KILLED, n)
         return n
 
     def kill_waiting(self) -> int:
@@ -245,7 +274,7 @@ class Transitions:
         total = 0
         for state in (State.PENDING, State.WAITING):
             n = self._database.execute(f"UPDATE state SET state = {State.KILLED} WHERE state = {state}").rowcount
-            self._move((state, 0), (State.KILLED, 0), n)
+            self._move((state, 0), _KILLED, n)
             total += n
         if self._is_remote():
             self._database.execute(f"UPDATE state SET available_at = {PURGED} WHERE state = {State.RUNNING}")
@@ -273,7 +302,7 @@ class Transitions:
             f"INSERT INTO state (seq, state) SELECT task.seq, {State.PENDING} FROM segment "
             "JOIN task ON task.seq BETWEEN next_seq AND last_seq LEFT JOIN state ON state.seq = task.seq WHERE state.seq IS NULL"
         )
-        self._database.execute("UPDATE segment SET next_seq = last_seq + 1")
+        self._database.execute("DELETE FROM segment")
 
     # --- what follows from it ---
 
@@ -286,6 +315,13 @@ class Transitions:
     def _move(self, source: _Count, target: _Count, n: int) -> None:
         self._counts[source] -= n
         self._counts[target] += n
+
+    def _use_up(self, first_seq: int, next_seq: int, last_seq: int) -> None:
+        """Move a segment's cursor on, after its tasks up to there got rows in state."""
+        if next_seq <= last_seq:
+            self._database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (next_seq, first_seq))
+        else:
+            self._database.execute("DELETE FROM segment WHERE first_seq = ?", (first_seq,))
 
     def _is_remote(self) -> bool:
         return self._database.value("SELECT queue_url FROM job") is not None
