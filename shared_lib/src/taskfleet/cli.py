@@ -18,7 +18,7 @@ COMMANDS = {
     "task": "Show one task whole: its attempts, traceback, last output",
     "results": "Write the table joined with results and failures to a file",
     "retry": "Put failed or killed tasks back into the queue",
-    "release": "Take all leases back, of workers that were lost",
+    "release": "Revoke all leases, including those of live workers",
     "monitor": "Take what workers elsewhere tell into the ledger",
     "show_queue": "Show what is in the queue, and a task of it",
     "purge_queue": "Take all waiting tasks out of the queue",

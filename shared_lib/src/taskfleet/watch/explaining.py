@@ -59,7 +59,7 @@ def _explain_running(database: Database, task: TaskRecord, settings: Settings, n
     if ended_at is not None or silent > 3 * max(settings.lease_seconds, 60.0):
         return (
             f"Task {task.task_id} is held by a worker on {hostname} that was last heard {duration(silent)} ago; another one gets it when "
-            "somebody looks: poe launch_worker, poe monitor or poe deploy_pool do, poe release takes it back at once."
+            "somebody looks: poe launch_worker, poe monitor or poe deploy_pool do; poe release revokes this and all other leases."
         )
     limit = (
         "no limit is set (MAX_RUNTIME_SECONDS)"
