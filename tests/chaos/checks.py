@@ -73,8 +73,8 @@ def gather(job, scenario, insertions):
     """Look at what is left of a job."""
     tasks = {}
     for seq, task_id, data, state, attempt, tries_from, kind, holder in job.query(
-        "SELECT task.seq, id, data, state.state, attempt, tries_from, kind, worker_id FROM segment "
-        "JOIN task ON task.seq BETWEEN first_seq AND last_seq LEFT JOIN state USING (seq)"
+        "SELECT task.seq, id, data, state.state, attempt, tries_from, kind, worker_id FROM task LEFT JOIN state USING (seq) "
+        "WHERE state.seq IS NOT NULL OR EXISTS (SELECT 1 FROM segment WHERE task.seq BETWEEN first_seq AND last_seq)"
     ):
         given = json.loads(data)
         state = State.PENDING if state is None else State(state)

@@ -10,6 +10,8 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 #: An attempt's key in the ledger is its task's sequence number times this, plus its number (see ``attempt_key``).
 ATTEMPTS_PER_TASK = 1000
+#: The highest number an attempt can have.
+LAST_ATTEMPT = ATTEMPTS_PER_TASK - 1
 
 
 class State(IntEnum):
@@ -181,6 +183,26 @@ class RetryPolicy:
     max_delay_seconds: float = 300.0
     delays: Mapping[Outcome, tuple[float, float | None]] = field(default_factory=dict)
     """For some kinds, what stands in for ``delay_seconds`` and, unless None, for ``max_delay_seconds``."""
+
+    def delay_after(self, finished: Finished, earlier: int, *, has_begun: bool = True) -> float | None:
+        """Return after how many seconds a task gets another try once an attempt at it has ended; None if it gets none.
+
+        The whole decision, for every kind of queue: a delay that the function asked for replaces the policy's, but lifts no cap.
+
+        Args:
+            finished: How the attempt ended.
+            earlier: How many attempts of this task ended the same way before this one, of those that count.
+            has_begun: False if the attempt was lost with a worker that may not have begun it: see ``delay_before_loss``.
+        """
+        outcome = Outcome(finished.outcome)
+        if outcome is Outcome.SUCCEEDED or finished.retry_delay_seconds == NO_RETRY:
+            return None
+        if finished.attempt >= LAST_ATTEMPT and outcome is not Outcome.INTERRUPTED:
+            return None
+        delay = self.delay_before_retry(outcome, earlier) if has_begun else self.delay_before_loss(earlier)
+        if delay is None or finished.retry_delay_seconds is None:
+            return delay
+        return finished.retry_delay_seconds
 
     def delay_before_retry(self, finished_outcome: Outcome, earlier: int) -> float | None:
         """Say after how many seconds to try again, or None if the cap is reached.

@@ -88,7 +88,7 @@ def test_tasks_that_wait_or_run_are_explained(poe, ledger):
     assert "Task t0 is with a worker on h, attempt 1, heard" in poe("explain", "t0").out
     ledger.execute("UPDATE worker SET seen_at = seen_at - 1000")
     assert "was last heard 16m 40s ago" in poe("explain", "t0").out
-    assert "poe release takes it back" in poe("explain", "t0").out
+    assert "poe release revokes this and all other leases" in poe("explain", "t0").out
     said = poe("explain", "nothing")
     assert said.code == 1
     assert "has no task 'nothing'" in said.err

@@ -1,11 +1,17 @@
 """poe retry, release, purge and delete_queue."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 from taskfleet.cli import COMMANDS
+from taskfleet.ledger import leasing
+from taskfleet.ledger.database import open_ledger
+from taskfleet.processes.identity import identity
+from taskfleet.tasks import LeaseLostError
 
 
 def counts(poe):
@@ -81,9 +87,19 @@ def test_a_deleted_job_leaves_no_file(project, poe):
     assert list((project / "jobs").iterdir()) == []
 
 
-def test_released_tasks_can_be_leased_at_once(poe):
+def test_release_revokes_the_leases_of_live_workers_too(project, poe):
     poe("insert_tasks")
-    assert "Released 0 tasks" in poe("release").out
+    database = open_ledger(project / "jobs" / "sums.db", job_id="sums")
+    worker_id = leasing.register(
+        database, hostname="here", process=identity(), pid=os.getpid(), slots=1, lease_seconds=1e6, now=time.time()
+    )
+    held = leasing.lease(database, worker_id, 2, skip=0, lease_seconds=1e6, now=time.time())
+    assert "Revoked all leases: 2 tasks put back." in poe("release").out
+    with pytest.raises(LeaseLostError):
+        leasing.renew(database, worker_id, lease_seconds=1e6, now=time.time())
+    database.close()
+    assert len(held) == 2
+    assert "Revoked all leases: 0 tasks put back." in poe("release").out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

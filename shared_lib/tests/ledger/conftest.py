@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sqlite3
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,6 +28,48 @@ POLICY = RetryPolicy(
     delay_seconds=10.0,
     max_delay_seconds=25.0,
 )
+
+
+#: The tables that say where tasks stand and what follows from it.
+GUARDED = frozenset({"state", "segment", "unsent", "counter", "tally", "throughput"})
+#: What is written for a transition and by nobody else; the one who asks for it has to be ``transitions``.
+HELPERS = frozenset({"taskfleet.ledger.database", "taskfleet.ledger.counters", "contextlib"})
+#: What may be written elsewhere: how far tasks were sent changes no state.
+EXCEPTIONS = frozenset(
+    {("taskfleet.ledger.sending", "segment", "sent_seq"), ("taskfleet.ledger.sending", "unsent", None)}
+)
+
+
+def only_transitions_write(action, table, column, _schema, _trigger):
+    """Refuse, as SQLite's authorizer, every statement of the library that writes where tasks stand but for those of ``transitions``."""
+    writes = {sqlite3.SQLITE_INSERT: None, sqlite3.SQLITE_DELETE: None, sqlite3.SQLITE_UPDATE: column}
+    if action not in writes or table not in GUARDED:
+        return sqlite3.SQLITE_OK
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals["__name__"] in HELPERS:
+        frame = frame.f_back
+    name = "" if frame is None else frame.f_globals["__name__"]
+    is_allowed = (
+        not name.startswith("taskfleet.")  # a test that sets something up
+        or name == "taskfleet.ledger.transitions"
+        or (name, table, writes[action]) in EXCEPTIONS
+    )
+    return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guarded_connections():
+    """Watch each connection of this process to a ledger, and of those forked from it."""
+    connect = sqlite3.connect
+
+    def guarded_connect(*arguments, **more):
+        connection = connect(*arguments, **more)
+        connection.set_authorizer(only_transitions_write)
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", guarded_connect)
+        yield
 
 
 class Job:
@@ -96,8 +140,8 @@ class Job:
         return {
             seq: State(state)
             for seq, state in self.database.rows(
-                "SELECT task.seq, coalesce(state.state, 1) FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq "
-                "LEFT JOIN state USING (seq) ORDER BY task.seq"
+                "SELECT task.seq, coalesce(state.state, 1) FROM task LEFT JOIN state USING (seq) WHERE state.seq IS NOT NULL "
+                "OR EXISTS (SELECT 1 FROM segment WHERE task.seq BETWEEN first_seq AND last_seq) ORDER BY task.seq"
             )
         }
 
@@ -207,6 +251,27 @@ def policy():
 def fork(request):
     """Runs a function in a child, which opens its own connections: ``fork(function) -> Child``."""
     return Child
+
+
+@pytest.fixture
+def vm_steps():
+    """Counts the steps of SQLite's machine that a function takes on a connection: ``vm_steps(database, function)``."""
+
+    def count_steps(database, function):
+        steps = 0
+
+        def step():
+            nonlocal steps
+            steps += 1
+
+        database._connection.set_progress_handler(step, 1)
+        try:
+            function()
+        finally:
+            database._connection.set_progress_handler(None, 0)
+        return steps
+
+    return count_steps
 
 
 def pause():

@@ -334,10 +334,28 @@ def test_a_ledger_that_is_locked_for_a_moment_is_waited_for(job, fork):
 
 
 def test_accepted_tasks_are_synced_to_the_disk(job):
-    insertion.begin(job.database, source="t").discard()
-    assert job.database.value("PRAGMA synchronous") == 2
-    assert job.connect().value("PRAGMA synchronous") == 1
-    assert job.database.value("PRAGMA journal_mode") == "wal"
+    """What was written before into the same log is synced with them."""
+    database, statements = job.database, []
+    under_way = insertion.begin(database, source="t")
+    under_way.add(["a"], ["1"], ids_are_derived=False, now=0.0)
+    assert database.value("PRAGMA synchronous") == 1
+    database._connection.set_trace_callback(statements.append)
+    under_way.accept(0.0)
+    database._connection.set_trace_callback(None)
+    [synced] = [n for n, text in enumerate(statements) if text == "PRAGMA synchronous = FULL"]
+    assert statements[synced + 1] == "BEGIN IMMEDIATE"
+    ended = statements.index("COMMIT", synced)
+    assert any(text.startswith("UPDATE insertion SET accepted_at") for text in statements[synced:ended])
+    assert statements[ended + 1] == "PRAGMA synchronous = 1"
+    assert database.value("PRAGMA synchronous") == job.connect().value("PRAGMA synchronous") == 1
+    assert database.value("PRAGMA journal_mode") == "wal"
+
+
+def test_a_transaction_that_fails_while_it_is_to_be_synced_leaves_the_connection_as_it_was(job):
+    with pytest.raises(LedgerError), job.database.transaction(durable=True) as database:
+        database.execute("INSERT INTO nothing VALUES (1)")
+    assert job.database.value("PRAGMA synchronous") == 1
+    assert not job.database.in_transaction
 
 
 def test_every_method_raises_only_our_errors(job):

@@ -5,7 +5,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from taskfleet.ledger import counters, inquiry, leasing
+from taskfleet.ledger import counters, inquiry, leasing, repair
 from taskfleet.ledger.database import open_ledger
 from taskfleet.processes.identity import identity
 from taskfleet.queues.embedded import REAP_SECONDS, EmbeddedQueue, retry_policy
@@ -86,6 +86,22 @@ def test_a_worker_that_skips_leaves_the_first_tasks_to_others(job, calls):
         assert leasing.has_leasable(job.database, skip) == any(seq > skip for seq in pending)
         job.check()
     assert seqs(job.lease(worker_id, 99)) == pending
+
+
+def test_a_segment_that_is_used_up_is_gone(job):
+    """So that leasing never has to pass over those that were used up, however many tables were inserted."""
+    for n in range(4):
+        job.insert([f"{n}.1", f"{n}.2"])
+    worker_id = job.worker()
+    job.lease(worker_id, 3, skip=1)
+    assert job.database.rows("SELECT first_seq, next_seq, last_seq FROM segment") == [(1, 1, 1), (5, 5, 6), (7, 7, 8)]
+    job.lease(worker_id, 2)
+    assert job.database.rows("SELECT first_seq, next_seq, last_seq FROM segment") == [(5, 6, 6), (7, 7, 8)]
+    repair.purge(job.database)
+    assert job.database.rows("SELECT * FROM segment") == []
+    assert len(job.states()) == 8
+    assert job.insert(["4.1"]).added == 1
+    assert seqs(job.lease(worker_id, 9)) == [9]
 
 
 def test_two_workers_one_of_which_skips_share_all_tasks(job):
@@ -554,6 +570,28 @@ def test_each_kind_may_have_its_own_back_off():
     ]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "attempt", "asked", "earlier", "has_begun", "delay"),
+    [
+        (Outcome.SUCCEEDED, 1, None, 0, True, None),
+        (Outcome.EXCEPTION, 1, None, 0, True, 10.0),
+        (Outcome.EXCEPTION, 2, None, 1, True, 20.0),
+        (Outcome.EXCEPTION, 3, None, 2, True, None),
+        (Outcome.EXCEPTION, 1, NO_RETRY, 0, True, None),
+        (Outcome.RETRY, 1, 3.5, 0, True, 3.5),
+        (Outcome.RETRY, 4, 3.5, 3, True, None),
+        (Outcome.EXCEPTION, 999, None, 0, True, None),
+        (Outcome.INTERRUPTED, 999, None, 900, True, 0.0),
+        (Outcome.LOST, 3, None, 2, True, None),
+        (Outcome.LOST, 3, None, 2, False, 0.0),
+        (Outcome.LOST, 4, None, 3, False, None),
+    ],
+)
+def test_one_function_decides_on_another_try(policy, outcome, attempt, asked, earlier, has_begun, delay):
+    finished = Finished(1, attempt, int(outcome), 0.0, 1.0, retry_delay_seconds=asked)
+    assert policy.delay_after(finished, earlier, has_begun=has_begun) == delay
+
+
 def test_back_off_stays_finite_after_hundreds_of_retries():
     policy = RetryPolicy(retries={Outcome.EXIT: 900}, delay_seconds=1e-3)
     assert policy.delay_before_retry(Outcome.EXIT, 899) == 300.0
@@ -619,8 +657,6 @@ def test_the_last_attempt_number_ends_the_retries(job):
 
 @pytest.mark.parametrize("how", ["interrupted", "released", "stopped", "retry"])
 def test_a_task_at_its_last_attempt_number_can_still_be_run(job, done, how):
-    from taskfleet.ledger import repair
-
     job.insert(2)
     job.try_once(Outcome.EXCEPTION)
     job.database.execute("UPDATE state SET attempt = 998, available_at = 0")

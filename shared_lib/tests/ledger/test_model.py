@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from taskfleet.errors import InsertError
 from taskfleet.ledger import counters, insertion, leasing, repair
+from taskfleet.ledger.small_insertion import insert_few
 from taskfleet.processes.identity import identity
 from taskfleet.tasks import FAILURE_KINDS, NO_RETRY, Finished, Lease, Outcome, RetryPolicy, State
 
@@ -30,6 +31,8 @@ class Task:
     """What the model knows of a task."""
 
     task_id: str
+    insertion: int
+    """Tasks of one insertion are in the order of its rows."""
     state: State = State.PENDING
     fresh: bool = True
     attempt: int = 0
@@ -54,9 +57,23 @@ class Inserter:
     """An insertion under way."""
 
     real: insertion.Insertion
-    rows: list[str]
     touched: float
+    rows: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    """Of the rows whose ids are entered."""
+    held: list[str] = field(default_factory=list)
+    """Of these names, those that are not another's."""
     cleared: bool = False
+
+    def enter(self, known: set[str]) -> None:
+        """Name the rows that have no name yet."""
+        self.names = named(self.rows)
+        self.held = [name for name in self.names if name in self.held or name not in known]
+
+
+def named(rows: list[str]) -> list[str]:
+    """Give the derived ids of rows: the second of equal ones gets a number."""
+    return [f"{x}-{n}" if n > 1 else x for i, x in enumerate(rows) for n in [rows[: i + 1].count(x)]]
 
 
 class Machine(RuleBasedStateMachine):
@@ -68,6 +85,7 @@ class Machine(RuleBasedStateMachine):
         self.policy, self.dead_process = policy, dead
         self.now = 1000.0
         self.tasks: list[Task] = []
+        self.insertions = 0
         self.workers: dict[int, Worker] = {}
         self.inserters: list[Inserter] = []
         self.leases: list[tuple[int, Lease]] = []
@@ -96,7 +114,7 @@ class Machine(RuleBasedStateMachine):
             return
         if other is not None:
             other.cleared = True
-        self.inserters.append(Inserter(begin(), [], self.now))
+        self.inserters.append(Inserter(begin(), self.now))
 
     @precondition(lambda self: self.inserters)
     @rule(rows=st.lists(st.sampled_from("abcdefghijklmnop"), max_size=5), pick=PICK)
@@ -113,6 +131,8 @@ class Machine(RuleBasedStateMachine):
             add()
             inserter.rows += rows
             inserter.touched = self.now
+            if len(inserter.rows) - len(inserter.names) >= insertion.ENTER_ROWS:
+                inserter.enter(self.known())
 
     @precondition(lambda self: self.inserters)
     @rule(pick=PICK)
@@ -124,15 +144,50 @@ class Machine(RuleBasedStateMachine):
             return
         report = inserter.real.accept(self.now)
         inserter.cleared = True
-        names = [
-            f"{x}-{n}" if n > 1 else x for i, x in enumerate(inserter.rows) for n in [inserter.rows[: i + 1].count(x)]
-        ]
-        known = {task.task_id for task in self.tasks}
-        new = [name for name in names if name not in known]
-        self.tasks += [Task(name) for name in new]
-        self.tallies["inserted"] += len(new)
-        assert (report.added, report.already_there) == (len(new), len(names) - len(new))
+        inserter.enter(self.known())
+        self.add_tasks(inserter.held, fresh=True)
+        added, names = len(inserter.held), inserter.names
+        assert (report.added, report.already_there) == (added, len(names) - added)
         assert report.identical == sum("-" in name for name in names)
+
+    def known(self) -> set[str]:
+        return {task.task_id for task in self.tasks}
+
+    def add_tasks(self, names: list[str], *, fresh: bool) -> None:
+        self.insertions += 1
+        self.tasks += [Task(name, self.insertions, fresh=fresh) for name in names]
+        self.tallies["inserted"] += len(names)
+
+    @rule(rows=st.lists(st.sampled_from("abcdefghijklmnop"), min_size=1, max_size=4), are_derived=st.booleans())
+    def insert_few(self, rows, are_derived):
+        names = named(rows) if are_derived else rows
+        other, known = self.under_way(), self.known()
+        is_held = other is not None and not set(names).isdisjoint(other.held)
+        must_wait = is_held and self.now - other.touched <= insertion.ABANDONED_AFTER_SECONDS
+
+        def sleep(_seconds):
+            raise WaitsError
+
+        def insert():
+            return insert_few(
+                self.job.connect(), rows, rows, ids_are_derived=are_derived, clock=lambda: self.now, sleep=sleep
+            )
+
+        if must_wait:
+            with pytest.raises(WaitsError):
+                insert()
+            return
+        if is_held:
+            other.cleared = True
+        new = [name for name in names if name not in known]
+        if len(set(new)) < len(new):
+            with pytest.raises(InsertError, match="occurs twice"):
+                insert()
+            return
+        report = insert()
+        self.add_tasks(new, fresh=False)
+        assert (report.added, report.already_there) == (len(new), len(names) - len(new))
+        assert report.identical == (sum("-" in name for name in names) if are_derived else 0)
 
     @precondition(lambda self: self.inserters)
     @rule(pick=PICK)
@@ -351,13 +406,12 @@ class Machine(RuleBasedStateMachine):
     # --- what holds after each step ---
 
     def seqs(self) -> dict[str, int]:
-        return dict(
-            self.job.database.rows("SELECT id, seq FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq")
-        )
+        accepted = self.job.states()
+        return {task_id: seq for task_id, seq in self.job.database.rows("SELECT id, seq FROM task") if seq in accepted}
 
     def by_seq(self) -> dict[int, Task]:
         seqs = self.seqs()
-        return {seqs[task.task_id]: task for task in self.tasks}
+        return dict(sorted((seqs[task.task_id], task) for task in self.tasks))
 
     @invariant()
     def counts_are_right(self):
@@ -368,7 +422,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def tasks_are_as_in_the_model(self):
         tasks = self.by_seq()
-        assert list(tasks) == sorted(tasks), "tasks stand in the order of their insertion"
+        order = [[task for task in tasks.values() if task.insertion == n] for n in range(1, self.insertions + 1)]
+        assert [task for some in order for task in some] == self.tasks, "tasks stand in the order of their rows"
         assert self.job.states() == {seq: task.state for seq, task in tasks.items()}
         rows = self.job.database.rows("SELECT seq, attempt, worker_id, kind FROM state")
         assert {seq: rest for seq, *rest in rows} == {

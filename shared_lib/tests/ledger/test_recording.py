@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from taskfleet.ledger import counters, inquiry, insertion, recording, repair
+from taskfleet.ledger import counters, inquiry, insertion, moving, recording, repair, sending
 from taskfleet.ledger.database import create
 from taskfleet.messages.events import Batch, Worker
 from taskfleet.tasks import Finished, Outcome, State
@@ -96,6 +96,7 @@ def test_a_success_after_a_failure_for_good_wins(database):
     assert states(database)[0] is State.FAILED
     recording.record(database, batch(0, source="w2", ended=[(attempt(1, 1), None)]), now=0.0)
     assert states(database)[0] is State.SUCCEEDED
+    assert database.value("SELECT sum(n) FROM throughput") == 1
     check(database)
 
 
@@ -136,6 +137,27 @@ def test_what_ran_with_a_dead_worker_when_the_queue_was_purged_does_not_wait_for
     assert recording.end_silent(purged, silent_seconds=100, now=200.0) == 1
     assert counters.by_state(purged)[State.KILLED] == TASKS
     check(purged)
+
+
+@pytest.mark.parametrize(
+    "put_back", [moving.send_again, lambda database: moving.move(database, "sqs://other")], ids=["released", "moved"]
+)
+def test_what_ran_when_the_queue_was_purged_is_not_sent_again_when_all_leases_are_revoked(purged, put_back):
+    put_back(purged)
+    assert states(purged) == [State.KILLED] * TASKS
+    assert sending.count_unsent(purged) == 0
+    check(purged)
+
+
+def test_what_runs_is_sent_again_when_all_leases_are_revoked(database):
+    database.execute("UPDATE job SET queue_url = 'sqs://job'")
+    sending.send_all(database, lambda _parcels: None)
+    recording.record(database, batch(0, leased=[(1, 1), (3, 1)]), now=0.0)
+    assert moving.send_again(database) == 2
+    sent = []
+    assert sending.send_all(database, sent.extend) == 2
+    assert [(one.seq, one.attempt) for one in sent] == [(1, 1), (3, 1)]
+    check(database)
 
 
 def test_the_success_of_what_was_killed_counts(purged):

@@ -14,8 +14,8 @@ from taskfleet.commands.arguments import configure, make_parser, open_job
 from taskfleet.commands.offer_table import add_refresh, choose_machines
 from taskfleet.commands.plan import show_plan
 from taskfleet.errors import CommandError
-from taskfleet.ledger import insertion
-from taskfleet.ledger.database import Database, create, open_ledger
+from taskfleet.ledger import inquiry, insertion
+from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machine_terms import ANY, Range
 from taskfleet.pool.estimate import Estimate, read_job
 from taskfleet.pool.selection import needed
@@ -77,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
         parser.error("--sample and --limit take a whole number from 1 on")
     configuration = configure(arguments)
     database = open_job(arguments, read_only=True)
-    rows = _sample(database, arguments.sample)
+    rows = inquiry.sample(database, arguments.sample)
     database.close()
     if not rows:
         raise CommandError("The job has no tasks: poe insert_tasks.")
@@ -114,15 +114,6 @@ def run(argv: Sequence[str]) -> int:
     hint = f" --memory-gib-per-task {memory:g}-" if memory is not None else ""
     print(f"\nNext: poe deploy_pool --hours-per-task {measured.mean_seconds / 3600:.2g}{hint}")
     return 0
-
-
-def _sample(database: Database, number: int) -> list[tuple[str, str]]:
-    """Give tasks spread evenly over the table: id and data."""
-    last = int(database.value("SELECT coalesce(max(last_seq), 0) FROM segment"))
-    first = int(database.value("SELECT coalesce(min(first_seq), 1) FROM segment"))
-    steps = {first + round(index * (last - first) / max(number - 1, 1)) for index in range(number)}
-    marks = ", ".join("?" * len(steps))
-    return database.rows(f"SELECT id, data FROM task WHERE seq IN ({marks}) ORDER BY seq", sorted(steps))
 
 
 def _measure(configuration: Configuration, rows: Sequence[tuple[str, str]], *, is_quiet: bool) -> Measured:

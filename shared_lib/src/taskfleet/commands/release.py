@@ -1,4 +1,4 @@
-"""``poe release``: take all leases back."""
+"""``poe release``: revoke all leases."""
 
 import time
 from collections.abc import Sequence
@@ -20,10 +20,11 @@ def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser(
         "release",
-        "Take all leases back, so that the tasks can be leased at once. For workers that were lost: their leases end by themselves half a "
-        "minute later. What a worker still alive finishes afterwards is ignored and done again. With a queue at a service, where nobody "
-        "can take a lease from another, the tasks are sent once more; what is done first counts. A queue that was deleted "
-        "is made again, with all that is not done.",
+        "Revoke all leases, including those of live workers, so that their tasks can be leased at once; it costs the tasks no try. The "
+        "leases of a worker that died end by themselves half a minute later: this is for those who cannot wait, or do not trust a worker. "
+        "A live worker goes on as a new one, and what it finishes of the tasks it held is ignored and done again. With a queue at a "
+        "service, where nobody can revoke another's lease, the tasks are sent once more; what is done first counts. A queue that was "
+        "deleted is made again, with all that is not done.",
         EXAMPLES,
     )
     configuration = configure(parser.parse_args(argv))
@@ -35,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
         n = _release_remotely(database, configuration)
     else:
         n = leasing.release(database, now=time.time())
-    print(f"Released {counted(n, 'task')}." + ("\n\nNext: poe launch_worker" if n else ""))
+    print(f"Revoked all leases: {counted(n, 'task')} put back." + ("\n\nNext: poe launch_worker" if n else ""))
     return 0
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.ledger import counters, sending
+from taskfleet.ledger import counters, inquiry, sending
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.messages import tasks as task_messages
 from taskfleet.queues.addresses import is_remote, public
@@ -53,9 +53,7 @@ def _depth(database: Database, remote: bool) -> dict[str, JSON]:
     if remote:
         depth["unsent"] = sending.count_unsent(database)
     if not remote:
-        row = database.row(
-            "SELECT id, data FROM segment JOIN task ON seq BETWEEN next_seq AND last_seq WHERE next_seq <= last_seq LIMIT 1"
-        ) or database.row("SELECT id, data FROM state JOIN task USING (seq) WHERE state = 1 LIMIT 1")
+        row = inquiry.one_pending(database)
         depth["sample"] = None if row is None else {"tasks": [{"task_id": row[0], "data": json.loads(row[1])}]}
     return {"ledger": depth} if remote else {"ledger": depth, "sample": depth.pop("sample")}
 

@@ -31,21 +31,25 @@ def add(database: Database, state: State, kind: int, n: int) -> None:
     """Change the number of tasks in a state (and, for a failure, of a kind) by ``n``."""
     if n:
         database.execute(
-            "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (int(state), kind, n)
+            "INSERT INTO counter (state, kind, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            (int(state), kind, n),
         )
 
 
 def tally(database: Database, name: str, n: int) -> None:
     """Add to a running total."""
     if n:
-        database.execute("INSERT INTO tally VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (name, n))
+        database.execute(
+            "INSERT INTO tally (name, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (name, n)
+        )
 
 
 def add_finished(database: Database, n: int, now: float) -> None:
     """Note that ``n`` tasks came to an end."""
     if n:
         database.execute(
-            "INSERT INTO throughput VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (int(now), n)
+            "INSERT INTO throughput (second, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            (int(now), n),
         )
 
 
@@ -55,14 +59,17 @@ def add_durations(database: Database, seconds: Sequence[float]) -> None:
         return
     buckets = Counter([int(math.log(max(s, SHORTEST_SECONDS)) // BUCKET_WIDTH) for s in seconds])
     database.execute_many(
-        "INSERT INTO duration VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", list(buckets.items())
+        "INSERT INTO duration (bucket, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        list(buckets.items()),
     )
     n, mean = len(seconds), math.fsum(seconds) / len(seconds)
     m2 = math.fsum([(s - mean) ** 2 for s in seconds])
     low, high = min(seconds), max(seconds)
     known = database.row("SELECT n, mean, m2, low, high FROM duration_moments")
     if known is None:
-        database.execute("INSERT INTO duration_moments VALUES (?, ?, ?, ?, ?)", (n, mean, m2, low, high))
+        database.execute(
+            "INSERT INTO duration_moments (n, mean, m2, low, high) VALUES (?, ?, ?, ?, ?)", (n, mean, m2, low, high)
+        )
         return
     # Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances (1979).
     n0, mean0, m20, low0, high0 = known

@@ -7,7 +7,7 @@ may be gone, whole transactions at a time, so a finished task may run again but 
 import sqlite3
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,13 @@ from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
 APPLICATION_ID = 0x74666C74
 
 #: Numbered migrations; the file's ``user_version`` says how many it has had.
-MIGRATIONS = ("001_ledger.sql", "002_queues.sql", "003_machines.sql", "004_machines_codes.sql")
+MIGRATIONS = (
+    "001_ledger.sql",
+    "002_queues.sql",
+    "003_machines.sql",
+    "004_machines_codes.sql",
+    "005_small_insertions.sql",
+)
 
 BUSY_TIMEOUT_SECONDS = 60.0
 
@@ -49,10 +55,17 @@ class Database:
         return self._connection.in_transaction
 
     @contextmanager
-    def transaction(self) -> Iterator["Database"]:
-        """Take the write lock, commit at the end, roll back if anything is raised."""
-        self.execute("BEGIN IMMEDIATE")
+    def transaction(self, *, durable: bool = False) -> Iterator["Database"]:
+        """Take the write lock, commit at the end, roll back if anything is raised.
+
+        Args:
+            durable: Have the disk synced before the lock is released: what was committed, and all before it, survives a power cut.
+        """
+        level = self.value("PRAGMA synchronous") if durable else None
+        if durable:
+            self.execute("PRAGMA synchronous = FULL")
         try:
+            self.execute("BEGIN IMMEDIATE")
             if self.witness is not None:
                 self.witness.enter()
             yield self
@@ -63,6 +76,9 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.rollback()
             raise
+        finally:
+            if durable:
+                self.execute(f"PRAGMA synchronous = {level}")
 
     @contextmanager
     def snapshot(self) -> Iterator["Database"]:
@@ -183,6 +199,11 @@ def project_name(project: Path) -> str:
         return str(tomllib.loads(text)["project"]["name"])
     except (OSError, ValueError, KeyError):
         return project.name
+
+
+def as_json(numbers: Iterable[int]) -> str:
+    """Return numbers as the JSON text that SQLite's ``json_each`` takes apart, in rising order."""
+    return f"[{','.join(map(str, sorted(numbers)))}]"
 
 
 def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:

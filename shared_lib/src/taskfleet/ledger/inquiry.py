@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from taskfleet.ledger.database import Database
+from taskfleet.ledger.database import Database, as_json
+from taskfleet.ledger.segments import ACCEPTED
 from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, Outcome, State, attempt_key
 
 
@@ -69,13 +70,13 @@ class WorkerRecord:
     running: int
 
 
-_LINE = """
-    SELECT task.seq, task.id, state.state, state.kind, state.attempt,
-           CASE WHEN instr(error, char(10)) THEN substr(error, 1, instr(error, char(10)) - 1) ELSE error END
-    FROM state JOIN task USING (seq)
-    LEFT JOIN attempt ON attempt.key = state.seq * 1000 + state.attempt
-"""
-assert ATTEMPTS_PER_TASK == 1000
+#: SQL for the key of a task's latest attempt.
+_LATEST = f"state.seq * {ATTEMPTS_PER_TASK} + state.attempt"
+_FIRST_LINE = "CASE WHEN instr(error, char(10)) THEN substr(error, 1, instr(error, char(10)) - 1) ELSE error END"
+_LINE = (
+    f"SELECT task.seq, task.id, state.state, state.kind, state.attempt, {_FIRST_LINE} FROM state JOIN task USING (seq) "
+    f"LEFT JOIN attempt ON attempt.key = {_LATEST}"
+)
 
 
 def list_tasks(
@@ -110,7 +111,8 @@ def _fresh_tasks(database: Database, limit: int) -> Iterator[TaskLine]:
     """Yield tasks that were never leased."""
     fresh = (
         "SELECT task.seq, id FROM segment JOIN task ON task.seq BETWEEN next_seq AND last_seq LEFT JOIN state USING (seq) "
-        "WHERE state.seq IS NULL ORDER BY task.seq LIMIT ?"  # with a queue at a service, states come by events, in any order
+        "WHERE next_seq <= last_seq AND state.seq IS NULL "  # with a queue at a service, states come by events, in any order
+        "ORDER BY first_seq, task.seq LIMIT ?"
     )
     for seq, task_id in database.stream(fresh, (limit,)):
         yield TaskLine(seq=seq, task_id=task_id, state=State.PENDING, kind=None, attempts=0, reason=None)
@@ -119,17 +121,18 @@ def _fresh_tasks(database: Database, limit: int) -> Iterator[TaskLine]:
 def find_task(database: Database, task_id: str) -> TaskRecord | None:
     """Give one task with all its attempts, None if the job has no such task."""
     found = database.row(
-        "SELECT task.seq, data, coalesce(state.state, 1), coalesce(kind, 0), coalesce(available_at, 0), worker.hostname "
+        f"SELECT task.seq, data, coalesce(state.state, {State.PENDING}), coalesce(kind, 0), coalesce(available_at, 0), worker.hostname "
         "FROM task_id JOIN task USING (seq) LEFT JOIN state USING (seq) LEFT JOIN worker USING (worker_id) "
-        "WHERE task_id.id = ? AND seq <= (SELECT coalesce(max(last_seq), 0) FROM segment)",
+        f"WHERE task_id.id = ? AND {ACCEPTED}",
         (task_id,),
     )
     if found is None:
         return None
     seq, data, state, kind, available_at, hostname = found
     attempts = database.rows(
-        "SELECT key % 1000, outcome, worker_id, coalesce(hostname, '?'), attempt.started_at, elapsed_seconds, result, error, output, "
-        "exit_code, peak_memory_mib FROM attempt LEFT JOIN worker USING (worker_id) WHERE key > ? AND key < ? ORDER BY key",
+        f"SELECT key % {ATTEMPTS_PER_TASK}, outcome, worker_id, coalesce(hostname, '?'), attempt.started_at, elapsed_seconds, "
+        "result, error, output, exit_code, peak_memory_mib FROM attempt LEFT JOIN worker USING (worker_id) "
+        "WHERE key > ? AND key < ? ORDER BY key",
         (attempt_key(seq, 0), attempt_key(seq + 1, 0)),
     )
     return TaskRecord(
@@ -159,21 +162,61 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
     )
 
 
+def all_tasks(database: Database) -> Iterator[tuple[str, str, State]]:
+    """Yield each task's id, data and state, in the order of their insertion."""
+    rows = database.stream(
+        f"SELECT id, data, coalesce(state.state, {State.PENDING}) FROM task LEFT JOIN state USING (seq) WHERE {ACCEPTED} "
+        "ORDER BY task.seq"
+    )
+    for task_id, data, state in rows:
+        yield task_id, data, State(state)
+
+
+def sample(database: Database, number: int) -> list[tuple[str, str]]:
+    """Return the ids and data of up to ``number`` tasks that are spread evenly over all."""
+    first, last = database.row(
+        "SELECT (SELECT coalesce(min(seq), 1) FROM task), max(coalesce((SELECT max(seq) FROM state), 0), "
+        "coalesce((SELECT last_seq FROM segment ORDER BY first_seq DESC LIMIT 1), 0))"
+    ) or (1, 0)
+    steps = {first + round(index * (last - first) / max(number - 1, 1)) for index in range(number)}
+    return database.rows(
+        f"SELECT task.id, task.data FROM json_each(?) JOIN task ON task.seq = json_each.value LEFT JOIN state USING (seq) WHERE {ACCEPTED} "
+        "ORDER BY task.seq",
+        (as_json(steps),),
+    )
+
+
+def one_pending(database: Database) -> tuple[str, str] | None:
+    """Return the id and data of a pending task, None if there is none."""
+    for source in (
+        f"state JOIN task USING (seq) WHERE state = {State.PENDING}",
+        "segment JOIN task ON seq BETWEEN next_seq AND last_seq WHERE next_seq <= last_seq",
+    ):
+        row = database.row(f"SELECT id, data FROM {source} LIMIT 1")
+        if row is not None:
+            task_id, data = row
+            return task_id, data
+    return None
+
+
 def failure_examples(database: Database) -> dict[Outcome, tuple[str, str]]:
     """Give, for each kind of failure there is, the id and the reason of the first task that failed so."""
     examples = {}
-    for (kind,) in database.rows("SELECT DISTINCT kind FROM state WHERE state = 4"):
-        row = database.row(f"{_LINE} WHERE state.state = 4 AND state.kind = ? ORDER BY state.seq LIMIT 1", (kind,))
+    for (kind,) in database.rows(f"SELECT DISTINCT kind FROM state WHERE state = {State.FAILED}"):
+        row = database.row(
+            f"{_LINE} WHERE state.state = {State.FAILED} AND state.kind = ? ORDER BY state.seq LIMIT 1", (kind,)
+        )
         if row is not None:
-            examples[Outcome(kind)] = (row[1], row[5] or "")
+            _, task_id, *_, reason = row
+            examples[Outcome(kind)] = (task_id, reason or "")
     return examples
 
 
 def exceptions(database: Database, most: int = 10) -> list[tuple[str, int]]:
     """Count the FAILED tasks by the first line of their error, the commonest first; cost grows with the failures."""
     rows = database.rows(
-        "SELECT CASE WHEN instr(error, char(10)) THEN substr(error, 1, instr(error, char(10)) - 1) ELSE error END AS reason, count(*) "
-        "FROM state JOIN attempt ON attempt.key = state.seq * 1000 + state.attempt WHERE state.state = 4 AND error IS NOT NULL "
+        f"SELECT {_FIRST_LINE} AS reason, count(*) "
+        f"FROM state JOIN attempt ON attempt.key = {_LATEST} WHERE state.state = {State.FAILED} AND error IS NOT NULL "
         "GROUP BY reason ORDER BY 2 DESC, 1 LIMIT ?",
         (most,),
     )
@@ -194,7 +237,7 @@ def workers(database: Database) -> list[WorkerRecord]:
         )
         for worker_id, hostname, pid, slots, started_at, seen_at, running in database.rows(
             "SELECT worker_id, hostname, pid, slots, started_at, seen_at, "
-            "(SELECT count(*) FROM state WHERE state = 2 AND state.worker_id = worker.worker_id) "
+            f"(SELECT count(*) FROM state WHERE state = {State.RUNNING} AND state.worker_id = worker.worker_id) "
             "FROM worker WHERE ended_at IS NULL ORDER BY worker_id"
         )
     ]
@@ -208,10 +251,10 @@ def results(database: Database) -> Iterator[dict[str, JSON]]:
     before its name.
     """
     rows = database.stream(
-        "SELECT task.id, data, coalesce(state.state, 1), kind, coalesce(state.attempt, 0), outcome, attempt.started_at, "
-        "elapsed_seconds, result, error, hostname FROM segment JOIN task ON seq BETWEEN first_seq AND last_seq LEFT JOIN state USING (seq) "
-        "LEFT JOIN attempt ON attempt.key = state.seq * 1000 + state.attempt LEFT JOIN worker ON worker.worker_id = attempt.worker_id "
-        "ORDER BY segment.first_seq, task.seq"
+        f"SELECT task.id, data, coalesce(state.state, {State.PENDING}), kind, coalesce(state.attempt, 0), outcome, attempt.started_at, "
+        "elapsed_seconds, result, error, hostname FROM task LEFT JOIN state USING (seq) "
+        f"LEFT JOIN attempt ON attempt.key = {_LATEST} LEFT JOIN worker ON worker.worker_id = attempt.worker_id "
+        f"WHERE {ACCEPTED} ORDER BY task.seq"
     )
     for task_id, data, state, kind, attempts, outcome, started_at, elapsed, result, error, hostname in rows:
         record: dict[str, JSON] = {"task_id": task_id}

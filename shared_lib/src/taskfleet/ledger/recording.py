@@ -5,38 +5,16 @@ means for its task depends on the attempts' numbers: a success always stands, th
 decides, and what an older one says afterwards is history.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from taskfleet.ledger import counters
+from taskfleet.ledger import attempts, standing
 from taskfleet.ledger.database import Database
-from taskfleet.ledger.leasing import LAST_ATTEMPT, keep_attempts
-from taskfleet.ledger.repair import PURGED
+from taskfleet.ledger.standing import Standing
+from taskfleet.ledger.transitions import Transitions, changing, kind_of_failure
 from taskfleet.messages.events import Batch
-from taskfleet.tasks import ATTEMPTS_PER_TASK, Finished, Outcome, State
+from taskfleet.tasks import LAST_ATTEMPT, Finished, Outcome, State, attempt_key
 
 _OPEN = (State.PENDING, State.RUNNING, State.WAITING)
-_ENDED = (State.SUCCEEDED, State.FAILED)
-
-
-@dataclass(slots=True)
-class _Task:
-    """A task's row in state, as it is to become."""
-
-    state: int = State.PENDING
-    attempt: int = 0
-    worker_id: int | None = None
-    available_at: float = 0.0
-    tries_from: int = 0
-    kind: int = 0
-
-    def put_back(self, available_at: float) -> None:
-        """Have it wait for its next try, of which there is a message unless it was purged."""
-        if self.available_at == PURGED:
-            self.state = State.KILLED
-        else:
-            self.state, self.available_at = State.PENDING, available_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +42,15 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
         batch: Of this ledger's job.
         now: Seconds since the epoch.
     """
-    with database.transaction():
-        source, number = batch.worker.source, batch.number
-        if not database.execute("INSERT OR IGNORE INTO event_batch VALUES (?, ?)", (source, number)).rowcount:
+    with changing(database) as change:
+        is_new = database.execute(
+            "INSERT OR IGNORE INTO event_batch (source, number) VALUES (?, ?)", (batch.worker.source, batch.number)
+        ).rowcount
+        if not is_new:
             return Recorded(is_known=True)
         worker_id = _record_worker(database, batch)
         seqs = {seq for seq, _ in [*batch.leased, *batch.returned]} | {f.seq for f, _ in batch.ended}
-        return _Recording(database, worker_id, seqs).record(batch, now)
+        return _Recording(database, change, worker_id, seqs).record(batch, now)
 
 
 def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
@@ -85,16 +65,9 @@ def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
         "SELECT worker_id, seen_at FROM worker WHERE ended_at IS NULL AND seen_at < ?", (now - silent_seconds,)
     )
     if silent:
-        with database.transaction():
+        with changing(database) as change:
             for worker_id, seen_at in silent:
-                states = database.rows(
-                    "UPDATE state SET state = iif(available_at = ?, 5, 1), worker_id = NULL, available_at = 0 "
-                    "WHERE state = 2 AND worker_id = ? RETURNING state",
-                    (PURGED, worker_id),
-                )
-                for state, n in Counter(state for (state,) in states).items():
-                    counters.add(database, State.RUNNING, 0, -n)
-                    counters.add(database, State(state), 0, n)
+                change.put_back(worker_id)
                 database.execute(
                     "UPDATE worker SET ended_at = ?, end_reason = 'lost' WHERE worker_id = ?", (seen_at, worker_id)
                 )
@@ -136,15 +109,13 @@ def _record_worker(database: Database, batch: Batch) -> int:
 class _Recording:
     """One batch, inside an open transaction."""
 
-    def __init__(self, database: Database, worker_id: int, seqs: set[int]) -> None:
-        self._database = database
+    def __init__(self, database: Database, change: Transitions, worker_id: int, seqs: set[int]) -> None:
+        self._change = change
         self._worker_id = worker_id
-        self._before = _read_tasks(database, seqs)
-        self._tasks = _read_tasks(database, seqs)
-        self._attempts = _read_attempts(database, seqs)
-        self._kept: list[Finished] = []
+        self._before = standing.read(database, seqs)
+        self._tasks = standing.read(database, seqs)
+        self._attempts = attempts.known_keys(database, seqs)
         self._ended: list[tuple[Finished, float | None]] = []
-        self._durations: list[float] = []
         self._duplicates = 0
 
     def record(self, batch: Batch, now: float) -> Recorded:
@@ -160,7 +131,7 @@ class _Recording:
 
     def _lease(self, seq: int, attempt: int) -> None:
         task = self._tasks.get(seq)
-        if task is None or task.state not in _OPEN or (seq * ATTEMPTS_PER_TASK + attempt) in self._attempts:
+        if task is None or task.state not in _OPEN or attempt_key(seq, attempt) in self._attempts:
             return
         if attempt > task.attempt or (attempt == task.attempt and task.state == State.PENDING):
             task.state, task.attempt, task.worker_id = State.RUNNING, attempt, self._worker_id
@@ -179,79 +150,35 @@ class _Recording:
             task.attempt, task.worker_id = finished.attempt, None
             if retry_seconds is None:
                 task.state = State.FAILED
-                task.kind = Outcome.EXCEPTION if finished.outcome == Outcome.RETRY else finished.outcome
+                task.kind = kind_of_failure(finished)
             else:
                 task.put_back(told_at + retry_seconds)
             self._keep(finished, retry_seconds)
-        elif finished.seq * ATTEMPTS_PER_TASK + finished.attempt in self._attempts or finished.attempt > task.attempt:
+        elif attempt_key(finished.seq, finished.attempt) in self._attempts or finished.attempt > task.attempt:
             self._duplicates += 1
         else:
             self._keep(finished, retry_seconds)
 
-    def _succeed(self, task: _Task, finished: Finished) -> None:
+    def _succeed(self, task: Standing, finished: Finished) -> None:
         if task.state == State.SUCCEEDED:
             self._duplicates += 1
             return
         # Two workers may have had the same attempt (a service may deliver a message to two); then the ledger numbers the second.
         number = finished.attempt
-        while finished.seq * ATTEMPTS_PER_TASK + number in self._attempts and number < LAST_ATTEMPT:
+        while attempt_key(finished.seq, number) in self._attempts and number < LAST_ATTEMPT:
             number += 1
         finished = finished._replace(attempt=number)
         task.state, task.attempt, task.worker_id, task.kind = State.SUCCEEDED, number, None, 0
-        self._durations.append(finished.elapsed_seconds)
         self._keep(finished, None)
 
     def _keep(self, finished: Finished, retry_seconds: float | None) -> None:
-        self._attempts.add(finished.seq * ATTEMPTS_PER_TASK + finished.attempt)
-        self._kept.append(finished)
+        self._attempts.add(attempt_key(finished.seq, finished.attempt))
         self._ended.append((finished, retry_seconds))
 
     def _write(self, now: float) -> None:
-        database = self._database
-        changed = [(seq, task) for seq, task in self._tasks.items() if task != self._before[seq]]
-        database.execute_many(
-            "INSERT OR REPLACE INTO state (seq, state, attempt, worker_id, available_at, tries_from, kind) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (seq, int(task.state), task.attempt, task.worker_id, task.available_at, task.tries_from, int(task.kind))
-                for seq, task in changed
-            ],
-        )
-        counts: Counter[tuple[int, int]] = Counter()
-        ended = 0
-        for seq, task in changed:
-            before = self._before[seq]
-            counts[int(before.state), int(before.kind)] -= 1
-            counts[int(task.state), int(task.kind)] += 1
-            ended += before.state not in _ENDED and task.state in _ENDED
-        for (state, kind), n in counts.items():
-            counters.add(database, State(state), kind, n)
-        keep_attempts(database, self._worker_id, self._kept)
-        counters.add_durations(database, self._durations)
-        counters.add_finished(database, ended, now)
-        counters.tally(database, "duplicates", self._duplicates)
-        tried_again = [f for f, retry_seconds in self._ended if retry_seconds is not None]
-        counters.tally(database, "retries", sum(f.outcome != Outcome.INTERRUPTED for f in tried_again))
-        counters.tally(database, "lost", sum(f.outcome == Outcome.LOST for f, _ in self._ended))
-
-
-def _read_tasks(database: Database, seqs: Iterable[int]) -> dict[int, _Task]:
-    """Read where tasks stand; those that the ledger does not have are left out."""
-    rows = database.rows(
-        "SELECT task.seq, state, attempt, worker_id, available_at, tries_from, kind FROM json_each(?) "
-        "JOIN task ON task.seq = json_each.value LEFT JOIN state ON state.seq = task.seq",
-        (_listed(seqs),),
-    )
-    return {seq: _Task() if rest[0] is None else _Task(*rest) for seq, *rest in rows}
-
-
-def _read_attempts(database: Database, seqs: Iterable[int]) -> set[int]:
-    rows = database.rows(
-        f"SELECT attempt.key FROM json_each(?) JOIN attempt ON attempt.key > json_each.value * {ATTEMPTS_PER_TASK} "
-        f"AND attempt.key < (json_each.value + 1) * {ATTEMPTS_PER_TASK}",
-        (_listed(seqs),),
-    )
-    return {key for (key,) in rows}
-
-
-def _listed(seqs: Iterable[int] | Sequence[int]) -> str:
-    return f"[{','.join(map(str, sorted(seqs)))}]"
+        change = self._change
+        change.settle(self._before, self._tasks, now)
+        change.keep_attempts(self._worker_id, [finished for finished, _ in self._ended])
+        change.count_duplicates(self._duplicates)
+        change.count_retries([finished for finished, retry_seconds in self._ended if retry_seconds is not None])
+        change.count_lost(sum(finished.outcome == Outcome.LOST for finished, _ in self._ended))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 from taskfleet.errors import LedgerError, TaskfleetError
 from taskfleet.ledger.database import Database
+from taskfleet.ledger.segments import ACCEPTED
 from taskfleet.messages.tasks import QueuedTask
 from taskfleet.processes.identity import identity, is_surely_dead
 from taskfleet.tasks import State
@@ -51,13 +52,13 @@ def send_all(
     """
     total = 0
     with _alone(database, on_wait, clock) as touch:
-        for parcels, note in _steps(database):
-            if parcels:
-                send(parcels)
+        for tasks, note in _steps(database):
+            if tasks:
+                send(tasks)
             with database.transaction():
                 touch()
                 note()
-            total += len(parcels)
+            total += len(tasks)
             on_progress(total)
     return total
 
@@ -66,12 +67,14 @@ def pending(database: Database) -> Iterator[list[QueuedTask]]:
     """Yield all pending tasks, many at a time."""
     last = 0
     while rows := database.rows(
-        "SELECT task.seq, id, data, coalesce(attempt, 0) FROM task LEFT JOIN state USING (seq) WHERE task.seq > ? "
-        "AND task.seq <= (SELECT coalesce(max(last_seq), 0) FROM segment) AND coalesce(state.state, 1) = 1 ORDER BY task.seq LIMIT ?",
+        "SELECT task.seq, id, data, coalesce(attempt, 0) FROM task LEFT JOIN state USING (seq) "
+        f"WHERE task.seq > ? AND {ACCEPTED} AND coalesce(state.state, {State.PENDING}) = {State.PENDING} "
+        "ORDER BY task.seq LIMIT ?",
         (last, STEP),
     ):
-        yield [QueuedTask(*row) for row in rows]
-        last = rows[-1][0]
+        tasks = [_queued_task(*row) for row in rows]
+        yield tasks
+        last = tasks[-1].seq
 
 
 def _steps(database: Database) -> Iterator[tuple[list[QueuedTask], Callable[[], None]]]:
@@ -79,17 +82,17 @@ def _steps(database: Database) -> Iterator[tuple[list[QueuedTask], Callable[[], 
     while seqs := [seq for (seq,) in database.rows("SELECT seq FROM unsent ORDER BY seq LIMIT ?", (STEP,))]:
         rows = database.rows(
             "SELECT task.seq, id, data, state.attempt FROM unsent JOIN task USING (seq) JOIN state USING (seq) "
-            "WHERE unsent.seq <= ? AND state.state = ? ORDER BY task.seq",
-            (seqs[-1], int(State.PENDING)),
+            f"WHERE unsent.seq <= ? AND state.state = {State.PENDING} ORDER BY task.seq",
+            (seqs[-1],),
         )
 
         def forget(last: int = seqs[-1]) -> None:
             database.execute("DELETE FROM unsent WHERE seq <= ?", (last,))
 
-        yield [QueuedTask(*row) for row in rows], forget
+        yield [_queued_task(*row) for row in rows], forget
     while segment := database.row(
         "SELECT first_seq, max(sent_seq, next_seq - 1), last_seq FROM segment WHERE sent_seq < last_seq AND next_seq <= last_seq "
-        "ORDER BY first_seq LIMIT 1"
+        "ORDER BY last_seq LIMIT 1"
     ):
         first_seq, sent_seq, last_seq = segment
         end = min(sent_seq + STEP, last_seq)
@@ -101,7 +104,11 @@ def _steps(database: Database) -> Iterator[tuple[list[QueuedTask], Callable[[], 
         def step(first: int = first_seq, end: int = end) -> None:
             database.execute("UPDATE segment SET sent_seq = ? WHERE first_seq = ?", (end, first))
 
-        yield [QueuedTask(*row) for row in rows], step
+        yield [_queued_task(*row) for row in rows], step
+
+
+def _queued_task(seq: int, task_id: str, data: str, attempt: int = 0) -> QueuedTask:
+    return QueuedTask(seq=seq, task_id=task_id, data=data, attempt=attempt)
 
 
 @contextmanager
@@ -116,7 +123,7 @@ def _alone(
             other = database.row("SELECT process, touched_at FROM sender")
             if other is None or is_surely_dead(other[0]) or clock() - other[1] > ABANDONED_AFTER_SECONDS:
                 database.execute("DELETE FROM sender")
-                database.execute("INSERT INTO sender VALUES (?, ?)", (me, clock()))
+                database.execute("INSERT INTO sender (process, touched_at) VALUES (?, ?)", (me, clock()))
                 break
         if not told:
             on_wait(other[0])

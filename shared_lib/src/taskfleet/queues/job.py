@@ -163,7 +163,7 @@ def settle_queue(database: Database, configuration: Configuration) -> None:
     queue_url = configuration.settings.queue_url
     with database.transaction():
         known = database.value("SELECT queue_url FROM job")
-        if known is None and is_remote(queue_url) and not database.value("SELECT count(*) FROM segment"):
+        if known is None and is_remote(queue_url) and not counters.tallies(database)["inserted"]:
             database.execute("UPDATE job SET queue_url = ?", (public(queue_url),))
     check_queue(database, configuration)
 

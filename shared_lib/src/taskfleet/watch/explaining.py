@@ -59,7 +59,7 @@ def _explain_running(database: Database, task: TaskRecord, settings: Settings, n
     if ended_at is not None or silent > 3 * max(settings.lease_seconds, 60.0):
         return (
             f"Task {task.task_id} is held by a worker on {hostname} that was last heard {duration(silent)} ago; another one gets it when "
-            "somebody looks: poe launch_worker, poe monitor or poe deploy_pool do, poe release takes it back at once."
+            "somebody looks: poe launch_worker, poe monitor or poe deploy_pool do; poe release revokes this and all other leases."
         )
     limit = (
         "no limit is set (MAX_RUNTIME_SECONDS)"
@@ -80,7 +80,9 @@ def explain_job(database: Database, status: Status, now: float) -> str:
     if status.unsent and not status.counts[State.RUNNING]:
         return f"{counted(status.unsent, 'task')} were not sent to {status.queue_url} yet: poe insert_tasks goes on with it."
     if not status.workers:
-        due_at = database.value("SELECT min(available_at) FROM state WHERE state = 1 AND available_at > ?", (now,))
+        due_at = database.value(
+            f"SELECT min(available_at) FROM state WHERE state = {State.PENDING} AND available_at > ?", (now,)
+        )
         delayed = "" if due_at is None else f" (the next retry is due in {duration(due_at - now)})"
         there = records.open_machines(database)
         if there:

@@ -1,0 +1,62 @@
+"""The attempts that ended: one row each, kept for good."""
+
+from collections.abc import Iterable, Sequence
+
+from taskfleet.ledger.database import Database, as_json
+from taskfleet.tasks import ATTEMPTS_PER_TASK, Finished, Outcome, attempt_key
+
+#: SQL for how often a task of the table state was lost with its worker or slot, since somebody last put it back.
+LOSSES = (
+    f"SELECT count(*) FROM attempt WHERE key > state.seq * {ATTEMPTS_PER_TASK} + state.tries_from "
+    f"AND key <= state.seq * {ATTEMPTS_PER_TASK} + state.attempt AND outcome = {Outcome.LOST}"
+)
+#: The work done in attempts that ended like this is lost.
+_WASTED = frozenset({Outcome.INTERRUPTED, Outcome.LOST})
+
+
+def keep(database: Database, worker_id: int, finished: Sequence[Finished]) -> None:
+    """Write down how attempts ended, and how long the worker was at them."""
+    busy_seconds = sum(f.elapsed_seconds for f in finished if f.outcome not in _WASTED)
+    if busy_seconds:
+        database.execute(
+            "UPDATE worker SET busy_seconds = busy_seconds + ? WHERE worker_id = ?", (busy_seconds, worker_id)
+        )
+    database.execute_many(
+        "INSERT OR REPLACE INTO attempt (key, worker_id, outcome, started_at, elapsed_seconds, result, error, output, exit_code, "
+        "peak_memory_mib) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                f.seq * ATTEMPTS_PER_TASK + f.attempt,
+                worker_id,
+                int(f.outcome),
+                f.started_at,
+                f.elapsed_seconds,
+                f.result,
+                f.error,
+                f.output,
+                f.exit_code,
+                f.peak_memory_mib,
+            )
+            for f in finished
+        ],
+    )
+
+
+def count_earlier(database: Database, finished: Finished) -> int:
+    """Count the task's attempts that ended the same way before this one, since somebody last put the task back."""
+    n: int = database.value(
+        f"SELECT count(*) FROM state JOIN attempt ON key > state.seq * {ATTEMPTS_PER_TASK} + tries_from AND key < ? "
+        "WHERE state.seq = ? AND outcome = ?",
+        (attempt_key(finished.seq, finished.attempt), finished.seq, int(finished.outcome)),
+    )
+    return n
+
+
+def known_keys(database: Database, seqs: Iterable[int]) -> set[int]:
+    """Return the keys of all attempts of these tasks that ended."""
+    rows = database.rows(
+        f"SELECT attempt.key FROM json_each(?) JOIN attempt ON attempt.key > json_each.value * {ATTEMPTS_PER_TASK} "
+        f"AND attempt.key < (json_each.value + 1) * {ATTEMPTS_PER_TASK}",
+        (as_json(seqs),),
+    )
+    return {key for (key,) in rows}

@@ -1,0 +1,68 @@
+"""Inserting a few tasks at once, as single calls make them: in one transaction, visible to workers when it ends.
+
+It takes no turn, so it goes on beside the insertion of a table, whatever process makes that. It makes no segment: each task has a row of
+its own in ``state``, and is leased before the tasks of tables.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from taskfleet.ledger.database import Database
+from taskfleet.ledger.insertion import InsertReport, Other
+from taskfleet.ledger.segments import next_seq
+from taskfleet.ledger.task_ids import HeldElsewhereError, TaskIds
+from taskfleet.ledger.transitions import changing
+
+
+def insert_few(
+    database: Database,
+    ids: Sequence[str],
+    data: Sequence[str],
+    *,
+    ids_are_derived: bool = False,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+    on_wait: Callable[[str], None] = lambda _who: None,
+) -> InsertReport:
+    """Insert tasks: all of them, and so that they survive a power cut, or none.
+
+    The disk is synced once, which takes milliseconds: whoever has many calls gathers some, up to 10,000, for each of which the
+    others wait some ten microseconds. It waits for the insertion of a table only where that has entered one of the ids.
+
+    Args:
+        database: The job's ledger.
+        ids: One for each task.
+        data: The keyword arguments of each task, canonical JSON text.
+        ids_are_derived: As for ``Insertion.add``: of equal derived ids the second becomes a task of its own.
+        clock: Seconds since the epoch.
+        sleep: Called between looks while waiting.
+        on_wait: Called once with the identity of the process that is waited for.
+
+    Raises:
+        InsertError: A given id occurs twice, or belongs to a task of the job that has other data.
+    """
+    if not ids:
+        return InsertReport(added=0, already_there=0, identical=0)
+    other = Other(database, clock=clock, sleep=sleep, on_wait=on_wait)
+    while True:
+        with suppress(HeldElsewhereError):
+            return _insert(database, ids, data, ids_are_derived)
+        with database.transaction():
+            is_under_way = other.is_under_way()
+        if is_under_way:
+            other.wait()
+
+
+def _insert(database: Database, ids: Sequence[str], data: Sequence[str], ids_are_derived: bool) -> InsertReport:
+    with changing(database, durable=True) as change:
+        first = next_seq(database)
+        last = first + len(ids) - 1
+        database.execute_many(
+            "INSERT INTO task (seq, id, data) VALUES (?, ?, ?)",
+            list(zip(range(first, last + 1), ids, data, strict=True)),
+        )
+        entry = TaskIds(database, first, memory="seen_singly")
+        entry.enter([(first, last)], are_derived=ids_are_derived, row_number=lambda seq: seq - first + 1)
+        added = change.accept_singly(first)
+    return InsertReport(added=added, already_there=entry.already_there, identical=entry.identical)

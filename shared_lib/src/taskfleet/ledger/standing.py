@@ -1,0 +1,51 @@
+"""Where one task stands: its row in ``state``, read to decide what becomes of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from taskfleet.ledger.database import Database, as_json
+from taskfleet.tasks import State
+
+#: The value of ``available_at`` of a task that ran when the queue at a service was purged: the message of its next try is gone.
+PURGED = -1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """A task's row in ``state``; as it is here for a task that has none."""
+
+    state: State = State.PENDING
+    attempt: int = 0
+    worker_id: int | None = None
+    available_at: float = 0.0
+    tries_from: int = 0
+    kind: int = 0
+
+    def put_back(self, available_at: float) -> None:
+        """Make it pending, or killed if its queue was purged meanwhile."""
+        if self.available_at == PURGED:
+            self.state = State.KILLED
+        else:
+            self.state, self.available_at = State.PENDING, available_at
+
+
+def read(database: Database, seqs: Iterable[int]) -> dict[int, Standing]:
+    """Return where tasks stand; those that the ledger does not have are left out."""
+    rows = database.rows(
+        "SELECT task.seq, state, attempt, worker_id, available_at, tries_from, kind FROM json_each(?) "
+        "JOIN task ON task.seq = json_each.value LEFT JOIN state ON state.seq = task.seq",
+        (as_json(seqs),),
+    )
+    return {
+        seq: Standing()
+        if state is None
+        else Standing(
+            state=State(state),
+            attempt=attempt,
+            worker_id=worker_id,
+            available_at=available_at,
+            tries_from=tries_from,
+            kind=kind,
+        )
+        for seq, state, attempt, worker_id, available_at, tries_from, kind in rows
+    }

@@ -1,0 +1,340 @@
+"""Where tasks stand, and every way in which that changes. No other module writes it.
+
+A transition keeps up, in the same transaction, all that follows from it: the counts by state, the totals, the throughput, the attempts, and
+which tasks still have to be sent to a queue at a service. Which transition is due is decided elsewhere: in ``leasing`` for the embedded
+queue, in ``recording`` for events from afar, in ``repair`` and ``moving`` for what people ask for.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from taskfleet.ledger import attempts, counters, segments
+from taskfleet.ledger.database import Database, as_json
+from taskfleet.ledger.standing import PURGED, Standing
+from taskfleet.tasks import LAST_ATTEMPT, Finished, Lease, Outcome, State
+
+#: What is counted: a state, and how the task failed if it is FAILED, otherwise 0.
+_Count = tuple[State, int]
+_PENDING = State.PENDING, 0
+_RUNNING = State.RUNNING, 0
+_SUCCEEDED = State.SUCCEEDED, 0
+_KILLED = State.KILLED, 0
+
+_ENDED = (State.SUCCEEDED, State.FAILED)
+
+#: An attempt is known by its number and its worker; what it says once it has lost its lease finds nothing to change.
+_FENCE = f"WHERE seq = ? AND attempt = ? AND worker_id = ? AND state = {State.RUNNING}"
+_SUCCEED = f"UPDATE state SET state = {State.SUCCEEDED}, worker_id = NULL {_FENCE}"
+_FAIL = f"UPDATE state SET state = {State.FAILED}, worker_id = NULL, kind = ? {_FENCE}"
+_RETRY_LATER = f"UPDATE state SET state = {State.PENDING}, worker_id = NULL, available_at = ? {_FENCE}"
+_GIVE_BACK = (
+    f"UPDATE state SET state = {State.PENDING}, worker_id = NULL, available_at = 0, attempt = attempt - 1 {_FENCE}"
+)
+
+
+@contextmanager
+def changing(database: Database, *, durable: bool = False) -> Iterator["Transitions"]:
+    """Open a transaction in which tasks change their states; the counts are written at its end. For ``durable`` see ``transaction``."""
+    with database.transaction(durable=durable):
+        change = Transitions(database)
+        yield change
+        change._write_counts()
+
+
+def lease_columns(attempt: str) -> str:
+    """Return what to select from ``task`` for a lease: SQL expressions in the order of its fields.
+
+    Args:
+        attempt: The one for the attempt's number.
+    """
+    columns = {"seq": "task.seq", "attempt": attempt, "task_id": "task.id", "data": "task.data"}
+    return ", ".join(columns[name] for name in Lease._fields)
+
+
+class Transitions:
+    """The changes of one transaction; made by ``changing``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._counts: defaultdict[_Count, int] = defaultdict(int)
+        self._totals: defaultdict[str, int] = defaultdict(int)
+        self._ended: defaultdict[int, int] = defaultdict(int)
+        """By second."""
+
+    # --- into the queue ---
+
+    def accept(self, runs: Sequence[tuple[int, int]], n: int) -> None:
+        """Make ``n`` new tasks pending that lie in runs of numbers, from first to last; each run becomes a segment."""
+        self._database.execute_many(
+            "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)",
+            [(first_seq, first_seq, last_seq) for first_seq, last_seq in runs],
+        )
+        self._add(n)
+
+    def accept_singly(self, first_seq: int) -> int:
+        """Make the new tasks from a number on pending, each with a row of its own in state; return how many there are."""
+        n = self._database.execute(
+            f"INSERT INTO state (seq, state) SELECT seq, {State.PENDING} FROM task WHERE seq >= ?", (first_seq,)
+        ).rowcount
+        if self._is_remote():
+            self._database.execute("INSERT INTO unsent (seq) SELECT seq FROM task WHERE seq >= ?", (first_seq,))
+        self._add(n)
+        return n
+
+    def _add(self, n: int) -> None:
+        self._counts[_PENDING] += n
+        self._totals["inserted"] += n
+
+    # --- leases ---
+
+    def lease(self, worker_id: int, seqs: Sequence[int]) -> None:
+        """Give pending tasks to a worker. One that used up its attempts' numbers (by being interrupted or put back) keeps the last."""
+        if not seqs:
+            return
+        n = self._database.execute(
+            f"UPDATE state SET state = {State.RUNNING}, attempt = min(attempt + 1, {LAST_ATTEMPT}), worker_id = ? "
+            f"WHERE seq IN (SELECT value FROM json_each(?)) AND state = {State.PENDING}",
+            (worker_id, as_json(seqs)),
+        ).rowcount
+        self._move(_PENDING, _RUNNING, n)
+
+    def lease_fresh(self, worker_id: int, most: int, skip: int) -> list[Lease] | None:
+        """Give a worker up to ``most`` tasks of one segment, beyond the first ``skip`` of the job; none if it comes upon a gap.
+
+        None if there is no such segment.
+        """
+        database = self._database
+        segment = segments.first_open(database, skip)
+        if segment is None:
+            return None
+        first_seq, next_seq, last_seq = segment.first_seq, segment.next_seq, segment.last_seq
+        if next_seq <= skip:  # leave the part before to others, as a segment of its own
+            database.execute("UPDATE segment SET last_seq = ? WHERE first_seq = ?", (skip, first_seq))
+            first_seq = next_seq = skip + 1
+            database.execute(
+                "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)", (first_seq, next_seq, last_seq)
+            )
+        rows = database.rows(
+            f"SELECT {lease_columns('1')} FROM task WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (next_seq, last_seq, most),
+        )
+        leases = [Lease._make(row) for row in rows]
+        end = leases[-1].seq + 1 if len(leases) == most else last_seq + 1
+        self._use_up(first_seq, end, last_seq)
+        database.execute(
+            f"INSERT INTO state (seq, state, attempt, worker_id) SELECT seq, {State.RUNNING}, 1, ? FROM task "
+            "WHERE seq >= ? AND seq < ?",
+            (worker_id, next_seq, end),
+        )
+        self._move(_PENDING, _RUNNING, len(leases))
+        return leases
+
+    def give_back(self, worker_id: int, leases: Sequence[Lease]) -> None:
+        """Make tasks pending that their worker never began, as if they had not been leased."""
+        n = self._database.execute_many(_GIVE_BACK, [(one.seq, one.attempt, worker_id) for one in leases])
+        self._move(_RUNNING, _PENDING, n)
+
+    def put_back(self, worker_id: int | None = None) -> int:
+        """Make what a worker runs pending again, or what all run; killed, if its queue was purged meanwhile. It costs the tasks no try.
+
+        Returns:
+            How many tasks were taken from their workers.
+        """
+        whose, parameters = ("", ()) if worker_id is None else ("AND worker_id = ?", (worker_id,))
+        total = 0
+        for state, condition in ((State.KILLED, f"AND available_at = {PURGED}"), (State.PENDING, "")):
+            n = self._database.execute(
+                f"UPDATE state SET state = {state}, worker_id = NULL, available_at = 0 WHERE state = {State.RUNNING} {condition} {whose}",
+                parameters,
+            ).rowcount
+            self._move(_RUNNING, (state, 0), n)
+            total += n
+        return total
+
+    # --- ends of attempts ---
+
+    def succeed(self, worker_id: int, finished: Sequence[Finished], now: float) -> list[Finished]:
+        """Record successes of a worker's attempts; return those that have lost their lease, which change nothing."""
+        database = self._database
+        refused: list[Finished] = []
+        database.execute("SAVEPOINT successes")
+        n = database.execute_many(_SUCCEED, [(f.seq, f.attempt, worker_id) for f in finished])
+        if n != len(finished):
+            database.execute("ROLLBACK TO successes")
+            recorded: list[Finished] = []
+            for f in finished:
+                is_held = database.execute(_SUCCEED, (f.seq, f.attempt, worker_id)).rowcount == 1
+                (recorded if is_held else refused).append(f)
+            finished = recorded
+        database.execute("RELEASE successes")
+        self._end(_RUNNING, _SUCCEEDED, [f.seq for f in finished], now)
+        attempts.keep(database, worker_id, finished)
+        counters.add_durations(database, [f.elapsed_seconds for f in finished])
+        self.count_duplicates(len({f.key for f in refused}))
+        return refused
+
+    def fail(self, worker_id: int, finished: Finished, now: float) -> bool:
+        """Record an unsuccessful attempt that is the task's last; False if it has lost its lease."""
+        kind = kind_of_failure(finished)
+        if self._database.execute(_FAIL, (kind, finished.seq, finished.attempt, worker_id)).rowcount != 1:
+            self.count_duplicates(1)
+            return False
+        self._end(_RUNNING, (State.FAILED, kind), [finished.seq], now)
+        attempts.keep(self._database, worker_id, [finished])
+        return True
+
+    def retry_later(self, worker_id: int, finished: Finished, delay_seconds: float, now: float) -> bool:
+        """Record an unsuccessful attempt that is followed by another; False if it has lost its lease."""
+        available_at = now + delay_seconds if delay_seconds else 0.0
+        fence = (finished.seq, finished.attempt, worker_id)
+        if self._database.execute(_RETRY_LATER, (available_at, *fence)).rowcount != 1:
+            self.count_duplicates(1)
+            return False
+        self._move(_RUNNING, _PENDING, 1)
+        attempts.keep(self._database, worker_id, [finished])
+        self.count_retries([finished])
+        return True
+
+    def settle(self, before: Mapping[int, Standing], after: Mapping[int, Standing], now: float) -> None:
+        """Write how tasks stand after events from afar, which may come late and in any order; those that did not change are left alone."""
+        changed = {seq: task for seq, task in after.items() if task != before[seq]}
+        self._database.execute_many(
+            "INSERT INTO state (seq, state, attempt, worker_id, available_at, tries_from, kind) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker_id = excluded.worker_id, "
+            "available_at = excluded.available_at, tries_from = excluded.tries_from, kind = excluded.kind",
+            [
+                (seq, int(task.state), task.attempt, task.worker_id, task.available_at, task.tries_from, task.kind)
+                for seq, task in changed.items()
+            ],
+        )
+        moves: defaultdict[tuple[_Count, _Count], list[int]] = defaultdict(list)
+        for seq, task in changed.items():
+            source = before[seq]
+            moves[(source.state, source.kind), (task.state, task.kind)].append(seq)
+        for (counted, target), seqs in moves.items():
+            if target[0] in _ENDED and counted != target:
+                self._end(counted, target, seqs, now)
+            else:
+                self._move(counted, target, len(seqs))
+
+    def keep_attempts(self, worker_id: int, finished: Sequence[Finished]) -> None:
+        """Write down attempts that ended, whatever they meant for their tasks."""
+        attempts.keep(self._database, worker_id, finished)
+        counters.add_durations(self._database, [f.elapsed_seconds for f in finished if f.outcome == Outcome.SUCCEEDED])
+
+    def count_duplicates(self, n: int) -> None:
+        """Count ends of attempts that changed nothing, because another one was faster or the lease was lost."""
+        self._totals["duplicates"] += n
+
+    def count_retries(self, finished: Sequence[Finished]) -> None:
+        """Count attempts that are followed by another one; being interrupted does not count."""
+        self._totals["retries"] += sum(f.outcome != Outcome.INTERRUPTED for f in finished)
+
+    def count_lost(self, n: int) -> None:
+        """Count attempts that were lost with their workers."""
+        self._totals["lost"] += n
+
+    # --- by hand ---
+
+    def revive(self, state: State, kind: int, *, most: int, seq: int | None = None) -> int:
+        """Make failed (of a kind) or killed tasks pending with all their tries: up to ``most``, or the one with this number.
+
+        Returns:
+            How many there were.
+        """
+        which, parameters = ("", ()) if seq is None else ("AND seq = ?", (seq,))
+        revived = self._database.rows(
+            f"UPDATE state SET state = {State.PENDING}, kind = 0, available_at = 0, tries_from = attempt "
+            f"WHERE seq IN (SELECT seq FROM state WHERE state = {state} AND kind = ? {which} LIMIT ?) RETURNING seq",
+            (kind, *parameters, most),
+        )
+        if self._is_remote():
+            self._database.execute_many("INSERT OR IGNORE INTO unsent (seq) VALUES (?)", revived)
+        self._move((state, kind), _PENDING, len(revived))
+        return len(revived)
+
+    def kill_fresh(self, step: int) -> int | None:
+        """Kill tasks that were never leased, of up to ``step`` numbers of one segment; None if there is no segment left."""
+        segment = segments.first_open(self._database)
+        if segment is None:
+            return None
+        end = min(segment.next_seq + step, segment.last_seq + 1)
+        n = self._database.execute(
+            f"INSERT OR IGNORE INTO state (seq, state) SELECT seq, {State.KILLED} FROM task WHERE seq >= ? AND seq < ?",
+            (segment.next_seq, end),
+        ).rowcount
+        self._use_up(segment.first_seq, end, segment.last_seq)
+        self._move(_PENDING, _KILLED, n)
+        return n
+
+    def kill_waiting(self) -> int:
+        """Kill pending and waiting tasks that have a row in state. What runs by a queue at a service is marked as without another try."""
+        self._database.execute("DELETE FROM unsent")
+        total = 0
+        for state in (State.PENDING, State.WAITING):
+            n = self._database.execute(f"UPDATE state SET state = {State.KILLED} WHERE state = {state}").rowcount
+            self._move((state, 0), _KILLED, n)
+            total += n
+        if self._is_remote():
+            self._database.execute(f"UPDATE state SET available_at = {PURGED} WHERE state = {State.RUNNING}")
+        return total
+
+    # --- to another queue ---
+
+    def send_all_again(self) -> None:
+        """Have all pending tasks sent to a queue at a service, as if none had been."""
+        self._database.execute("UPDATE segment SET sent_seq = 0")
+        self._database.execute("DELETE FROM unsent")
+        self._database.execute(f"INSERT INTO unsent (seq) SELECT seq FROM state WHERE state = {State.PENDING}")
+
+    def send_running_again(self) -> int:
+        """Put back what runs by a queue at a service, and have it sent again; return how many tasks ran."""
+        self._database.execute(
+            f"INSERT OR IGNORE INTO unsent (seq) SELECT seq FROM state WHERE state = {State.RUNNING} AND available_at <> {PURGED}"
+        )
+        return self.put_back()
+
+    def keep_all_here(self) -> None:
+        """Have all pending tasks leased from the ledger, each with a row of its own in state: with a service, states came in any order."""
+        self._database.execute("DELETE FROM unsent")
+        self._database.execute(  # a segment's cursor may pass over no task that has a state
+            f"INSERT INTO state (seq, state) SELECT task.seq, {State.PENDING} FROM segment "
+            "JOIN task ON task.seq BETWEEN next_seq AND last_seq LEFT JOIN state ON state.seq = task.seq WHERE state.seq IS NULL"
+        )
+        self._database.execute("DELETE FROM segment")
+
+    # --- what follows from it ---
+
+    def _end(self, source: _Count, target: _Count, seqs: Sequence[int], now: float) -> None:
+        """Count tasks that came to their end; whatever depends on the end of a task has its place here, whoever recorded it."""
+        self._move(source, target, len(seqs))
+        if source[0] not in _ENDED:
+            self._ended[int(now)] += len(seqs)
+
+    def _move(self, source: _Count, target: _Count, n: int) -> None:
+        self._counts[source] -= n
+        self._counts[target] += n
+
+    def _use_up(self, first_seq: int, next_seq: int, last_seq: int) -> None:
+        """Move a segment's cursor on, after its tasks up to there got rows in state."""
+        if next_seq <= last_seq:
+            self._database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (next_seq, first_seq))
+        else:
+            self._database.execute("DELETE FROM segment WHERE first_seq = ?", (first_seq,))
+
+    def _is_remote(self) -> bool:
+        return self._database.value("SELECT queue_url FROM job") is not None
+
+    def _write_counts(self) -> None:
+        for (state, kind), n in self._counts.items():
+            counters.add(self._database, state, kind, n)
+        for name, n in self._totals.items():
+            counters.tally(self._database, name, n)
+        for second, n in self._ended.items():
+            counters.add_finished(self._database, n, second)
+
+
+def kind_of_failure(finished: Finished) -> int:
+    """Return the kind under which a task's failure is counted: asking for another try once too often is an exception."""
+    return int(Outcome.EXCEPTION if finished.outcome == Outcome.RETRY else finished.outcome)
