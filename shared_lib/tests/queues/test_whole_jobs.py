@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 
 import pytest
 from taskfleet.ledger import counters
@@ -85,7 +86,7 @@ class Place:
         """Start a command."""
         log = self.folder / f"{len(self.logs)}.log"
         self.logs.append(log)
-        mark = f"{self.folder.name}-{len(self.logs)}"
+        mark = f"<{uuid.uuid4()}>"  # as no other test's, which may run at the same time
         with log.open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "taskfleet", *words],
