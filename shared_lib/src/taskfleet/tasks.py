@@ -205,7 +205,7 @@ class RetryPolicy:
         return finished.retry_delay_seconds
 
     def delay_before_retry(self, finished_outcome: Outcome, earlier: int) -> float | None:
-        """Say after how many seconds to try again, or None if the cap is reached.
+        """Return after how many seconds to try again, or None if the cap is reached.
 
         Args:
             finished_outcome: How the attempt ended.
@@ -231,5 +231,5 @@ class RetryPolicy:
 
 
 def attempt_key(seq: int, attempt: int) -> int:
-    """Give the ledger's key of an attempt: readable (task 17's second attempt is 17002) and in task order."""
+    """Return the ledger's key of an attempt: readable (task 17's second attempt is 17002) and in task order."""
     return seq * ATTEMPTS_PER_TASK + attempt

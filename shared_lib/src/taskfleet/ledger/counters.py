@@ -45,7 +45,7 @@ def tally(database: Database, name: str, n: int) -> None:
 
 
 def add_finished(database: Database, n: int, now: float) -> None:
-    """Note that ``n`` tasks came to an end."""
+    """Record that ``n`` tasks came to an end."""
     if n:
         database.execute(
             "INSERT INTO throughput (second, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
@@ -54,7 +54,7 @@ def add_finished(database: Database, n: int, now: float) -> None:
 
 
 def add_durations(database: Database, seconds: Sequence[float]) -> None:
-    """Take the durations of successful attempts into the statistics."""
+    """Add the durations of successful attempts to the statistics."""
     if not seconds:
         return
     buckets = Counter([int(math.log(max(s, SHORTEST_SECONDS)) // BUCKET_WIDTH) for s in seconds])
@@ -81,7 +81,7 @@ def add_durations(database: Database, seconds: Sequence[float]) -> None:
 
 
 def by_state(database: Database) -> dict[State, int]:
-    """Give the number of tasks in each state."""
+    """Return the number of tasks in each state."""
     counts = dict.fromkeys(State, 0)
     for state, n in database.rows("SELECT state, sum(n) FROM counter GROUP BY state"):
         counts[State(state)] = n
@@ -89,7 +89,7 @@ def by_state(database: Database) -> dict[State, int]:
 
 
 def by_failure_kind(database: Database) -> dict[Outcome, int]:
-    """Give the number of FAILED tasks of each kind."""
+    """Return the number of FAILED tasks of each kind."""
     counts = dict.fromkeys(FAILURE_KINDS, 0)
     for kind, n in database.rows("SELECT kind, n FROM counter WHERE state = ?", (int(State.FAILED),)):
         counts[Outcome(kind)] = n
@@ -97,13 +97,13 @@ def by_failure_kind(database: Database) -> dict[Outcome, int]:
 
 
 def tallies(database: Database) -> dict[str, int]:
-    """Give the running totals: ``inserted``, ``duplicates``, ``retries``, ``lost``."""
+    """Return the running totals: ``inserted``, ``duplicates``, ``retries``, ``lost``."""
     totals = {"inserted": 0, "duplicates": 0, "retries": 0, "lost": 0}
     return totals | dict(database.rows("SELECT name, n FROM tally"))
 
 
 def rate_per_second(database: Database, now: float, window_seconds: int = 60) -> float | None:
-    """Give how many tasks came to an end per second, lately; None if none did.
+    """Return how many tasks came to an end per second, lately; None if none did.
 
     The window shrinks to the time since the first task ended, so that short jobs get a figure too.
     """
@@ -116,7 +116,7 @@ def rate_per_second(database: Database, now: float, window_seconds: int = 60) ->
 
 
 def durations(database: Database) -> Durations | None:
-    """Give the statistics of the durations, None if nothing has succeeded yet."""
+    """Return the statistics of the durations, None if nothing has succeeded yet."""
     known = database.row("SELECT n, mean, m2, low, high FROM duration_moments")
     if known is None:
         return None

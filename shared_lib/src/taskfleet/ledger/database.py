@@ -193,7 +193,7 @@ def open_ledger(path: Path, *, job_id: str, project: Path | None = None, read_on
 
 
 def project_name(project: Path) -> str:
-    """Give the name by which a project is known: that of its pyproject.toml, else of its folder."""
+    """Return the name by which a project is known: that of its pyproject.toml, else of its folder."""
     try:
         text = (project / "pyproject.toml").read_text(encoding="utf-8")
         return str(tomllib.loads(text)["project"]["name"])
@@ -273,7 +273,7 @@ def _use_write_ahead_log(database: Database) -> None:
 
 
 def _version(database: Database) -> int:
-    """Give the number of migrations the file has had, 0 for a new one."""
+    """Return the number of migrations the file has had, 0 for a new one."""
     version, application, has_tables = database.rows(  # one statement, so of one instant: the file may be in the making
         "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_user_version, pragma_application_id"
     )[0]

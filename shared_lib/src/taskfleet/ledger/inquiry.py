@@ -119,7 +119,7 @@ def _fresh_tasks(database: Database, limit: int) -> Iterator[TaskLine]:
 
 
 def find_task(database: Database, task_id: str) -> TaskRecord | None:
-    """Give one task with all its attempts, None if the job has no such task."""
+    """Return one task with all its attempts, None if the job has no such task."""
     found = database.row(
         f"SELECT task.seq, data, coalesce(state.state, {State.PENDING}), coalesce(kind, 0), coalesce(available_at, 0), worker.hostname "
         "FROM task_id JOIN task USING (seq) LEFT JOIN state USING (seq) LEFT JOIN worker USING (worker_id) "
@@ -200,14 +200,14 @@ def one_pending(database: Database) -> tuple[str, str] | None:
 
 
 def failure_examples(database: Database) -> dict[Outcome, tuple[str, str]]:
-    """Give, for each kind of failure there is, the id and the reason of the first task that failed so."""
+    """Return, for each kind of failure there is, the id and the reason of the first task that failed so."""
     examples = {}
     for (kind,) in database.rows(f"SELECT DISTINCT kind FROM state WHERE state = {State.FAILED}"):
         row = database.row(
             f"{_LINE} WHERE state.state = {State.FAILED} AND state.kind = ? ORDER BY state.seq LIMIT 1", (kind,)
         )
         if row is not None:
-            _, task_id, *_, reason = row
+            _seq, task_id, _state, _kind, _attempts, reason = row
             examples[Outcome(kind)] = (task_id, reason or "")
     return examples
 

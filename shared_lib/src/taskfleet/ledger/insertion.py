@@ -149,8 +149,7 @@ class Insertion:
         self._places.clear()
 
     def _row_number(self, seq: int) -> int:
-        start, row_number = next(place for place in reversed(self._places) if place[0] <= seq)
-        return row_number(seq - start)
+        return next(row_number(seq - start) for start, row_number in reversed(self._places) if start <= seq)
 
 
 def begin(
@@ -196,7 +195,7 @@ class Other:
         self._clock = clock
         self._sleep = sleep
         self._on_wait = on_wait
-        self._told = False
+        self._reported = False
         self._process = ""
         self._dead: tuple[int, int] | None = None
 
@@ -220,9 +219,9 @@ class Other:
         if self._dead is not None:
             _clear(self._database, *self._dead)
             return
-        if not self._told:
+        if not self._reported:
             self._on_wait(self._process)
-            self._told = True
+            self._reported = True
         self._sleep(POLL_SECONDS)
 
 

@@ -76,7 +76,7 @@ def renew(database: Database, worker_id: int, *, lease_seconds: float, now: floa
 
 
 def end_worker(database: Database, worker_id: int, *, now: float, reason: str = "stopped") -> None:
-    """Note that a worker stopped in good order; should it still hold tasks, they go back into the queue."""
+    """Record that a worker stopped in good order; should it still hold tasks, they go back into the queue."""
     with changing(database) as change:
         change.put_back(worker_id)
         database.execute(

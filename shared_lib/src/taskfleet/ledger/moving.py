@@ -5,7 +5,7 @@ from taskfleet.ledger.transitions import changing
 
 
 def move(database: Database, queue_url: str | None) -> None:
-    """Note that the tasks travel by another queue: all that are pending or running are to be sent there, and none is there yet.
+    """Record that the tasks travel by another queue: all that are pending or running are to be sent there, and none is there yet.
 
     Args:
         database: The job's ledger.

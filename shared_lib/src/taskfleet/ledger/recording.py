@@ -19,7 +19,7 @@ _OPEN = (State.PENDING, State.RUNNING, State.WAITING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What one batch told that was new."""
+    """What was new in one batch."""
 
     ended: list[tuple[Finished, float | None]] = field(default_factory=list)
     """Attempts that were recorded, under the numbers they have in the ledger; and when the task gets another try, if it does."""
@@ -30,7 +30,7 @@ class Recorded:
 
 
 def token(database: Database) -> str:
-    """Give what tells this ledger from an earlier one of the same job; it travels with every message."""
+    """Return what tells this ledger from an earlier one of the same job; it travels with every message."""
     return repr(database.value("SELECT created_at FROM job"))
 
 
@@ -54,7 +54,7 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
 
 
 def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
-    """Take workers that have told nothing for so long for dead, and their tasks for pending; should one tell something again, it lives.
+    """Consider workers dead that have reported nothing for this long, and their tasks pending; one that reports again is alive.
 
     Only the list of workers depends on it: whether a task is given to another worker is the queue's business.
 

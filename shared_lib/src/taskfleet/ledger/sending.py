@@ -23,7 +23,7 @@ STEP = 10_000
 
 
 def count_unsent(database: Database) -> int:
-    """Say how many tasks still have to be sent."""
+    """Return how many tasks still have to be sent."""
     fresh = database.value(
         "SELECT coalesce(sum(last_seq - max(sent_seq, next_seq - 1)), 0) FROM segment WHERE sent_seq < last_seq AND next_seq <= last_seq"
     )
@@ -117,17 +117,18 @@ def _alone(
 ) -> Iterator[Callable[[], None]]:
     """Be the only sender; yields what says in a transaction that this one lives."""
     me = identity()
-    told = False
+    is_reported = False
     while True:
         with database.transaction():
             other = database.row("SELECT process, touched_at FROM sender")
-            if other is None or is_surely_dead(other[0]) or clock() - other[1] > ABANDONED_AFTER_SECONDS:
+            process, touched_at = other or ("", 0.0)
+            if other is None or is_surely_dead(process) or clock() - touched_at > ABANDONED_AFTER_SECONDS:
                 database.execute("DELETE FROM sender")
                 database.execute("INSERT INTO sender (process, touched_at) VALUES (?, ?)", (me, clock()))
                 break
-        if not told:
-            on_wait(other[0])
-            told = True
+        if not is_reported:
+            on_wait(process)
+            is_reported = True
         time.sleep(POLL_SECONDS)
 
     def touch() -> None:

@@ -39,7 +39,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 
 def is_shared(folder: Path, mounts: str | None = None) -> bool:
-    """Say whether a folder lies on a network file system.
+    """Return whether a folder lies on a network file system.
 
     Args:
         folder: An existing folder.

@@ -8,18 +8,26 @@ queue, in ``recording`` for events from afar, in ``repair`` and ``moving`` for w
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from taskfleet.ledger import attempts, counters, segments
 from taskfleet.ledger.database import Database, as_json
 from taskfleet.ledger.standing import PURGED, Standing
 from taskfleet.tasks import LAST_ATTEMPT, Finished, Lease, Outcome, State
 
-#: What is counted: a state, and how the task failed if it is FAILED, otherwise 0.
-_Count = tuple[State, int]
-_PENDING = State.PENDING, 0
-_RUNNING = State.RUNNING, 0
-_SUCCEEDED = State.SUCCEEDED, 0
-_KILLED = State.KILLED, 0
+
+class _Count(NamedTuple):
+    """What is counted; a plain tuple, because it is a key for each task of a batch."""
+
+    state: State
+    kind: int = 0
+    """How the task failed, if it is FAILED."""
+
+
+_PENDING = _Count(State.PENDING)
+_RUNNING = _Count(State.RUNNING)
+_SUCCEEDED = _Count(State.SUCCEEDED)
+_KILLED = _Count(State.KILLED)
 
 _ENDED = (State.SUCCEEDED, State.FAILED)
 
@@ -148,7 +156,7 @@ class Transitions:
                 f"UPDATE state SET state = {state}, worker_id = NULL, available_at = 0 WHERE state = {State.RUNNING} {condition} {whose}",
                 parameters,
             ).rowcount
-            self._move(_RUNNING, (state, 0), n)
+            self._move(_RUNNING, _Count(state), n)
             total += n
         return total
 
@@ -180,7 +188,7 @@ class Transitions:
         if self._database.execute(_FAIL, (kind, finished.seq, finished.attempt, worker_id)).rowcount != 1:
             self.count_duplicates(1)
             return False
-        self._end(_RUNNING, (State.FAILED, kind), [finished.seq], now)
+        self._end(_RUNNING, _Count(State.FAILED, kind), [finished.seq], now)
         attempts.keep(self._database, worker_id, [finished])
         return True
 
@@ -211,9 +219,9 @@ class Transitions:
         moves: defaultdict[tuple[_Count, _Count], list[int]] = defaultdict(list)
         for seq, task in changed.items():
             source = before[seq]
-            moves[(source.state, source.kind), (task.state, task.kind)].append(seq)
+            moves[_Count(source.state, source.kind), _Count(task.state, task.kind)].append(seq)
         for (counted, target), seqs in moves.items():
-            if target[0] in _ENDED and counted != target:
+            if target.state in _ENDED and counted != target:
                 self._end(counted, target, seqs, now)
             else:
                 self._move(counted, target, len(seqs))
@@ -251,7 +259,7 @@ class Transitions:
         )
         if self._is_remote():
             self._database.execute_many("INSERT OR IGNORE INTO unsent (seq) VALUES (?)", revived)
-        self._move((state, kind), _PENDING, len(revived))
+        self._move(_Count(state, kind), _PENDING, len(revived))
         return len(revived)
 
     def kill_fresh(self, step: int) -> int | None:
@@ -274,7 +282,7 @@ class Transitions:
         total = 0
         for state in (State.PENDING, State.WAITING):
             n = self._database.execute(f"UPDATE state SET state = {State.KILLED} WHERE state = {state}").rowcount
-            self._move((state, 0), _KILLED, n)
+            self._move(_Count(state), _KILLED, n)
             total += n
         if self._is_remote():
             self._database.execute(f"UPDATE state SET available_at = {PURGED} WHERE state = {State.RUNNING}")
@@ -309,7 +317,7 @@ class Transitions:
     def _end(self, source: _Count, target: _Count, seqs: Sequence[int], now: float) -> None:
         """Count tasks that came to their end; whatever depends on the end of a task has its place here, whoever recorded it."""
         self._move(source, target, len(seqs))
-        if source[0] not in _ENDED:
+        if source.state not in _ENDED:
             self._ended[int(now)] += len(seqs)
 
     def _move(self, source: _Count, target: _Count, n: int) -> None:
