@@ -78,7 +78,20 @@ def make(**wishes):
 
 
 def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0):
-    return Offer(0.01, -20, name, market, zone, 0.04, 0.03, 4, disk, gib, 4, 8.0)
+    return Offer(
+        instance_type=name,
+        zone=zone,
+        market=market,
+        usd_per_slot_hour=0.01,
+        usd_per_hour=0.04,
+        machine_usd_per_hour=0.03,
+        slots=4,
+        boot_disk_type=disk,
+        boot_disk_gib=gib,
+        cpus=4,
+        memory_gib=8.0,
+        cpu_rank=20,
+    )
 
 
 def order(*offers, token="job1-1-abcdef", number=1, lifetime_seconds=3600.0):

@@ -42,7 +42,20 @@ SCRIPT = "#!/bin/sh\necho started\n"
 
 
 def offer(name="n2-standard-8", zone=ZONE, market=Market.SPOT, disk="pd-balanced", gib=20.5):
-    return Offer(0.01, -21, name, market, zone, 0.08, 0.07, 8, disk, gib, 8, 32.0)
+    return Offer(
+        instance_type=name,
+        zone=zone,
+        market=market,
+        usd_per_slot_hour=0.01,
+        usd_per_hour=0.08,
+        machine_usd_per_hour=0.07,
+        slots=8,
+        boot_disk_type=disk,
+        boot_disk_gib=gib,
+        cpus=8,
+        memory_gib=32.0,
+        cpu_rank=21,
+    )
 
 
 def order(number=1, *offers, token="run-1-abc", lifetime_seconds=3600.0):
