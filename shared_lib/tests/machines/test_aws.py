@@ -79,11 +79,10 @@ def make(**wishes):
 
 def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0):
     return Offer(
-        usd_per_slot_hour=0.01,
-        cpu_rank=20,
         instance_type=name,
-        market=market,
         zone=zone,
+        market=market,
+        usd_per_slot_hour=0.01,
         usd_per_hour=0.04,
         machine_usd_per_hour=0.03,
         slots=4,
@@ -91,6 +90,7 @@ def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0)
         boot_disk_gib=gib,
         cpus=4,
         memory_gib=8.0,
+        cpu_rank=20,
     )
 
 

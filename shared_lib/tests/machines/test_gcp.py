@@ -43,11 +43,10 @@ SCRIPT = "#!/bin/sh\necho started\n"
 
 def offer(name="n2-standard-8", zone=ZONE, market=Market.SPOT, disk="pd-balanced", gib=20.5):
     return Offer(
-        usd_per_slot_hour=0.01,
-        cpu_rank=21,
         instance_type=name,
-        market=market,
         zone=zone,
+        market=market,
+        usd_per_slot_hour=0.01,
         usd_per_hour=0.08,
         machine_usd_per_hour=0.07,
         slots=8,
@@ -55,6 +54,7 @@ def offer(name="n2-standard-8", zone=ZONE, market=Market.SPOT, disk="pd-balanced
         boot_disk_gib=gib,
         cpus=8,
         memory_gib=32.0,
+        cpu_rank=21,
     )
 
 
