@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from taskfleet.errors import QueueUnreachableError
+from taskfleet.errors import UnreachableError
 from taskfleet.messages import events, tasks
 from taskfleet.messages.tasks import QueuedTask, TaskMessage
 from taskfleet.queues.in_flight import InFlightMessages
@@ -50,11 +50,11 @@ class Watched:
         self._log.calls += 1
         fails = self._log.calls == self._log.failing
         if fails and self._log.fails_before:
-            raise QueueUnreachableError("the network is away")
+            raise UnreachableError("the network is away")
         action()
         self._log.done.append((verb, what))
         if fails:
-            raise QueueUnreachableError("the answer was lost")
+            raise UnreachableError("the answer was lost")
 
 
 class Log:
