@@ -23,7 +23,7 @@ from taskfleet.clouds.permissions import Who
 from taskfleet.errors import PermissionDeniedError
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market
-from taskfleet.machines import MachineState, Order
+from taskfleet.machines import LaunchRequest, MachineState
 from taskfleet.machines.aws import machines as aws_machines
 from taskfleet.machines.aws import offers as aws_offers
 from taskfleet.machines.aws.machines import AwsMachines
@@ -74,7 +74,7 @@ class Work:
     def tasks_left(self):
         return 4
 
-    def heard_at(self):
+    def last_heartbeats(self):
         return {}
 
     def has_worked(self):
@@ -119,7 +119,7 @@ class Cloud:
         )
 
     def order(self, name):
-        return Order(token=f"{RUN}-{name}", number=1, offers=(self.offer,), lifetime_seconds=3600.0)
+        return LaunchRequest(token=f"{RUN}-{name}", number=1, offers=(self.offer,), lifetime_seconds=3600.0)
 
     def upload(self):
         return bundles.upload(self.bundle, self.bucket, job_id="job1", provider=self.name)
@@ -275,7 +275,7 @@ class Google(Cloud):
         address = f"{self.gce.endpoint}/compute/v1/projects/{PROJECT}/zones/us-central1-a/instances"
         request = urllib.request.Request(address, json.dumps(body | {"scheduling": {}}).encode(), method="POST")
         urllib.request.urlopen(request, timeout=30).close()
-        assert machines.launch(self.order("taken")).refused
+        assert machines.launch(self.order("taken")).failures
 
     def let_messages_fall(self, queue):
         """It makes no difference to what is needed."""
@@ -285,7 +285,7 @@ class Google(Cloud):
         urllib.request.urlopen(urllib.request.Request(address, content), timeout=30).close()
 
     def boot(self):
-        [one] = self.machines().launch(self.order("m")).started
+        [one] = self.machines().launch(self.order("m")).launched
         return one.instance_id
 
     def on_machine(self, name, stored, path):
