@@ -202,6 +202,30 @@ def test_a_task_that_kills_its_slot_does_not_hurt_the_others(project, per_proces
     assert len(project.task("t5").attempts) == 3
 
 
+def test_a_task_that_may_have_killed_its_slot_gets_no_company_while_it_is_tried_alone(project):
+    """It kills the slot again when others had time to be handed to it; with them it could not be told that it was this one."""
+    project.write(
+        """
+        import os
+        from notes import ancestor
+        def run_task(n):
+            note(n)
+            if n == 100:
+                seen = os.path.getsize(os.environ["NOTES"])
+                while os.path.getsize(os.environ["NOTES"]) < seen + 3000:
+                    pass
+                os.kill(ancestor(1), 9)
+                wait_for("never")
+        """,
+        TASKS_PER_PROCESS=0,
+        RETRIES_ON_LOST=0,
+    )
+    project.insert([{"n": n} for n in range(10_000)]).work()
+    assert project.counts() == {"succeeded": 9_999, "failed": 1}
+    assert project.task("t100").kind is Outcome.LOST
+    assert project.noted()["100"] == 2
+
+
 @pytest.mark.slow
 def test_a_worker_suspended_past_its_lease_does_no_harm(project, per_process):
     worker = begin(project, per_process, LEASE_SECONDS=1)

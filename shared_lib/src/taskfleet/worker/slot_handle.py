@@ -20,6 +20,8 @@ class SlotHandle:
         self._assigned: dict[AttemptKey, Lease] = {}
         self._disowned: set[AttemptKey] = set()
         """Those of them whose lease was lost."""
+        self._alone: AttemptKey | None = None
+        """What was handed to it to be tried alone, if something was."""
         self._is_recalled = False
         self._moved_at = time.monotonic()
         self._pid: int | None = None
@@ -72,6 +74,16 @@ class SlotHandle:
     def note_start(self, pid: int) -> None:
         """Take note that it is there."""
         self._pid = pid
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether it has a task that is tried alone."""
+        return self._alone in self._assigned
+
+    def assign_alone(self, lease: Lease) -> None:
+        """Hand it a task that is to have no company: should the slot die, it was this one."""
+        self._alone = lease.key
+        self.assign([lease])
 
     def assign(self, leases: Sequence[Lease]) -> None:
         """Hand it tasks."""

@@ -116,12 +116,13 @@ class SlotPool:
             key = self._leases.next_key
             if key is None:
                 break
-            if slot.load > most // 2:
+            if slot.load > most // 2 or slot.is_reserved:
                 continue
             if key not in self._poison_candidates:
                 slot.assign(self._leases.take(most))
-            elif not slot.load:  # it runs alone: should the slot die again, it was this one
-                slot.assign(self._leases.take(1))
+            elif not slot.load:
+                [candidate] = self._leases.take(1)
+                slot.assign_alone(candidate)
         if self._leases.next_key is None:
             self._recall_stuck()
 
