@@ -8,7 +8,7 @@ from taskfleet.ledger import leasing
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machine_terms import Market
 from taskfleet.machines import EndReason, LaunchRequest
-from taskfleet.pool import records
+from taskfleet.pool import control, records
 from taskfleet.pool.records import End
 
 from shared_lib.tests.machines.contract import offer
@@ -100,7 +100,7 @@ def test_a_pool_is_explained(poe, ledger):
     [token] = order(ledger, "sums-1-a")
     records.note_started(ledger, token, "i-1", None, now - 3500, now - 3500)
     assert "1 machine may be there and none is replaced; poe deploy_pool --continue" in poe("explain", "pool").out
-    records.take_control(ledger, "here|1|2", now)
+    control.take_control(ledger, "here|1|2", now)
     assert (
         "i-1 was ordered 1h 00m ago and no worker was heard: poe machines --console i-1" in poe("explain", "pool").out
     )

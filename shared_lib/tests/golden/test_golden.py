@@ -11,7 +11,7 @@ from taskfleet.ledger.database import open_ledger
 from taskfleet.machines import EndReason
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, Worker
-from taskfleet.pool import records
+from taskfleet.pool import control, records
 from taskfleet.pool.controller import failures
 from taskfleet.pool.costs import reckon
 from taskfleet.pool.records import End
@@ -133,7 +133,7 @@ def told_of_pool(database, now):
         "spent_usd": records.spent_usd(database),
         "orders": records.count_requests(database),
         "open": [one.token for one in records.open_machines(database)],
-        "controller": list(records.controller(database)),
+        "controller": list(control.controller(database)),
         "stop_asked_at": database.value("SELECT stop_asked_at FROM pool"),
         "was_ever_ready": records.was_ever_ready(database),
         "heard_at": records.last_heartbeats(database),
@@ -441,8 +441,8 @@ def test_a_job_is_told_to_its_end(golden):
 @ledgers("pool")
 def test_another_controller_takes_a_pool_over_and_closes_its_books(golden):
     database = golden.open()
-    assert records.take_control(database, "this test", LATER) is None
-    assert records.stay_in_control(database, "this test", LATER + 1), "what was asked of the former one is forgotten"
+    assert control.take_control(database, "this test", LATER) is None
+    assert control.stay_in_control(database, "this test", LATER + 1), "what was asked of the former one is forgotten"
     there = records.open_machines(database)
     before = golden.expected["machines"]
     assert {one.token for one in there} == {one["token"] for one in before if one["ended_at"] is None}

@@ -6,7 +6,7 @@ import pytest
 from taskfleet.ledger import leasing
 from taskfleet.ledger.database import create
 from taskfleet.machines import EndReason, LaunchRequest, Machine, MachineState
-from taskfleet.pool import records
+from taskfleet.pool import control, records
 from taskfleet.pool.explaining import explain_pool
 from taskfleet.pool.planning import Limits
 from taskfleet.pool.records import End
@@ -123,7 +123,7 @@ def test_the_boot_of_what_waited_costs_from_its_start(ledger):
 
 
 def test_a_pool_that_waits_in_a_queue_is_explained(ledger):
-    records.take_control(ledger, "here|1|2", NOW)
+    control.take_control(ledger, "here|1|2", NOW)
     first, second = ask(ledger, 2, ago=7200.0)
     accept(ledger, first, second, ago=7200.0)
     records.note_details(ledger, {first: "Priority", second: "Priority"})

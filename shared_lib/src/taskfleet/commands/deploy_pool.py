@@ -16,7 +16,7 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machines
 from taskfleet.machines.choosing import Choice
 from taskfleet.machines.provider import provider_of
-from taskfleet.pool import records
+from taskfleet.pool import control, records
 from taskfleet.pool.controller import Controller, LedgerWork
 from taskfleet.pool.deployment import Deployment, Ending, Interrupted
 from taskfleet.pool.ending import look
@@ -176,14 +176,14 @@ def _deploy(
 ) -> int:
     settings, provider = configuration.settings, provider_of(configuration)
     me = identity()
-    other = records.take_control(database, me, time.time())
+    other = control.take_control(database, me, time.time())
     if other is not None:
         raise CommandError(
             f"Another poe deploy_pool looks after this job (process {other.split('|')[1]}). poe status --watch shows how it gets on."
         )
     progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)
     with ExitStack() as stack:
-        stack.callback(records.give_control_up, database, me)
+        stack.callback(control.give_control_up, database, me)
         check_queue(database, configuration)
         monitor = _monitor(configuration, database, stack)
         controller = Controller(

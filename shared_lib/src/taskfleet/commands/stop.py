@@ -7,7 +7,7 @@ from taskfleet.commands.arguments import configure, confirm, make_parser
 from taskfleet.commands.teardown import end_machines
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machines import EndReason
-from taskfleet.pool import records
+from taskfleet.pool import control
 from taskfleet.pool.job_machines import open_machines
 from taskfleet.settings.declaring import OWN_GROUPS
 
@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     confirm(f"This ends all machines of job {job_id}.", job_id, yes=arguments.yes)
     database = open_ledger(configuration.ledger_path, job_id=job_id, project=configuration.project)
     try:
-        if records.ask_to_stop(database, time.time()):
+        if control.ask_to_stop(database, time.time()):
             print("The poe deploy_pool that looks after them was told to end.")
         end_machines(configuration, open_machines(configuration, database), database, EndReason.STOPPED)
     finally:

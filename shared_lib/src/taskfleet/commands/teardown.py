@@ -9,7 +9,7 @@ from taskfleet.errors import LedgerError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machines, MachineState
 from taskfleet.machines.provider import provider_of
-from taskfleet.pool import records
+from taskfleet.pool import control
 from taskfleet.pool.ending import by_ledger, by_list, end_all
 from taskfleet.pool.job_machines import open_machines
 from taskfleet.pool.shipping import clear_bundles
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
         confirm(f"This ends {counted(len(there), 'machine')} of job {job_id}.{unsure}", job_id, yes=arguments.yes)
     try:
         if database is not None:
-            records.ask_to_stop(database, time.time())
+            control.ask_to_stop(database, time.time())
         left = end_machines(configuration, machines, database, EndReason.TORN_DOWN)
     finally:
         if database is not None:

@@ -21,7 +21,7 @@ from taskfleet.pool.observation import assign, match, observe
 from taskfleet.pool.planning import Limits, Plan, State, plan
 from taskfleet.pool.records import End, Record
 from taskfleet.tasks import State as TaskState
-from taskfleet.text import duration
+from taskfleet.text import counted, duration
 
 #: A controller that has not looked for so long knows no more than one that begins.
 GAP_SECONDS = 60.0
@@ -172,7 +172,7 @@ class Controller:
         ]
         if ready:
             records.note_ready(database, ready, now)
-            self._say(f"{_counted(len(ready))} got ready: {', '.join(ready)}.")
+            self._say(f"{counted(len(ready), 'machine')} got ready: {', '.join(ready)}.")
             open_machines = records.open_machines(database)
         worked = self._work.has_worked()
         state = State(
@@ -255,7 +255,7 @@ class Controller:
             tokens = [token for token in known if reasons[token] == reason]
             if tokens:
                 records.note_ending(self._database, tokens, End(reason), now)
-                self._say(f"{_counted(len(tokens))} ended: {reason.words}.")
+                self._say(f"{counted(len(tokens), 'machine')} ended: {reason.words}.")
             if reason in (EndReason.LATE, EndReason.SILENT):
                 for token in tokens[:MOST_CONSOLES]:
                     self._show_console(known[token])
@@ -298,8 +298,8 @@ class Controller:
             if not is_queued:
                 self._cooldowns.note_start(offer.kind)
             self._say(
-                f"{_counted(number)} {'queued' if is_queued else 'started'}: {offer.instance_type} in {offer.zone}, {offer.market}, "
-                f"{offer.usd_per_hour:.4f} USD per hour."
+                f"{counted(number, 'machine')} {'queued' if is_queued else 'started'}: {offer.instance_type} in {offer.zone}, "
+                f"{offer.market}, {offer.usd_per_hour:.4f} USD per hour."
             )
         for failure in result.failures:
             self._cooldowns.note_failure(Kind(failure.instance_type, failure.zone, market), failure.reason, now)
@@ -308,7 +308,7 @@ class Controller:
             end = End(why.reason.end_reason, why.text)
             records.note_never_started(database, dict.fromkeys(assignment.failed, end))
             self._say(
-                f"{_counted(len(assignment.failed))} not started: {why.instance_type} in {why.zone}, {market}: "
+                f"{counted(len(assignment.failed), 'machine')} not started: {why.instance_type} in {why.zone}, {market}: "
                 f"{why.reason.words} ({why.text})."
             )
         self._said = ""
@@ -317,7 +317,3 @@ class Controller:
         if text != self._said:
             self._say(text)
             self._said = text
-
-
-def _counted(n: int) -> str:
-    return "1 machine" if n == 1 else f"{n} machines"

@@ -9,7 +9,7 @@ from typing import Protocol
 from taskfleet.errors import LedgerError, ProviderError, StartUpError, UnreachableError
 from taskfleet.ledger.database import Database
 from taskfleet.machines import Machines
-from taskfleet.pool import records
+from taskfleet.pool import control
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.ending import end_all
 from taskfleet.pool.records import End
@@ -145,7 +145,7 @@ class Deployment:
         if now - self._step_at < self._poll_seconds and self._step_at <= now:
             return None
         self._step_at = now
-        if not records.stay_in_control(self._database, self._me, now):
+        if not control.stay_in_control(self._database, self._me, now):
             return Ending.STOPPED
         try:
             found = self._controller.step(now)

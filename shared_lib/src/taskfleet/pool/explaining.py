@@ -4,10 +4,11 @@ from collections import Counter
 
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason
-from taskfleet.pool import records
+from taskfleet.pool import control, records
+from taskfleet.pool.control import ABSENT_SECONDS
 from taskfleet.pool.controller import failures
 from taskfleet.pool.planning import MOST_FAILURES, Limits
-from taskfleet.pool.records import ABSENT_SECONDS, Record
+from taskfleet.pool.records import Record
 from taskfleet.text import counted, duration
 
 #: What was refused longer ago explains nothing now.
@@ -45,7 +46,7 @@ def explain_pool(database: Database, limits: Limits, tasks_left: int, now: float
 
 
 def _about_controller(database: Database, there: list[Record], now: float) -> list[str]:
-    controller, seen_at = records.controller(database)
+    controller, seen_at = control.controller(database)
     if controller is not None and now - seen_at < ABSENT_SECONDS:
         return []
     since = f" since {duration(now - seen_at)}" if seen_at else ""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from taskfleet.ledger.database import Database
 from taskfleet.machine_terms import Market
 from taskfleet.machines import EndReason, Kind, LaunchRequest, Machine, MachineState
-from taskfleet.processes.identity import is_surely_dead
 
 if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer  # which the status of a job has no use for
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 SECONDS_PER_HOUR = 3600.0
 #: An order of which nothing was heard may have been carried out as late as this.
 UNCERTAIN_SECONDS = 120.0
-#: A controller that has said nothing for so long is not there any more.
-ABSENT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +98,7 @@ class Record:
         return self.usd_per_hour * max(seconds, now - self.ordered_at) / SECONDS_PER_HOUR
 
 
+_MARKETS = {one.value: one for one in Market}
 _COLUMNS = (
     "token, order_token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, ordered_at, "
     "started_at, ready_at, ended_at, end_reason, ending_since, detail, can_queue, "
@@ -280,49 +278,6 @@ def closed_ids(database: Database, since: float) -> set[str]:
     }
 
 
-def controller(database: Database) -> tuple[str | None, float]:
-    """Give who looks after the pool, and when it last said so."""
-    name, seen_at = database.row("SELECT controller, seen_at FROM pool") or (None, 0.0)
-    return name, seen_at
-
-
-def take_control(database: Database, me: str, now: float) -> str | None:
-    """Become the one who looks after the pool, and take back what was asked of the former one; give who it is if somebody is at it."""
-    with database.transaction():
-        other, seen_at = controller(database)
-        if other is not None and other != me and now - seen_at < ABSENT_SECONDS and not is_surely_dead(other):
-            return other
-        database.execute("UPDATE pool SET controller = ?, seen_at = ?, stop_asked_at = NULL", (me, now))
-    return None
-
-
-def stay_in_control(database: Database, me: str, now: float) -> bool:
-    """Say that the controller is there; False if it is no longer the one, or was asked to stop."""
-    with database.transaction():
-        return bool(
-            database.execute(
-                "UPDATE pool SET seen_at = ? WHERE controller = ? AND stop_asked_at IS NULL", (now, me)
-            ).rowcount
-        )
-
-
-def give_control_up(database: Database, me: str) -> None:
-    """Look after the pool no longer."""
-    with database.transaction():
-        database.execute("UPDATE pool SET controller = NULL WHERE controller = ?", (me,))
-
-
-def ask_to_stop(database: Database, now: float) -> bool:
-    """Have the controller end; False if there is none."""
-    with database.transaction():
-        return bool(
-            database.execute(
-                "UPDATE pool SET stop_asked_at = ? WHERE controller IS NOT NULL AND seen_at > ?",
-                (now, now - ABSENT_SECONDS),
-            ).rowcount
-        )
-
-
 def last_heartbeats(database: Database) -> dict[str, float]:
     """Return when a worker on each machine gave its last sign of life, by token."""
     return dict(
@@ -355,12 +310,51 @@ def ended_since(database: Database, since: float) -> list[Record]:
 
 
 def _read(database: Database, rest: str) -> list[Record]:
-    names = _COLUMNS.split(", ")
-    found = []
-    for row in database.rows(f"SELECT {_COLUMNS} FROM machine {rest}"):
-        values = dict(zip(names, row, strict=True))
-        values["market"] = Market(values["market"])
-        values["can_queue"] = bool(values["can_queue"])
-        values["end_reason"] = None if values["end_reason"] is None else EndReason(values["end_reason"])
-        found.append(Record(**values))
-    return found
+    return [_record(*row) for row in database.rows(f"SELECT {_COLUMNS} FROM machine {rest}")]
+
+
+def _record(
+    token: str,
+    order_token: str,
+    instance_id: str | None,
+    provider: str,
+    zone: str,
+    instance_type: str,
+    market: str,
+    usd_per_hour: float,
+    slots: int,
+    cpus: int,
+    lifetime_seconds: float,
+    ordered_at: float,
+    started_at: float | None,
+    ready_at: float | None,
+    ended_at: float | None,
+    end_reason: str | None,
+    ending_since: float | None,
+    detail: str,
+    can_queue: int,
+    running_at: float | None,
+) -> Record:
+    """Make a record of the values of ``_COLUMNS``; by name, since a pool of a thousand machines makes thousands of them in each step."""
+    return Record(
+        token=token,
+        order_token=order_token,
+        instance_id=instance_id,
+        provider=provider,
+        zone=zone,
+        instance_type=instance_type,
+        market=_MARKETS[market],
+        usd_per_hour=usd_per_hour,
+        slots=slots,
+        cpus=cpus,
+        lifetime_seconds=lifetime_seconds,
+        ordered_at=ordered_at,
+        started_at=started_at,
+        ready_at=ready_at,
+        ended_at=ended_at,
+        end_reason=None if end_reason is None else EndReason(end_reason),
+        ending_since=ending_since,
+        detail=detail,
+        can_queue=bool(can_queue),
+        running_at=running_at,
+    )
