@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from taskfleet.commands.arguments import configure, make_parser, prompt, users_path
-from taskfleet.commands.guard import INTERRUPTED
+from taskfleet.commands.guard import INTERRUPTED, NO_HINT_VARIABLE
 from taskfleet.commands.offer_table import add_refresh, choose_machines
 from taskfleet.commands.plan import show_plan
 from taskfleet.errors import CommandError, DeclinedError
@@ -115,16 +115,12 @@ def _insert_if_needed(configuration: Configuration, *, is_dry: bool) -> None:
     if not script.is_file():
         raise CommandError("No tasks are inserted, and there is no insert_tasks.py in the project.")
     print("No tasks are inserted yet: poe insert_tasks", flush=True)
-    found = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=configuration.project,
-        env=environment_here(configuration),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    print(found.stdout.partition("\n\nNext:")[0], end="\n\n")  # what is next is known already
-    if found.returncode:
+    environment = environment_here(configuration) | {NO_HINT_VARIABLE: "1"}  # what is next is known already
+    code = subprocess.run(
+        [sys.executable, str(script)], cwd=configuration.project, env=environment, check=False
+    ).returncode
+    print(flush=True)
+    if code:
         raise CommandError("The tasks were not inserted (see above). No machine was started.")
 
 

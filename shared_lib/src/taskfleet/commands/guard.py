@@ -8,6 +8,8 @@ from taskfleet.errors import DeclinedError, TaskfleetError
 
 #: Ctrl-C.
 INTERRUPTED = 130
+#: Set by a command that calls another one and says itself what is next.
+NO_HINT_VARIABLE = "TASKFLEET_NO_HINT"
 
 
 def guarded(action: Callable[[], int]) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskfleet.commands.arguments import configure, make_parser, script_folder
-from taskfleet.commands.guard import guarded
+from taskfleet.commands.guard import NO_HINT_VARIABLE, guarded
 from taskfleet.errors import InsertError
 from taskfleet.functions import TaskFunction, load_function, load_object
 from taskfleet.ledger import insertion
@@ -225,6 +225,9 @@ def _summary(job_id: str, report: InsertReport, left_out: int, sent: int = 0) ->
         )
     if sent:
         lines.append(f"Sent {counted(sent, 'task')} to the queue.")
+    if os.environ.get(NO_HINT_VARIABLE):
+        pass
+    elif sent:
         lines.append("\nNext: poe launch_worker (anywhere), and poe monitor here")
     else:
         lines.append("\nNext: poe launch_worker" if report.added else "\nNext: poe status")
