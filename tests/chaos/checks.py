@@ -153,7 +153,11 @@ def insertions_are_whole(evidence):
             f"{sorted(found.elements())}"
         )
     was_hit = any(was_hit for _, _, was_hit in evidence.insertions)
-    if evidence.open_insertions and not (was_hit or evidence.scenario.fills_disk):  # clearing up takes some disk, too
+    # Clearing up takes some disk, and the ledger, which a run of little patience may find busy then, too; the next insertion does it.
+    could_not = evidence.scenario.fills_disk or (
+        evidence.scenario.patience_seconds < 1 and any(code for _, code, _ in evidence.insertions)
+    )
+    if evidence.open_insertions and not (was_hit or could_not):
         yield f"{evidence.open_insertions} insertions are neither accepted nor cleared away, and none was killed"
 
 
