@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from taskfleet.errors import UnreachableError
+from taskfleet.errors import CredentialsError, UnreachableError
 from taskfleet.messages import events, tasks
 from taskfleet.messages.tasks import QueuedTask, TaskMessage
 from taskfleet.queues.in_flight import InFlightMessages
@@ -12,7 +12,7 @@ from taskfleet.queues.outbox import Delivery, Outbox
 from taskfleet.queues.transport import Outgoing
 from taskfleet.tasks import SUSPECT_LOSSES, Finished, Outcome, WorkerEnd
 
-from shared_lib.tests.queues.jobs import ended, worker_queue
+from shared_lib.tests.queues.jobs import LEASE_SECONDS, ended, worker_queue
 
 PATIENCE_SECONDS = 40.0
 
@@ -140,6 +140,27 @@ def test_a_task_that_may_kill_its_worker_waits_until_what_was_sent_back_is_known
     worker.finish([ended(second)], job.now)
     job.until_counts(succeeded=2)
     assert job.tally("lost") == 0
+
+
+@pytest.mark.parametrize("new_job", ["sqs"], indirect=True)
+def test_a_worker_whose_last_reports_are_refused_says_so_when_it_closes(new_job):
+    job = new_job()
+    job.insert(1)
+    log = Log()
+    worker = log.open(job)
+    [lease] = job.lease(worker, 1)
+    log.gate.clear()
+    worker.finish([ended(lease)], job.now)
+    job.service.fault("SendMessageBatch", code="ExpiredToken", status=403, times=None)
+    log.gate.set()
+    job._workers.remove(worker)
+    with pytest.raises(CredentialsError):
+        worker.close(job.now)
+    worker.close(job.now)  # once is enough
+    job.service.clear_faults()
+    job.advance(LEASE_SECONDS + 1)
+    assert [lease.attempt for lease in job.work_off(job.worker())] == [2]
+    job.until_counts(succeeded=1)
 
 
 def test_a_closed_outbox_gives_all_it_has_and_then_nothing():

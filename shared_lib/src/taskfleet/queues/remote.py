@@ -67,6 +67,8 @@ class RemoteQueue:
         self._say = say
         self._backlog: deque[Lease] = deque()
         """Tasks in flight that were not handed out yet."""
+        self._has_failed = False
+        """Whether the user of this object knows of the failure."""
         self._health = ServiceHealth()
         self._in_flight = InFlightMessages(worker.source, lease_seconds=lease_seconds)
         self._outbox = Outbox()
@@ -168,6 +170,7 @@ class RemoteQueue:
 
         Raises:
             UnreachableError: The service cannot be told what is left to tell; those tasks will be run again.
+            ProviderError: The same, for a reason that trying again does not cure, unless an earlier call raised it.
         """
         self._receiver.stop()
         if self._health.failure is None:
@@ -179,12 +182,15 @@ class RemoteQueue:
             raise UnreachableError(
                 "The queue's service could not be told what became of the last tasks. They are not lost: they will be run again."
             )
+        if not self._has_failed:
+            self._attend()
 
     def _attend(self) -> None:
         """Say what the user should know; raise what trying again does not cure."""
         self._tell_user()
         failure = self._health.failure
         if failure is not None:
+            self._has_failed = True
             raise failure
 
     def _tell_user(self) -> None:
