@@ -1,0 +1,40 @@
+"""How the user calls commands, so that a message can suggest a command that works as it is printed."""
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+FlagsFor = Callable[[str], Sequence[str]]
+
+
+def _no_flags(_: str) -> Sequence[str]:
+    return ()
+
+
+_flags_for: FlagsFor = _no_flags
+
+
+def poe(command: str) -> str:
+    """Return a command as the user would type it.
+
+    Args:
+        command: As after ``poe``, for example ``retry --killed``. The flags that the user gave to the running command and that this
+            command has too (``-e FILE`` above all) are added behind its name.
+    """
+    name, _, rest = command.partition(" ")
+    return " ".join(filter(None, [prefix(os.environ), name, shlex.join(_flags_for(name)), rest]))
+
+
+def prefix(environ: Mapping[str, str]) -> str:
+    """Return ``poe`` if the user typed that, and ``uv run poe``, which works in every project, otherwise.
+
+    Poe starts commands with ``uv run``, so uv has been entered once when the user typed ``poe``, and twice for ``uv run poe``.
+    """
+    typed_poe = "POE_ACTIVE" in environ and environ.get("UV_RUN_RECURSION_DEPTH", "0") in ("0", "1")
+    return "poe" if typed_poe else "uv run poe"
+
+
+def remember_flags(flags_for: FlagsFor) -> None:
+    """Set what returns, for a command's name, the flags that the user gave and that the command has too."""
+    global _flags_for
+    _flags_for = flags_for
