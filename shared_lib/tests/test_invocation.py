@@ -1,7 +1,6 @@
 """Suggested commands are printed as the user would type them."""
 
 import pytest
-
 from taskfleet.invocation import poe, prefix, remember_flags
 
 
