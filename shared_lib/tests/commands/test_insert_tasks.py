@@ -18,7 +18,7 @@ def write(project, rows):
 def test_the_number_inserted_and_what_to_do_next_are_said(poe):
     answer = poe("insert_tasks")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == "Inserted 4 tasks into job sums.\n\nNext: poe launch_worker\n"
+    assert answer.out == "Inserted 4 tasks into job sums.\n\nNext: uv run poe launch_worker\n"
     assert status(poe)["counts"]["pending"] == 4
 
 
@@ -26,7 +26,7 @@ def test_the_same_table_twice_adds_nothing_and_says_so(poe):
     poe("insert_tasks")
     answer = poe("insert_tasks")
     assert answer.code == 0
-    assert "Nothing new for job sums.\n4 rows already there" in answer.out
+    assert "Nothing new for job sums.\n4 rows skipped: inserted before" in answer.out
     assert status(poe)["total"] == 4
 
 

@@ -132,7 +132,7 @@ def test_the_final_report_of_a_job_that_is_complete():
         "Failures:",
         "       2 exit   for example t7: Exit: x",
         "",
-        "Retries: 1,200; lost with their worker: 3; duplicates ignored: 0",
+        "Retries: 1,200; lost with their worker: 3; duplicate results ignored: 0",
         "",
         "Spot terminations: 0",
         "",
@@ -169,5 +169,5 @@ def test_the_status_report_lists_the_states_and_what_went_wrong():
         "Failures:",
         "       1 timeout   for example t1: Timeout: x",
         "",
-        "Retries: 0   lost with their worker: 0   duplicate finishes ignored: 1",
+        "Retries: 0   lost with their worker: 0   duplicate results ignored: 1",
     ]

@@ -89,32 +89,39 @@ def find_project(start: Path) -> Path:
 
 def read_configuration(
     *,
-    flags: Mapping[str, str],
+    flags: Mapping[str, str] | None = None,
+    keywords: Mapping[str, str] | None = None,
     env_file: str | None,
     environ: Mapping[str, str] = os.environ,
     start: Path | None = None,
+    needs_file: bool = True,
 ) -> Configuration:
     """Read all settings.
 
     Args:
         flags: Texts from the command line by upper-case name; relative paths among them start in the user's folder.
+        keywords: The same from a Python call.
         env_file: The file to read instead of ``config/task.env``: looked for in the user's folder, then in the project's.
         environ: The environment.
         start: Where to look for the project; the current folder if None.
+        needs_file: Whether ``config/task.env`` has to exist.
 
     Raises:
         SettingsError: The file is missing, or any setting is unknown, given twice under two names, or wrong; all faults in one text.
     """
     project = find_project((start or Path.cwd()).resolve())
     users_folder = Path(environ.get("POE_PWD") or Path.cwd())
-    path = _find_file(env_file, users_folder, project)
+    path = _find_file(env_file, users_folder, project, needs_file=needs_file)
     fields = {field.name: field for field in describe()}
     faults: list[str] = []
     given: dict[str, Given] = {}
     exports: dict[str, str] = {}
     pool_exports: dict[str, str] = {}
     pool_file = project / POOL_FILE
-    for each in [pool_file, path] if pool_file.is_file() and not path.samefile(pool_file) else [path]:
+    files = [] if path is None else [path]
+    if pool_file.is_file() and not (path is not None and path.samefile(pool_file)):
+        files.insert(0, pool_file)
+    for each in files:
         in_file, more_exports = _read_file(each, fields, faults)
         _take(given, in_file, fields, faults)
         exports |= more_exports
@@ -124,10 +131,12 @@ def read_configuration(
         name: Given(value=environ[name], place="the environment") for name in _all_names(fields) if environ.get(name)
     }
     _take(given, from_environment, fields, faults)
-    for name, value in flags.items():
-        field = fields[name]
-        text = _in_folder(value, users_folder) if field.is_path else value
-        given[name] = Given(value=text, place=f"the command line ({field.flag})")
+    for of_call, texts in ((True, keywords or {}), (False, flags or {})):
+        for name, value in texts.items():
+            field = fields[name]
+            text = _in_folder(value, users_folder) if field.is_path else value
+            place = f"the keyword {name.lower()}" if of_call else f"the command line ({field.flag})"
+            given[name] = Given(value=text, place=place)
     values: dict[str, Any] = {}
     for name, one in given.items():
         field = fields[name]
@@ -154,10 +163,12 @@ def _made(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values})  # type: ignore[arg-type]
 
 
-def _find_file(env_file: str | None, users_folder: Path, project: Path) -> Path:
+def _find_file(env_file: str | None, users_folder: Path, project: Path, *, needs_file: bool) -> Path | None:
     if env_file is None:
         path = project / DEFAULT_FILE
         if not path.is_file():
+            if not needs_file:
+                return None
             raise SettingsError(
                 f"There is no {DEFAULT_FILE} in {project} or above it. Go to the project's folder, or name a file with -e FILE."
             )
@@ -199,7 +210,7 @@ def _read_file(path: Path, fields: Mapping[str, Field], faults: list[str]) -> tu
             exports[name] = binding.value or ""
         elif name not in known:
             faults.append(
-                f"{place}: unknown setting {name}.{_nearest(name, known)} For a variable of your own: export {name}=…"
+                f"{place}: unknown setting {name}.{did_you_mean(name.upper(), known)} For a variable of your own: export {name}=…"
             )
         elif name in settings:
             faults.append(f"{place}: {name} is set a second time (first in {settings[name].place})")
@@ -229,8 +240,9 @@ def _all_names(fields: Mapping[str, Field]) -> list[str]:
     return [*fields, *(old for field in fields.values() for old in field.old_names)]
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.7)
+def did_you_mean(name: str, known: list[str]) -> str:
+    """Return a sentence that names the most similar of the known names, with a space before it; empty if none is similar."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     return f" Did you mean {close[0]}?" if close else ""
 
 
