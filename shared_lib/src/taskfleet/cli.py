@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: there is no command {name!r}.\n\n{overview()}", file=sys.stderr)
         return 2
-    return guarded(lambda: _run(name, rest))
+    return guarded(lambda: _run(name, rest), is_output_optional=not COMMANDS[name].is_report)
 
 
 def overview() -> str:
@@ -37,5 +37,4 @@ def overview() -> str:
 def _run(name: str, argv: list[str]) -> int:
     module = importlib.import_module(f"taskfleet.commands.{name}")
     code: int = module.run(argv)
-    sys.stdout.flush()
     return code

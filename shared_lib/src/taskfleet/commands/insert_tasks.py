@@ -30,7 +30,12 @@ def insert_tasks(
             still to do.
         argv: The command line, that of the script if None.
     """
-    sys.exit(guarded(lambda: run(sys.argv[1:] if argv is None else argv, source=source, filter_tasks=filter_tasks)))
+    sys.exit(
+        guarded(
+            lambda: run(sys.argv[1:] if argv is None else argv, source=source, filter_tasks=filter_tasks),
+            is_output_optional=True,
+        )
+    )
 
 
 def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: FilterTasks | None = None) -> int:

@@ -26,7 +26,7 @@ def launch_worker(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: The command line, that of the script if None.
     """
-    sys.exit(guarded(lambda: run(sys.argv[1:] if argv is None else argv)))
+    sys.exit(guarded(lambda: run(sys.argv[1:] if argv is None else argv), is_output_optional=True))
 
 
 def run(argv: Sequence[str]) -> int:
