@@ -83,7 +83,7 @@ def make_status(*, rate=None, eta=None, durations=None, failures=(), examples=No
 @pytest.mark.parametrize(
     ("status", "line"),
     [
-        (make_status(), "0 of 0 tasks done (100 %)"),
+        (make_status(), "no tasks are inserted"),
         (make_status(pending=10), "0 of 10 tasks done (0 %)"),
         (make_status(pending=1, succeeded=1999), "1,999 of 2,000 tasks done (99 %)"),
         (make_status(succeeded=2, failed=1, killed=1), "4 of 4 tasks done (100 %), 1 failed"),

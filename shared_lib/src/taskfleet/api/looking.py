@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from taskfleet.api.queue import open_job
+from taskfleet.api.queue import open_job, require_tasks
 from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
 from taskfleet.ledger import counters, inquiry
@@ -92,11 +92,13 @@ def write_results(
 
     Raises:
         TableError: The file cannot be written.
+        CommandError: No tasks are inserted.
     """
     from taskfleet.tables import write_results as write
 
     database = open_job(configuration, read_only=True)
     try:
+        require_tasks(database, configuration.settings.job_id)
         now = gather(database, time.time())
         with database.snapshot():
             n = write(path, lambda: show(inquiry.results(database), now.total), columns=inquiry.RESULT_COLUMNS)

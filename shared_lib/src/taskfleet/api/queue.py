@@ -7,9 +7,9 @@ from pathlib import Path
 
 from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
-from taskfleet.ledger import counters, leasing, moving, repair, sending
+from taskfleet.ledger import counters, inquiry, leasing, moving, repair, sending
 from taskfleet.ledger.database import Database, open_ledger
-from taskfleet.processes.identity import is_surely_dead
+from taskfleet.processes.identity import is_surely_dead, pid_of
 from taskfleet.queues.addresses import is_remote, public
 from taskfleet.queues.job import JobQueues, check_queue, process_of, send_if_remote
 from taskfleet.settings import Configuration
@@ -35,6 +35,25 @@ def open_job(configuration: Configuration, *, read_only: bool = False) -> Databa
     if not read_only:
         check_queue(database, configuration)
     return database
+
+
+def require_tasks(database: Database, job_id: str) -> None:
+    """See that an insertion has finished.
+
+    Raises:
+        CommandError: None has.
+    """
+    if inquiry.was_inserted(database):
+        return
+    under_way = database.value("SELECT process FROM insertion WHERE accepted_at IS NULL")
+    if under_way is not None and not is_surely_dead(under_way):
+        raise CommandError(
+            f"The tasks of job {job_id} are being inserted (process {pid_of(under_way)}). Try again when it has finished."
+        )
+    raise CommandError(
+        f"Job {job_id} has no tasks: no insertion has finished; if one was interrupted, nothing of it was kept. "
+        f"Insert the tasks: {poe('insert_tasks')}"
+    )
 
 
 def retry(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from taskfleet.api.queue import require_tasks
 from taskfleet.ledger.database import open_ledger
 from taskfleet.messages.events import Worker
 from taskfleet.processes.identity import available_slots, hostname, machine
@@ -43,6 +44,7 @@ def work(configuration: Configuration, args: Sequence[str] = ()) -> WorkReport:
 
     Raises:
         LedgerError: There is no ledger of the job, or it cannot be used.
+        CommandError: No tasks are inserted, and KEEP_WAITING is not set.
         QueueError: The service queue does not exist, or another one holds the tasks.
         FunctionError: The task function cannot be loaded.
     """
@@ -55,6 +57,8 @@ def _work_on_ledger(configuration: Configuration, args: Sequence[str]) -> WorkRe
     settings = configuration.settings
     database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
     check_queue(database, configuration)
+    if not settings.keep_waiting:
+        require_tasks(database, settings.job_id)
     slots = settings.slots or available_slots()
     queue = EmbeddedQueue(database, settings, slots=slots, now=time.time())
     progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)

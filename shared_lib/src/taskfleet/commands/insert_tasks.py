@@ -22,7 +22,9 @@ EXAMPLES = """\
 def insert_tasks(
     source: Source | None = None, *, filter_tasks: FilterTasks | None = None, argv: Sequence[str] | None = None
 ) -> None:
-    """Insert a table's tasks; what a project's ``insert_tasks.py`` calls. Exits with the command's code.
+    """Insert a table's tasks; what a project's ``insert_tasks.py`` calls.
+
+    After an error, or when it was stopped, it ends the interpreter with the command's exit code.
 
     Args:
         source: Rows to insert instead of the table that the settings name: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
@@ -30,12 +32,10 @@ def insert_tasks(
             still to do.
         argv: The command line, that of the script if None.
     """
-    sys.exit(
-        guarded(
-            lambda: run(sys.argv[1:] if argv is None else argv, source=source, filter_tasks=filter_tasks),
-            is_output_optional=True,
-        )
-    )
+    words = sys.argv[1:] if argv is None else argv
+    code = guarded(lambda: run(words, source=source, filter_tasks=filter_tasks), is_output_optional=True)
+    if code:
+        sys.exit(code)
 
 
 def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: FilterTasks | None = None) -> int:

@@ -21,12 +21,16 @@ EXAMPLES = """\
 
 
 def launch_worker(argv: Sequence[str] | None = None) -> None:
-    """Work until all tasks are done; what a project's ``run.py`` calls. Exits with the command's code.
+    """Work until all tasks are done; what a project's ``run.py`` calls.
+
+    After an error, or when it was stopped, it ends the interpreter with the command's exit code.
 
     Args:
         argv: The command line, that of the script if None.
     """
-    sys.exit(guarded(lambda: run(sys.argv[1:] if argv is None else argv), is_output_optional=True))
+    code = guarded(lambda: run(sys.argv[1:] if argv is None else argv), is_output_optional=True)
+    if code:
+        sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -44,6 +44,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _next(status: Status) -> str:
+    if not status.total:
+        return f"\n{next_steps('insert_tasks')}"
     if status.counts[State.FAILED]:
         return f"\n{next_steps('tasks --state failed')}"
     if status.ended == status.total:

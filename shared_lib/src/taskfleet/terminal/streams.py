@@ -71,7 +71,9 @@ def prepare_streams(*, is_output_optional: bool) -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest free number, which is this one
+            os.set_inheritable(
+                os.open(os.devnull, os.O_RDWR), True
+            )  # it takes the lowest free number, which is this one
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
     sys.stdout = _usable(sys.stdout)
     sys.stderr = _optional(_usable(sys.stderr))

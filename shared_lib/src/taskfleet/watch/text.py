@@ -12,6 +12,8 @@ LINE = "=" * 60
 
 def progress_line(status: Status) -> str:
     """Return the progress as one line."""
+    if not status.total:
+        return "no tasks are inserted"
     share = 100 * status.ended // status.total if status.total else 100  # rounded down: 100 % is when all are done
     parts = [f"{status.ended:,} of {status.total:,} tasks done ({share} %)"]
     if status.counts[State.FAILED]:
@@ -65,6 +67,8 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
     """
     left = status.total - status.ended
     title = "JOB COMPLETE" if not left else f"{who.upper()} STOPPED, JOB NOT COMPLETE"
+    if not status.total:
+        title = "NO TASKS ARE INSERTED"
     lines = [LINE, f"{title}: {status.job_id}", LINE, "", f"Total tasks: {status.total:,}"]
     lines += [f"  {state.word.capitalize()}: {n:,}" for state, n in status.counts.items() if n]
     if status.began_at is not None:
