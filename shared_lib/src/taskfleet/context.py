@@ -31,13 +31,13 @@ class Fail(Exception):
     delay_seconds = NO_RETRY
 
 
-def _no_signs() -> int:
+def _no_flags() -> int:
     return 0
 
 
-#: Bits of the signs that a worker shows to its tasks.
-SIGN_STOPPING = 1
-SIGN_TERMINATING = 2
+#: Bits of the flags that a worker shows to its tasks.
+STOPPING_FLAG = 1
+TERMINATING_FLAG = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +58,17 @@ class TaskContext:
     cpu_count: int = field(default_factory=lambda: os.cpu_count() or 1)
     max_runtime_seconds: float | None = None
     memory_limit_gib: float | None = None
-    signs: Callable[[], int] = field(default=_no_signs, repr=False)
+    flags: Callable[[], int] = field(default=_no_flags, repr=False)
 
     @property
     def stopping(self) -> bool:
         """Whether the worker was asked to stop (Ctrl-C, SIGTERM): finish soon."""
-        return bool(self.signs() & SIGN_STOPPING)
+        return bool(self.flags() & STOPPING_FLAG)
 
     @property
     def terminating(self) -> bool:
         """Whether the machine is about to be taken away (spot termination notice): save what you can."""
-        return bool(self.signs() & SIGN_TERMINATING)
+        return bool(self.flags() & TERMINATING_FLAG)
 
     @classmethod
     def for_test(cls, task_id: str = "test", *, attempt: int = 1, output_path: str | None = None) -> "TaskContext":

@@ -19,7 +19,7 @@ from taskfleet.errors import ProviderError, UnreachableError
 from taskfleet.queues import postgresql as module
 from taskfleet.queues import postgresql_statements as statements
 from taskfleet.queues.postgresql import PostgresqlTransport
-from taskfleet.queues.postgresql_faults import Fault, shown
+from taskfleet.queues.postgresql_faults import Fault, redact_address
 from taskfleet.queues.transport import Outgoing
 
 PGBOUNCER = Path("/usr/sbin/pgbouncer")
@@ -283,7 +283,7 @@ class TestErrors:
     ],
 )
 def test_addresses_are_shown_without_passwords(address, expected):
-    assert shown(address) == expected
+    assert redact_address(address) == expected
 
 
 def test_what_the_address_leaves_out_comes_from_the_environment(database, queue, open_at, monkeypatch, tmp_path):

@@ -171,7 +171,7 @@ def test_signs_outlast_a_runner_and_skipped_tasks_do_not():
     memory.skip(2, 4)
     assert [memory.is_skipped(index) for index in range(6)] == [False, False, True, True, False, False]
     memory.reset()
-    assert memory.signs() == 3
+    assert memory.flags() == 3
     assert not any(memory.is_skipped(index) for index in range(6))
 
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 from taskfleet.tasks import Finished, Lease
 from taskfleet.worker.chunks import pack_chunk, receive_chunk
-from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, ShowSigns, Started, pack, unpack
+from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, SetFlags, Started, pack, unpack
 from taskfleet.worker.wire import Channel
 
 
@@ -113,7 +113,7 @@ def named_values(kind):
         Run(leases=[named_values(Lease), named_values(Lease)._replace(seq=2)]),
         Recall(),
         KillTask(),
-        ShowSigns(signs=3),
+        SetFlags(flags=3),
         Started(pid=17),
         Done(finished=[named_values(Finished)], interrupted=[(1, 2)]),
         Returned(keys=[(1, 2), (3, 4)]),

@@ -89,7 +89,7 @@ class EventFile:
     def say(self, text: str) -> None:
         """Do nothing."""
 
-    def noticed(self, now: float) -> None:
+    def termination_noticed(self, now: float) -> None:
         """Write that a termination notice came."""
         self.write(make_event("spot_termination", now, instance_id=hostname()))
 

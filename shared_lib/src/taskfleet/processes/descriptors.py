@@ -32,7 +32,7 @@ def free_beginning(fd: int, size: int) -> bool:
     return libc is not None and libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE_AND_PUNCH_HOLE, 0, size) == 0
 
 
-def blunt_descriptors(shared_fd: int) -> None:
+def neutralize_descriptors(shared_fd: int) -> None:
     """Have descriptors lead nowhere by which user code could do harm.
 
     Those are ours of a file that is mapped (the map stays), and the pipes by which ``multiprocessing`` speaks to its helpers; writing

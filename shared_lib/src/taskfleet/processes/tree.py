@@ -90,7 +90,7 @@ def process_table() -> dict[int, ProcessRow]:
     return {pid: ProcessRow(parent=parent, rss_bytes=rss * 1024) for pid, parent, rss in rows if pid != ps.pid}
 
 
-def end_orphans(spare: frozenset[int] = frozenset()) -> None:
+def kill_orphans(spare: frozenset[int] = frozenset()) -> None:
     """Kill and reap every child of this process but those spared, and what their deaths leave to it in turn."""
     if not hasattr(os, "WNOHANG"):  # Windows: nothing is left to anybody there
         return

@@ -1,7 +1,7 @@
 """What QUEUE_URL means: which service, and which queues there."""
 
 from taskfleet.errors import QueueError
-from taskfleet.queues.postgresql_faults import shown
+from taskfleet.queues.postgresql_faults import redact_address
 from taskfleet.queues.transport import Transport
 from taskfleet.settings.parsers import EMBEDDED
 
@@ -42,9 +42,9 @@ def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> T
     raise QueueError(f"{queue_url} is no address of a queue at a service.")
 
 
-def public(queue_url: str) -> str:
-    """Give an address without a password, as it may be shown and kept."""
-    return shown(queue_url) if queue_url.startswith("postgres") else queue_url
+def redact_url(queue_url: str) -> str:
+    """Give an address without a password, as it may be redact_address and kept."""
+    return redact_address(queue_url) if queue_url.startswith("postgres") else queue_url
 
 
 def _with_suffix(address: str, suffix: str) -> str:

@@ -9,7 +9,7 @@ from taskfleet.ledger import counters, recording, sending
 from taskfleet.ledger.database import Database
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, group, overhead_bytes, pack
 from taskfleet.processes.identity import identity
-from taskfleet.queues.addresses import is_remote, open_transport, public
+from taskfleet.queues.addresses import is_remote, open_transport, redact_url
 from taskfleet.queues.transport import Outgoing, Transport
 from taskfleet.settings import Configuration
 
@@ -38,7 +38,7 @@ class SendingProgress:
 _WORKER = "worker|"
 
 #: For those who do not want to know.
-UNHEARD = SendingProgress()
+NO_PROGRESS = SendingProgress()
 
 
 class JobQueues:
@@ -85,7 +85,7 @@ class JobQueues:
         for transport in self.both:
             if not transport.exists():
                 raise QueueError(
-                    f"The queue {public(transport.address)} of job {self._job_id!r} does not exist. Insert tasks first, from where the "
+                    f"The queue {redact_url(transport.address)} of job {self._job_id!r} does not exist. Insert tasks first, from where the "
                     "ledger is: poe insert_tasks. If the queue was deleted: poe release makes it again, with all that is not done."
                 )
 
@@ -94,7 +94,7 @@ class JobQueues:
         for transport in self.both:
             transport.delete()
 
-    def fault_of_size(self, task_id: str, data: str) -> str | None:
+    def size_error(self, task_id: str, data: str) -> str | None:
         """Say what is wrong with a task that no message can carry."""
         size = overhead_bytes(QueuedTask(0, task_id, data)) + 1000
         if size <= self.tasks.most_message_bytes:
@@ -104,7 +104,7 @@ class JobQueues:
             f"{self.tasks.most_message_bytes / 2**20:g} MiB. Put the data into a file and the file's address into the table"
         )
 
-    def send_unsent(self, database: Database, progress: SendingProgress = UNHEARD) -> int:
+    def send_unsent(self, database: Database, progress: SendingProgress = NO_PROGRESS) -> int:
         """Send all tasks of the ledger that are not on their way; gone on with by the next call if it is interrupted.
 
         Args:
@@ -154,7 +154,7 @@ class JobQueues:
         return max(1, min(total // SHARES, MOST_UNKNOWN_TASKS))
 
 
-def settle_queue(database: Database, configuration: Configuration) -> None:
+def record_queue(database: Database, configuration: Configuration) -> None:
     """Note at a job's first insertion where its tasks travel.
 
     Raises:
@@ -164,7 +164,7 @@ def settle_queue(database: Database, configuration: Configuration) -> None:
     with database.transaction():
         known = database.value("SELECT queue_url FROM job")
         if known is None and is_remote(queue_url) and not counters.tallies(database)["inserted"]:
-            database.execute("UPDATE job SET queue_url = ?", (public(queue_url),))
+            database.execute("UPDATE job SET queue_url = ?", (redact_url(queue_url),))
     check_queue(database, configuration)
 
 
@@ -175,7 +175,7 @@ def check_queue(database: Database, configuration: Configuration) -> None:
         QueueError: They do not.
     """
     known = database.value("SELECT queue_url FROM job") or "ledger"
-    given = public(configuration.settings.queue_url) if is_remote(configuration.settings.queue_url) else "ledger"
+    given = redact_url(configuration.settings.queue_url) if is_remote(configuration.settings.queue_url) else "ledger"
     if known != given:
         raise QueueError(
             f"The tasks of job {configuration.settings.job_id!r} travel by {known}, and QUEUE_URL says {given}. Set QUEUE_URL={known}, "
@@ -183,7 +183,7 @@ def check_queue(database: Database, configuration: Configuration) -> None:
         )
 
 
-def send_if_remote(database: Database, configuration: Configuration, progress: SendingProgress = UNHEARD) -> int:
+def send_if_remote(database: Database, configuration: Configuration, progress: SendingProgress = NO_PROGRESS) -> int:
     """Send what the ledger has to send, if the tasks travel by a service; return how many."""
     if not is_remote(configuration.settings.queue_url):
         return 0

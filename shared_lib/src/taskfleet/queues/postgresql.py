@@ -24,7 +24,7 @@ from taskfleet.clouds.retrying import retry_call
 from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues import postgresql_statements as statements
-from taskfleet.queues.postgresql_faults import NO_ANSWER, Fault, check, shown
+from taskfleet.queues.postgresql_faults import NO_ANSWER, Fault, check, redact_address
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 #: How much goes into one statement.
@@ -84,7 +84,7 @@ class PostgresqlTransport:
             raise QueueError(f"{name!r} cannot be the name of a queue: give it at least one character, and no NUL.")
         self.address = address
         self.name = name
-        self._label = f"Queue {name!r} at {shown(address)}"
+        self._label = f"Queue {name!r} at {redact_address(address)}"
         self._patience_seconds = patience_seconds
         self._wait_seconds = SHORTEST_WAIT_SECONDS
         self._defaults = self._missing_parameters()
@@ -272,7 +272,7 @@ class PostgresqlTransport:
             reason = "its port is not a number"
         if reason:
             raise QueueError(
-                f"The address {shown(self.address)} is not valid: {reason}. It looks like "
+                f"The address {redact_address(self.address)} is not valid: {reason}. It looks like "
                 "postgresql://USER@HOST:PORT/DATABASE, special characters as in %40."
             )
         defaults: dict[str, Any] = {"fallback_application_name": "taskfleet", **KEEPALIVES}

@@ -44,7 +44,7 @@ class Fault:
         """Explain why there is no connection, or none any more.
 
         The server's words are all there is to go by, since libpq keeps the code to itself; those in other languages than English count as
-        something that passes, and are shown.
+        something that passes, and are redact_address.
         """
         for pattern, remedy, kind in _WORDS:
             if re.search(pattern, text):
@@ -183,7 +183,7 @@ _WORDS = (
 )
 
 
-def shown(address: str) -> str:
+def redact_address(address: str) -> str:
     """Give an address without its secrets."""
     scheme, separator, rest = address.partition("://")
     user_info, at, place = rest.rpartition("@")
@@ -207,7 +207,7 @@ def check(address: str) -> None:
     rest = address.partition("://")[2].partition("?")[0]
     if rest.count("@") > 1 or "@" in rest.partition("/")[2]:
         raise QueueError(
-            f'The address {shown(address)} has an "@" or "/" in its user, password or database; write them as %40 and %2F in QUEUE_URL, or '
+            f'The address {redact_address(address)} has an "@" or "/" in its user, password or database; write them as %40 and %2F in QUEUE_URL, or '
             "put the password into PGPASSWORD or ~/.pgpass."
         )
 

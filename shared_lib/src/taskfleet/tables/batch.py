@@ -61,14 +61,14 @@ class Batch(ABC):
         """Return the rows from `start` up to but not including `stop`, counted from 0 in this batch."""
 
     @abstractmethod
-    def encode(self, fault_of_columns: FaultOfColumns) -> Rows:
+    def encode(self, column_mismatch: FaultOfColumns) -> Rows:
         """Write each row as a task.
 
         A row with exactly the keys ``task_id`` (or ``id``) and ``data``, where ``data`` is a mapping, gives its id and its
         arguments outright; otherwise a column ``task_id`` is the id and all other columns are arguments.
 
         Args:
-            fault_of_columns: asked once for every distinct set of argument names in the batch.
+            column_mismatch: asked once for every distinct set of argument names in the batch.
 
         Raises:
             InsertError: names that do not fit, a bad or missing id, or a value JSON cannot carry; with its row.
@@ -81,7 +81,7 @@ class Batch(ABC):
         numbers = None if self.numbers is None else self.numbers[start:stop]
         return {"first_row": self.row_number(start) if start < len(self) else self.first_row, "numbers": numbers}
 
-    def _check_names(self, names: frozenset[str], index: int, fault_of_columns: FaultOfColumns) -> None:
+    def _check_names(self, names: frozenset[str], index: int, column_mismatch: FaultOfColumns) -> None:
         for name in names:
             if not isinstance(name, str):
                 kind = type(name).__name__
@@ -92,7 +92,7 @@ class Batch(ABC):
                 to_json(name, (name,))
             except Refused as error:
                 raise InsertError(error.sentence(self._place(index))) from None
-        if fault := fault_of_columns(names):
+        if fault := column_mismatch(names):
             raise InsertError(f"{fault} ({self._place(index)})")
 
 
@@ -128,7 +128,7 @@ class ColumnBatch(Batch):
             with_ids="task_id" in self.columns or (bool(records) and gives_id(records[0])),
         )
 
-    def encode(self, fault_of_columns: FaultOfColumns) -> Rows:
+    def encode(self, column_mismatch: FaultOfColumns) -> Rows:
         """Write each row as a task; see `Batch.encode`."""
         from taskfleet.tables.columns import field_columns, id_texts, object_texts
 
@@ -137,12 +137,12 @@ class ColumnBatch(Batch):
         if (pair_id := _pair_id(self.columns.keys())) and self.length:
             fields = field_columns(self.columns["data"])
             if fields is None:
-                return self.as_list().encode(fault_of_columns)
+                return self.as_list().encode(column_mismatch)
             ids, arguments = arguments[pair_id], fields
         elif "task_id" in arguments:
             ids = arguments.pop("task_id")
         if self.length:
-            self._check_names(frozenset(arguments), 0, fault_of_columns)
+            self._check_names(frozenset(arguments), 0, column_mismatch)
         return Rows(
             first_row=self.first_row,
             ids=None if ids is None else id_texts(ids, self._id_fault),
@@ -181,7 +181,7 @@ class ListBatch(Batch):
         """Return the rows from `start` up to but not including `stop`, counted from 0 in this batch."""
         return replace(self, records=self.records[start:stop], **self._sliced(start, stop))
 
-    def encode(self, fault_of_columns: FaultOfColumns) -> Rows:
+    def encode(self, column_mismatch: FaultOfColumns) -> Rows:
         """Write each row as a task; see `Batch.encode`."""
         ids: list[str] = []
         data: list[str] = []
@@ -190,7 +190,7 @@ class ListBatch(Batch):
             id_name, arguments = split_record(record)
             names = frozenset(arguments)
             if names not in fitting:
-                self._check_names(names, index, fault_of_columns)
+                self._check_names(names, index, column_mismatch)
                 fitting.add(names)
             if (id_name is not None) != self.with_ids:
                 raise InsertError(self._uneven_ids(index))

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.processes.descriptors import blunt_descriptors
+from taskfleet.processes.descriptors import neutralize_descriptors
 from taskfleet.processes.tree import CAN_DIE_WITH_PARENT, children_of, die_with_parent, kill_group, lead_group
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.chunks import receive_chunk
@@ -160,7 +160,7 @@ def _be_runner(config: WorkerConfig, memory_file: SharedFile, output_file: Share
         output = OutputFile(config.output_tail_bytes, output_file)
         output.redirect()
         memory = SharedMemory(memory_file, fresh=False)
-        blunt_descriptors(memory_file.fd)
+        neutralize_descriptors(memory_file.fd)
         function = _import(config, sock, memory)
         if function is not None:
             output.take()  # what was printed at import belongs to no task

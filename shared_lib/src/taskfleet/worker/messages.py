@@ -30,10 +30,10 @@ class KillTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShowSigns:
-    """To a slot: let its tasks see these signs (``context.SIGN_STOPPING`` and the like)."""
+class SetFlags:
+    """To a slot: let its tasks see these flags (``context.STOPPING_FLAG`` and the like)."""
 
-    signs: int
+    flags: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Returned:
     keys: Sequence[AttemptKey]
 
 
-Message = Run | Recall | KillTask | ShowSigns | Started | Done | Returned
+Message = Run | Recall | KillTask | SetFlags | Started | Done | Returned
 
 
 def pack(message: Message) -> tuple[Any, ...]:
@@ -71,8 +71,8 @@ def pack(message: Message) -> tuple[Any, ...]:
             return "done", as_plain(finished), interrupted
         case Returned(keys=keys):
             return "returned", keys
-        case ShowSigns(signs=signs):
-            return "signs", signs
+        case SetFlags(flags=flags):
+            return "flags", flags
         case Started(pid=pid):
             return "started", pid
         case Recall():
@@ -90,8 +90,8 @@ def unpack(values: tuple[Any, ...]) -> Message:
             return Done(finished=[as_named(Finished, one) for one in finished], interrupted=interrupted)
         case ("returned", keys):
             return Returned(keys=keys)
-        case ("signs", signs):
-            return ShowSigns(signs=signs)
+        case ("flags", flags):
+            return SetFlags(flags=flags)
         case ("started", pid):
             return Started(pid=pid)
         case ("recall",):

@@ -18,7 +18,7 @@ class Observer(Protocol):
     def say(self, text: str) -> None:
         """Something the user should know."""
 
-    def noticed(self, now: float) -> None:
+    def termination_noticed(self, now: float) -> None:
         """The machine is about to be taken away."""
 
 
@@ -50,7 +50,7 @@ class Observers:
         for observer in self._observers:
             observer.say(text)
 
-    def noticed(self, now: float) -> None:
-        """See ``Observer.noticed``."""
+    def termination_noticed(self, now: float) -> None:
+        """See ``Observer.termination_noticed``."""
         for observer in self._observers:
-            observer.noticed(now)
+            observer.termination_noticed(now)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from taskfleet.processes.memory import MAXRSS_PER_MIB
-from taskfleet.processes.tree import adopt_orphans, end_orphans
+from taskfleet.processes.tree import adopt_orphans, kill_orphans
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.forking import STOPPING_SIGNALS, after_fork, die_of_interrupt, fork, unblock_signals
 from taskfleet.worker.records import Record, amended
@@ -76,7 +76,7 @@ class ForkingRunner(Runner):
         _, status, usage = os.wait4(pid, 0)
         try:
             os.waitpid(-1, os.WNOHANG)
-            end_orphans()
+            kill_orphans()
         except ChildProcessError:  # which is how the system says that nothing is left of it
             pass
         reported, used = memory.reported()

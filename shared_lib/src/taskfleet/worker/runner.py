@@ -171,7 +171,7 @@ class Runner:
             slots=config.slots,
             max_runtime_seconds=config.max_runtime_seconds,
             memory_limit_gib=None if config.memory_limit_bytes is None else config.memory_limit_bytes / 2**30,
-            signs=self._memory.signs,
+            flags=self._memory.flags,
         )
 
     def _report(self, body: bytes) -> None:

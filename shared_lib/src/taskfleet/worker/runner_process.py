@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from taskfleet.processes.memory import memory_bytes
 from taskfleet.processes.polling import POLLIN, Poll
-from taskfleet.processes.tree import end_orphans, kill_group
+from taskfleet.processes.tree import kill_group, kill_orphans
 from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.chunks import pack_chunk
 from taskfleet.worker.config import WorkerConfig
@@ -230,7 +230,7 @@ class RunnerProcess:
             self._poll.unregister(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        end_orphans(spare=self._starter.helpers)
+        kill_orphans(spare=self._starter.helpers)
         self._accept_final_records()
         output = self._output.take()
         unstarted: list[Lease] = []

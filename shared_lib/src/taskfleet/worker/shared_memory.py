@@ -10,8 +10,8 @@ from taskfleet.worker.records import put_peak
 from taskfleet.worker.shared_file import SharedFile
 
 # The layout, in words of 8 bytes, each of which is written at once (``struct`` writes zeros first, which others see).
-#: The signs shown to the tasks.
-_SIGNS = 0
+#: The flags shown to the tasks.
+_FLAGS = 0
 #: Index of the task begun last.
 _BEGUN = 1
 #: When those of even and of odd index began.
@@ -54,19 +54,19 @@ class SharedMemory:
             self.reset()
 
     def reset(self) -> None:
-        """Make it ready for a new runner; the signs stay."""
+        """Make it ready for a new runner; the flags stay."""
         self.begin(NOTHING_BEGUN, 0.0)
         self.skip(0, 0)
         self.report(NOTHING_BEGUN)
         self.forget()
 
-    def signs(self) -> int:
-        """Return the signs shown to the tasks."""
-        return self._words[_SIGNS]
+    def flags(self) -> int:
+        """Return the flags shown to the tasks."""
+        return self._words[_FLAGS]
 
-    def show(self, signs: int) -> None:
-        """Show signs to the tasks."""
-        self._words[_SIGNS] = signs
+    def show(self, flags: int) -> None:
+        """Show flags to the tasks."""
+        self._words[_FLAGS] = flags
 
     def begin(self, index: int, monotonic: float) -> None:
         """Note which task begins, and when on the monotonic clock."""

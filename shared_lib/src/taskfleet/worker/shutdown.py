@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
-from taskfleet.context import SIGN_STOPPING, SIGN_TERMINATING
+from taskfleet.context import STOPPING_FLAG, TERMINATING_FLAG
 from taskfleet.machines.notice import HAND_BACK_SECONDS, Notice, Watcher
 from taskfleet.worker.observers import Observers
 from taskfleet.worker.options import SupervisorOptions
@@ -81,7 +81,7 @@ class Shutdown:
         now = time.monotonic()
         if self._phase is Phase.WORKING and self._stop_requests.count:
             self._wind_up(
-                SIGN_STOPPING,
+                STOPPING_FLAG,
                 self._grace_seconds,
                 "Stopping: {} running tasks have {:g} s to finish. Ctrl-C again hands them back at once.",
             )
@@ -89,7 +89,7 @@ class Shutdown:
             notice = self._find_notice(now)
             if notice is not None:
                 self._was_preempted = True
-                self._observers.noticed(self._clock())
+                self._observers.termination_noticed(self._clock())
                 self._heed_notice(notice, now)
         if self._phase is Phase.STOPPING and (
             self._stop_requests.count >= self._requests_to_kill or now > self._deadline
@@ -110,18 +110,18 @@ class Shutdown:
     def _heed_notice(self, notice: Notice, now: float) -> None:
         if self._phase is Phase.WORKING:
             text = notice.text + ": {} running tasks have {:g} s to finish."
-            self._wind_up(SIGN_TERMINATING, notice.seconds, text)
+            self._wind_up(TERMINATING_FLAG, notice.seconds, text)
         elif self._phase is Phase.STOPPING:
             self._observers.say(f"{notice.text}: {notice.seconds:g} s are left at most.")
             self._deadline = min(self._deadline, now + notice.seconds)
-            self._slots.show_signs(SIGN_STOPPING | SIGN_TERMINATING)
+            self._slots.set_flags(STOPPING_FLAG | TERMINATING_FLAG)
 
-    def _wind_up(self, signs: int, seconds: float, text: str) -> None:
+    def _wind_up(self, flags: int, seconds: float, text: str) -> None:
         """Take on no more, show the tasks a sign, hand back what has not begun; the rest has some time to finish."""
         self._phase = Phase.STOPPING
         self._deadline = time.monotonic() + seconds
         self._requests_to_kill = self._stop_requests.count + 1
         running = self._slots.busy
-        self._slots.wind_up(signs)
+        self._slots.wind_up(flags)
         if running:
             self._observers.say(text.format(running, seconds))

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 from taskfleet.functions import TaskFunction
 from taskfleet.processes.polling import POLLIN, POLLOUT, make_poll
-from taskfleet.processes.tree import adopt_orphans, end_orphans
+from taskfleet.processes.tree import adopt_orphans, kill_orphans
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.finished_batch import FinishedBatch
 from taskfleet.worker.limits import Limits
-from taskfleet.worker.messages import KillTask, Recall, Returned, Run, ShowSigns, Started, pack, unpack
+from taskfleet.worker.messages import KillTask, Recall, Returned, Run, SetFlags, Started, pack, unpack
 from taskfleet.worker.runner_process import SILENT_SECONDS, RunnerProcess
 from taskfleet.worker.runner_starters import Forker, RunnerStarter
 from taskfleet.worker.wire import Channel
@@ -65,7 +65,7 @@ class Slot:
                     self._enforce_limits()
         except EOFError:  # the supervisor is gone: so is the right to go on
             self._runner.kill(Outcome.INTERRUPTED, "The worker ended")
-            end_orphans()  # helpers too
+            kill_orphans()  # helpers too
 
     def _obey(self) -> None:
         """Do what the supervisor says."""
@@ -82,8 +82,8 @@ class Slot:
                         self._runner.kill(Outcome.INTERRUPTED, "The worker was stopped")
                         unstarted = [*self._runner.reap(), *unstarted]
                     self._return([*unstarted, *self._take_waiting()])
-                case ShowSigns(signs=signs):
-                    self._memory.show(signs)
+                case SetFlags(flags=flags):
+                    self._memory.show(flags)
 
     def _take_waiting(self) -> list[Lease]:
         taken = list(self._waiting)

@@ -7,7 +7,7 @@ from functools import partial
 
 from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
 from taskfleet.worker.lease_buffer import LeaseBuffer
-from taskfleet.worker.messages import Done, KillTask, Returned, ShowSigns, Started
+from taskfleet.worker.messages import Done, KillTask, Returned, SetFlags, Started
 from taskfleet.worker.observers import Observers
 from taskfleet.worker.prefetch import Prefetch
 from taskfleet.worker.result_buffer import ResultBuffer
@@ -139,17 +139,17 @@ class SlotPool:
         for slot in self._slots:
             slot.recall_surplus()
 
-    def wind_up(self, signs: int) -> None:
-        """Show the tasks some signs and take back all that has not begun; slots that die are no longer replaced."""
+    def wind_up(self, flags: int) -> None:
+        """Show the tasks some flags and take back all that has not begun; slots that die are no longer replaced."""
         self._replaces_dead = False
-        self.show_signs(signs)
+        self.set_flags(flags)
         for slot in self._slots:
             slot.recall()
 
-    def show_signs(self, signs: int) -> None:
-        """Show the tasks some signs."""
+    def set_flags(self, flags: int) -> None:
+        """Show the tasks some flags."""
         for slot in self._slots:
-            slot.send(ShowSigns(signs=signs))
+            slot.send(SetFlags(flags=flags))
 
     def kill_tasks(self) -> None:
         """Kill what runs; the slots hand it back."""

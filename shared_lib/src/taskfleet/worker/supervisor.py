@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from taskfleet.errors import LedgerError
 from taskfleet.machines.notice import Watcher
-from taskfleet.processes.tree import adopt_orphans, children_of, end_orphans
+from taskfleet.processes.tree import adopt_orphans, children_of, kill_orphans
 from taskfleet.queues import Queue
 from taskfleet.tasks import LeaseLostError
 from taskfleet.worker.config import WorkerConfig
@@ -172,4 +172,4 @@ class Supervisor:
 
     def _end_strays(self) -> None:
         """End what came to this process when a warm process or a slot died; slots that still work are left alone."""
-        end_orphans(spare=self._not_ours | self._slots.pids | self._warm.pids)
+        kill_orphans(spare=self._not_ours | self._slots.pids | self._warm.pids)

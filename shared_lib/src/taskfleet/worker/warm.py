@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
 from taskfleet.processes.sockets import receive_socket, receive_start
-from taskfleet.processes.tree import adopt_orphans, children_of, die_with_parent, end_orphans
+from taskfleet.processes.tree import adopt_orphans, children_of, die_with_parent, kill_orphans
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import block_stopping_signals, record_handlers
 from taskfleet.worker.slot import Slot
@@ -80,7 +80,7 @@ def _start_without_fork(control: socket.socket, config: WorkerConfig) -> None:
         resource_tracker.ensure_running()  # a process of the standard library's; all below use this one
     helpers = frozenset(children_of(os.getpid()))
     answer = try_import(config)
-    end_orphans(spare=helpers)
+    kill_orphans(spare=helpers)
     if answer is None:
         return
     block_stopping_signals()
@@ -122,7 +122,7 @@ def _start_slots(control: socket.socket, function: TaskFunction | None, config: 
                 slots[_fork_slot(sock, (control, wakeup, writer), function, config)] = None
             sock.close()
         _forget_ended(slots)
-        end_orphans(spare=helpers | slots.keys())
+        kill_orphans(spare=helpers | slots.keys())
     deadline = (
         time.monotonic() + LAST_WAIT_SECONDS
     )  # the slots see the supervisor's end too and clear up after themselves
@@ -161,7 +161,7 @@ def _forget_ended(slots: dict[int, Any]) -> None:
 
 def _leave(*_: object) -> NoReturn:
     """End this process and all below it, without waiting for threads that the user's module has started."""
-    end_orphans()
+    kill_orphans()
     os._exit(0)
 
 
