@@ -148,7 +148,7 @@ def test_tasks_move_to_the_ledger_and_back(home, service, name):
     assert "Moved 20 tasks to ledger" in said
     assert counts(home) == {"succeeded": 10, "pending": 20}
     said = home.run("launch_worker", code=1)
-    assert "travel by ledger" in said
+    assert "is ledger, but QUEUE_URL is" in said
     env = home.folder / "config" / "task.env"
     before = env.read_text()
     env.write_text(before.replace(f"QUEUE_URL={service.queue_url(name)}", "QUEUE_URL=ledger"))

@@ -211,7 +211,7 @@ def test_no_credentials_and_no_region_are_said(sqs, name, monkeypatch, tmp_path)
             monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(WrongSettingError, match=r"no AWS region is known\. Set AWS_REGION"):
+    with pytest.raises(WrongSettingError, match=r"the AWS region is unknown\. Set AWS_REGION"):
         open_transport(f"sqs://{name}", "job")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -239,7 +239,7 @@ def test_no_google_credentials_are_said(name, monkeypatch, tmp_path):
         ("sqs://" + "a" * 80, "1 to 80 letters"),
         ("https://sqs.eu-west-1.amazonaws.com/x", "write sqs://NAME"),
         ("pubsub://project/1", "write pubsub://PROJECT/NAME"),
-        ("pubsub://project/google-x", "not beginning with goog"),
+        ("pubsub://project/google-x", "does not begin with goog"),
     ],
 )
 def test_a_wrong_address_is_refused(sqs, address, wanted):

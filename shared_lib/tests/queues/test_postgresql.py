@@ -123,7 +123,7 @@ class TestErrors:
             while "reloading" not in postgresql.log() and time.monotonic() < deadline:
                 time.sleep(0.05)
             time.sleep(0.5)
-            refusal(open_at(postgresql.url(host="127.0.0.1")).exists, r"no pg_hba\.conf entry.*let this user in")
+            refusal(open_at(postgresql.url(host="127.0.0.1")).exists, r"no pg_hba\.conf entry.*allow this user")
         finally:
             rules.write_text(before)
             with postgresql.connect() as connection:
@@ -174,12 +174,12 @@ class TestErrors:
         assert not transport.exists()
         transport.delete()
         for verb in (transport.size, transport.purge, lambda: transport.send([Outgoing("1")])):
-            refusal(verb, "tables are not there: create the queue")
+            refusal(verb, "tables do not exist: create the queue")
 
     def test_a_queue_that_is_not_there(self, database, queue, open_at):
         refusal(
             open_at(database.url(), "b").size,
-            r"Queue 'b' at \S+ does not exist\. Insert tasks first \(poe insert_tasks\)",
+            r"Queue 'b' at \S+ does not exist\. Insert tasks first \((uv run )?poe insert_tasks\)",
         )
 
     def test_tables_of_another_version(self, database, queue, open_at):
@@ -247,17 +247,17 @@ class TestErrors:
     )
     def test_an_address_that_is_none_is_refused_without_its_password(self, address):
         printed = refusal(
-            lambda: PostgresqlTransport(address, "queue", patience_seconds=1), "QUEUE_URL|begins with|is not valid"
+            lambda: PostgresqlTransport(address, "queue", patience_seconds=1), "QUEUE_URL|must begin with|is not valid"
         )
         assert "hush" not in printed
 
     @pytest.mark.parametrize("name", ["", "a\0b"])
     def test_a_name_that_is_none(self, name):
-        refusal(lambda: PostgresqlTransport("postgresql:///db", name), "cannot be the name of a queue")
+        refusal(lambda: PostgresqlTransport("postgresql:///db", name), "is not a valid queue name")
 
     def test_a_receipt_of_another_service(self, queue):
         for receipt in ("AQEB==", "1-", "1-1-1", "-1-1", "\u0661-1"):
-            refusal(lambda receipt=receipt: queue.acknowledge([receipt]), "never gave a receipt like")
+            refusal(lambda receipt=receipt: queue.acknowledge([receipt]), "is not a valid receipt")
 
     def test_text_that_is_not_unicode(self, queue):
         refusal(

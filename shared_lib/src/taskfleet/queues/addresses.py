@@ -1,29 +1,29 @@
-"""What QUEUE_URL means: which service, and which queues there."""
+"""Parse QUEUE_URL: the service and the names of the queues."""
 
 from taskfleet.errors import QueueError
 from taskfleet.queues.postgresql_faults import redact_address
 from taskfleet.queues.transport import Transport
 from taskfleet.settings.parsers import EMBEDDED
 
-#: What the queue of a job's events is called, beside that of its tasks.
+#: The suffix of the queue of a job's events.
 EVENTS = "-events"
 
 
 def is_remote(queue_url: str) -> bool:
-    """Whether the tasks travel by a service, instead of waiting in the ledger."""
+    """Return whether the tasks are in a service queue, not in the ledger."""
     return EMBEDDED.fullmatch(queue_url) is None
 
 
 def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> Transport:
-    """Open a job's queue of tasks, or of events. Nothing is asked of the service yet.
+    """Open a job's queue of tasks, or of events, without a call to the service.
 
     Args:
         queue_url: QUEUE_URL.
-        job_id: The job, whose name the queues have in a PostgreSQL database.
-        of_events: Which of them.
+        job_id: The job, which names the queues in a PostgreSQL database.
+        of_events: Whether to open the queue of events.
 
     Raises:
-        QueueError: The address is wrong.
+        QueueError: The address is not valid.
     """
     suffix = EVENTS if of_events else ""
     if queue_url.startswith("postgres"):
@@ -39,11 +39,11 @@ def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> T
         from taskfleet.queues.sqs import SqsTransport
 
         return SqsTransport(address)
-    raise QueueError(f"{queue_url} is no address of a queue at a service.")
+    raise QueueError(f"{queue_url} is not a valid queue URL.")
 
 
 def redact_url(queue_url: str) -> str:
-    """Give an address without a password, as it may be redact_address and kept."""
+    """Return a queue URL without its password."""
     return redact_address(queue_url) if queue_url.startswith("postgres") else queue_url
 
 
