@@ -98,7 +98,7 @@ def test_a_function_that_cannot_be_used_is_refused(function, fault):
         (
             injected,
             "a context",
-            "the table has column context that injected has no parameter for; the name context is the worker's to fill in. It takes a.",
+            "the table has column context that injected has no parameter for; the name context is reserved for the worker. It takes a.",
         ),
     ],
 )
@@ -108,7 +108,9 @@ def test_whether_a_tables_columns_fit(function, columns, fault):
         assert found is None
     else:
         name = function.__name__
-        assert found.replace(" Rename the columns or the parameters.", "") == f"The columns do not fit {name}: {fault}"
+        assert (
+            found.replace(" Rename the columns or the parameters.", "") == f"The columns do not match {name}: {fault}"
+        )
 
 
 @pytest.mark.parametrize("function", [anything, injected, process_task])
@@ -131,7 +133,7 @@ def test_the_answer_of_an_rms_function_is_taken_apart():
     function = examine(process_task)
     assert function.result((False, [1])) == [1]
     assert function.result((False, None)) == {}
-    with pytest.raises(Retry, match="process_task asked for another try: 'why'"):
+    with pytest.raises(Retry, match="process_task requested a retry: 'why'"):
         function.result((True, "why"))
     for answer in (None, [False, 1], (0, 1), (False,), (False, 1, 2)):
         with pytest.raises(TypeError, match="not a tuple"):

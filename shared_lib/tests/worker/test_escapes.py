@@ -157,7 +157,7 @@ FATES = {
     "sys_exit_huge": (Outcome.EXIT, (10**30 + 7) % 256, f"SystemExit: the task called sys.exit({10**30 + 7})"),
     "sys_exit_unshowable": (Outcome.EXIT, 1, "SystemExit"),
     "abort": (Outcome.EXIT, -6, "Exit: the task's process was killed by SIGABRT"),
-    "kill": (Outcome.EXIT, -9, "Exit: the task's process was killed by SIGKILL (out of memory? the system kills so)"),
+    "kill": (Outcome.EXIT, -9, "Exit: the task's process was killed by SIGKILL (out of memory?)"),
     "terminate": (Outcome.EXIT, -15, "Exit: the task's process was killed by SIGTERM"),
     "real_time_signal": (Outcome.EXIT, -37, "Exit: the task's process was killed by signal 37"),
     "replaced_by_another_program": (Outcome.EXIT, 9, "Exit: the task's process ended with code 9 before"),
@@ -165,7 +165,7 @@ FATES = {
     "closes_descriptors_large_result": (
         Outcome.EXIT,
         97,
-        "Exit: the task's process could not hand over its result; did the",
+        "Exit: the task's process could not report its result; did the",
     ),
     "recursion": (Outcome.EXCEPTION, None, "RecursionError: maximum recursion depth exceeded"),
     "recursion_in_c": (Outcome.EXCEPTION, None, "RecursionError: maximum recursion depth exceeded"),

@@ -103,7 +103,7 @@ def test_a_notice_cuts_short_the_grace_of_a_stop(project, metadata):
     project.until(lambda: "Stopping: 2 running tasks have 300 s" in worker.text)
     metadata.notice(seconds=10)
     worker.wait(code=130)
-    assert re.search(r"Spot termination notice: [\d.]+ s are left at most\.", worker.text)
+    assert re.search(r"Spot termination notice: at most [\d.]+ s are left\.", worker.text)
     assert project.result("t0") == "saved"
 
 

@@ -150,7 +150,7 @@ def test_a_worker_waits_for_tasks_that_run_elsewhere_and_takes_them_over_if_they
     first = project.insert([{"n": 0}, {"n": 1}]).start()
     project.until_noted("began 0")
     second = project.start()
-    project.until(lambda: "Waiting for tasks that other workers are running: 1." in second.text, "the second to wait")
+    project.until(lambda: "Waiting for 1 task running on other workers." in second.text, "the second to wait")
     assert second.process.poll() is None
     first.kill()
     second.wait()

@@ -139,35 +139,35 @@ def test_the_start_that_is_read_while_tasks_begin_is_that_of_the_task():
 def test_what_is_kept_in_shared_memory_is_seen_until_it_is_sent():
     memory = SharedMemory()
     assert memory.begun() == (NOTHING_BEGUN, 0.0)
-    assert memory.kept() == memory.kept_now() == b""
+    assert memory.records() == memory.settled_records() == b""
     memory.begin(3, 1.5)
-    used = memory.keep(0, b"abc")
-    memory.keep(used, b"def")
+    used = memory.append(0, b"abc")
+    memory.append(used, b"def")
     assert memory.begun() == (3, 1.5)
-    assert memory.kept() == memory.kept_now() == b"abcdef"
-    memory.forget()
-    assert memory.kept() == b""
-    memory.keep(0, b"x" * CAPACITY)
-    assert memory.kept() == b"x" * CAPACITY
+    assert memory.records() == memory.settled_records() == b"abcdef"
+    memory.clear_records()
+    assert memory.records() == b""
+    memory.append(0, b"x" * CAPACITY)
+    assert memory.records() == b"x" * CAPACITY
 
 
 def test_what_is_kept_is_not_read_while_it_is_replaced(monkeypatch):
     memory = SharedMemory()
-    memory.keep(0, b"abc")
-    read = SharedMemory.kept
+    memory.append(0, b"abc")
+    read = SharedMemory.records
 
     def read_meanwhile(self):
-        self.forget()
-        self.keep(0, b"xyz")
+        self.clear_records()
+        self.append(0, b"xyz")
         return read(self)
 
-    monkeypatch.setattr(SharedMemory, "kept", read_meanwhile)
-    assert memory.kept_now() == b""
+    monkeypatch.setattr(SharedMemory, "records", read_meanwhile)
+    assert memory.settled_records() == b""
 
 
 def test_signs_outlast_a_runner_and_skipped_tasks_do_not():
     memory = SharedMemory()
-    memory.show(3)
+    memory.set_flags(3)
     memory.skip(2, 4)
     assert [memory.is_skipped(index) for index in range(6)] == [False, False, True, True, False, False]
     memory.reset()
@@ -183,16 +183,16 @@ def test_a_record_that_is_still_to_be_completed_is_not_taken_from_a_runner_that_
         ).pack()
         for n in (0, 1)
     )
-    memory.keep_and_report(0, first, 0)
-    assert memory.kept_now() == b""
-    assert memory.kept() == first  # of a runner that died, better this than nothing
+    memory.append_and_report(0, first, 0)
+    assert memory.settled_records() == b""
+    assert memory.records() == first  # of a runner that died, better this than nothing
     memory.settle(0, len(first), 7.5)
-    memory.keep_and_report(len(first), second, 1)
-    [complete] = salvage(memory.kept_now(), 1)
+    memory.append_and_report(len(first), second, 1)
+    [complete] = salvage(memory.settled_records(), 1)
     assert (complete.task_index, complete.peak_memory_mib) == (0, 7.5)
-    assert len(salvage(memory.kept(), 1)) == 2
+    assert len(salvage(memory.records(), 1)) == 2
     memory.take_last(len(first))
-    memory.keep(len(first), amended(second, 1.5, b"printed"))
-    assert [record.output for record in salvage(memory.kept_now(), 1)] == [None, b"printed"]
-    memory.forget()
-    assert memory.kept_now() == memory.kept() == b""
+    memory.append(len(first), amended(second, 1.5, b"printed"))
+    assert [record.output for record in salvage(memory.settled_records(), 1)] == [None, b"printed"]
+    memory.clear_records()
+    assert memory.settled_records() == memory.records() == b""

@@ -192,7 +192,7 @@ def test_a_function_of_the_rms_style_runs_unchanged(project, per_process):
         "told": [False, False],
     }
     assert project.result("t1") == {}
-    assert project.failure("t2") == "taskfleet.context.Retry: process_task asked for another try: 'not yet'"
+    assert project.failure("t2") == "taskfleet.context.Retry: process_task requested a retry: 'not yet'"
     assert project.task("t2").kind is Outcome.EXCEPTION
     assert project.noted() == {"t2": 3}
     assert (
@@ -636,7 +636,7 @@ def test_the_final_report_has_all_its_parts(project):
     )
     text = project.insert([{"n": n} for n in range(10)]).work().text
     for part in (
-        r"^Worker for job job: 2 tasks at once, a process for each task\. Ctrl-C once to finish and stop\.",
+        r"^Worker for job job: 2 concurrent tasks, one process per task\. Press Ctrl-C once to finish the running tasks and stop\.",
         r"^JOB COMPLETE: job$",
         r"^Total tasks: 10$",
         r"^  Succeeded: 8$",

@@ -40,7 +40,9 @@ def test_asked_once_running_tasks_finish_and_the_others_go_back_without_a_trace(
     assert project.result("t0") is True
     assert project.task("t2").attempts == ()
     assert project.ask(lambda database: database.value("SELECT max(attempt) FROM state WHERE state = 1")) in (None, 0)
-    assert "Stopping: 2 running tasks have 30 s to finish. Ctrl-C again hands them back at once." in worker.text
+    assert (
+        "Stopping: 2 running tasks have 30 s to finish. Ctrl-C again returns them to the queue at once." in worker.text
+    )
     assert "WORKER STOPPED, JOB NOT COMPLETE: job" in worker.text
     assert worker.text.rstrip().endswith("Next: uv run poe launch_worker  (to continue)")
     assert "Traceback" not in worker.text
@@ -328,7 +330,7 @@ def test_a_busy_ledger_while_stopping_is_asked_again_and_nothing_is_waited_for(p
     worker = project.insert([{"n": n} for n in range(1000)]).start(environment={"PYTHONPATH": str(project.folder)})
     project.until(lambda: sum(int(n) >= 60 for n in project.noted()) == 2, "two tasks at the gate")
     worker.kill(signal.SIGINT)
-    project.until(lambda: "The ledger is busy. Trying again." in worker.text)
+    project.until(lambda: "The ledger is busy. Retrying." in worker.text)
     project.open_gate("gate")
     worker.wait(code=130)  # within the grace period
     counts = project.counts()
@@ -356,5 +358,5 @@ def test_a_worker_goes_on_when_its_progress_cannot_be_read(project):
     (project.folder / "sitecustomize.py").write_text(BUSY_FOR_PROGRESS)
     worker = project.insert([{"n": n} for n in range(20)]).start(environment={"PYTHONPATH": str(project.folder)})
     worker.wait(code=0)
-    assert "The ledger is busy. Trying again." in worker.text
+    assert "The ledger is busy. Retrying." in worker.text
     assert project.counts() == {"succeeded": 20}

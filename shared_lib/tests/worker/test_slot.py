@@ -175,7 +175,7 @@ def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstart
 def kill_late(runner, outcome, reason, target=None):
     """Let the task that is about to be killed come to its end, and the next one begin."""
     deadline = time.monotonic() + 20
-    while runner.at_hand()[0] == target and time.monotonic() < deadline:
+    while runner.current_task()[0] == target and time.monotonic() < deadline:
         time.sleep(0.001)
     kill(runner, outcome, reason, target)
 

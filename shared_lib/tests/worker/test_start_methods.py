@@ -58,7 +58,7 @@ def test_the_users_module_is_imported_by_runners_alone(project, per_process):
         assert set(worker.runners) == pids["run"]
     project.open_gate("gate")
     worker.wait()
-    assert f"a process kept for ever (START_METHOD={project.start_method})" in worker.text or per_process == 1
+    assert f"one process for all tasks (START_METHOD={project.start_method})" in worker.text or per_process == 1
 
 
 @without_fork

@@ -1,36 +1,36 @@
-"""Waiting for descriptors: ``select.poll``, or what does its work where there is none."""
+"""Wait for descriptors by ``select.poll``, or by ``select.select`` on Windows."""
 
 import select
 from typing import Protocol
 
-#: As ``select.poll`` wants them, where there is one.
+#: The event masks of ``select.poll``, with fallbacks for systems without it.
 POLLIN: int = getattr(select, "POLLIN", 1)
 POLLOUT: int = getattr(select, "POLLOUT", 4)
 
 
 class Poll(Protocol):
-    """What is used of ``select.poll``."""
+    """The used part of the interface of ``select.poll``."""
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        """Wait for a descriptor too."""
+        """Add a descriptor."""
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Wait for something else of it."""
+        """Change the event mask of a descriptor."""
 
     def unregister(self, fd: int, /) -> None:
-        """Wait for it no more."""
+        """Remove a descriptor."""
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
-        """Wait, at most this many milliseconds; return what is ready, and for what."""
+        """Wait up to ``timeout`` milliseconds; return the ready descriptors and their events."""
 
 
 def make_poll() -> Poll:
-    """Return a new one."""
+    """Return a new poll object."""
     return select.poll() if hasattr(select, "poll") else SelectPoll()
 
 
 class SelectPoll:
-    """Does what ``select.poll`` does by ``select.select``: for Windows."""
+    """``select.poll`` implemented by ``select.select``, for Windows."""
 
     def __init__(self) -> None:
         self._masks: dict[int, int] = {}

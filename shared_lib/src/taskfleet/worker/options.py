@@ -1,4 +1,4 @@
-"""How a supervisor works, as far as the processes below it need not know."""
+"""Options of the supervisor that its child processes do not need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorOptions:
-    """Limits and wishes that concern the supervisor alone; see the settings of similar names."""
+    """Options of the supervisor alone; see the settings of similar names."""
 
     lease_seconds: float
-    """For how long a lease is taken and renewed; renewals are three times as frequent."""
+    """Duration of a lease; it is renewed three times in this period."""
     grace_seconds: float
-    """What running tasks have left when the worker is stopped."""
+    """How long running tasks may continue after the worker was stopped."""
     keep_waiting: bool = False
-    """Whether to go on when nothing is left to do."""
+    """Whether to keep running when the queue is empty."""
     max_tasks: int | None = None
-    """How many tasks to lease at most; None for all there are."""
+    """Maximum number of tasks to lease; None for no maximum."""
     notice_after_seconds: float | None = None
-    """When to act as if a termination notice came, from the supervisor's making on; None for never."""
+    """When to simulate a termination notice, counted from the creation of the supervisor; None for never."""
     notice_seconds: float = 0.0
-    """What running tasks have left after that notice."""
+    """How long running tasks may continue after the simulated notice."""
     exports: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables for the user's code; those of this process come before them."""
+    """Environment variables for the user's code; variables of this process take precedence."""
