@@ -1,5 +1,5 @@
 """Operating system functions for processes, each with a fallback for systems that lack them.
 
 ``identity`` names processes, ``tree`` finds and kills descendants, ``memory`` measures memory, ``sockets`` passes sockets between
-processes, ``descriptors`` handles open files, ``polling`` waits for them, and ``linux`` is the access to functions of Linux only.
+processes, ``descriptors`` handles open files, and ``linux`` is the access to functions of Linux only.
 """

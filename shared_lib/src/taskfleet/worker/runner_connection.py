@@ -2,8 +2,8 @@
 
 import socket
 from contextlib import suppress
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 
-from taskfleet.processes.polling import POLLIN, POLLOUT, Poll
 from taskfleet.worker.records import Record, salvage, unpack
 
 _READ_BYTES = 1 << 20
@@ -16,11 +16,11 @@ class RunnerConnection:
     """A socket pair that never blocks. It is opened with the first runner, and again after a runner died with data in it.
 
     Args:
-        poll: The slot's poll object, for records and, when the socket is full, for writing.
+        selector: The slot's selector, for records and, when the socket is full, for writing.
     """
 
-    def __init__(self, poll: Poll) -> None:
-        self._poll = poll
+    def __init__(self, selector: BaseSelector) -> None:
+        self._selector = selector
         self._ours: socket.socket | None = None
         self._theirs: socket.socket | None = None
         self._incoming = bytearray()
@@ -32,7 +32,7 @@ class RunnerConnection:
         if self._ours is None or self._theirs is None:
             self._ours, self._theirs = socket.socketpair()
             self._ours.setblocking(False)
-            self._poll.register(self._ours.fileno(), POLLIN)
+            self._selector.register(self._ours, EVENT_READ)
         return self._theirs
 
     def is_from(self, fd: int) -> bool:
@@ -69,7 +69,7 @@ class RunnerConnection:
             del self._outgoing[:sent]
         if bool(self._outgoing) != self._is_full:
             self._is_full = bool(self._outgoing)
-            self._poll.modify(self._ours.fileno(), POLLIN | (POLLOUT if self._is_full else 0))
+            self._selector.modify(self._ours, EVENT_READ | (EVENT_WRITE if self._is_full else 0))
 
     def receive(self, last_index: int) -> list[Record]:
         """Return the records that have arrived completely.
@@ -104,7 +104,7 @@ class RunnerConnection:
     def close(self) -> None:
         """Close the pair, and discard all data in it."""
         if self._ours is not None and self._theirs is not None:
-            self._poll.unregister(self._ours.fileno())
+            self._selector.unregister(self._ours)
             self._ours.close()
             self._theirs.close()
         self._ours = self._theirs = None

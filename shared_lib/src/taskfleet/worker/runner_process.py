@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from selectors import EVENT_READ, BaseSelector
 
 from taskfleet.processes.memory import memory_bytes
-from taskfleet.processes.polling import POLLIN, Poll
 from taskfleet.processes.tree import kill_group, kill_orphans
 from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.chunks import pack_chunk
@@ -44,17 +44,19 @@ class RunnerProcess:
     Args:
         starter: Starts the process; has the memory and the file that it shares with the slot.
         config: The number of tasks after which the process is replaced.
-        poll: The slot's poll object.
+        selector: The slot's selector.
         finished: Collects the finished attempts.
     """
 
-    def __init__(self, starter: RunnerStarter, config: WorkerConfig, poll: Poll, finished: FinishedBatch) -> None:
+    def __init__(
+        self, starter: RunnerStarter, config: WorkerConfig, selector: BaseSelector, finished: FinishedBatch
+    ) -> None:
         self._starter = starter
         self._memory = starter.memory
         self._output = starter.output
-        self._poll = poll
+        self._selector = selector
         self._finished = finished
-        self._connection = RunnerConnection(poll)
+        self._connection = RunnerConnection(selector)
         self._most = sys.maxsize if starter.forks_per_task else config.tasks_per_process or sys.maxsize
         """How many tasks to assign to one process; a process that forks for each task lives as long as the slot."""
         self._pid = 0
@@ -134,7 +136,7 @@ class RunnerProcess:
         if hasattr(os, "pidfd_open"):
             with suppress(ProcessLookupError):  # a fork server has reaped it already
                 self._pidfd = os.pidfd_open(self._pid)
-                self._poll.register(self._pidfd, POLLIN)
+                self._selector.register(self._pidfd, EVENT_READ)
 
     def recall(self) -> list[Lease]:
         """Take back the tasks that have not started and are not about to."""
@@ -227,7 +229,7 @@ class RunnerProcess:
         status = self._starter.reap()
         self._pid = 0
         if self._pidfd >= 0:
-            self._poll.unregister(self._pidfd)
+            self._selector.unregister(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
         kill_orphans(spare=self._starter.helpers)

@@ -5,12 +5,12 @@ It is forked from the warm process and runs no user code itself, so it always re
 
 import gc
 import os
+import selectors
 import time
 from collections import deque
 from collections.abc import Iterable
 
 from taskfleet.functions import TaskFunction
-from taskfleet.processes.polling import POLLIN, POLLOUT, make_poll
 from taskfleet.processes.tree import adopt_orphans, kill_orphans
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.config import WorkerConfig
@@ -35,29 +35,30 @@ class Slot:
         self._channel = channel
         self._memory = starter.memory
         self._output = starter.output
-        self._poll = make_poll()
+        # not the default, epoll, whose descriptor user code would inherit
+        self._selector = getattr(selectors, "PollSelector", selectors.SelectSelector)()
         self._finished = FinishedBatch()
-        self._runner = RunnerProcess(starter, config, self._poll, self._finished)
+        self._runner = RunnerProcess(starter, config, self._selector, self._finished)
         self._limits = Limits(config, self._runner.memory_bytes)
         self._pending: deque[Lease] = deque()
         """The tasks that are not assigned to a runner yet."""
-        self._polls_for_write = False
+        self._selects_for_write = False
 
     def serve(self) -> None:
         """Run tasks until the supervisor closes the channel."""
         adopt_orphans()
         gc.freeze()
         self._output.redirect()
-        self._poll.register(self._channel.fileno(), POLLIN)
+        self._selector.register(self._channel, selectors.EVENT_READ)
         self._channel.send(pack(Started(pid=os.getpid())))
         try:
             while True:
                 self._assign_pending()
                 self._send_finished()
-                for fd, _ in self._poll.poll(self._wait_ms()):
-                    if fd == self._channel.fileno():
+                for key, _ in self._selector.select(self._wait_seconds()):
+                    if key.fileobj is self._channel:
                         self._handle_messages()
-                    elif self._runner.handle(fd):
+                    elif self._runner.handle(key.fd):
                         self._reap()
                 if self._runner.is_busy:
                     self._runner.accept_unsent()
@@ -113,8 +114,8 @@ class Slot:
             self._runner.kill(violation.outcome, violation.reason, index)
             self._reap()
 
-    def _wait_ms(self) -> float | None:
-        """Return the time until the next check is due; None if there is none."""
+    def _wait_seconds(self) -> float | None:
+        """Return the seconds until the next check is due; None if there is none."""
         runner = self._runner
         now = time.monotonic()
         waits = []
@@ -133,7 +134,7 @@ class Slot:
             until_limit = self._limits.wait_seconds(began_at, now)
             if until_limit is not None:
                 waits.append(until_limit)
-        return max(0.0, min(waits)) * 1000 if waits else None
+        return max(0.0, min(waits)) if waits else None
 
     def _send_finished(self, *, at_once: bool = False) -> None:
         """Send finished attempts, in batches."""
@@ -141,9 +142,10 @@ class Slot:
             is_idle = not self._pending and not self._runner.is_busy
             if at_once or is_idle or time.monotonic() - self._finished.began_at >= SEND_AFTER_SECONDS:
                 self._channel.send(pack(self._finished.take()))
-        if self._channel.wants_write != self._polls_for_write:
-            self._polls_for_write = self._channel.wants_write
-            self._poll.modify(self._channel.fileno(), POLLIN | (POLLOUT if self._polls_for_write else 0))
+        if self._channel.wants_write != self._selects_for_write:
+            self._selects_for_write = self._channel.wants_write
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._selects_for_write else 0)
+            self._selector.modify(self._channel, events)
 
 
 def _make_starter(channel: Channel, function: TaskFunction | None, config: WorkerConfig) -> RunnerStarter:
