@@ -3,7 +3,7 @@
 Every process imports this module, and each of its pages is copied at each fork, so it imports little.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -31,12 +31,7 @@ class WorkerConfig:
     start_method: str = "fork"
     """The start method of runners, as ``multiprocessing`` names it."""
 
-    def pack(self) -> dict[str, Any]:
-        """Return a dict of plain values."""
-        return asdict(self)
-
     @classmethod
-    def unpack(cls, values: dict[str, Any]) -> "WorkerConfig":
-        """Return the packed configuration; ignore other keys."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known} | {"args": tuple(values["args"])})
+    def from_json(cls, values: dict[str, Any]) -> "WorkerConfig":
+        """Return the configuration whose ``asdict`` was sent as JSON."""
+        return cls(**values | {"args": tuple(values["args"])})

@@ -46,7 +46,7 @@ def main() -> None:
         return
     values = json.loads(line)
     control = receive_start(sys.argv[1], values)
-    config = WorkerConfig.unpack(values)
+    config = WorkerConfig.from_json(values["config"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = [config.function, *config.args]
     if config.start_method != "fork":

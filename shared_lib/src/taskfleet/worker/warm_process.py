@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 from taskfleet.errors import FunctionError
 from taskfleet.processes.sockets import send_socket, start_arguments, start_values
@@ -76,7 +77,7 @@ class WarmProcess:
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-        values = self._config.pack() | start_values(theirs, self._process.pid)
+        values = {"config": asdict(self._config)} | start_values(theirs, self._process.pid)
         theirs.close()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(values).encode() + b"\n")
