@@ -51,7 +51,7 @@ class TestLeasing:
         assert job.tally("duplicates") == job.tally("lost") == 0
 
     @pytest.mark.parametrize("new_job", SERVICES, indirect=True)
-    def test_what_was_sent_twice_is_done_once_by_a_worker(self, new_job):
+    def test_a_task_sent_twice_is_run_once_by_a_worker(self, new_job):
         job = new_job()
         job.insert(1)
         [message] = receive(job.queues.tasks)
@@ -81,7 +81,7 @@ class TestLeasing:
         for lease in leases:
             assert job.task(lease.task_id).attempts[-1].result == lease.data
 
-    def test_what_is_leased_shows_as_running(self, new_job):
+    def test_leased_tasks_show_as_running(self, new_job):
         job = new_job()
         job.insert(3)
         leases = job.lease(job.worker(), 3)
@@ -113,7 +113,7 @@ class TestFailing:
             worker.finish([ended(lease, outcome)], job.now)
         job.until_counts(failed=1)
 
-    def test_a_retry_waits_for_its_time(self, new_job):
+    def test_a_retry_is_delayed(self, new_job):
         job = new_job(RETRIES_ON_EXCEPTION=1, RETRY_DELAY_SECONDS=200, RETRY_DELAY_MAX_SECONDS=200)
         job.insert(1)
         worker = job.worker()
@@ -126,7 +126,7 @@ class TestFailing:
         [again] = job.lease_later(worker if job.is_remote else job.worker(), 201)
         assert again.attempt == 2
 
-    def test_being_interrupted_costs_no_try(self, new_job):
+    def test_an_interruption_does_not_count_as_an_attempt(self, new_job):
         job = new_job(RETRIES_ON_EXCEPTION=0)
         job.insert(1)
         worker = job.worker()
@@ -142,7 +142,7 @@ class TestFailing:
 
 @pytest.mark.slow
 class TestGivingBack:
-    def test_what_was_not_begun_is_somebody_elses_at_once_without_a_trace(self, new_job):
+    def test_tasks_given_back_are_available_at_once_without_a_recorded_attempt(self, new_job):
         job = new_job()
         job.insert(60)
         first, second = job.worker(), job.worker()
@@ -190,7 +190,7 @@ class TestDying:
         assert Counter(lease.task_id for lease in done) == {f"t{n}": 1 for n in range(250)}
         job.until_counts(succeeded=250)
 
-    def test_a_task_that_kills_its_workers_is_given_up_and_its_neighbours_are_not(self, new_job):
+    def test_a_task_that_kills_its_workers_fails_and_others_do_not(self, new_job):
         job = new_job(TASKS_PER_MESSAGE=50, RETRIES_ON_LOST=1)
         job.insert(50)
         for _ in range(12):

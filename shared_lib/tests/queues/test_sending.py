@@ -49,7 +49,7 @@ def test_the_library_prints_nothing_and_reports_how_far_it_has_come(new_job, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_display_says_which_process_is_waited_for(new_job, sender, capfd):
+def test_the_display_shows_which_process_is_waited_for(new_job, sender, capfd):
     class Display(SendingDisplay):
         def waits_for(self, process):
             super().waits_for(process)

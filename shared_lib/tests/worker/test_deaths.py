@@ -61,7 +61,7 @@ def test_a_runner_that_is_killed_fails_its_task_alone(project, per_process):
     assert project.noted()["began 0"] == 1
 
 
-def test_what_forks_a_process_per_task_may_die(project):
+def test_a_runner_with_a_process_per_task_may_die(project):
     worker = begin(project, 1)
     task_process = project.noted_number("runner0")
     os.kill(project.processes()[task_process], signal.SIGKILL)
@@ -202,7 +202,7 @@ def test_a_task_that_kills_its_slot_does_not_hurt_the_others(project, per_proces
     assert len(project.task("t5").attempts) == 3
 
 
-def test_a_task_that_may_have_killed_its_slot_gets_no_company_while_it_is_tried_alone(project):
+def test_a_task_that_may_have_killed_its_slot_runs_in_isolation(project):
     """It kills the slot again when others had time to be handed to it; with them it could not be told that it was this one."""
     project.write(
         """
@@ -246,7 +246,7 @@ def test_a_worker_suspended_past_its_lease_does_no_harm(project, per_process):
 
 
 @pytest.mark.slow
-def test_a_suspended_worker_whose_lease_nobody_took_goes_on(project):
+def test_a_suspended_worker_whose_lease_was_not_taken_continues(project):
     worker = begin(project, 1, LEASE_SECONDS=1)
     worker.kill(signal.SIGSTOP)
     (alive,) = project.ask(inquiry.workers)

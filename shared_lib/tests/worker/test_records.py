@@ -49,7 +49,7 @@ def test_records_arrive_as_they_were_sent_however_the_stream_is_cut(sent, data):
     assert not buffer
 
 
-def test_each_field_of_a_record_is_reported_of_the_attempt_it_is_about():
+def test_each_field_of_a_record_is_in_the_finished_attempt():
     record = Record(
         task_index=9,
         outcome=Outcome.EXIT,
@@ -83,7 +83,7 @@ def test_each_field_of_a_record_is_reported_of_the_attempt_it_is_about():
 
 
 @given(records, st.binary(min_size=70, max_size=200))
-def test_something_else_behind_a_record_is_noticed_and_the_record_kept(record, garbage):
+def test_garbage_after_a_record_is_detected_and_the_record_is_returned(record, garbage):
     with pytest.raises(CorruptRecordError) as caught:
         unpack(record.pack() + garbage, 1000)
     assert same(caught.value.records, [record])
@@ -93,13 +93,13 @@ def test_something_else_behind_a_record_is_noticed_and_the_record_kept(record, g
 @pytest.mark.parametrize(
     "garbage", [b"\0" * 100, b"\1" * 100, b"\xff" * 100, b"x" * 100, b"Traceback (most recent call last):\n" * 9]
 )
-def test_plain_garbage_is_no_record(garbage):
+def test_garbage_is_not_a_record(garbage):
     with pytest.raises(CorruptRecordError):
         unpack(garbage, 1000)
     assert salvage(garbage, 1000) == []
 
 
-def test_a_record_of_a_task_that_was_never_given_is_none():
+def test_a_record_of_a_task_that_was_never_assigned_is_corrupt():
     record = Record(task_index=7, outcome=Outcome.SUCCEEDED, started_at=0.0, elapsed_seconds=0.0)
     assert unpack(record.pack(), 7)[0]
     with pytest.raises(CorruptRecordError):
@@ -136,7 +136,7 @@ def test_the_start_that_is_read_while_tasks_begin_is_that_of_the_task():
     assert {monotonic - index for index, monotonic in seen} == {0.5}
 
 
-def test_what_is_kept_in_shared_memory_is_seen_until_it_is_sent():
+def test_records_stay_in_shared_memory_until_they_are_sent():
     memory = SharedMemory()
     assert memory.begun() == (NOTHING_BEGUN, 0.0)
     assert memory.records() == memory.settled_records() == b""
@@ -151,7 +151,7 @@ def test_what_is_kept_in_shared_memory_is_seen_until_it_is_sent():
     assert memory.records() == b"x" * CAPACITY
 
 
-def test_what_is_kept_is_not_read_while_it_is_replaced(monkeypatch):
+def test_records_are_not_read_while_they_are_replaced(monkeypatch):
     memory = SharedMemory()
     memory.append(0, b"abc")
     read = SharedMemory.records

@@ -29,7 +29,7 @@ if "launch_worker" in sys.orig_argv:
 
 
 @pytest.mark.parametrize("start_method", ["auto", "spawn", "forkserver"], indirect=True)
-def test_a_notice_reaches_the_tasks_and_costs_none_of_them_a_try(project):
+def test_a_notice_reaches_the_tasks_and_does_not_count_as_an_attempt(project):
     project.write(TASK, EVENT_FILE="events.jsonl", RETRIES_ON_LOST=0)
     project.insert({str(n): {"n": n} for n in range(6)})
     (project.folder / "sitecustomize.py").write_text(LEAP)
