@@ -144,7 +144,7 @@ class Job:
         raise AssertionError(f"no task has come {seconds} s later")
 
     def work_off(self, queue, seconds=PATIENCE_SECONDS, outcome=Outcome.SUCCEEDED):
-        """Do all there is; returns the leases."""
+        """Run all pending tasks; return the leases."""
         leases, deadline = [], time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = queue.lease(100, self.now)
@@ -162,7 +162,7 @@ class Job:
             self.service.advance(seconds)
 
     def settle(self):
-        """Take what workers have told so far into the ledger."""
+        """Record the events reported by workers so far in the ledger."""
         if self.is_remote:
             if self._monitor is None:
                 self._monitor = Monitor(self.database, self.configuration, self.queues.events, prints=False)

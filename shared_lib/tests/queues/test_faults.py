@@ -1,4 +1,4 @@
-"""What goes wrong at SQS and Pub/Sub, with their real clients: what passes is sat out, what does not is said in one sentence."""
+"""Errors of SQS and Pub/Sub, with their real clients: transient ones are retried, permanent ones are reported in one sentence."""
 
 import os
 from collections import Counter

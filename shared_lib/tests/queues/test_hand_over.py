@@ -1,4 +1,4 @@
-"""A message that a service lets nobody hold for longer is handed over to a new one, and its tasks run on."""
+"""A message at its maximum lease time is handed over to a new one, while its tasks keep running."""
 
 import math
 import time

@@ -30,7 +30,7 @@ def has_tasks(body):
 
 
 class Watched:
-    """A transport that keeps what it was asked to do and has done, fails when told to, and waits while its gate is closed."""
+    """A transport that records its calls, fails on request, and blocks while its gate is closed."""
 
     def __init__(self, transport, log):
         self._transport = transport

@@ -1,4 +1,4 @@
-"""How the sending of a job's tasks is followed: by whoever calls, who is told and prints what is to be printed."""
+"""The progress of sending a job's tasks, as the caller receives it."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize("new_job", ["pubsub"], indirect=True)
 
 
 class Heard(SendingProgress):
-    """Keeps what it hears."""
+    """Records the progress."""
 
     def __init__(self):
         self.steps = []

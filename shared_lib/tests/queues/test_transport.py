@@ -10,7 +10,7 @@ from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.queues.transport import Outgoing
 
 LEASE = 300
-"""Seconds; longer than any test, so that leases end only when a test says so."""
+"""Seconds; longer than any test, so that leases end only when a test ends them."""
 
 
 def bodies(number):

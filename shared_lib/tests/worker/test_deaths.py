@@ -203,7 +203,7 @@ def test_a_task_that_kills_its_slot_does_not_hurt_the_others(project, per_proces
 
 
 def test_a_task_that_may_have_killed_its_slot_runs_in_isolation(project):
-    """It kills the slot again when others had time to be handed to it; with them it could not be told that it was this one."""
+    """In isolation it kills the slot again; together with other tasks it could not be identified as the cause."""
     project.write(
         """
         import os

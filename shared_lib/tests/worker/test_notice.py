@@ -1,4 +1,4 @@
-"""Termination notices of real metadata services: tasks are told, nothing new begins, what is not done goes back in time."""
+"""Termination notices of metadata services: tasks see them, no task starts any more, unfinished tasks are given back in time."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""How much is leased and handed out at a time, and how workers share a job."""
+"""How many tasks are leased and assigned at a time, and how workers share a job."""
 
 import json
 import re

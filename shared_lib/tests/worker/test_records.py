@@ -1,4 +1,4 @@
-"""What a runner says, byte by byte."""
+"""The encoding of a runner's records, and the shared memory that holds them."""
 
 import math
 import os

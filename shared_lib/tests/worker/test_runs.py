@@ -1,4 +1,4 @@
-"""What a task function is given, what becomes of its result, and what the user's module may do."""
+"""The arguments of a task function, its result, and the effects of the user's module."""
 
 import json
 import math

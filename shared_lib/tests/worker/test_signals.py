@@ -1,4 +1,4 @@
-"""Stopping a worker: once and running tasks finish, twice and they are handed back; nothing is lost and nothing costs a try."""
+"""Stop a worker: once, and running tasks finish; twice, and they are given back. No task is lost, and no attempt is counted."""
 
 import contextlib
 import fcntl

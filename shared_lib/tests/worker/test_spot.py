@@ -1,4 +1,4 @@
-"""A termination notice, simulated: tasks are told, nothing new begins, what has not begun goes back at once."""
+"""A simulated termination notice: tasks see it, no task starts any more, tasks that have not started are given back at once."""
 
 import json
 import subprocess

@@ -125,8 +125,9 @@ class LeaseBuffer:
         Args:
             and_stored: Also have the queue give back what it has prefetched for this worker.
         """
-        if self._to_give_back or and_stored:
+        if self._to_give_back:
             logger.info("Giving %d tasks back to the queue", len(self._to_give_back))
+        if self._to_give_back or and_stored:
             self._queue.give_back(self._to_give_back)
             if self._tasks_left is not None:
                 self._tasks_left += len(self._to_give_back)
