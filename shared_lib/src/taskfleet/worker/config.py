@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What the supervisor passes to its child processes. Its own options are in ``SupervisorOptions``."""
+    """What the supervisor passes to its child processes."""
 
     function: str
     """The task function, ``module:name``."""

@@ -3,13 +3,13 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from taskfleet.queues import Queue
+from taskfleet.settings import Settings
 from taskfleet.tasks import AttemptKey, Lease
 from taskfleet.text import counted
 from taskfleet.worker.observers import Observers
-from taskfleet.worker.options import SupervisorOptions
 from taskfleet.worker.prefetch import Prefetch
 
 logger = logging.getLogger(__name__)
@@ -28,20 +28,18 @@ class LeaseBuffer:
         self,
         queue: Queue,
         prefetch: Prefetch,
-        options: SupervisorOptions,
+        settings: Settings,
         observers: Observers,
-        clock: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._prefetch = prefetch
-        self._keeps_waiting = options.keep_waiting
-        self._renew_after_seconds = options.lease_seconds / 3
+        self._keeps_waiting = settings.keep_waiting
+        self._renew_after_seconds = settings.lease_seconds / 3
         self._observers = observers
-        self._clock = clock
         self._leases: deque[Lease] = deque()
         self._to_give_back: list[Lease] = []
         """Leases to give back."""
-        self._tasks_left = options.max_tasks
+        self._tasks_left = settings.max_tasks
         self._ask_again_at = 0.0
         self._renew_at = 0.0
         self._is_drained = False
@@ -78,7 +76,7 @@ class LeaseBuffer:
             wanted = min(wanted, self._tasks_left)
         if not wanted:
             return
-        leases = self._queue.lease(wanted, self._clock())
+        leases = self._queue.lease(wanted, time.time())
         self._renew_at = now + self._renew_after_seconds
         if leases:
             self._reported_waiting = False
@@ -142,7 +140,7 @@ class LeaseBuffer:
         now = time.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + self._renew_after_seconds
-            self._queue.renew(self._clock())
+            self._queue.renew(time.time())
 
     def clear(self) -> None:
         """Drop all leases: other workers may have them."""

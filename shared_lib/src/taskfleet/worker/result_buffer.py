@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from taskfleet.queues import Queue
 from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
@@ -18,13 +18,10 @@ RECORD_AT_ONCE = 1000
 class ResultBuffer:
     """Record finished attempts in batches, and notify the observers."""
 
-    def __init__(
-        self, queue: Queue, observers: Observers, stop_requests: StopRequests, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, queue: Queue, observers: Observers, stop_requests: StopRequests) -> None:
         self._queue = queue
         self._observers = observers
         self._stop_requests = stop_requests
-        self._clock = clock
         self._leases: list[Lease] = []
         self._finished: list[Finished] = []
         self._interrupted: set[AttemptKey] = set()
@@ -66,7 +63,7 @@ class ResultBuffer:
         leases, finished = self._leases, self._finished
         if self._interrupted and self._stop_requests.count:
             finished = [_excused(one) if one.key in self._interrupted else one for one in finished]
-        report = self._queue.finish(finished, self._clock())
+        report = self._queue.finish(finished, time.time())
         logger.debug("Recorded %d attempts, %d of them duplicates", len(finished), len(report.duplicates))
         self._leases, self._finished = [], []
         self._interrupted.clear()

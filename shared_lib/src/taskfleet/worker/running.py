@@ -14,7 +14,6 @@ from taskfleet.settings import Configuration, Settings
 from taskfleet.tasks import WorkerEnd
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.observers import Display, Observer
-from taskfleet.worker.options import SupervisorOptions
 from taskfleet.worker.supervisor import Supervisor
 
 
@@ -29,15 +28,7 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, con
     supervisor = Supervisor(
         queue,
         config,
-        SupervisorOptions(
-            lease_seconds=settings.lease_seconds,
-            grace_seconds=settings.shutdown_grace_seconds,
-            keep_waiting=settings.keep_waiting,
-            max_tasks=settings.max_tasks,
-            notice_after_seconds=settings.simulate_spot_termination_after_seconds,
-            notice_seconds=settings.simulate_spot_termination_delay_seconds,
-            exports=configuration.exports,
-        ),
+        configuration,
         observers=observers,
         watcher=watcher_here(os.environ),
     )

@@ -3,13 +3,12 @@
 import logging
 import math
 import time
-from collections.abc import Callable
 from enum import Enum
 
 from taskfleet.context import STOPPING_FLAG, TERMINATING_FLAG
 from taskfleet.machines.notice import HAND_BACK_SECONDS, Notice, Watcher
+from taskfleet.settings import Settings
 from taskfleet.worker.observers import Observers
-from taskfleet.worker.options import SupervisorOptions
 from taskfleet.worker.slot_pool import SlotPool
 from taskfleet.worker.stop_requests import StopRequests
 
@@ -31,33 +30,32 @@ class Shutdown:
     """Advance from phase to phase, and instruct the slots accordingly.
 
     Args:
-        options: The grace periods.
+        settings: The grace periods, and when to simulate a notice.
         stop_requests: Counts the requests to stop.
         slots: The slots.
         observers: Notified of the shutdown.
         watcher: Watches for termination notices of the provider; None if it has none.
-        clock: Seconds since the epoch.
     """
 
     def __init__(
         self,
-        options: SupervisorOptions,
+        settings: Settings,
         stop_requests: StopRequests,
         slots: SlotPool,
         *,
         observers: Observers,
         watcher: Watcher | None,
-        clock: Callable[[], float],
     ) -> None:
-        self._grace_seconds = options.grace_seconds
-        after = options.notice_after_seconds
+        self._grace_seconds = settings.shutdown_grace_seconds
+        after = settings.simulate_spot_termination_after_seconds
         self._simulate_at = math.inf if after is None else time.monotonic() + after
-        self._simulated = Notice(options.notice_seconds, "Spot termination notice (simulated)")
+        self._simulated = Notice(
+            settings.simulate_spot_termination_delay_seconds, "Spot termination notice (simulated)"
+        )
         self._stop_requests = stop_requests
         self._slots = slots
         self._observers = observers
         self._watcher = watcher
-        self._clock = clock
         self._phase = Phase.WORKING
         self._deadline = 0.0
         """When the current phase ends, in monotonic time."""
@@ -92,7 +90,7 @@ class Shutdown:
             notice = self._find_notice(now)
             if notice is not None:
                 self._was_preempted = True
-                self._observers.termination_noticed(self._clock())
+                self._observers.termination_noticed(time.time())
                 self._handle_notice(notice, now)
         if self._phase is Phase.STOPPING and (
             self._stop_requests.count >= self._requests_to_kill or now > self._deadline

@@ -3,7 +3,7 @@
 import logging
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
@@ -31,7 +31,6 @@ class SlotPool:
         results: Where finished attempts go.
         selector: The supervisor's selector; each registered slot comes with a function that handles its messages.
         observers: Notified of slots that die.
-        clock: Seconds since the epoch.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class SlotPool:
         results: ResultBuffer,
         selector: selectors.BaseSelector,
         observers: Observers,
-        clock: Callable[[], float],
     ) -> None:
         self._warm = warm
         self._prefetch = prefetch
@@ -51,7 +49,6 @@ class SlotPool:
         self._results = results
         self._selector = selector
         self._observers = observers
-        self._clock = clock
         self._slots: list[SlotHandle] = []
         self._replaces_dead = True
         self._died_at = -float("inf")
@@ -215,7 +212,7 @@ class SlotPool:
         self._give_up(self.leases, Outcome.INTERRUPTED, "The worker was stopped")
 
     def _give_up(self, leases: Sequence[Lease], outcome: Outcome, reason: str) -> None:
-        now = self._clock()
+        now = time.time()
         self._results.add(
             leases,
             [

@@ -14,11 +14,11 @@ from taskfleet.invocation import poe
 from taskfleet.machines.notice import Watcher
 from taskfleet.processes.tree import adopt_orphans, children_of, kill_orphans
 from taskfleet.queues import Queue
+from taskfleet.settings import Configuration
 from taskfleet.tasks import LeaseLostError
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.lease_buffer import IDLE_SECONDS, LeaseBuffer
 from taskfleet.worker.observers import Observer, Observers
-from taskfleet.worker.options import SupervisorOptions
 from taskfleet.worker.prefetch import Prefetch
 from taskfleet.worker.result_buffer import ResultBuffer
 from taskfleet.worker.shutdown import Shutdown
@@ -41,39 +41,36 @@ class Supervisor:
     Args:
         queue: Where tasks come from and results go.
         config: The configuration of the child processes.
-        options: The options of this process.
+        configuration: The settings, and environment variables for the user's code.
         observers: Notified of the progress.
         watcher: Watches for termination notices of the provider; None if it has none.
-        clock: Seconds since the epoch.
     """
 
     def __init__(
         self,
         queue: Queue,
         config: WorkerConfig,
-        options: SupervisorOptions,
+        configuration: Configuration,
         *,
         observers: Sequence[Observer],
         watcher: Watcher | None = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._n_slots = config.slots
         self._return_excess_after_seconds = queue.return_excess_after_seconds
         self._watcher = watcher
-        self._clock = clock
         self._observers = everyone = Observers(observers)
         self._stop_requests = stops = StopRequests()
         self._selector = selector = selectors.DefaultSelector()
         prefetch = Prefetch(config.slots, config.tasks_per_process)
         self._warm = WarmProcess(
-            config, options.exports, prefetch=prefetch, observers=everyone, is_stopped=lambda: stops.count > 0
+            config, configuration.exports, prefetch=prefetch, observers=everyone, is_stopped=lambda: stops.count > 0
         )
-        self._leases = leases = LeaseBuffer(queue, prefetch, options, everyone, clock)
-        self._results = results = ResultBuffer(queue, everyone, stops, clock)
+        self._leases = leases = LeaseBuffer(queue, prefetch, configuration.settings, everyone)
+        self._results = results = ResultBuffer(queue, everyone, stops)
         self._slots = SlotPool(
-            self._warm, prefetch, leases=leases, results=results, selector=selector, observers=everyone, clock=clock
+            self._warm, prefetch, leases=leases, results=results, selector=selector, observers=everyone
         )
-        self._shutdown = Shutdown(options, stops, self._slots, observers=everyone, watcher=watcher, clock=clock)
+        self._shutdown = Shutdown(configuration.settings, stops, self._slots, observers=everyone, watcher=watcher)
         self._earlier_children: frozenset[int] = frozenset()
         """Children that this process had before."""
 
@@ -136,7 +133,7 @@ class Supervisor:
             self._leases.renew()
             if self._slots.died_within(ORPHAN_SECONDS):  # children are reparented after the channel was closed
                 self._kill_orphans()
-            self._observers.tick(self._clock())
+            self._observers.tick(time.time())
         except LeaseLostError:
             self._observers.say(
                 f"This worker's lease was lost: it was suspended, or {poe('release')} was run. It continues as a new worker."
