@@ -22,6 +22,7 @@ import os, sys
 if "launch_worker" in sys.orig_argv:
     import time, taskfleet.worker.shutdown as shutdown
     class Leaping:
+        time = time.time
         def monotonic():
             return time.monotonic() + 3600 * os.path.exists(os.path.join(os.environ["GATES"], "an hour later"))
     shutdown.time = Leaping
