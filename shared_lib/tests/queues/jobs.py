@@ -165,7 +165,7 @@ class Job:
         """Record the events reported by workers so far in the ledger."""
         if self.is_remote:
             if self._monitor is None:
-                self._monitor = Monitor(self.database, self.configuration, self.queues.events, prints=False)
+                self._monitor = Monitor(self.database, self.configuration, self.queues.events)
             while self._monitor.step():
                 pass
 
