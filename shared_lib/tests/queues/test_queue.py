@@ -3,10 +3,12 @@
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from taskfleet.messages.tasks import pack, unpack
 from taskfleet.queues.transport import Outgoing
-from taskfleet.tasks import Outcome, State
+from taskfleet.tasks import LAST_ATTEMPT, Outcome, State
 
 from shared_lib.tests.queues.conftest import SERVICES
 from shared_lib.tests.queues.jobs import LEASE_SECONDS, ended
@@ -138,6 +140,29 @@ class TestFailing:
         worker.finish([ended(lease)], job.now)
         job.until_counts(succeeded=1)
         assert job.tally("retries") == 0
+
+    @pytest.mark.parametrize("new_job", SERVICES, indirect=True)
+    def test_attempts_are_numbered_up_to_the_last_number_that_the_ledger_keeps(self, new_job):
+        """Attempt 1000 would have the ledger's key of the next task's attempt 0."""
+        job = new_job(RETRIES_ON_EXIT=900)
+        job.insert(1)
+        [message] = receive(job.queues.tasks)
+        sent = unpack(message.body)
+        late = replace(sent, tasks=[one._replace(attempt=LAST_ATTEMPT - 2) for one in sent.tasks])
+        job.queues.tasks.send([Outgoing(pack(late))])
+        job.queues.tasks.acknowledge([message.receipt])
+        worker = job.worker()
+        for outcome, number in (
+            (Outcome.EXIT, LAST_ATTEMPT - 1),
+            (Outcome.INTERRUPTED, LAST_ATTEMPT),
+            (Outcome.EXIT, LAST_ATTEMPT),
+        ):
+            [lease] = job.lease(worker, 1)
+            assert lease.attempt == number
+            report = worker.finish([ended(lease, outcome)], job.now)
+            assert bool(report.retry_delay_seconds) == (number < LAST_ATTEMPT)
+        job.until_counts(failed=1)
+        assert [one.number for one in job.task("t0").attempts] == [LAST_ATTEMPT - 1, LAST_ATTEMPT]
 
 
 @pytest.mark.slow

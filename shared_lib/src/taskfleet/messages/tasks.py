@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from taskfleet.errors import QueueError
 from taskfleet.messages.grouping import grouped
-from taskfleet.tasks import Outcome
+from taskfleet.tasks import LAST_ATTEMPT, Outcome
 
 FORMAT = 1
 
@@ -38,12 +38,17 @@ class QueuedTask(NamedTuple):
     tries: tuple[tuple[int, int], ...] = ()
     """(outcome, how often it ended so), of the outcomes that count against a cap, in their order."""
 
+    @property
+    def next_attempt(self) -> int:
+        """The number of its next attempt. A task that has used all numbers keeps the last one."""
+        return min(self.attempt + 1, LAST_ATTEMPT)
+
     def after(self, attempt: int, outcome: Outcome | None = None, times: int = 1) -> "QueuedTask":
         """Return the task as it is after an attempt; without an outcome, after one that costs it no try."""
         tries = dict(self.tries)
         if outcome is not None:
             tries[int(outcome)] = tries.get(int(outcome), 0) + times
-        return self._replace(attempt=attempt, tries=tuple(sorted(tries.items())))
+        return self._replace(attempt=min(attempt, LAST_ATTEMPT), tries=tuple(sorted(tries.items())))
 
     def tries_of(self, outcome: Outcome) -> int:
         """Return how often it ended so."""

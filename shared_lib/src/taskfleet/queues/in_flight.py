@@ -145,7 +145,7 @@ class InFlightMessages:
         Returns:
             Whether the task was not held before.
         """
-        key = (task.seq, task.attempt + 1)
+        key = (task.seq, task.next_attempt)
         with self._lock:
             known = self._by_attempt.get(key)
             if known is not None and not known.is_lost:

@@ -115,8 +115,9 @@ class Intake:
         for task in tasks:
             if lost:
                 task = task.after(task.attempt + lost, Outcome.LOST, lost)
-                delay_seconds = self._policy.delay_before_loss(task.tries_of(Outcome.LOST) - 1)
+                earlier = task.tries_of(Outcome.LOST) - 1
                 death = Finished(task.seq, task.attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died")
+                delay_seconds = self._policy.delay_after(death, earlier, has_begun=False)
                 decided.report_ended(ledger, death, delay_seconds)
                 if delay_seconds is None:
                     continue
@@ -126,7 +127,7 @@ class Intake:
                     decided.send_back(ledger, task, delay_seconds=SUSPECT_DELAY_SECONDS, is_alone=True)
                     continue
             if self._in_flight.put(held, task, ledger=ledger):
-                leases.append(Lease(task.seq, task.attempt + 1, task.task_id, task.data))
+                leases.append(Lease(task.seq, task.next_attempt, task.task_id, task.data))
         decided.tasks_per_message = len(tasks)
         self._tasks_per_message += 0.2 * (len(tasks) - self._tasks_per_message)
         return leases

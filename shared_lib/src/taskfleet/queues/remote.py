@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from taskfleet.errors import UnreachableError
 from taskfleet.messages.events import Worker
-from taskfleet.messages.tasks import QueuedTask, TaskMessage
+from taskfleet.messages.tasks import TaskMessage
 from taskfleet.queues import Depth
 from taskfleet.queues.health import ServiceHealth
 from taskfleet.queues.in_flight import HeldTask, InFlightMessages, is_suspect
@@ -22,7 +22,7 @@ from taskfleet.queues.outbox import Delivery, Outbox
 from taskfleet.queues.receiver import Receiver
 from taskfleet.queues.sender import Sender
 from taskfleet.queues.transport import Transport
-from taskfleet.tasks import NO_RETRY, Finished, FinishReport, Lease, Outcome, RetryPolicy, WorkerEnd
+from taskfleet.tasks import Finished, FinishReport, Lease, Outcome, RetryPolicy, WorkerEnd
 
 #: A message that a service lets nobody hold for longer is handed over this long before the end; and belongs to its worker for this long.
 HAND_OVER_SECONDS = 600.0
@@ -125,7 +125,7 @@ class RemoteQueue:
         for one in finished:
             held, receipt = self._in_flight.settle(one.key)
             outcome = Outcome(one.outcome)
-            delay_seconds = self._retry_delay_seconds(held.task, one)
+            delay_seconds = self._policy.delay_after(one, held.task.tries_of(outcome))
             if delay_seconds is not None and not held.is_lost:
                 is_free = outcome is Outcome.INTERRUPTED
                 task = held.task.after(one.attempt, None if is_free else outcome)
@@ -218,16 +218,6 @@ class RemoteQueue:
             decided.report_to(held.ledger).leased[leases[-1].key] = None
         self._outbox.add(decided)
         return leases
-
-    def _retry_delay_seconds(self, task: QueuedTask, finished: Finished) -> float | None:
-        """Return after how many seconds a task gets another try; None if it does not."""
-        outcome = Outcome(finished.outcome)
-        if outcome is Outcome.SUCCEEDED or finished.retry_delay_seconds == NO_RETRY:
-            return None
-        delay_seconds = self._policy.delay_before_retry(outcome, task.tries_of(outcome))
-        if delay_seconds is not None and finished.retry_delay_seconds is not None:
-            return finished.retry_delay_seconds
-        return delay_seconds
 
     def _send_back(self, lease: Lease, decided: Delivery) -> HeldTask:
         """Give a task back as it came."""
