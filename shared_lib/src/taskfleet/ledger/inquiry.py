@@ -70,6 +70,23 @@ class WorkerRecord:
     running: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryVersions:
+    """The library versions of what works on a job; an empty version is an unknown one, from before ledgers kept it."""
+
+    job: str
+    """The version that made the ledger or migrated it last."""
+    workers: dict[str, int]
+    """The number of workers that have not ended, by version."""
+    machines: dict[str, int]
+    """The number of machines that have not ended, by version."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there is more than one version."""
+        return len({self.job, *self.workers, *self.machines}) > 1
+
+
 #: SQL for the key of a task's latest attempt.
 _LATEST = f"state.seq * {ATTEMPTS_PER_TASK} + state.attempt"
 _FIRST_LINE = "CASE WHEN instr(error, char(10)) THEN substr(error, 1, instr(error, char(10)) - 1) ELSE error END"
@@ -241,6 +258,15 @@ def workers(database: Database) -> list[WorkerRecord]:
             "FROM worker WHERE ended_at IS NULL ORDER BY worker_id"
         )
     ]
+
+
+def library_versions(database: Database) -> LibraryVersions:
+    """Return which versions of the library have to do with the job."""
+    return LibraryVersions(
+        job=database.value("SELECT version FROM job"),
+        workers=dict(database.rows("SELECT version, count(*) FROM worker WHERE ended_at IS NULL GROUP BY version")),
+        machines=dict(database.rows("SELECT version, count(*) FROM machine WHERE ended_at IS NULL GROUP BY version")),
+    )
 
 
 def results(database: Database) -> Iterator[dict[str, JSON]]:

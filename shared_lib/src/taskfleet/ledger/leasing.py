@@ -21,6 +21,7 @@ from taskfleet.tasks import (
     RetryPolicy,
     State,
 )
+from taskfleet.version import VERSION
 
 #: Pending tasks that have a row in state, in the order of their due times.
 _PENDING = (f"state.state = {State.PENDING}",)
@@ -58,8 +59,9 @@ def register(
     """
     with database.transaction():
         worker_id = database.execute(
-            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (hostname, pid, process, slots, now, now, now + lease_seconds, machine),
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine, version) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (hostname, pid, process, slots, now, now, now + lease_seconds, machine, VERSION),
         ).lastrowid
     assert worker_id is not None
     return worker_id

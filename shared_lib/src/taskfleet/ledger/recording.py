@@ -80,7 +80,8 @@ def _record_worker(database: Database, batch: Batch) -> int:
     worker_id: int | None = database.value("SELECT worker_id FROM worker WHERE process = ?", (worker.source,))
     if worker_id is None:
         worker_id = database.execute(
-            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine, version) "
+            "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
             (
                 worker.hostname,
                 worker.pid,
@@ -89,6 +90,7 @@ def _record_worker(database: Database, batch: Batch) -> int:
                 worker.started_at,
                 batch.told_at,
                 worker.machine,
+                worker.version,
             ),
         ).lastrowid
         assert worker_id is not None

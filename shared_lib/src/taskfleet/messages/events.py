@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from taskfleet.errors import QueueError
-from taskfleet.messages.tasks import FORMAT, carriable
+from taskfleet.messages.formats import FORMAT, check_format
+from taskfleet.messages.tasks import carriable
 from taskfleet.tasks import AttemptKey, Finished, WorkerEnd
 
 
@@ -29,6 +30,8 @@ class Worker:
     """Seconds since the epoch."""
     machine: str | None = None
     """The provider's name of the machine of the pool it is on."""
+    version: str = ""
+    """The version of its library; empty if it does not say."""
 
 
 class EndedAttempt(NamedTuple):
@@ -62,7 +65,7 @@ class Batch:
 
 def pack(batch: Batch) -> str:
     """Write a batch."""
-    header = {
+    header: dict[str, object] = {
         "taskfleet": FORMAT,
         "job": batch.job_id,
         "ledger": batch.ledger,
@@ -73,6 +76,8 @@ def pack(batch: Batch) -> str:
         "leased": batch.leased,
         "returned": batch.returned,
     }
+    if batch.worker.version:
+        header["version"] = batch.worker.version
     lines = [json.dumps(header, separators=(",", ":"))]
     for finished, retry_delay_seconds in batch.ended:
         lines.append(json.dumps(_encode_ended(finished, retry_delay_seconds), separators=(",", ":")))
@@ -85,17 +90,17 @@ def unpack(body: str) -> Batch:
     """Read a batch.
 
     Raises:
+        NewerFormatError: A later version of the library wrote it.
         QueueError: It is not one of ours.
     """
     try:
         lines = iter(body.split("\n"))
         header = json.loads(next(lines))
-        if header["taskfleet"] != FORMAT:
-            raise ValueError(header["taskfleet"])
+        check_format(header["taskfleet"])
         return Batch(
             job_id=header["job"],
             ledger=header["ledger"],
-            worker=_decode_worker(header["worker"]),
+            worker=_decode_worker(header["worker"], header.get("version", "")),
             number=header["number"],
             told_at=header["told_at"],
             end_reason=WorkerEnd.read(header["end_reason"]) if header["end_reason"] else None,
@@ -111,9 +116,17 @@ def _encode_worker(worker: Worker) -> list[object]:
     return [worker.source, worker.hostname, worker.pid, worker.slots, worker.started_at, worker.machine]
 
 
-def _decode_worker(fields: list[Any]) -> Worker:
+def _decode_worker(fields: list[Any], version: str) -> Worker:
     source, hostname, pid, slots, started_at, machine, *_ = fields
-    return Worker(source=source, hostname=hostname, pid=pid, slots=slots, started_at=started_at, machine=machine)
+    return Worker(
+        source=source,
+        hostname=hostname,
+        pid=pid,
+        slots=slots,
+        started_at=started_at,
+        machine=machine,
+        version=version,
+    )
 
 
 def _encode_ended(finished: Finished, retry_delay_seconds: float | None) -> list[object]:

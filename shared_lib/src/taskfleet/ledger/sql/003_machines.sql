@@ -33,4 +33,4 @@ CREATE TABLE pool (
     seen_at       REAL NOT NULL,         -- when it last said that it is there
     stop_asked_at REAL                   -- when the user wanted all machines ended
 ) STRICT;
-INSERT INTO pool VALUES (NULL, 0, NULL);
+INSERT INTO pool (controller, seen_at, stop_asked_at) VALUES (NULL, 0, NULL);
