@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from taskfleet.errors import QueueError
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, EndedAttempt, Worker
+from taskfleet.messages.formats import NewerFormatError
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, group, overhead_bytes
 from taskfleet.tasks import Finished, Outcome, WorkerEnd
+from taskfleet.version import VERSION
 
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -82,7 +84,7 @@ KEYS = st.lists(st.tuples(st.integers(1, 1 << 40), st.integers(1, 999)), max_siz
 
 @given(st.lists(st.tuples(FINISHED, st.none() | st.floats(0, 1000)), max_size=5), KEYS, KEYS)
 def test_a_batch_of_events_comes_out_as_it_went_in(ended, leased, returned):
-    worker = Worker(source="w|1", hostname="höst", pid=7, slots=2, started_at=1.5)
+    worker = Worker(source="w|1", hostname="höst", pid=7, slots=2, started_at=1.5, version="0.1.0")
     sent = Batch(
         job_id="job", ledger="1.5", worker=worker, number=3, told_at=2.5, leased=leased, returned=returned, ended=ended
     )
@@ -105,9 +107,14 @@ def test_what_is_no_message_of_ours_is_said(body):
         events.unpack(body)
 
 
-def test_a_message_of_another_version_is_said():
-    with pytest.raises(QueueError, match=r"another version of taskfleet \(format 2, this one reads 1\)"):
-        tasks.unpack('{"taskfleet": 2}')
+@pytest.mark.parametrize("module", [tasks, events])
+def test_a_message_of_a_newer_or_a_much_older_format_is_refused(module):
+    with pytest.raises(
+        NewerFormatError, match=rf"newer version of taskfleet \(format 2; taskfleet {VERSION} reads up to 1\)"
+    ):
+        module.unpack('{"taskfleet": 2}')
+    with pytest.raises(QueueError, match=r"older version of taskfleet \(format 0"):
+        module.unpack('{"taskfleet": 0}')
 
 
 #: What the workers and commands of commit d7e5b3d wrote.

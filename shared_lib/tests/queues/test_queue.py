@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from taskfleet.messages.formats import NewerFormatError
 from taskfleet.messages.tasks import pack, unpack
 from taskfleet.queues.transport import Outgoing
 from taskfleet.tasks import LAST_ATTEMPT, Outcome, State
@@ -163,6 +164,29 @@ class TestFailing:
             assert bool(report.retry_delay_seconds) == (number < LAST_ATTEMPT)
         job.until_counts(failed=1)
         assert [one.number for one in job.task("t0").attempts] == [LAST_ATTEMPT - 1, LAST_ATTEMPT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("new_job", SERVICES, indirect=True)
+class TestNewerVersions:
+    def test_a_worker_leaves_a_message_of_a_newer_version_to_others_and_ends_when_its_own_tasks_have(self, new_job):
+        job = new_job(TASKS_PER_MESSAGE=1)
+        job.insert(3)
+        worker = job.worker()
+        leases = job.lease(worker, 3)
+        newer = '{"taskfleet":2,"what":"nobody here knows"}\n{}'
+        job.queues.tasks.send([Outgoing(newer)])
+        for _ in range(30):
+            assert worker.lease(1, job.now) == []
+            time.sleep(0.1)
+        worker.finish([ended(lease) for lease in leases], job.now)
+        with pytest.raises(NewerFormatError):
+            worker.lease(1, job.now)
+        worker.close(job.now)
+        job._workers.remove(worker)
+        job.until_counts(succeeded=3)
+        [message] = receive(job.queues.tasks)
+        assert (message.body, max(message.deliveries, 1)) == (newer, 1)
 
 
 @pytest.mark.slow

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from taskfleet.errors import QueueError
+from taskfleet.messages.formats import FORMAT, check_format
 from taskfleet.messages.grouping import grouped
 from taskfleet.tasks import LAST_ATTEMPT, Outcome
-
-FORMAT = 1
 
 #: What XML cannot carry, and so SQS does not take; in JSON text it stands inside strings only, where it can be escaped.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
@@ -94,16 +93,13 @@ def unpack(body: str) -> TaskMessage:
     """Read a message.
 
     Raises:
+        NewerFormatError: A later version of the library wrote it.
         QueueError: It is not one of ours.
     """
     try:
         first, *data = body.split("\n")
         header = json.loads(first)
-        if header["taskfleet"] != FORMAT:
-            raise QueueError(
-                f"A message in the queue was written by another version of taskfleet (format {header['taskfleet']}, this one reads "
-                f"{FORMAT}). Use the same version everywhere."
-            )
+        check_format(header["taskfleet"])
         return TaskMessage(
             job_id=header["job"],
             ledger=header["ledger"],

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from taskfleet.errors import QueueError
+from taskfleet.messages.formats import NewerFormatError
 from taskfleet.messages.grouping import chunks
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, unpack
 from taskfleet.queues.in_flight import InFlightMessage, InFlightMessages, is_suspect
@@ -64,9 +65,14 @@ class Intake:
             now: Seconds since the epoch.
 
         Raises:
+            NewerFormatError: A later version of the library wrote it; it is given back as it is.
             QueueError: It is of another job, or not one of ours.
         """
-        message = unpack(arrival.message.body)
+        try:
+            message = unpack(arrival.message.body)
+        except NewerFormatError:
+            self._give_back(arrival)
+            raise
         if message.job_id != self._job_id:
             raise QueueError(
                 f"The queue has tasks of job {message.job_id!r}, and this worker is of job {self._job_id!r}. Each job needs a queue "
@@ -85,6 +91,12 @@ class Intake:
         self._outbox.add(decided)
         return leases
 
+    def _give_back(self, arrival: Arrival) -> None:
+        """Publish a message again as it is, as a new one: it does not count as lost with this worker."""
+        decided = Delivery(messages=[arrival.message.body])
+        decided.acknowledge(self._in_flight.release(arrival.in_flight))
+        self._outbox.add(decided)
+
     def _sort(
         self, held: InFlightMessage, message: TaskMessage, lost: int, now: float, decided: Delivery
     ) -> list[Lease]:
@@ -96,7 +108,7 @@ class Intake:
             return []
         if len(tasks) > 1 and lost and self._policy.retries.get(Outcome.LOST, 0):
             if lost > 1 or tasks[0].tries_of(Outcome.LOST):
-                decided.messages += self._shared_out(message, lost)
+                decided.messages.extend(self._shared_out(message, lost))
                 return []
             # Most machines that die are not killed by a task.
             tasks, lost = [task.after(task.attempt + lost) for task in tasks], 0

@@ -59,8 +59,8 @@ class Report:
 class Delivery:
     """What is to be done at the service, in the order of its fields; the relay takes out what is done."""
 
-    messages: list[TaskMessage] = field(default_factory=list)
-    """Messages of tasks, to be published as they are."""
+    messages: list[TaskMessage | str] = field(default_factory=list)
+    """Messages of tasks, to be published as they are; as a text if this version of the library cannot read it."""
     tasks: list[TaskToSend] = field(default_factory=list)
     tasks_per_message: int = 1
     """How many of these tasks may share a message."""

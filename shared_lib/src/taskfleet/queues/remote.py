@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from taskfleet.errors import UnreachableError
 from taskfleet.messages.events import Worker
+from taskfleet.messages.formats import NewerFormatError
 from taskfleet.messages.tasks import TaskMessage
 from taskfleet.queues import Depth
 from taskfleet.queues.health import ServiceHealth
@@ -67,6 +68,8 @@ class RemoteQueue:
         self._say = say
         self._backlog: deque[Lease] = deque()
         """Tasks in flight that were not handed out yet."""
+        self._unreadable: NewerFormatError | None = None
+        """Raised once the tasks that this worker holds have ended: there are messages that it cannot read."""
         self._has_failed = False
         """Whether the user of this object knows of the failure."""
         self._health = ServiceHealth()
@@ -89,15 +92,23 @@ class RemoteQueue:
         )
 
     def lease(self, most: int, now: float) -> list[Lease]:
-        """See ``Queue.lease``."""
+        """See ``Queue.lease``.
+
+        Raises:
+            NewerFormatError: The queue has messages of a later version; this worker has ended the tasks that it held.
+        """
         self._sender.begin_heartbeats()
         self._attend()
         self._open_arrivals(now)
         leases = self._next(most)
+        if self._unreadable is not None and not self._in_flight.has_tasks:
+            raise self._unreadable
         missing = math.ceil((most - len(leases) - len(self._backlog)) / self._intake.tasks_per_message)
         is_careful = self._intake.is_careful
         if is_careful:
             missing = 0 if self._in_flight.has_suspect else min(missing, 1)
+        if self._unreadable is not None:
+            missing = 0
         self._receiver.want(max(missing, 1 if self._in_flight.has_claims else 0), may_die=is_careful)
         return leases
 
@@ -199,7 +210,10 @@ class RemoteQueue:
 
     def _open_arrivals(self, now: float) -> None:
         for arrival in self._receiver.take_arrivals():
-            self._backlog += self._intake.open(arrival, now)
+            try:
+                self._backlog += self._intake.open(arrival, now)
+            except NewerFormatError as error:
+                self._unreadable = error
 
     def _next(self, most: int) -> list[Lease]:
         """Take up to ``most`` leases out of the backlog: a task that may kill this worker only when there is nothing else to be lost."""

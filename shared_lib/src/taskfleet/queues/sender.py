@@ -126,7 +126,7 @@ class Sender:
     def _outgoing(self, delivery: Delivery, longest_delay_seconds: float) -> Iterator[Outgoing]:
         """Yield the messages of tasks of a delivery."""
         for message in delivery.messages:
-            yield Outgoing(tasks.pack(message))
+            yield Outgoing(message if isinstance(message, str) else tasks.pack(message))
         shares: dict[tuple[str, float, bool], list[QueuedTask]] = {}
         for one in delivery.tasks:
             shares.setdefault((one.ledger, one.delay_seconds, one.is_alone), []).append(one.task)
