@@ -192,5 +192,5 @@ def _check_job(database: Database, job_id: str, project: Path | None) -> None:
     if project is not None and owner != project_name(project):
         raise LedgerError(
             f"{database.path} is the ledger of a job of another project: {owner!r}, not {project_name(project)!r}. Change JOB_ID or "
-            "LEDGER_PATH; if the project was renamed, its jobs go on under the old name only."
+            "LEDGER_PATH; if the project was renamed, its jobs can be continued only under the old name."
         )

@@ -1,8 +1,8 @@
-"""Recording what workers elsewhere tell: batches of events become rows, each batch once.
+"""Records events reported by remote workers, each batch once.
 
-Events come in any order, late, and more than once. A batch that was recorded is known by its worker and number. What an attempt's end
-means for its task depends on the attempts' numbers: a success always stands, the first one that is recorded; otherwise the latest attempt
-decides, and what an older one says afterwards is history.
+Events arrive in any order, late and more than once. A recorded batch is known by its worker and number. The effect of an attempt's end
+depends on the attempts' numbers: the first recorded success always counts; otherwise the latest attempt decides the state of the task, and
+earlier attempts are only stored.
 """
 
 from dataclasses import dataclass, field
@@ -19,27 +19,27 @@ _OPEN = (State.PENDING, State.RUNNING, State.WAITING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What was new in one batch."""
+    """The new parts of a batch."""
 
     ended: list[tuple[Finished, float | None]] = field(default_factory=list)
-    """Attempts that were recorded, under the numbers they have in the ledger; and when the task gets another try, if it does."""
+    """The attempts that were recorded, with their numbers in the ledger, and the delay of the next attempt; None if there is none."""
     duplicates: int = 0
-    """Attempts that changed nothing."""
+    """The number of attempts that changed nothing."""
     is_known: bool = False
-    """Whether the whole batch was recorded earlier."""
+    """Whether the batch was recorded before."""
 
 
 def token(database: Database) -> str:
-    """Return what tells this ledger from an earlier one of the same job; it travels with every message."""
+    """Return what distinguishes this ledger from an earlier one of the same job; every message has it."""
     return repr(database.value("SELECT created_at FROM job"))
 
 
 def record(database: Database, batch: Batch, *, now: float) -> Recorded:
-    """Record a batch of a worker's events, at once and for good.
+    """Record a batch of events in one transaction.
 
     Args:
         database: The job's ledger.
-        batch: Of this ledger's job.
+        batch: A batch of this ledger's job.
         now: Seconds since the epoch.
     """
     with changing(database) as change:
@@ -54,12 +54,12 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
 
 
 def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
-    """Consider workers dead that have reported nothing for this long, and their tasks pending; one that reports again is alive.
+    """Record that workers without a heartbeat for this long are dead and their tasks pending; a worker that reports again is alive.
 
-    Only the list of workers depends on it: whether a task is given to another worker is the queue's business.
+    This affects only the list of workers: the queue decides whether a task is delivered to another worker.
 
     Returns:
-        How many were taken for dead.
+        The number of workers that count as dead now.
     """
     silent = database.rows(
         "SELECT worker_id, seen_at FROM worker WHERE ended_at IS NULL AND seen_at < ?", (now - silent_seconds,)
@@ -75,7 +75,7 @@ def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
 
 
 def _record_worker(database: Database, batch: Batch) -> int:
-    """Enter the worker, or what is new of it; batches may come in any order."""
+    """Record the worker or its changes; batches may come in any order."""
     worker = batch.worker
     worker_id: int | None = database.value("SELECT worker_id FROM worker WHERE process = ?", (worker.source,))
     if worker_id is None:
@@ -109,7 +109,7 @@ def _record_worker(database: Database, batch: Batch) -> int:
 
 
 class _Recording:
-    """One batch, inside an open transaction."""
+    """The recording of one batch, inside an open transaction."""
 
     def __init__(self, database: Database, change: Transitions, worker_id: int, seqs: set[int]) -> None:
         self._change = change
@@ -165,7 +165,7 @@ class _Recording:
         if task.state == State.SUCCEEDED:
             self._duplicates += 1
             return
-        # Two workers may have had the same attempt (a service may deliver a message to two); then the ledger numbers the second.
+        # A service may deliver a message to two workers, which then run the same attempt; the ledger gives the second one a new number.
         number = finished.attempt
         while attempt_key(finished.seq, number) in self._attempts and number < LAST_ATTEMPT:
             number += 1

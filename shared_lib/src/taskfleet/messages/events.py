@@ -1,9 +1,9 @@
-"""Batches of events on their way from a worker to the ledger.
+"""Batches of events, as a worker sends them to the ledger.
 
-A batch is a line of JSON, its header, about the worker and what it has leased and returned; and then, for each attempt that ended, a line
-with an array, followed by a line with its result as it stands, if it has one.
+A batch is a line of JSON, the header, with the worker and the attempts that it leased or returned; then, for each attempt that ended,
+a line with an array, and a line with its result if it has one.
 
-As in messages of tasks, a reader ignores keys of the header that it does not know and further elements at the end of an array.
+As in messages of tasks, a reader ignores unknown keys of the header and additional elements at the end of an array.
 """
 
 import json
@@ -22,49 +22,49 @@ class Worker:
     """The worker that reports."""
 
     source: str
-    """Its name among all workers of the job, for good."""
+    """Its permanent name, unique among the workers of the job."""
     hostname: str
     pid: int
     slots: int
     started_at: float
     """Seconds since the epoch."""
     machine: str | None = None
-    """The provider's name of the machine of the pool it is on."""
+    """The provider's name of the pool machine on which it runs."""
     version: str = ""
-    """The version of its library; empty if it does not say."""
+    """The version of its library; empty if unknown."""
 
 
 class EndedAttempt(NamedTuple):
-    """An attempt that ended, and whether there is another one; a plain tuple, because there is one per task."""
+    """An attempt that ended, and whether another one follows; a plain tuple, because there is one per task."""
 
     finished: Finished
     retry_delay_seconds: float | None
-    """After how many seconds the task gets another try; None if it does not."""
+    """The delay of the next attempt; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What a worker did in a second or so."""
+    """The events of a worker during about a second."""
 
     job_id: str
     ledger: str
     """As in ``TaskMessage``."""
     worker: Worker
     number: int
-    """Of this batch among its worker's."""
+    """The number of this batch among those of its worker."""
     told_at: float
     """Seconds since the epoch."""
     end_reason: WorkerEnd | None = None
-    """How the worker ended; None while it works."""
+    """How the worker ended; None while it is running."""
     leased: list[AttemptKey] = field(default_factory=list)
-    """Attempts that it has leased and not reported before."""
+    """Attempts that it leased and did not report before."""
     returned: list[AttemptKey] = field(default_factory=list)
-    """Attempts that it reported as leased and gave back without beginning them."""
+    """Attempts that it reported as leased and returned without beginning them."""
     ended: list[EndedAttempt] = field(default_factory=list)
 
 
 def pack(batch: Batch) -> str:
-    """Write a batch."""
+    """Return a batch as text."""
     header: dict[str, object] = {
         "taskfleet": FORMAT,
         "job": batch.job_id,
@@ -87,11 +87,11 @@ def pack(batch: Batch) -> str:
 
 
 def unpack(body: str) -> Batch:
-    """Read a batch.
+    """Return the batch in a text.
 
     Raises:
-        NewerFormatError: A later version of the library wrote it.
-        QueueError: It is not one of ours.
+        NewerFormatError: It was written by a later version of the library.
+        QueueError: It is not a message of this library.
     """
     try:
         lines = iter(body.split("\n"))
@@ -109,7 +109,9 @@ def unpack(body: str) -> Batch:
             ended=[_decode_ended(json.loads(line), lines) for line in lines],
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise QueueError(f"A message in the event queue is not one of taskfleet's: {body[:80]!r}.") from error
+        raise QueueError(
+            f"The event queue has a message that taskfleet did not write: {body[:80]!r}. Use a queue for this job alone."
+        ) from error
 
 
 def _encode_worker(worker: Worker) -> list[object]:
@@ -130,7 +132,7 @@ def _decode_worker(fields: list[Any], version: str) -> Worker:
 
 
 def _encode_ended(finished: Finished, retry_delay_seconds: float | None) -> list[object]:
-    """Return the array of an attempt, which has all but its result; see ``_decode_ended``."""
+    """Return the array of an attempt: everything except its result."""
     return [
         finished.seq,
         finished.attempt,
@@ -148,7 +150,7 @@ def _encode_ended(finished: Finished, retry_delay_seconds: float | None) -> list
 
 
 def _decode_ended(fields: list[Any], lines: Iterator[str]) -> EndedAttempt:
-    """Read an attempt from its array and, if it has a result, from the line that follows; see ``_encode_ended``."""
+    """Return the attempt in an array and, if it has a result, in the line that follows."""
     seq, attempt, outcome, started_at, elapsed_seconds, has_result, error, output, *fields = fields
     asked_delay_seconds, exit_code, peak_memory_mib, retry_delay_seconds, *_ = fields
     finished = Finished(
