@@ -9,6 +9,7 @@ has none left; ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``task_
 
 import errno
 import json
+import logging
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from taskfleet.processes.identity import hostname
 from taskfleet.tasks import JSON, Finished, FinishReport, Lease, Outcome
+
+logger = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 TYPES = {
@@ -64,6 +67,7 @@ class EventFile:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._is_full = False
         self._unwritten = b""
         """Events for which the disk had no space. They are written later; the worker goes on meanwhile."""
 
@@ -106,3 +110,8 @@ class EventFile:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
+            if not self._is_full:
+                logger.warning("The disk has no space for events; they are written when there is some: %s", error)
+            self._is_full = True
+        else:
+            self._is_full = False

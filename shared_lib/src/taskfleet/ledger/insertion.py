@@ -5,6 +5,7 @@ Only one bulk insertion runs at a time. Rows are written in batches as they are 
 meanwhile, so each batch takes the next free numbers.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from taskfleet.ledger.segments import accepted, next_seq
 from taskfleet.ledger.task_ids import Run, TaskIds
 from taskfleet.ledger.transitions import Transitions, changing
 from taskfleet.processes.identity import identity, is_surely_dead
+
+logger = logging.getLogger(__name__)
 
 #: An insertion on another host or in another container that has added nothing for this long counts as dead.
 ABANDONED_AFTER_SECONDS = 600.0
@@ -216,6 +219,7 @@ class Other:
             # Under a new id, so that its process is refused from here on if it is alive after all.
             self._database.execute("DELETE FROM insertion WHERE insertion_id = ?", (insertion_id,))
             self._dead = _enter(self._database, source, first_seq, self._clock()), first_seq
+            logger.info("The insertion of %s by %s is dead: its rows are deleted", source, self._process)
         return True
 
     def wait(self) -> None:

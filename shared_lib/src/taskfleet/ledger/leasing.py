@@ -4,6 +4,7 @@ A worker has one lease for all its tasks, which is renewed in one row. Every cha
 worker: after a lease is lost, reports of its holder change nothing and count as duplicates.
 """
 
+import logging
 from collections.abc import Sequence
 
 from taskfleet.ledger import attempts, segments
@@ -22,6 +23,8 @@ from taskfleet.tasks import (
     State,
 )
 from taskfleet.version import VERSION
+
+logger = logging.getLogger(__name__)
 
 #: Pending tasks that have a row in state, in the order of the times at which they are due.
 _PENDING = (f"state.state = {State.PENDING}",)
@@ -63,6 +66,14 @@ def register(
             (hostname, pid, process, slots, now, now, now + lease_seconds, machine, VERSION),
         ).lastrowid
     assert worker_id is not None
+    logger.info(
+        "Worker %d is process %d on %s, with %d slots and a lease of %g s",
+        worker_id,
+        pid,
+        hostname,
+        slots,
+        lease_seconds,
+    )
     return worker_id
 
 
@@ -172,6 +183,7 @@ def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
                 delay = policy.delay_after(lost, attempts.count_earlier(database, lost), has_begun=False)
                 _end_unsuccessful(change, worker_id, lost, delay, now)
             change.count_lost(len(running))
+            logger.info("Worker %d is dead: its %d running tasks are released", worker_id, len(running))
             taken += len(running)
     return taken
 
@@ -185,6 +197,7 @@ def release(database: Database, *, now: float) -> int:
     with changing(database) as change:
         n = change.put_back()
         database.execute("UPDATE worker SET ended_at = ?, end_reason = 'released' WHERE ended_at IS NULL", (now,))
+    logger.info("All leases are revoked: %d running tasks are released", n)
     return n
 
 

@@ -5,6 +5,7 @@ depends on the attempts' numbers: the first recorded success always counts; othe
 earlier attempts are only stored.
 """
 
+import logging
 from dataclasses import dataclass, field
 
 from taskfleet.ledger import attempts, standing
@@ -13,6 +14,8 @@ from taskfleet.ledger.standing import Standing
 from taskfleet.ledger.transitions import Transitions, changing, kind_of_failure
 from taskfleet.messages.events import Batch
 from taskfleet.tasks import LAST_ATTEMPT, Finished, Outcome, State, attempt_key
+
+logger = logging.getLogger(__name__)
 
 _OPEN = (State.PENDING, State.RUNNING, State.WAITING)
 
@@ -47,6 +50,7 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
             "INSERT OR IGNORE INTO event_batch (source, number) VALUES (?, ?)", (batch.worker.source, batch.number)
         ).rowcount
         if not is_new:
+            logger.debug("Batch %d of %s is recorded already", batch.number, batch.worker.source)
             return Recorded(is_known=True)
         worker_id = _record_worker(database, batch)
         seqs = {seq for seq, _ in [*batch.leased, *batch.returned]} | {f.seq for f, _ in batch.ended}
@@ -71,6 +75,7 @@ def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
                 database.execute(
                     "UPDATE worker SET ended_at = ?, end_reason = 'lost' WHERE worker_id = ?", (seen_at, worker_id)
                 )
+                logger.info("Worker %d counts as dead: its last heartbeat was %.0f s ago", worker_id, now - seen_at)
     return len(silent)
 
 

@@ -4,6 +4,7 @@ The ledger notes the progress after each batch that the service has accepted. A 
 some tasks may run twice. One process sends at a time.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,8 @@ from taskfleet.ledger.segments import ACCEPTED
 from taskfleet.messages.tasks import QueuedTask
 from taskfleet.processes.identity import identity, is_surely_dead
 from taskfleet.tasks import State
+
+logger = logging.getLogger(__name__)
 
 #: A sender on another host or in another container that has sent nothing for this long counts as dead.
 ABANDONED_AFTER_SECONDS = 600.0
@@ -64,6 +67,7 @@ def send_all(
                 touch()
                 note()
             total += len(tasks)
+            logger.debug("%d tasks are sent", total)
             on_progress(total)
     return total
 
@@ -129,6 +133,8 @@ def _alone(
             other = database.row("SELECT process, touched_at FROM sender")
             process, touched_at = other or ("", 0.0)
             if other is None or is_surely_dead(process) or clock() - touched_at > ABANDONED_AFTER_SECONDS:
+                if other is not None:
+                    logger.info("The sender %s is dead: this process continues", process)
                 database.execute("DELETE FROM sender")
                 database.execute("INSERT INTO sender (process, touched_at) VALUES (?, ?)", (me, clock()))
                 break
