@@ -295,7 +295,7 @@ class Reporter:
             ledger=repr(BASE),
             worker=self.worker,
             number=self.number,
-            told_at=ledger.now,
+            reported_at=ledger.now,
             ended=[EndedAttempt(*one) for one in ended],
             **fields,
         )

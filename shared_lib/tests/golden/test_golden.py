@@ -437,7 +437,7 @@ def test_more_tasks_are_inserted_behind_the_others(golden):
 def batch_of(golden, source, number, **what):
     worker = Worker(source=source, hostname="there", pid=1, slots=2, started_at=golden.now)
     return Batch(
-        job_id=golden.name, ledger=golden.expected["token"], worker=worker, number=number, told_at=golden.now, **what
+        job_id=golden.name, ledger=golden.expected["token"], worker=worker, number=number, reported_at=golden.now, **what
     )
 
 

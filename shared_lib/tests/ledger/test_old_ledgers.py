@@ -152,7 +152,7 @@ def test_what_was_not_sent_is_sent_and_events_are_recorded(opened):
     assert sending.count_unsent(database) == 0
     worker = Worker(source="worker|b", hostname="h", pid=1, slots=1, started_at=0.0)
     ended = [(Finished(one.seq, one.attempt + 1, Outcome.SUCCEEDED, 0.0, 1.0), None) for one in sent]
-    batch = Batch(job_id="job", ledger="", worker=worker, number=0, told_at=2000.0, ended=ended)
+    batch = Batch(job_id="job", ledger="", worker=worker, number=0, reported_at=2000.0, ended=ended)
     assert recording.record(database, batch, now=2000.0).duplicates == 0
     assert counts(database) == {State.SUCCEEDED: 6, State.RUNNING: 1, State.PENDING: 1} == recounted(database)
 

@@ -236,7 +236,7 @@ def test_by_a_queue_at_a_service_each_is_sent_once(job):
     assert sent[-1].task_id == "c"
     worker = Worker(source="worker|1", hostname="h", pid=1, slots=1, started_at=0.0)
     ended = [(Finished(one.seq, 1, int(Outcome.SUCCEEDED), 0.0, 1.0), None) for one in sent]
-    batch = Batch(job_id="job", ledger="", worker=worker, number=0, told_at=1.0, ended=ended)
+    batch = Batch(job_id="job", ledger="", worker=worker, number=0, reported_at=1.0, ended=ended)
     recording.record(job.database, batch, now=1.0)
     assert job.counts() == {State.SUCCEEDED: 4}
 

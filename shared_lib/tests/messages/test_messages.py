@@ -86,7 +86,7 @@ KEYS = st.lists(st.tuples(st.integers(1, 1 << 40), st.integers(1, 999)), max_siz
 def test_a_batch_of_events_comes_out_as_it_went_in(ended, leased, returned):
     worker = Worker(source="w|1", hostname="höst", pid=7, slots=2, started_at=1.5, version="0.1.0")
     sent = Batch(
-        job_id="job", ledger="1.5", worker=worker, number=3, told_at=2.5, leased=leased, returned=returned, ended=ended
+        job_id="job", ledger="1.5", worker=worker, number=3, reported_at=2.5, leased=leased, returned=returned, ended=ended
     )
     body = events.pack(sent)
     found = events.unpack(body)
@@ -165,7 +165,7 @@ EVENTS_WRITTEN = Batch(
     ledger="1718000000.25",
     worker=WORKER,
     number=3,
-    told_at=1718000002.75,
+    reported_at=1718000002.75,
     leased=[(1, 1), (2, 1)],
     returned=[(3, 2)],
     ended=[
@@ -209,7 +209,7 @@ EVENTS_WRITTEN = Batch(
     ],
 )
 END_WRITTEN = Batch(
-    job_id="job", ledger="", worker=WORKER, number=4, told_at=1718000003.0, end_reason=WorkerEnd.PREEMPTED
+    job_id="job", ledger="", worker=WORKER, number=4, reported_at=1718000003.0, end_reason=WorkerEnd.PREEMPTED
 )
 
 

@@ -93,7 +93,7 @@ def _record_worker(database: Database, batch: Batch) -> int:
                 worker.source,
                 worker.slots,
                 worker.started_at,
-                batch.told_at,
+                batch.reported_at,
                 worker.machine,
                 worker.version,
             ),
@@ -103,12 +103,12 @@ def _record_worker(database: Database, batch: Batch) -> int:
         database.execute(
             "UPDATE worker SET seen_at = max(seen_at, ?), ended_at = iif(end_reason = 'lost' AND ended_at < ?, NULL, ended_at) "
             "WHERE worker_id = ?",
-            (batch.told_at, batch.told_at, worker_id),
+            (batch.reported_at, batch.reported_at, worker_id),
         )
     if batch.end_reason:
         database.execute(
             "UPDATE worker SET ended_at = ?, end_reason = ? WHERE worker_id = ?",
-            (batch.told_at, batch.end_reason, worker_id),
+            (batch.reported_at, batch.end_reason, worker_id),
         )
     return worker_id
 
@@ -132,7 +132,7 @@ class _Recording:
             self._return(seq, attempt)
         for finished, retry_seconds in batch.ended:
             if finished.seq in self._tasks:
-                self._end(finished, retry_seconds, batch.told_at)
+                self._end(finished, retry_seconds, batch.reported_at)
         self._write(now)
         return Recorded(ended=self._ended, duplicates=self._duplicates)
 
@@ -149,7 +149,7 @@ class _Recording:
             task.attempt, task.worker_id = attempt - 1, None
             task.put_back(0.0)
 
-    def _end(self, finished: Finished, retry_seconds: float | None, told_at: float) -> None:
+    def _end(self, finished: Finished, retry_seconds: float | None, reported_at: float) -> None:
         task = self._tasks[finished.seq]
         if finished.outcome == Outcome.SUCCEEDED:
             self._succeed(task, finished)
@@ -159,7 +159,7 @@ class _Recording:
                 task.state = State.FAILED
                 task.kind = kind_of_failure(finished)
             else:
-                task.put_back(told_at + retry_seconds)
+                task.put_back(reported_at + retry_seconds)
             self._keep(finished, retry_seconds)
         elif attempt_key(finished.seq, finished.attempt) in self._attempts or finished.attempt > task.attempt:
             self._duplicates += 1

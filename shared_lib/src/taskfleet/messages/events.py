@@ -52,7 +52,7 @@ class Batch:
     worker: Worker
     number: int
     """The number of this batch among those of its worker."""
-    told_at: float
+    reported_at: float
     """Seconds since the epoch."""
     end_reason: WorkerEnd | None = None
     """How the worker ended; None while it is running."""
@@ -71,7 +71,7 @@ def pack(batch: Batch) -> str:
         "ledger": batch.ledger,
         "worker": _encode_worker(batch.worker),
         "number": batch.number,
-        "told_at": batch.told_at,
+        "told_at": batch.reported_at,
         "end_reason": batch.end_reason or "",
         "leased": batch.leased,
         "returned": batch.returned,
@@ -102,7 +102,7 @@ def unpack(body: str) -> Batch:
             ledger=header["ledger"],
             worker=_decode_worker(header["worker"], header.get("version", "")),
             number=header["number"],
-            told_at=header["told_at"],
+            reported_at=header["told_at"],
             end_reason=WorkerEnd.read(header["end_reason"]) if header["end_reason"] else None,
             leased=[(seq, attempt) for seq, attempt in header["leased"]],
             returned=[(seq, attempt) for seq, attempt in header["returned"]],

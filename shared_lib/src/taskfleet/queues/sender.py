@@ -155,7 +155,7 @@ class Sender:
                 ledger=ledger,
                 worker=self._worker,
                 number=self._batches + index,
-                told_at=now,
+                reported_at=now,
                 end_reason=end,
                 leased=[] if index else list(report.leased),
                 returned=[] if index else report.returned,
