@@ -20,11 +20,11 @@ JSONS = st.recursive(
     max_leaves=5,
 )
 DATA = st.dictionaries(st.text(max_size=8), JSONS, max_size=3).map(lambda row: json.dumps(row, ensure_ascii=False))
-TRIES = st.dictionaries(st.sampled_from([1, 2, 3, 5]), st.integers(1, 900), max_size=3).map(
-    lambda tries: tuple(sorted(tries.items()))
+OUTCOME_COUNTS = st.dictionaries(st.sampled_from([1, 2, 3, 5]), st.integers(1, 900), max_size=3).map(
+    lambda counts: tuple(sorted(counts.items()))
 )
 TASKS = st.builds(
-    QueuedTask, st.integers(1, 1 << 40), st.text(min_size=1, max_size=30), DATA, st.integers(0, 999), TRIES
+    QueuedTask, st.integers(1, 1 << 40), st.text(min_size=1, max_size=30), DATA, st.integers(0, 999), OUTCOME_COUNTS
 )
 SAFE = "\t\n\r"
 
@@ -86,7 +86,14 @@ KEYS = st.lists(st.tuples(st.integers(1, 1 << 40), st.integers(1, 999)), max_siz
 def test_a_batch_of_events_comes_out_as_it_went_in(ended, leased, returned):
     worker = Worker(source="w|1", hostname="höst", pid=7, slots=2, started_at=1.5, version="0.1.0")
     sent = Batch(
-        job_id="job", ledger="1.5", worker=worker, number=3, reported_at=2.5, leased=leased, returned=returned, ended=ended
+        job_id="job",
+        ledger="1.5",
+        worker=worker,
+        number=3,
+        reported_at=2.5,
+        leased=leased,
+        returned=returned,
+        ended=ended,
     )
     body = events.pack(sent)
     found = events.unpack(body)
@@ -149,7 +156,7 @@ TASKS_WRITTEN = TaskMessage(
     ledger="1718000000.25",
     tasks=[
         QueuedTask(seq=7, task_id="t-7", data='{"n": 1}'),
-        QueuedTask(seq=8, task_id="ä\uffff", data='{"text": "é\\uffff"}', attempt=3, tries=((1, 2), (5, 1))),
+        QueuedTask(seq=8, task_id="ä\uffff", data='{"text": "é\\uffff"}', attempt=3, outcome_counts=((1, 2), (5, 1))),
     ],
 )
 CLAIM_WRITTEN = TaskMessage(

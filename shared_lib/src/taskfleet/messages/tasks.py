@@ -34,7 +34,7 @@ class QueuedTask(NamedTuple):
     """The function's keyword arguments, a JSON object."""
     attempt: int = 0
     """The number of its latest attempt."""
-    tries: tuple[tuple[int, int], ...] = ()
+    outcome_counts: tuple[tuple[int, int], ...] = ()
     """(outcome, number of attempts that ended with it) for the outcomes that count against a cap, in their order."""
 
     @property
@@ -44,14 +44,14 @@ class QueuedTask(NamedTuple):
 
     def after(self, attempt: int, outcome: Outcome | None = None, times: int = 1) -> "QueuedTask":
         """Return the task after an attempt; without an outcome, after one that does not count against a cap."""
-        tries = dict(self.tries)
+        counts = dict(self.outcome_counts)
         if outcome is not None:
-            tries[int(outcome)] = tries.get(int(outcome), 0) + times
-        return self._replace(attempt=min(attempt, LAST_ATTEMPT), tries=tuple(sorted(tries.items())))
+            counts[int(outcome)] = counts.get(int(outcome), 0) + times
+        return self._replace(attempt=min(attempt, LAST_ATTEMPT), outcome_counts=tuple(sorted(counts.items())))
 
-    def tries_of(self, outcome: Outcome) -> int:
+    def count_of(self, outcome: Outcome) -> int:
         """Return the number of its attempts that ended with an outcome."""
-        for one, times in self.tries:
+        for one, times in self.outcome_counts:
             if one == outcome:
                 return times
         return 0
@@ -116,14 +116,14 @@ def unpack(body: str) -> TaskMessage:
 
 def _encode(task: QueuedTask) -> list[object]:
     """Return the array of a task in the header: everything except its data."""
-    return [task.seq, task.task_id, task.attempt, task.tries]
+    return [task.seq, task.task_id, task.attempt, task.outcome_counts]
 
 
 def _decode(fields: list[Any], data: str) -> QueuedTask:
     """Return the task in an array of the header and the line of its data."""
-    seq, task_id, attempt, tries, *_ = fields
-    counts = tuple((int(outcome), int(times)) for outcome, times in tries)
-    return QueuedTask(seq=seq, task_id=task_id, data=data, attempt=attempt, tries=counts)
+    seq, task_id, attempt, counts, *_ = fields
+    outcome_counts = tuple((int(outcome), int(times)) for outcome, times in counts)
+    return QueuedTask(seq=seq, task_id=task_id, data=data, attempt=attempt, outcome_counts=outcome_counts)
 
 
 def carriable(text: str) -> str:

@@ -208,4 +208,4 @@ class InFlightMessages:
 
 def is_suspect(task: QueuedTask) -> bool:
     """Whether it may be what its workers died of."""
-    return task.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
+    return task.count_of(Outcome.LOST) >= SUSPECT_LOSSES

@@ -107,7 +107,7 @@ class Intake:
                 decided.send_back(message.ledger, task, delay_seconds=message.not_before - now)
             return []
         if len(tasks) > 1 and lost and self._policy.retries.get(Outcome.LOST, 0):
-            if lost > 1 or tasks[0].tries_of(Outcome.LOST):
+            if lost > 1 or tasks[0].count_of(Outcome.LOST):
                 decided.messages.extend(self._shared_out(message, lost))
                 return []
             # Most machines that die are not killed by a task.
@@ -127,7 +127,7 @@ class Intake:
         for task in tasks:
             if lost:
                 task = task.after(task.attempt + lost, Outcome.LOST, lost)
-                earlier = task.tries_of(Outcome.LOST) - 1
+                earlier = task.count_of(Outcome.LOST) - 1
                 death = Finished(task.seq, task.attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died")
                 delay_seconds = self._policy.delay_after(death, earlier, has_begun=False)
                 decided.report_ended(ledger, death, delay_seconds)
@@ -152,4 +152,4 @@ class Intake:
 
 def _lost(tasks: Sequence[QueuedTask], times: int) -> list[QueuedTask]:
     """Return tasks as they are after their message was lost with this many workers; the loss counts once, as each may be innocent."""
-    return [task.after(task.attempt + times, Outcome.LOST, 0 if task.tries_of(Outcome.LOST) else 1) for task in tasks]
+    return [task.after(task.attempt + times, Outcome.LOST, 0 if task.count_of(Outcome.LOST) else 1) for task in tasks]

@@ -136,7 +136,7 @@ class RemoteQueue:
         for one in finished:
             held, receipt = self._in_flight.settle(one.key)
             outcome = Outcome(one.outcome)
-            delay_seconds = self._policy.delay_after(one, held.task.tries_of(outcome))
+            delay_seconds = self._policy.delay_after(one, held.task.count_of(outcome))
             if delay_seconds is not None and not held.is_lost:
                 is_free = outcome is Outcome.INTERRUPTED
                 task = held.task.after(one.attempt, None if is_free else outcome)
