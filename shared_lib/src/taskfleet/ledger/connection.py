@@ -143,48 +143,54 @@ def as_json(numbers: Iterable[int]) -> str:
     return f"[{','.join(map(str, sorted(numbers)))}]"
 
 
-def connect(
-    path: Path, *, shared: bool = False, create: bool = False, read_only: bool = False, exclusive: bool = False
-) -> Database:
-    """Connect to a file.
+def connect(path: Path, *, shared: bool = False, create: bool = False, exclusive: bool = False) -> Database:
+    """Connect to a file in order to write it.
 
     Args:
         path: The file.
         shared: Whether several hosts will use a new file.
         create: Make the file if it does not exist.
-        read_only: Leave no files behind; see ``Database.forbid_writing``.
         exclusive: Keep every other process out from the first access on; that access fails if one has the file open.
     """
-    # A connection that may not write leaves a log and its index behind; one that may removes them, and empties the log.
-    mode = "ro" if read_only and _has_log(path) else "rwc" if create else "rw"
     timeout = EXCLUSIVE_TIMEOUT_SECONDS if exclusive else BUSY_TIMEOUT_SECONDS
-    with as_ledger_errors(path):
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=timeout
-        )
-    database = Database(path, connection)
+    database = _open(path, "rwc" if create else "rw", timeout)
     with closed_on_error(database):
         if exclusive:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        is_new = database.schema().number == 0  # before the first change: a file of somebody else's stays as it is
-        if is_new and not read_only and not shared:
+        is_new = database.schema().number == 0  # before the first change: a file of another program stays as it is
+        if is_new and not shared:
             _use_write_ahead_log(database)
         if database.value("PRAGMA journal_mode") == "wal":
             database.execute("PRAGMA synchronous = NORMAL")
-        elif not read_only:
+        else:
             check_locks(path.parent)
             database.witness = Witness(path)
-        database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        database.execute("PRAGMA temp_store = FILE")
     return database
 
 
-def _has_log(path: Path) -> bool:
-    """Return whether a write-ahead log with something in it stands beside a file."""
-    try:
-        return Path(f"{path}-wal").stat().st_size > 0
-    except OSError:
-        return False
+def connect_to_read(path: Path) -> Database:
+    """Connect to a file so that neither it nor the files beside it are changed; see also ``Database.forbid_writing``."""
+    database = _open(path, "ro", BUSY_TIMEOUT_SECONDS)
+    with closed_on_error(database):
+        uses_log = database.value("PRAGMA journal_mode") == "wal"
+    log = Path(f"{path}-wal")
+    if uses_log and not (log.exists() and log.stat().st_size):
+        # A read-only connection leaves an empty log and its index behind. One that may write deletes them when it is closed.
+        database.close()
+        database = _open(path, "rw", BUSY_TIMEOUT_SECONDS)
+    return database
+
+
+def _open(path: Path, mode: str, timeout_seconds: float) -> Database:
+    with as_ledger_errors(path):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=timeout_seconds
+        )
+    database = Database(path, connection)
+    with closed_on_error(database):
+        database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        database.execute("PRAGMA temp_store = FILE")
+    return database
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from taskfleet.errors import LedgerError
 from taskfleet.invocation import poe
 from taskfleet.ledger import migrations
-from taskfleet.ledger.connection import Database, as_json, closed_on_error, connect
+from taskfleet.ledger.connection import Database, as_json, closed_on_error, connect, connect_to_read
 from taskfleet.ledger.migrations import Schema
 from taskfleet.ledger.shared_files import is_shared
 from taskfleet.ledger.sqlite_errors import as_ledger_errors, is_busy
@@ -74,7 +74,7 @@ def open_ledger(path: Path, *, job_id: str, project: Path | None = None, read_on
         raise LedgerError(
             f"Job {job_id!r} has no ledger yet: {path} does not exist. Insert tasks first: {poe('insert_tasks')}"
         )
-    database = connect(path, read_only=read_only)
+    database = connect_to_read(path) if read_only else connect(path)
     with closed_on_error(database):
         schema = database.schema()
         if schema.number == 0:
