@@ -177,16 +177,16 @@ def begin(
         on_wait: Called once with the identity of the process that this one waits for.
     """
     database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    other = Other(database, clock=clock, sleep=sleep, on_wait=on_wait)
+    other = InsertionInProgress(database, clock=clock, sleep=sleep, on_wait=on_wait)
     while True:
         with database.transaction():
-            if not other.is_under_way():
+            if not other.exists():
                 first_seq = next_seq(database)
                 return Insertion(database, _enter(database, source, first_seq, clock()), first_seq)
         other.wait()
 
 
-class Other:
+class InsertionInProgress:
     """The insertion that is in progress, if there is one: wait for it, or delete what a dead one left."""
 
     def __init__(
@@ -206,7 +206,7 @@ class Other:
         self._process = ""
         self._dead: tuple[int, int] | None = None
 
-    def is_under_way(self) -> bool:
+    def exists(self) -> bool:
         """Return whether an insertion is in progress, inside a transaction; take it over if its process is dead."""
         found = self._database.row(
             "SELECT insertion_id, source, first_seq, process, touched_at FROM insertion WHERE accepted_at IS NULL"

@@ -8,9 +8,9 @@ earlier attempts are only stored.
 import logging
 from dataclasses import dataclass, field
 
-from taskfleet.ledger import attempts, standing
+from taskfleet.ledger import attempts, task_states
 from taskfleet.ledger.database import Database
-from taskfleet.ledger.standing import Standing
+from taskfleet.ledger.task_states import TaskState
 from taskfleet.ledger.transitions import Transitions, changing, kind_of_failure
 from taskfleet.messages.events import Batch
 from taskfleet.tasks import LAST_ATTEMPT, Finished, Outcome, State, attempt_key
@@ -119,8 +119,8 @@ class _Recording:
     def __init__(self, database: Database, change: Transitions, worker_id: int, seqs: set[int]) -> None:
         self._change = change
         self._worker_id = worker_id
-        self._before = standing.read(database, seqs)
-        self._tasks = standing.read(database, seqs)
+        self._before = task_states.read(database, seqs)
+        self._tasks = task_states.read(database, seqs)
         self._attempts = attempts.known_keys(database, seqs)
         self._ended: list[tuple[Finished, float | None]] = []
         self._duplicates = 0
@@ -166,7 +166,7 @@ class _Recording:
         else:
             self._keep(finished, retry_seconds)
 
-    def _succeed(self, task: Standing, finished: Finished) -> None:
+    def _succeed(self, task: TaskState, finished: Finished) -> None:
         if task.state == State.SUCCEEDED:
             self._duplicates += 1
             return

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from taskfleet.ledger.database import Database
-from taskfleet.ledger.insertion import InsertReport, Other
+from taskfleet.ledger.insertion import InsertionInProgress, InsertReport
 from taskfleet.ledger.segments import next_seq
 from taskfleet.ledger.task_ids import HeldElsewhereError, TaskIds
 from taskfleet.ledger.transitions import changing
@@ -44,13 +44,13 @@ def insert_few(
     """
     if not ids:
         return InsertReport(added=0, already_there=0, identical=0)
-    other = Other(database, clock=clock, sleep=sleep, on_wait=on_wait)
+    other = InsertionInProgress(database, clock=clock, sleep=sleep, on_wait=on_wait)
     while True:
         with suppress(HeldElsewhereError):
             return _insert(database, ids, data, ids_are_derived)
         with database.transaction():
-            is_under_way = other.is_under_way()
-        if is_under_way:
+            exists = other.exists()
+        if exists:
             other.wait()
 
 

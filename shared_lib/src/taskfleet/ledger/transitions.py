@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from taskfleet.ledger import attempts, counters, segments
 from taskfleet.ledger.database import Database, as_json
-from taskfleet.ledger.standing import PURGED, Standing
+from taskfleet.ledger.task_states import PURGED, TaskState
 from taskfleet.tasks import LAST_ATTEMPT, Finished, Lease, Outcome, State
 
 
@@ -207,7 +207,7 @@ class Transitions:
         self.count_retries([finished])
         return True
 
-    def settle(self, before: Mapping[int, Standing], after: Mapping[int, Standing], now: float) -> None:
+    def settle(self, before: Mapping[int, TaskState], after: Mapping[int, TaskState], now: float) -> None:
         """Write the rows of tasks that events changed. Events may be late and in any order."""
         changed = {seq: task for seq, task in after.items() if task != before[seq]}
         self._database.execute_many(

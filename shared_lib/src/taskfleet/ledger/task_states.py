@@ -11,7 +11,7 @@ PURGED = -1.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Standing:
+class TaskState:
     """The row of a task in ``state``; the defaults are those of a task without a row."""
 
     state: State = State.PENDING
@@ -29,7 +29,7 @@ class Standing:
             self.state, self.available_at = State.PENDING, available_at
 
 
-def read(database: Database, seqs: Iterable[int]) -> dict[int, Standing]:
+def read(database: Database, seqs: Iterable[int]) -> dict[int, TaskState]:
     """Return the rows of tasks by number; numbers that the ledger does not have are omitted."""
     rows = database.rows(
         "SELECT task.seq, state, attempt, worker_id, available_at, tries_from, kind FROM json_each(?) "
@@ -37,9 +37,9 @@ def read(database: Database, seqs: Iterable[int]) -> dict[int, Standing]:
         (as_json(seqs),),
     )
     return {
-        seq: Standing()
+        seq: TaskState()
         if state is None
-        else Standing(
+        else TaskState(
             state=State(state),
             attempt=attempt,
             worker_id=worker_id,
