@@ -33,7 +33,15 @@ POLICY = RetryPolicy(
 #: The tables that say where tasks stand and what follows from it.
 GUARDED = frozenset({"state", "segment", "unsent", "counter", "tally", "throughput"})
 #: What is written for a transition and by nobody else; the one who asks for it has to be ``transitions``.
-HELPERS = frozenset({"taskfleet.ledger.database", "taskfleet.ledger.counters", "contextlib"})
+HELPERS = frozenset(
+    {
+        "taskfleet.ledger.connection",
+        "taskfleet.ledger.migrations",
+        "taskfleet.ledger.database",
+        "taskfleet.ledger.counters",
+        "contextlib",
+    }
+)
 #: What may be written elsewhere: how far tasks were sent changes no state.
 EXCEPTIONS = frozenset(
     {("taskfleet.ledger.sending", "segment", "sent_seq"), ("taskfleet.ledger.sending", "unsent", None)}

@@ -1,7 +1,7 @@
 """What the ledger remembers of machines, also what earlier versions wrote into it."""
 
 import pytest
-from taskfleet.ledger import database as ledgers
+from taskfleet.ledger import migrations
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machine, MachineState
 from taskfleet.pool import records
@@ -14,7 +14,7 @@ from shared_lib.tests.machines.contract import offer
 def old_ledger(tmp_path, monkeypatch):
     """A ledger as it was before reasons were codes."""
     with monkeypatch.context() as patch:
-        patch.setattr(ledgers, "MIGRATIONS", ledgers.MIGRATIONS[:3])
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:3])
         database = create(tmp_path / "job.db", job_id="job", project=tmp_path, now=0.0)
     yield database
     database.close()
@@ -31,10 +31,15 @@ def write(database, reason, *, ordered_at=100.0, started_at=110.0, ended_at=200.
 
 
 def read_again(database):
-    """Open a ledger with today's version, which brings it up to date; give its machine."""
+    """Read a ledger with today's version, then migrate it; both show the same machine, which is returned."""
+    database.close()
+    reader = open_ledger(database.path, job_id="job", read_only=True)
+    [before] = records.all_machines(reader)
+    reader.close()
     again = open_ledger(database.path, job_id="job")
     [machine] = records.all_machines(again)
     again.close()
+    assert machine == before
     return machine
 
 

@@ -3,10 +3,13 @@
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from taskfleet.messages.formats import NewerFormatError
+from taskfleet.messages.tasks import pack, unpack
 from taskfleet.queues.transport import Outgoing
-from taskfleet.tasks import Outcome, State
+from taskfleet.tasks import LAST_ATTEMPT, Outcome, State
 
 from shared_lib.tests.queues.conftest import SERVICES
 from shared_lib.tests.queues.jobs import LEASE_SECONDS, ended
@@ -138,6 +141,52 @@ class TestFailing:
         worker.finish([ended(lease)], job.now)
         job.until_counts(succeeded=1)
         assert job.tally("retries") == 0
+
+    @pytest.mark.parametrize("new_job", SERVICES, indirect=True)
+    def test_attempts_are_numbered_up_to_the_last_number_that_the_ledger_keeps(self, new_job):
+        """Attempt 1000 would have the ledger's key of the next task's attempt 0."""
+        job = new_job(RETRIES_ON_EXIT=900)
+        job.insert(1)
+        [message] = receive(job.queues.tasks)
+        sent = unpack(message.body)
+        late = replace(sent, tasks=[one._replace(attempt=LAST_ATTEMPT - 2) for one in sent.tasks])
+        job.queues.tasks.send([Outgoing(pack(late))])
+        job.queues.tasks.acknowledge([message.receipt])
+        worker = job.worker()
+        for outcome, number in (
+            (Outcome.EXIT, LAST_ATTEMPT - 1),
+            (Outcome.INTERRUPTED, LAST_ATTEMPT),
+            (Outcome.EXIT, LAST_ATTEMPT),
+        ):
+            [lease] = job.lease(worker, 1)
+            assert lease.attempt == number
+            report = worker.finish([ended(lease, outcome)], job.now)
+            assert bool(report.retry_delay_seconds) == (number < LAST_ATTEMPT)
+        job.until_counts(failed=1)
+        assert [one.number for one in job.task("t0").attempts] == [LAST_ATTEMPT - 1, LAST_ATTEMPT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("new_job", SERVICES, indirect=True)
+class TestNewerVersions:
+    def test_a_worker_leaves_a_message_of_a_newer_version_to_others_and_ends_when_its_own_tasks_have(self, new_job):
+        job = new_job(TASKS_PER_MESSAGE=1)
+        job.insert(3)
+        worker = job.worker()
+        leases = job.lease(worker, 3)
+        newer = '{"taskfleet":2,"what":"nobody here knows"}\n{}'
+        job.queues.tasks.send([Outgoing(newer)])
+        for _ in range(30):
+            assert worker.lease(1, job.now) == []
+            time.sleep(0.1)
+        worker.finish([ended(lease) for lease in leases], job.now)
+        with pytest.raises(NewerFormatError):
+            worker.lease(1, job.now)
+        worker.close(job.now)
+        job._workers.remove(worker)
+        job.until_counts(succeeded=3)
+        [message] = receive(job.queues.tasks)
+        assert (message.body, max(message.deliveries, 1)) == (newer, 1)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from taskfleet.ledger.database import Database
 from taskfleet.machine_terms import Market
 from taskfleet.machines import EndReason, Kind, LaunchRequest, Machine, MachineState
+from taskfleet.version import VERSION
 
 if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer  # which the status of a job has no use for
@@ -140,7 +141,8 @@ def write_request(
     cpus = max(one.cpus for one in request.offers)
     with database.transaction():
         database.execute_many(
-            f"INSERT INTO machine ({_COLUMNS}) VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL, '', ?, NULL)",
+            "INSERT INTO machine (token, order_token, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, "
+            "ordered_at, can_queue, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     token,
@@ -155,6 +157,7 @@ def write_request(
                     request.lifetime_seconds,
                     now,
                     can_queue,
+                    VERSION,
                 )
                 for token in request.tokens
             ],

@@ -149,7 +149,7 @@ class InFlightMessages:
         Returns:
             Whether the task was not held before.
         """
-        key = (task.seq, task.attempt + 1)
+        key = (task.seq, task.next_attempt)
         with self._lock:
             known = self._by_attempt.get(key)
             if known is not None and not known.is_lost:
@@ -213,4 +213,4 @@ class InFlightMessages:
 
 def is_suspect(task: QueuedTask) -> bool:
     """Return whether the task may have killed its workers."""
-    return task.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
+    return task.count_of(Outcome.LOST) >= SUSPECT_LOSSES

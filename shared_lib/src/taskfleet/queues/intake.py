@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from taskfleet.errors import QueueError
+from taskfleet.messages.formats import NewerFormatError
 from taskfleet.messages.grouping import chunks
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, unpack
 from taskfleet.queues.in_flight import InFlightMessage, InFlightMessages, is_suspect
@@ -67,9 +68,14 @@ class Intake:
             now: Seconds since the epoch.
 
         Raises:
+            NewerFormatError: A later version of the library wrote it; it is given back unchanged.
             QueueError: It belongs to another job, or has an unknown format.
         """
-        message = unpack(arrival.message.body)
+        try:
+            message = unpack(arrival.message.body)
+        except NewerFormatError:
+            self._give_back(arrival)
+            raise
         if message.job_id != self._job_id:
             raise QueueError(
                 f"The queue has tasks of job {message.job_id!r}, but this worker is for job {self._job_id!r}. Each job needs its own "
@@ -88,6 +94,12 @@ class Intake:
         self._outbox.add(decided)
         return leases
 
+    def _give_back(self, arrival: Arrival) -> None:
+        """Publish a message again unchanged, as a new one: it does not count as lost with this worker."""
+        decided = Delivery(messages=[arrival.message.body])
+        decided.acknowledge(self._in_flight.release(arrival.in_flight))
+        self._outbox.add(decided)
+
     def _triage(
         self, held: InFlightMessage, message: TaskMessage, lost: int, now: float, decided: Delivery
     ) -> list[Lease]:
@@ -98,9 +110,9 @@ class Intake:
                 decided.send_back(message.ledger, task, delay_seconds=message.not_before - now)
             return []
         if len(tasks) > 1 and lost and self._policy.retries.get(Outcome.LOST, 0):
-            if lost > 1 or tasks[0].tries_of(Outcome.LOST):
+            if lost > 1 or tasks[0].count_of(Outcome.LOST):
                 logger.info("A message with %d tasks was lost with its worker again and is split", len(tasks))
-                decided.messages += self._split(message, lost)
+                decided.messages.extend(self._split(message, lost))
                 return []
             # Most machine failures are not caused by a task.
             tasks, lost = [task.after(task.attempt + lost) for task in tasks], 0
@@ -119,9 +131,10 @@ class Intake:
         for task in tasks:
             if lost:
                 task = task.after(task.attempt + lost, Outcome.LOST, lost)
-                delay_seconds = self._policy.delay_before_loss(task.tries_of(Outcome.LOST) - 1)
+                earlier = task.count_of(Outcome.LOST) - 1
                 logger.info("Attempt %d of task %s was lost with its worker", task.attempt, task.task_id)
                 death = Finished(task.seq, task.attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died")
+                delay_seconds = self._policy.delay_after(death, earlier, has_begun=False)
                 decided.report_ended(ledger, death, delay_seconds)
                 if delay_seconds is None:
                     continue
@@ -132,7 +145,7 @@ class Intake:
                     decided.send_back(ledger, task, delay_seconds=SUSPECT_DELAY_SECONDS, is_isolated=True)
                     continue
             if self._in_flight.put(held, task, ledger=ledger):
-                leases.append(Lease(task.seq, task.attempt + 1, task.task_id, task.data))
+                leases.append(Lease(task.seq, task.next_attempt, task.task_id, task.data))
         decided.tasks_per_message = len(tasks)
         self._tasks_per_message += 0.2 * (len(tasks) - self._tasks_per_message)
         return leases
@@ -145,4 +158,4 @@ class Intake:
 
 def _lost(tasks: Sequence[QueuedTask], times: int) -> list[QueuedTask]:
     """Return tasks after their message was lost with ``times`` workers; it counts as one loss, as each may be innocent."""
-    return [task.after(task.attempt + times, Outcome.LOST, 0 if task.tries_of(Outcome.LOST) else 1) for task in tasks]
+    return [task.after(task.attempt + times, Outcome.LOST, 0 if task.count_of(Outcome.LOST) else 1) for task in tasks]

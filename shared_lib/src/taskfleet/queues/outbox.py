@@ -59,8 +59,8 @@ class Report:
 class Delivery:
     """Work for the relay, in the order of its fields; the relay removes what is done."""
 
-    messages: list[TaskMessage] = field(default_factory=list)
-    """Messages of tasks to publish unchanged."""
+    messages: list[TaskMessage | str] = field(default_factory=list)
+    """Messages of tasks to publish unchanged; as a text if this version of the library cannot read it."""
     tasks: list[TaskToSend] = field(default_factory=list)
     tasks_per_message: int = 1
     """The maximum number of these tasks per message."""

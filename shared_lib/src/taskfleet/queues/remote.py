@@ -13,7 +13,8 @@ from typing import ClassVar
 
 from taskfleet.errors import UnreachableError
 from taskfleet.messages.events import Worker
-from taskfleet.messages.tasks import QueuedTask, TaskMessage
+from taskfleet.messages.formats import NewerFormatError
+from taskfleet.messages.tasks import TaskMessage
 from taskfleet.queues import Depth
 from taskfleet.queues.health import ServiceHealth
 from taskfleet.queues.in_flight import HeldTask, InFlightMessages, is_suspect
@@ -22,7 +23,7 @@ from taskfleet.queues.outbox import Delivery, Outbox
 from taskfleet.queues.receiver import Receiver
 from taskfleet.queues.sender import Sender
 from taskfleet.queues.transport import Transport
-from taskfleet.tasks import NO_RETRY, Finished, FinishReport, Lease, Outcome, RetryPolicy, WorkerEnd
+from taskfleet.tasks import Finished, FinishReport, Lease, Outcome, RetryPolicy, WorkerEnd
 
 #: A message is handed over this long before the maximum lease time of the service; its worker then has a claim for this long.
 HAND_OVER_SECONDS = 600.0
@@ -67,6 +68,8 @@ class RemoteQueue:
         self._say = say
         self._backlog: deque[Lease] = deque()
         """Leases that were not returned by ``lease`` yet."""
+        self._unreadable: NewerFormatError | None = None
+        """Raised once the tasks that this worker holds have ended: there are messages that it cannot read."""
         self._has_failed = False
         """Whether the failure has been raised."""
         self._health = ServiceHealth()
@@ -89,15 +92,23 @@ class RemoteQueue:
         )
 
     def lease(self, most: int, now: float) -> list[Lease]:
-        """See ``Queue.lease``."""
+        """See ``Queue.lease``.
+
+        Raises:
+            NewerFormatError: The queue has messages of a later version; the tasks that this worker held have ended.
+        """
         self._sender.start_heartbeats()
         self._raise_failure()
         self._process_arrivals(now)
         leases = self._next(most)
+        if self._unreadable is not None and not self._in_flight.has_tasks:
+            raise self._unreadable
         missing = math.ceil((most - len(leases) - len(self._backlog)) / self._intake.tasks_per_message)
         is_careful = self._intake.is_careful
         if is_careful:
             missing = 0 if self._in_flight.has_suspect else min(missing, 1)
+        if self._unreadable is not None:
+            missing = 0
         self._receiver.request(max(missing, 1 if self._in_flight.has_claims else 0), is_careful=is_careful)
         return leases
 
@@ -125,7 +136,7 @@ class RemoteQueue:
         for one in finished:
             held, receipt = self._in_flight.remove(one.key)
             outcome = Outcome(one.outcome)
-            delay_seconds = self._retry_delay_seconds(held.task, one)
+            delay_seconds = self._policy.delay_after(one, held.task.count_of(outcome))
             if delay_seconds is not None and not held.is_lost:
                 is_free = outcome is Outcome.INTERRUPTED
                 task = held.task.after(one.attempt, None if is_free else outcome)
@@ -199,7 +210,10 @@ class RemoteQueue:
 
     def _process_arrivals(self, now: float) -> None:
         for arrival in self._receiver.take_arrivals():
-            self._backlog += self._intake.open(arrival, now)
+            try:
+                self._backlog += self._intake.open(arrival, now)
+            except NewerFormatError as error:
+                self._unreadable = error
 
     def _next(self, most: int) -> list[Lease]:
         """Take up to ``most`` leases out of the backlog; one that may kill this worker only if no other task is at risk."""
@@ -218,16 +232,6 @@ class RemoteQueue:
             decided.report_to(held.ledger).leased[leases[-1].key] = None
         self._outbox.add(decided)
         return leases
-
-    def _retry_delay_seconds(self, task: QueuedTask, finished: Finished) -> float | None:
-        """Return after how many seconds a task gets another try; None if it does not."""
-        outcome = Outcome(finished.outcome)
-        if outcome is Outcome.SUCCEEDED or finished.retry_delay_seconds == NO_RETRY:
-            return None
-        delay_seconds = self._policy.delay_before_retry(outcome, task.tries_of(outcome))
-        if delay_seconds is not None and finished.retry_delay_seconds is not None:
-            return finished.retry_delay_seconds
-        return delay_seconds
 
     def _send_back(self, lease: Lease, decided: Delivery) -> HeldTask:
         """Send a task back unchanged."""

@@ -130,7 +130,7 @@ class Sender:
     def _outgoing(self, delivery: Delivery, longest_delay_seconds: float) -> Iterator[Outgoing]:
         """Yield the messages of tasks of a delivery."""
         for message in delivery.messages:
-            yield Outgoing(tasks.pack(message))
+            yield Outgoing(message if isinstance(message, str) else tasks.pack(message))
         shares: dict[tuple[str, float, bool], list[QueuedTask]] = {}
         for one in delivery.tasks:
             shares.setdefault((one.ledger, one.delay_seconds, one.is_isolated), []).append(one.task)
@@ -159,7 +159,7 @@ class Sender:
                 ledger=ledger,
                 worker=self._worker,
                 number=self._batches + index,
-                told_at=now,
+                reported_at=now,
                 end_reason=end,
                 leased=[] if index else list(report.leased),
                 returned=[] if index else report.returned,
