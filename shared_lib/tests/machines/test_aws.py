@@ -455,7 +455,7 @@ def test_an_address_where_nobody_answers_is_said(ec2, monkeypatch):
             unreachable.clear,
             unreachable.preflight,
         ]
-        monkeypatch.setattr("taskfleet.clouds.aws_client.TRIES", 1)
+        monkeypatch.setattr("taskfleet.clouds.aws_client.MAX_ATTEMPTS", 1)
         for call in calls:
             with pytest.raises(UnreachableError, match="does not answer"):
                 call()

@@ -265,7 +265,7 @@ def test_what_does_not_pass_is_said_with_the_remedy(ec2, action, fault, sentence
     ],
 )
 def test_trouble_that_lasts_is_said_after_several_tries(ec2, monkeypatch, fault, sentence):
-    monkeypatch.setattr(aws_client, "TRIES", 3)
+    monkeypatch.setattr(aws_client, "MAX_ATTEMPTS", 3)
     ec2.fault("DescribeRegions", **fault, times=None)
     before = ec2.requests()
     with pytest.raises(ProviderError, match=sentence):
@@ -299,7 +299,7 @@ def test_no_credentials_are_said(ec2, monkeypatch):
 @pytest.fixture
 def nobody(ec2, monkeypatch):
     """An address where nothing listens, which is asked once only."""
-    monkeypatch.setattr(aws_client, "TRIES", 1)
+    monkeypatch.setattr(aws_client, "MAX_ATTEMPTS", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
