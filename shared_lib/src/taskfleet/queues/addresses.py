@@ -1,12 +1,14 @@
 """What QUEUE_URL means: which service, and which queues there."""
 
 from taskfleet.errors import QueueError
+from taskfleet.extras import require
 from taskfleet.queues.postgresql_faults import shown
 from taskfleet.queues.transport import Transport
 from taskfleet.settings.parsers import EMBEDDED
 
 #: What the queue of a job's events is called, beside that of its tasks.
 EVENTS = "-events"
+_SDKS = {("sqs:", "http"): "botocore", ("pubsub:",): "google.pubsub_v1", ("postgres",): "psycopg"}
 
 
 def is_remote(queue_url: str) -> bool:
@@ -24,7 +26,9 @@ def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> T
 
     Raises:
         QueueError: The address is wrong.
+        MissingPackageError: The package for the service is not installed.
     """
+    require(sdk_of(queue_url), f"QUEUE_URL={public(queue_url)}")
     suffix = EVENTS if of_events else ""
     if queue_url.startswith("postgres"):
         from taskfleet.queues.postgresql import PostgresqlTransport
@@ -35,11 +39,21 @@ def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> T
         from taskfleet.queues.pubsub import PubSubTransport
 
         return PubSubTransport(address)
-    if queue_url.startswith(("sqs:", "http")):
-        from taskfleet.queues.sqs import SqsTransport
+    from taskfleet.queues.sqs import SqsTransport
 
-        return SqsTransport(address)
-    raise QueueError(f"{queue_url} is no address of a queue at a service.")
+    return SqsTransport(address)
+
+
+def sdk_of(queue_url: str) -> str:
+    """Return the module that a queue service needs, one of ``extras.OPTIONAL_PACKAGES``.
+
+    Raises:
+        QueueError: The address is wrong.
+    """
+    for schemes, module in _SDKS.items():
+        if queue_url.startswith(schemes):
+            return module
+    raise QueueError(f"{queue_url} is not a valid queue URL.")
 
 
 def public(queue_url: str) -> str:
