@@ -399,7 +399,7 @@ def test_a_worker_that_crashes_is_started_again_and_then_given_up(host, home, ma
         "changed": ("echo '# patched' >>task.py", "task.py was changed"),
         "settings": ("echo NONSENSE=1 >>config/task.env", "config/task.env was changed"),
         "gone": ("rm -r config shared_lib/README.md", "config/pool.env is missing, and 2 more"),
-        "another": ('echo \'["more.py", "file", ""]\' >>.taskfleet/bundle.jsonl', "it holds bundle "),
+        "another": ('echo \'["more.py", "file", ""]\' >>.taskfleet/bundle.jsonl', "it contains bundle "),
     }.values(),
     ids=["changed", "settings", "gone", "another"],
 )
@@ -412,13 +412,13 @@ def test_a_worker_refuses_to_start_with_other_code_than_the_bundles(host, home, 
     instance.wait(PATIENCE_SECONDS)
     console = instance.console()
     found = parse_stages(console)
-    assert (found.failed.name, found.failed.text) == ("worker", "code=2, it refuses to start")
+    assert (found.failed.name, found.failed.text) == ("worker", "code=2, wrong settings, code or packages")
     [line] = found.last_lines  # it is not started again
-    start = f"error: /opt/taskfleet/project does not hold the code of bundle {code.hash[:12]}: {difference}"
+    start = f"error: /opt/taskfleet/project does not contain the code of bundle {code.hash[:12]}: {difference}"
     assert line.startswith(start), console
     said = summary(console)
     assert said.startswith("The start-up script failed in its stage worker after "), said
-    assert f" (code=2, it refuses to start): {start}" in said
+    assert f" (code=2, wrong settings, code or packages): {start}" in said
     assert stages(instance)["end"] is False
 
 
@@ -433,7 +433,7 @@ def test_a_bundle_that_cannot_be_had_is_told_and_ends_the_machine(host, home, ma
     instance.wait(PATIENCE_SECONDS)
     found = parse_stages(instance.console())
     assert found.failed.name == "project"
-    said = {"hash": "is not what its name says", "role": "this machine has no role to read s3://code/"}[wrong]
+    said = {"hash": "has the wrong content", "role": "this machine has no role to read s3://code/"}[wrong]
     assert said in found.last_lines[-1]
 
 
