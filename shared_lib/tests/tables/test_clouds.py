@@ -75,7 +75,7 @@ def s3(s3_address, monkeypatch):
     files.create_dir("tables")
 
     def put(name):
-        with s3_filesystem("tables/x").open_output_stream(f"tables/a folder/#1 {name}") as stream:
+        with s3_filesystem("tables/x").open_output_stream(f"tables/a folder/#1 {name}", compression=None) as stream:
             stream.write(FILES[name])
         return f"s3://tables/a folder/#1 {name}"
 
