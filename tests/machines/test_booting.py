@@ -388,7 +388,7 @@ def test_a_worker_that_crashes_is_started_again_and_then_given_up(host, home, ma
     instance = host.start(make_script(restarts=2), "i-1", environment=SYSTEM)
     instance.wait(PATIENCE_SECONDS)
     found = parse_stages(instance.console())
-    assert (found.failed.name, found.failed.text) == ("worker", "code=1, 3 times")
+    assert (found.failed.name, found.failed.text) == ("worker", "code=1, 3 attempts")
     assert instance.console().count("taskfleet-said: the reason why") == 3
     assert stages(instance)["end"] is False
 

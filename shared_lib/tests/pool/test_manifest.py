@@ -62,7 +62,7 @@ def fault(folder, given):
     text = str(caught.value)
     start = f"{folder} does not contain the code of bundle {given[:12]}: "
     assert text.startswith(start)
-    assert text.endswith(". Scripts on machines may add files to a project, but not change its own.")
+    assert text.endswith(". Scripts on machines can add files to a project, but must not change its files.")
     assert "\n" not in text or "two\nlines" in text
     return text.removeprefix(start).partition(". Scripts")[0]
 
