@@ -239,9 +239,7 @@ def test_the_default_project_has_no_cloud_sdk(project):
     ("words", "extra", "module"),
     [
         (["show_queue", "--queue-url", "sqs://one"], "aws", "botocore"),
-        (["show_queue", "--queue-url", "pubsub://p/one"], "gcp", "google"),
         (["show_queue", "--queue-url", "postgresql://me@127.0.0.1:1/one"], "postgresql", "psycopg"),
-        (["list_regions", "--provider", "aws"], "aws", "botocore"),
         (["list_regions", "--provider", "gcp"], "gcp", "google"),
     ],
 )
@@ -277,7 +275,7 @@ def test_without_pandas_only_filtering_is_missing(copy, run, uv):
     run(uv, "sync", folder=copy)
     assert not list(copy.glob(".venv/lib/python*/site-packages/pandas"))
     said = run(uv, "run", "poe", "insert_tasks", folder=copy, status=2).stderr
-    assert said.startswith("error: filter_tasks needs the package pandas")
+    assert "\nerror: filter_tasks needs the package pandas" in said
     script = copy / "insert_tasks.py"
     script.write_text(script.read_text().replace("filter_tasks=task.filter_tasks", ""))
     assert "10,000" in run(uv, "run", "poe", "insert_tasks", folder=copy).stdout
