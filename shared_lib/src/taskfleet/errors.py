@@ -4,6 +4,7 @@
 
     TaskfleetError                  what was wrong, where, and what to do next
     ├── SettingsError               one or more settings are wrong or missing (all faults in one message)
+    ├── MissingPackageError         a setting needs an optional package that is not installed: ``extra``
     ├── TableError                  the table of tasks cannot be read or written
     ├── InsertError                 the tasks cannot be inserted; nothing was
     ├── FunctionError               the task function cannot be found or imported, or its parameters are not usable
@@ -18,7 +19,7 @@
     ├── CatalogueError              what was kept of a provider's prices cannot be read
     ├── BundleError                 the project cannot be packed for machines
     ├── StartUpError                no start-up script can be made of what is given
-    ├── WrongCodeError              a machine does not hold the code that its worker was sent to run
+    ├── WrongCodeError              a machine does not have the code that its worker has to run
     ├── CommandError                the command line asks for something that makes no sense
     └── DeclinedError               the user was asked and did not agree; nothing was done
 
@@ -40,6 +41,21 @@ class TaskfleetError(Exception):
 
 class SettingsError(TaskfleetError):
     """One or more settings are wrong, or one is missing that is needed here."""
+
+
+class MissingPackageError(TaskfleetError):
+    """An optional package is not installed; a worker that is started again would lack it again.
+
+    Args:
+        text: What needs it, and the command that installs it.
+        extra: The extra of this library that has the package, such as ``aws``.
+    """
+
+    exit_code = 2
+
+    def __init__(self, text: str, *, extra: str) -> None:
+        super().__init__(text)
+        self.extra = extra
 
 
 class TableError(TaskfleetError):
@@ -144,7 +160,7 @@ class StartUpError(TaskfleetError):
 
 
 class WrongCodeError(TaskfleetError):
-    """A machine's folder does not hold the code that its worker was sent to run; starting it again does not help."""
+    """A machine's folder does not contain the code that its worker has to run; a restart does not help."""
 
     exit_code = 2
 

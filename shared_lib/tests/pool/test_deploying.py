@@ -81,7 +81,7 @@ def test_all_is_looked_at_before_the_question_is_asked(poe):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--bucket", ""], "BUCKET is not set: name one in config/pool.env that machines can read"),
+        (["--bucket", ""], "BUCKET is not set: machines download"),
         (["--bucket", "s3://no-such-bucket"], "no-such-bucket"),
         (["--bucket", "gs://code"], "gs://code"),
         (["--code-from", "git"], "CODE_FROM=git needs GIT_URL"),

@@ -149,7 +149,7 @@ SENTENCES = [
         "sqs",
         {"code": "SignatureDoesNotMatch", "status": 403},
         CredentialsError,
-        r"secret key is wrong, or this machine's clock",
+        r"secret key or the clock of this machine is wrong",
     ),
     (
         "sqs",

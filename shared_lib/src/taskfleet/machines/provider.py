@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from taskfleet.extras import require
 from taskfleet.settings import Configuration
 
 if TYPE_CHECKING:  # a worker asks the registry for its watcher, and needs nothing of these
@@ -57,6 +58,8 @@ class Provider(Protocol):
     """The longest start-up script it takes; 0 where there is none."""
     permissions: ClassVar["Permissions | None"]
     """Everything that its accounts and machines have to be permitted, and who needs it; None where nobody asks."""
+    sdk: ClassVar[str]
+    """The module of its SDK, one of ``extras.OPTIONAL_PACKAGES``; empty for none. ``watcher`` works without it."""
     example_queue_url: ClassVar[str]
     """A queue that its machines reach, for messages."""
     example_region: ClassVar[str]
@@ -121,8 +124,15 @@ def watcher_here(environ: Mapping[str, str]) -> "Watcher | None":
 
 
 def provider_of(configuration: Configuration) -> Provider:
-    """Return the provider that the settings name."""
-    return load_provider(configuration.pool.provider)
+    """Return the provider that the settings name.
+
+    Raises:
+        MissingPackageError: Its SDK is not installed.
+    """
+    provider = load_provider(configuration.pool.provider)
+    if provider.sdk:
+        require(provider.sdk, f"PROVIDER={provider.name}")
+    return provider
 
 
 def load_provider(name: str) -> Provider:

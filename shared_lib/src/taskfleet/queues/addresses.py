@@ -1,12 +1,14 @@
 """Parse QUEUE_URL: the service and the names of the queues."""
 
 from taskfleet.errors import QueueError
+from taskfleet.extras import require
 from taskfleet.queues.postgresql_faults import redact_address
 from taskfleet.queues.transport import Transport
 from taskfleet.settings.parsers import EMBEDDED
 
 #: The suffix of the queue of a job's events.
 EVENTS = "-events"
+_SDKS = {("sqs:", "http"): "botocore", ("pubsub:",): "google.pubsub_v1", ("postgres",): "psycopg"}
 
 
 def is_remote(queue_url: str) -> bool:
@@ -24,7 +26,9 @@ def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> T
 
     Raises:
         QueueError: The address is not valid.
+        MissingPackageError: The package for the service is not installed.
     """
+    require(sdk_of(queue_url), f"QUEUE_URL={redact_url(queue_url)}")
     suffix = EVENTS if of_events else ""
     if queue_url.startswith("postgres"):
         from taskfleet.queues.postgresql import PostgresqlTransport
@@ -35,10 +39,20 @@ def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> T
         from taskfleet.queues.pubsub import PubSubTransport
 
         return PubSubTransport(address)
-    if queue_url.startswith(("sqs:", "http")):
-        from taskfleet.queues.sqs import SqsTransport
+    from taskfleet.queues.sqs import SqsTransport
 
-        return SqsTransport(address)
+    return SqsTransport(address)
+
+
+def sdk_of(queue_url: str) -> str:
+    """Return the module that a queue service needs, one of ``extras.OPTIONAL_PACKAGES``.
+
+    Raises:
+        QueueError: The address is wrong.
+    """
+    for schemes, module in _SDKS.items():
+        if queue_url.startswith(schemes):
+            return module
     raise QueueError(f"{queue_url} is not a valid queue URL.")
 
 

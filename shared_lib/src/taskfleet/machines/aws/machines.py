@@ -210,7 +210,7 @@ class AwsMachines:
             try:
                 self._make_template(region.name, template)
                 action = "CreateFleet"
-                fleet = self._client.ask_plainly(region.name, action, tries=1, **request)
+                fleet = self._client.ask_plainly(region.name, action, max_attempts=1, **request)
             except ERRORS as error:
                 cause, trouble = error, self._client.explain(error, region.name, action)
             else:

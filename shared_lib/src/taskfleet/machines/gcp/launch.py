@@ -8,7 +8,7 @@ from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
 
-from taskfleet.clouds.google_errors import ERRORS, PASSING_CODES
+from taskfleet.clouds.google_errors import ERRORS, TRANSIENT_CODES
 from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
 from taskfleet.machines import FailureReason, LaunchFailure, LaunchRequest
 from taskfleet.machines.gcp.bodies import JOB_LABEL, ORDER_LABEL, request_id
@@ -95,7 +95,7 @@ class Launch:
                 operation = operations.wait(request, retry=None, timeout=min(left, REQUEST_SECONDS))
                 is_done = operation.status == compute_v1.Operation.Status.DONE
             except ERRORS as error:
-                if isinstance(error, GoogleAPICallError) and error.code not in PASSING_CODES:
+                if isinstance(error, GoogleAPICallError) and error.code not in TRANSIENT_CODES:
                     return []
                 is_done = False
             if not is_done and time.monotonic() - began_at < 1.0:  # it may answer at once when it is busy

@@ -8,7 +8,7 @@ from typing import Final
 from google.api_core.exceptions import GoogleAPICallError
 
 from taskfleet.clouds.google import COMPUTE
-from taskfleet.clouds.google_errors import PASSING_CODES, THROTTLED, explain, reasons_of, text_of
+from taskfleet.clouds.google_errors import THROTTLED, TRANSIENT_CODES, explain, reasons_of, text_of
 from taskfleet.clouds.google_permissions import GOOGLE
 from taskfleet.machines import FailureReason
 
@@ -60,7 +60,7 @@ def of_request(error: GoogleAPICallError, project: str) -> Fault | None:
         return known
     if error.code == 429:
         return Fault(FailureReason.THROTTLED, text)
-    if error.code in PASSING_CODES:
+    if error.code in TRANSIENT_CODES:
         return None
     if error.code == 404 and _PART.search(text):
         return Fault(FailureReason.INVALID, text)

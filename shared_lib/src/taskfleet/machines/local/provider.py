@@ -34,6 +34,7 @@ class LocalProvider:
     bucket_scheme: ClassVar[str] = ""
     longest_script_bytes: ClassVar[int] = 0
     permissions: ClassVar[Permissions | None] = None
+    sdk: ClassVar[str] = ""
     example_queue_url: ClassVar[str] = "ledger"
     example_region: ClassVar[str] = ""
 
