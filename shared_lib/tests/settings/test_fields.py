@@ -1,4 +1,4 @@
-"""What each setting is, and what its parser takes."""
+"""The declaration of each setting, and the values that its parser accepts."""
 
 import math
 import re
@@ -19,8 +19,8 @@ def parsed(name, text):
     return FIELDS[name].parse(text)
 
 
-def complaint(field, text):
-    """Say what the parser says about a text, nothing if it takes it."""
+def error_of(field, text):
+    """Return the parser's error for a text, empty if it accepts it."""
     try:
         field.parse(text)
     except ValueError as error:
@@ -47,9 +47,9 @@ class TestEveryField:
         [kind] = [kind for kind in KINDS if hasattr(kind, name)]
         assert field.parse(field.default) == getattr(kind(), name)
 
-    def test_a_bad_value_is_told_in_our_words(self, field):
+    def test_errors_of_bad_values_do_not_come_from_python(self, field):
         texts = ["", "\0", "-1", "nan", "1__0", "9" * 5000, "x y"]
-        assert not [text for text in texts if re.search(r"invalid lit|not convert|Exceeds", complaint(field, text))]
+        assert not [text for text in texts if re.search(r"invalid lit|not convert|Exceeds", error_of(field, text))]
 
     def test_it_is_in_the_reference(self, field):
         assert f"| `{field.name}` | `{field.flag} " in table()
@@ -62,7 +62,7 @@ class TestEveryField:
 
 def test_names_and_flags_are_unique():
     fields = describe()
-    names = [name for field in fields for name in (field.name, *field.old_names)]
+    names = [name for field in fields for name in (field.name, *field.aliases)]
     assert len(set(names)) == len(names)
     assert len({field.flag for field in fields}) == len(fields)
 
@@ -134,7 +134,7 @@ def test_good_values_are_taken(name, text, value):
         ("QUEUE_URL", ["", "Ledger", "fq:/x", "fq://", "ftp://x"], "'ledger'"),
         ("TASK_FUNCTION", ["", "task", "task:", ":f", "1a:f", "a:b:c", "a:f()", "a b:f"], "module:function"),
         ("START_TASK", ["", "-1", "1.0", "1e3", "x", "1_", "_1", "1__0", "+1", " 1", "²", "9" * 30], "a whole number"),
-        ("INSERT_LIMIT", ["0", "-1", "1.5", "all"], "a whole number from 1 on"),
+        ("INSERT_LIMIT", ["0", "-1", "1.5", "all"], "a whole number of at least 1"),
         ("SLOTS", ["", "0", "4097", "-1", "Auto", "1.5", "9" * 5000], "'auto' .* from 1 to 4096"),
         ("RETRIES_ON_EXIT", ["901", "-1", "", "many"], "a whole number from 0 to 900"),
         ("LEASE_SECONDS", ["0.999", "0", "-5", "", "nan", "inf", "1e999", "30s"], "a number of at least 1"),
