@@ -46,16 +46,22 @@ EXPORTS = """
 
 SETTINGS_HEAD = """# Settings
 
-Made from the code by `poe generate`. A setting is read from the command line (its flag), else from the environment, else from the
-`.env` file (`config/task.env`, or the one named with `-e`), else it has its default. An empty value means the default. Nothing is
-expanded in values. Lines `export NAME=value` in the file are your own variables: they are put into the environment of your tasks.
+Generated from the code by `poe generate`. Flags override environment variables, which override the files (`config/task.env`, or the
+file named with `-e`, then `config/pool.env`), which override the defaults. An empty value means the default. Values are not expanded.
+`export NAME=value` lines in the files are your own variables, which are passed to your tasks in their environment.
 
 """
 
 COMMANDS_HEAD = """# Commands
 
-Made from the code by `poe generate`. In a project, type `uv run poe COMMAND`. Exit codes: 0 done, 1 something is wrong and said in one
-message, 2 the command line is not understood (or a machine holds other code than its worker was sent with), 130 stopped with Ctrl-C.
+Generated from the code by `poe generate`. Run them in a project's folder: `uv run poe COMMAND`.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | an error, described in one message |
+| 2 | invalid usage or settings, or a machine with different code from its worker's bundle |
+| 130 | stopped with Ctrl-C |
 """
 
 #: What uv has in the environment of commands it starts that is about this repository's project.

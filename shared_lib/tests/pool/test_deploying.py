@@ -72,7 +72,7 @@ def instances():
 
 def test_all_is_looked_at_before_the_question_is_asked(poe):
     said = poe("deploy_pool")
-    assert said.code == 1
+    assert said.code == 2
     assert "Code: " in said.out
     assert said.err.endswith("error: Nobody is at the terminal to say yes: add --yes. Nothing was started.\n")
     assert instances() == []

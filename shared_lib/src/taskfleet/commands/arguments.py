@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from taskfleet.errors import CommandError, DeclinedError, TaskfleetError
+from taskfleet.errors import DeclinedError, TaskfleetError, UsageError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.settings import DEFAULT_FILE, Configuration, describe, read_configuration
 from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, PROVIDER_GROUPS
@@ -133,12 +133,12 @@ def confirm(what: str, word: str, *, yes: bool) -> None:
 
     Raises:
         DeclinedError: Something else was typed.
-        CommandError: Nobody is there to type.
+        UsageError: Nobody is there to type.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError(f"{what} Nobody is at the terminal to confirm it: add --yes. Nothing was changed.")
+        raise UsageError(f"{what} Nobody is at the terminal to confirm it: add --yes. Nothing was changed.")
     print(what, file=sys.stderr)
     if prompt(f"Type {word} to go on: ") != word:
         raise DeclinedError("The confirmation did not match. Nothing was changed.")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.commands.move_queue import checked
-from taskfleet.errors import CommandError
+from taskfleet.errors import UsageError
 from taskfleet.ledger import sending
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.addresses import is_remote, public
@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> int:
     configuration = configure(arguments)
     target = checked(arguments.to)
     if not is_remote(target) or public(target) == public(configuration.settings.queue_url):
-        raise CommandError("--to must be a queue at a service, another one than QUEUE_URL. Nothing was changed.")
+        raise UsageError("--to must be a queue at a service, another one than QUEUE_URL. Nothing was changed.")
     database = open_ledger(
         configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project
     )

@@ -11,7 +11,7 @@ from taskfleet.commands.arguments import configure, make_parser, prompt, users_p
 from taskfleet.commands.guard import INTERRUPTED, NO_HINT_VARIABLE
 from taskfleet.commands.offer_table import add_refresh, choose_machines
 from taskfleet.commands.plan import show_plan
-from taskfleet.errors import CommandError, DeclinedError
+from taskfleet.errors import CommandError, DeclinedError, SettingsError, UsageError
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machines
 from taskfleet.machines.choosing import Choice
@@ -101,7 +101,7 @@ def run(argv: Sequence[str]) -> int:
 def _check_reach(configuration: Configuration) -> None:
     provider = provider_of(configuration)
     if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
-        raise CommandError(
+        raise SettingsError(
             f"PROVIDER={provider.name}: its machines cannot reach the ledger on this computer (QUEUE_URL=ledger). Use a queue service: "
             f"QUEUE_URL={provider.example_queue_url} in config/task.env (see docs), or PROVIDER=local."
         )
@@ -162,7 +162,7 @@ def _open_machines(configuration: Configuration, database: Database, choice: Cho
 
 def _ask_to_start() -> None:
     if not sys.stdin.isatty():
-        raise CommandError("Nobody is at the terminal to say yes: add --yes. Nothing was started.")
+        raise UsageError("Nobody is at the terminal to say yes: add --yes. Nothing was started.")
     if prompt("\nStart? [y/N] ").lower() not in ("y", "yes"):
         raise DeclinedError("Nothing was started.")
 

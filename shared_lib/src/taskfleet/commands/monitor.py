@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.commands.guard import INTERRUPTED
-from taskfleet.errors import CommandError
+from taskfleet.errors import UsageError
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues
@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     configuration = configure(arguments)
     settings = configuration.settings
     if not is_remote(settings.queue_url):
-        raise CommandError(
+        raise UsageError(
             "The tasks of this job wait in the ledger itself (QUEUE_URL=ledger), where workers write what they do: poe status --watch"
         )
     database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)

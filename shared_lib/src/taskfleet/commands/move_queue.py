@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, confirm, make_parser
-from taskfleet.errors import CommandError
+from taskfleet.errors import CommandError, UsageError
 from taskfleet.ledger import counters, moving
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.processes.identity import is_surely_dead
@@ -70,7 +70,7 @@ def checked(url: str) -> str:
     try:
         return queue_url(url)
     except ValueError as error:
-        raise CommandError(f"--to {url!r}: it must be {error}.") from error
+        raise UsageError(f"--to {url!r}: it must be {error}.") from error
 
 
 def _refuse_workers(database: Database) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import SettingsError, UsageError
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.choosing import Choice, Offer
 from taskfleet.machines.needs import Need
@@ -20,11 +20,11 @@ def listing_provider(configuration: Configuration) -> Provider:
     """Return the provider that the settings name.
 
     Raises:
-        CommandError: It has no offers to list.
+        UsageError: It has no offers to list.
     """
     provider = provider_of(configuration)
     if not provider.lists_offers:
-        raise CommandError(
+        raise UsageError(
             f"PROVIDER={provider.name} has no list of machines. Set PROVIDER=aws or gcp in config/pool.env, or add --provider aws."
         )
     return provider
@@ -56,14 +56,14 @@ def choose_machines(configuration: Configuration, need: Need, *, refresh: bool) 
     """Choose a pool's machines.
 
     Raises:
-        CommandError: Nothing fits.
+        SettingsError: Nothing fits.
     """
     try:
         return selection.choose_machines(need, get_catalogue(configuration, refresh=refresh))
     except selection.NothingFitsError as error:
         if not provider_of(configuration).lists_offers:
             raise
-        raise CommandError(f"{error} poe list_instance_types --rejected shows each type with its reasons.") from None
+        raise SettingsError(f"{error} poe list_instance_types --rejected shows each type with its reasons.") from None
 
 
 def offer_row(one: Offer) -> tuple[str, ...]:

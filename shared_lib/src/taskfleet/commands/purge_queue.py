@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, confirm, make_parser
-from taskfleet.errors import CommandError
+from taskfleet.errors import UsageError
 from taskfleet.ledger import counters, repair
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.addresses import is_remote
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
 def _purge_events(configuration: Configuration, *, yes: bool) -> int:
     settings = configuration.settings
     if not is_remote(settings.queue_url):
-        raise CommandError("With QUEUE_URL=ledger there is no queue of events: workers write into the ledger.")
+        raise UsageError("With QUEUE_URL=ledger there is no queue of events: workers write into the ledger.")
     confirm(
         f"This drops what workers of job {settings.job_id} have told and no monitor has taken: those tasks will count as not done.",
         settings.job_id,

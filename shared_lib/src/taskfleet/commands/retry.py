@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.errors import CommandError
+from taskfleet.errors import UsageError
 from taskfleet.ledger import repair
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.job import check_queue, send_if_remote
@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     if arguments.kind and not arguments.failed:
         parser.error("--kind goes with --failed")
     if not (arguments.failed or arguments.killed or arguments.task_ids):
-        raise CommandError("Say which tasks: --failed, --failed --kind exit, --killed, or task ids.")
+        raise UsageError("Say which tasks: --failed, --failed --kind exit, --killed, or task ids.")
     kinds = [kind for kind in FAILURE_KINDS if arguments.failed and (not arguments.kind or kind.word in arguments.kind)]
     configuration = configure(arguments)
     database = open_ledger(

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from taskfleet.errors import CommandError, SettingsError
+from taskfleet.errors import SettingsError, UsageError
 from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.provider import provider_of
@@ -43,11 +43,11 @@ def preview(configuration: Configuration) -> str:
     """Return the script that machines would boot with, for a bundle that was not made.
 
     Raises:
-        CommandError: The provider's machines run none.
+        UsageError: The provider's machines run none.
     """
     pool, provider = configuration.pool, provider_of(configuration)
     if not provider.longest_script_bytes:
-        raise CommandError(
+        raise UsageError(
             f"Machines of PROVIDER={provider.name} run no start-up script. Name another provider: poe plan --show-start-up-script "
             "--provider aws"
         )
