@@ -103,7 +103,7 @@ def test_a_function_that_cannot_be_used_is_refused(function, fault):
     ],
 )
 def test_whether_a_tables_columns_fit(function, columns, fault):
-    found = examine(function).fault_of_columns(frozenset(columns.split()))
+    found = examine(function).column_mismatch(frozenset(columns.split()))
     if fault is None:
         assert found is None
     else:
@@ -113,7 +113,7 @@ def test_whether_a_tables_columns_fit(function, columns, fault):
 
 @pytest.mark.parametrize("function", [anything, injected, process_task])
 def test_columns_that_the_worker_fills_in_are_refused_where_they_would_be_overwritten(function):
-    found = examine(function).fault_of_columns(frozenset({"a", "context"}))
+    found = examine(function).column_mismatch(frozenset({"a", "context"}))
     assert (found is None) is (function is not injected)
 
 

@@ -36,7 +36,7 @@ class TaskFunction:
     """The parameters the worker fills in."""
     is_rms_style: bool
 
-    def fault_of_columns(self, columns: frozenset[str]) -> str | None:
+    def column_mismatch(self, columns: frozenset[str]) -> str | None:
         """Say what does not fit between a table's columns and the parameters, None if they fit."""
         missing = sorted(self.required - columns)
         surplus = [] if self.accepts_any else sorted(columns - self.accepted)

@@ -30,7 +30,7 @@ def check_table(source: str | Path | Iterable[Mapping[str, Any]], function: Call
     seen: set[str] = set()
     total = 0
     for batch in read_batches(source):
-        rows = batch.encode(task_function.fault_of_columns)
+        rows = batch.encode(task_function.column_mismatch)
         total += len(rows.data)
         for index, task_id in enumerate(rows.ids or ()):
             if task_id in seen:

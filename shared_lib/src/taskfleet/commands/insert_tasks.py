@@ -63,7 +63,7 @@ def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: Filt
     function = load_function(configuration.settings.task_function, configuration.project)
     batches = _batches(configuration, source, filter_tasks)
     if arguments.dry_run:
-        rows = sum(len(batch.encode(function.fault_of_columns).data) for batch in batches.kept)
+        rows = sum(len(batch.encode(function.column_mismatch).data) for batch in batches.kept)
         print(f"Checked {rows:,} rows: all fit {function.name}. Nothing was inserted (--dry-run).")
         return 0
     settings = configuration.settings
@@ -185,7 +185,7 @@ def _insert(
     under_way = insertion.begin(database, source=settings.task_table, on_wait=progress.wait)
     try:
         for batch in batches.kept:
-            rows = batch.encode(function.fault_of_columns)
+            rows = batch.encode(function.column_mismatch)
             ids = content_ids(rows.data) if rows.ids is None else rows.ids
             if fault_of_size is not None:
                 _check_sizes(ids, rows, fault_of_size)
