@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write a text file atomically: a concurrent reader gets the old content or the new, never a part."""
     draft = path.with_name(f".{path.name}-{os.urandom(6).hex()}")
     draft.write_text(text, encoding="utf-8")
