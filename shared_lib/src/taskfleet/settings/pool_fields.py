@@ -73,7 +73,7 @@ class PoolSettings:
         metavar="BOOL",
         default="false",
     )
-    cpus: Range = _range("vCPUs per machine: 8, 4-16, 4- (at least) or -16 (at most).")
+    cpus: Range = _range("Virtual CPUs (vCPUs) per machine: 8, 4-16, 4- (at least) or -16 (at most).")
     memory_gib: Range = _range("Memory per machine; Python and its libraries need about 2 GiB.", default="2-")
     memory_gib_per_cpu: Range = _range("Memory per vCPU.")
     memory_gib_per_task: Range = _range("Memory per concurrent task.", group="task")
@@ -93,7 +93,7 @@ class PoolSettings:
     boot_disk_mibps: float = _size("Required boot disk throughput, in MiB per second.", "0", "MIBPS")
     cpus_per_task: float = setting(
         "task",
-        "vCPUs per task; with 0.5, two tasks share one.",
+        "Number of vCPUs per task; with 0.5, two tasks share one.",
         number(0, above=True),
         metavar="CPUS",
         default="1",
