@@ -146,7 +146,7 @@ def test_one_message_has_all_errors(read):
         "FILE, line 5: 'nonsense' does not have the form NAME=value",
         "FILE, line 6: JOB_ID is a setting; remove 'export'",
         "FILE, line 1: JOB_ID='1' is invalid; expected a letter, then at most 62 letters, digits, '-' or '_'",
-        "FILE, line 3: SLOTS='many' is invalid; expected 'auto' (one per CPU) or a whole number from 1 to 4096",
+        "FILE, line 3: SLOTS='many' is invalid; expected 'auto' or a whole number from 1 to 4096",
         "the environment: LEASE_SECONDS='0' is invalid; expected a number of at least 1",
         "the command line (--max-tasks): MAX_TASKS='none' is invalid; expected a whole number of at least 1",
     ]

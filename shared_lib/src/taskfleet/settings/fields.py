@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from taskfleet.settings.declaring import setting
 from taskfleet.settings.parsers import (
-    auto_switch,
+    auto,
     delays_by_kind,
     feather_file,
     function_name,
@@ -16,10 +16,8 @@ from taskfleet.settings.parsers import (
     number,
     optional,
     queue_url,
-    slots,
     start_method,
     switch,
-    tasks_per_message,
     text,
     whole,
 )
@@ -55,7 +53,7 @@ class Settings:
     shared_ledger: bool | None = setting(
         "job",
         "Whether several hosts use the ledger over a shared file system; 'auto' checks the file system when the ledger is created.",
-        auto_switch,
+        auto(switch),
         metavar="BOOL",
         default="auto",
     )
@@ -90,12 +88,16 @@ class Settings:
     tasks_per_message: int | None = setting(
         "insert",
         "Tasks per message in a service queue; 'auto' chooses by the number of tasks and their duration.",
-        tasks_per_message,
+        auto(whole(1, 1000)),
         metavar="N",
         default="auto",
     )
     slots: int | None = setting(
-        "worker", "Concurrent tasks per worker; 'auto' is one per CPU.", slots, metavar="N", default="auto"
+        "worker",
+        "Concurrent tasks per worker; 'auto' is one per CPU.",
+        auto(whole(1, 4096)),
+        metavar="N",
+        default="auto",
     )
     tasks_per_process: int = setting(
         "worker",

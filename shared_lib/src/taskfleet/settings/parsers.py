@@ -42,16 +42,6 @@ def queue_url(value: str) -> str:
     raise ValueError("'ledger', sqs://NAME, pubsub://PROJECT/NAME or postgresql://[USER@][HOST]/DATABASE")
 
 
-def tasks_per_message(value: str) -> int | None:
-    """Parse a number of tasks; return None for ``auto``."""
-    if value == "auto":
-        return None
-    try:
-        return whole(1, 1000)(value)
-    except ValueError:
-        raise ValueError("'auto' or a whole number from 1 to 1000") from None
-
-
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     """Return a parser of whole numbers from ``low`` to ``high``, of at most 18 digits (the ledger has 64-bit integers)."""
     expected = "a whole number " + (f"of at least {low}" if high is None else f"from {low} to {high}")
@@ -110,6 +100,18 @@ def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
     return lambda value: parse(value) if value else None
 
 
+def auto(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    """Return a parser that returns None for ``auto``."""
+
+    def parse_auto(value: str) -> T | None:
+        try:
+            return None if value == "auto" else parse(value)
+        except ValueError as error:
+            raise ValueError(f"'auto' or {error}") from None
+
+    return parse_auto
+
+
 def switch(value: str) -> bool:
     """Parse a boolean in the usual spellings."""
     if value.lower() in {"true", "yes", "on", "1"}:
@@ -128,24 +130,6 @@ def choice(*words: str, make: Callable[[str], Any] = str) -> Callable[[str], Any
         return make(value)
 
     return parse
-
-
-def auto_switch(value: str) -> bool | None:
-    """Parse a boolean; return None for ``auto``."""
-    try:
-        return None if value == "auto" else switch(value)
-    except ValueError:
-        raise ValueError("'auto', true or false") from None
-
-
-def slots(value: str) -> int | None:
-    """Parse a number of slots; return None for ``auto``."""
-    if value == "auto":
-        return None
-    try:
-        return whole(1, 4096)(value)
-    except ValueError:
-        raise ValueError("'auto' (one per CPU) or a whole number from 1 to 4096") from None
 
 
 def start_method(value: str) -> str:

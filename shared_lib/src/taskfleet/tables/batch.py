@@ -23,15 +23,11 @@ _ID_NAMES = ("task_id", "id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """The tasks of a batch, in the order of its rows."""
+class NumberedRows:
+    """Some rows of a source, with their numbers."""
 
     first_row: int
     """The number of the first row in the source, from 1."""
-    ids: list[str] | None
-    """The ids of the tasks; None if the table has none."""
-    data: list[str]
-    """The keyword arguments of the tasks, as canonical JSON texts."""
     numbers: Sequence[int] | None = None
     """The numbers of the rows in the source; None if they are consecutive from ``first_row``."""
 
@@ -41,20 +37,25 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch(ABC):
-    """Some rows of a table. ``first_row`` and ``numbers`` are as in ``Rows``; ``source`` names the table in messages."""
+class Rows(NumberedRows):
+    """The tasks of a batch, in the order of its rows."""
+
+    ids: list[str] | None
+    """The ids of the tasks; None if the table has none."""
+    data: list[str]
+    """The keyword arguments of the tasks, as canonical JSON texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(NumberedRows, ABC):
+    """Some rows of a table."""
 
     source: str
-    first_row: int
-    numbers: Sequence[int] | None = None
+    """The name of the table in messages."""
 
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of rows."""
-
-    def row_number(self, index: int) -> int:
-        """Return the number in the source, from 1, of the row at ``index``."""
-        return self.first_row + index if self.numbers is None else self.numbers[index]
 
     @abstractmethod
     def slice(self, start: int, stop: int) -> "Self":

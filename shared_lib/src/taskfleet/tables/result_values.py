@@ -17,7 +17,8 @@ Kinds: TypeAlias = dict[str, set[str]]
 BATCH_ROWS = 10_000
 
 
-def _kind(value: JSON) -> str:
+def value_kind(value: JSON) -> str:
+    """Return the type of a value, as in ``Kinds``."""
     if isinstance(value, int) and not isinstance(value, bool):
         return "int" if -(2**63) <= value < 2**63 else "large"
     return type(value).__name__ if isinstance(value, bool | float | str) else "other"

@@ -16,11 +16,11 @@ from taskfleet.tables.result_values import (
     Kinds,
     Row,
     RowSource,
-    _kind,
     batches_of,
     column_type,
     column_value,
     json_line,
+    value_kind,
 )
 
 _WRITABLE = tuple(suffix for suffix, name in FORMATS.items() if name != "yaml")
@@ -103,7 +103,7 @@ def _learn(rows: Iterable[Row], columns: Sequence[str]) -> Kinds:
         for name, value in row.items():
             known = kinds.setdefault(name, set())
             if value is not None:
-                known.add(_kind(value))
+                known.add(value_kind(value))
     return kinds
 
 
@@ -111,7 +111,7 @@ def _same(rows: Iterable[Row], kinds: Kinds, target: Path) -> Iterator[Row]:
     """Yield the rows if they have the columns and types of the first pass."""
     for row in rows:
         for name, value in row.items():
-            if name not in kinds or (value is not None and _kind(value) not in kinds[name]):
+            if name not in kinds or (value is not None and value_kind(value) not in kinds[name]):
                 raise TableError(
                     f"The results changed while {target.name} was written (column {name!r}). Run the command again."
                 )
