@@ -1,4 +1,4 @@
-"""Write what is made from the code: docs/*.md, the template's config/*.env and installed_names.txt.
+"""Write what is made from the code: docs/*.md, shared_lib/poe.toml, the template's config/*.env and installed_names.txt.
 
 uv run poe generate            write them
 uv run poe generate --check    say which are out of date, exit with 1 if any is
@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from taskfleet.cli import COMMANDS
 from taskfleet.clouds.permissions import Grant, Permission, Who
 from taskfleet.machines.provider import PROVIDERS, load_provider
 from taskfleet.settings.reference import pool_env, table, task_env
+from taskfleet.terminal.registry import COMMANDS, Heading
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,6 +64,11 @@ Generated from the code by `poe generate`. Run them in a project's folder: `uv r
 | 130 | stopped with Ctrl-C |
 """
 
+POE_HEAD = """# Made from the code by `poe generate`. A project's pyproject.toml includes this file; its own tasks take precedence.
+# A task passes everything typed after its name to the command, which explains it: uv run poe status --help
+# use_exec: the command replaces poe, which would kill it two seconds after Ctrl-C.
+"""
+
 #: What uv has in the environment of commands it starts that is about this repository's project.
 NOT_PASSED_ON = ("UV_PROJECT", "UV_FROZEN", "UV_LOCKED", "UV_NO_SYNC", "UV_EXCLUDE_NEWER")
 PERMISSIONS_HEAD = """# Permissions
@@ -89,6 +94,7 @@ def main() -> int:
         ROOT / "docs" / "commands.md": COMMANDS_HEAD + "".join(map(command_section, COMMANDS)),
         ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": task_env(VALUES, EXPORTS),
         ROOT / "{{cookiecutter.project_slug}}" / "config" / "pool.env": pool_env("local", {}),
+        ROOT / "shared_lib" / "poe.toml": POE_HEAD + "".join(map(poe_group, Heading)),
         ROOT / "docs" / "permissions.md": PERMISSIONS_HEAD + permissions_page(),
     }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
@@ -109,6 +115,19 @@ def command_section(name: str) -> str:
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         importlib.import_module(f"taskfleet.commands.{name}").run(["--help"])
     return f"\n## {name}\n\n```\n{out.getvalue().strip()}\n```\n"
+
+
+def poe_group(heading: Heading) -> str:
+    """Return the poe tasks of the commands under a heading."""
+    number = list(Heading).index(heading) + 1
+    table = f"tool.poe.groups.{number}-{heading.lower()}"
+    lines = ["", f"[{table}]", f'heading = "{heading}"', f"[{table}.tasks]"]
+    lines += [
+        f'{one.name} = {{ cmd = "{one.shell_command}", use_exec = true, help = "{one.help}" }}'
+        for one in COMMANDS.values()
+        if one.heading is heading
+    ]
+    return "\n".join(lines) + "\n"
 
 
 class UnresolvedError(Exception):

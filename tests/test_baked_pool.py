@@ -88,7 +88,7 @@ def test_the_example_is_worked_off_though_controller_and_machine_are_killed(proj
     assert "Nothing was started (--dry-run)" in refused.stdout
     with terminal("deploy_pool", "--continue", "--yes") as second:
         second.until("JOB COMPLETE", 400.0)  # 10,000 processes, while other tests run
-        second.until("All machines are gone")
+        second.until("All machines are terminated")
         assert second.wait() == 0
     found = status(poe)
     assert found["counts"] == {
@@ -116,7 +116,7 @@ def test_whoever_does_not_agree_gets_no_machines_and_no_error(project, poe, term
         assert "error" not in sitting.text
     assert machines(poe) == []
     with terminal("delete_queue") as sitting:
-        sitting.until("to go on: ")
+        sitting.until("to continue: ")
         sitting.type(answer)
         sitting.until(r"(?m)^The confirmation did not match\. Nothing was changed\.")
         assert sitting.wait() == 1
@@ -136,8 +136,8 @@ def test_ctrl_c_asks_and_what_is_answered_is_done(project, poe, terminal):
         sitting.control_c()
         sitting.until("t, l or c:")
         sitting.type("t\n")
-        sitting.until("What was running waits in the queue again")
-        sitting.until(r"Write the tasks into files.*\[y/N\]")
+        sitting.until("Tasks that were running are back in the queue")
+        sitting.until(r"Write the tasks to files.*\[y/N\]")
         sitting.type("y\n")
         assert sitting.wait() == 130
     assert workers(project) == []
@@ -161,7 +161,7 @@ def test_machines_that_are_left_go_on_alone_and_can_be_torn_down(project, poe, t
         sitting.control_c()
         sitting.until("t, l or c:")
         sitting.type("l\n")
-        sitting.until("go on alone")
+        sitting.until("keep running")
         assert sitting.wait() == 130
     done = status(poe)["counts"]["succeeded"]
     until(lambda: status(poe)["counts"]["succeeded"] > done + 10, "more results")
@@ -193,7 +193,7 @@ def test_two_do_not_look_after_one_pool_and_stop_ends_both(project, poe, termina
             "Another poe deploy_pool looks after this job" in poe("deploy_pool", "--continue", "--yes", status=1).stderr
         )
         assert "No machine is left" in poe("stop", "--yes").stdout
-        sitting.until("Stopped from elsewhere")
+        sitting.until("Stopped by another process")
         assert sitting.wait() == 130
     assert workers(project) == []
 

@@ -2,11 +2,12 @@
 
 import json
 import re
+import shlex
 import tomllib
 
 import pytest
 from pyarrow import feather
-from taskfleet.cli import COMMANDS
+from taskfleet.terminal.registry import COMMANDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -68,7 +69,10 @@ def test_uv_sync_makes_the_lock_file_that_workers_need(project):
 
 def test_poe_alone_lists_every_command_in_groups_with_a_line_of_help(project, poe):
     listed = poe(status=1).stdout  # poe's own exit code when it is told nothing to do
-    groups = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["poe"]["groups"].values()
+    own = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["poe"]
+    included = tomllib.loads((project / own["include"]).read_text())["tool"]["poe"]
+    groups = [*included["groups"].values(), *own["groups"].values()]
+    assert sum(len(group["tasks"]) for group in groups) == len(COMMANDS) + 1
     for group in groups:
         assert group["heading"] in listed
         for name, command in group["tasks"].items():
@@ -195,9 +199,8 @@ def test_every_command_of_the_readme_works(project, run, worked):
 
 
 def test_the_readme_names_no_command_that_is_not_there(project):
-    groups = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["poe"]["groups"].values()
     named = re.findall(r"uv run poe ([a-z_]+)", (project / "README.md").read_text())
-    assert set(named) <= {name for group in groups for name in group["tasks"]}
+    assert set(named) <= {*COMMANDS, "test"}
 
 
 def test_uv_accepts_the_most_hostile_answers(bake_in, tmp_path, run, uv):
@@ -221,3 +224,63 @@ def test_nothing_that_git_should_keep_is_left_lying_about(project, run, worked):
     listed = run("git", "ls-files", "-o", "--exclude-standard", folder=project).stdout.splitlines()
     assert "uv.lock" in listed
     assert not [path for path in listed if path.startswith(("jobs/", ".venv/", "results")) or "cache" in path]
+
+
+def suggested(printed):
+    """Return the commands that a text suggests, each as a list of words without the comment behind it."""
+    return [shlex.split(one) for one in re.findall(r"(?m)^(?:Next:|     ) (uv run poe .*?)(?:  \(.*\))?$", printed)]
+
+
+def test_what_a_command_suggests_works_as_printed_and_keeps_the_settings(project, settings_file, run):
+    """From one suggestion to the next, through all that a user without machines is ever told to type."""
+    (project / "few.json").write_text(json.dumps([{"num1": n, "num2": 1} for n in range(6)]))
+    file = settings_file(
+        "few", "TASK_TABLE=few.json", "RETRIES_ON_EXCEPTION=0", "export ADDITION_EXCEPTION_PROBABILITY=1"
+    )
+    seen = []
+
+    def follow(command, *, status=0):
+        assert command[:3] == ["uv", "run", "poe"]
+        assert command[command.index("-e") + 1] == file, command
+        done = run(*command, folder=project, status=status)
+        seen.append(command[3])
+        return suggested(done.stdout + done.stderr)
+
+    [work] = follow(["uv", "run", "poe", "insert_tasks", "-e", file])
+    list_failed, retry = follow(work)
+    show, retry_too = follow(list_failed)
+    assert retry == retry_too
+    id_at = show.index("ID")
+    follow(
+        [
+            *show[:id_at],
+            json.loads(run("uv", "run", "poe", "tasks", "-e", file, "--json", folder=project).stdout.splitlines()[0])[
+                "task_id"
+            ],
+        ]
+    )
+    settings = project / file
+    settings.write_text(settings.read_text().replace("PROBABILITY=1", "PROBABILITY=0"))
+    [work] = follow(retry)
+    [results] = follow(work)
+    assert follow(results) == []
+    assert (project / "results.feather").exists()
+    [results_too] = follow(["uv", "run", "poe", "status", "-e", file])
+    assert results == results_too
+    assert seen == ["insert_tasks", "launch_worker", "tasks", "task", "retry", "launch_worker", "results", "status"]
+    (project / "results.feather").unlink()
+
+
+def test_a_flag_is_kept_where_the_suggested_command_has_it(poe, settings_file):
+    file = settings_file("kept", "TASK_TABLE=tasks.json")
+    printed = poe("insert_tasks", "-e", file, "--job-id", "kept-2", "--limit", "3").stdout
+    assert f"Next: uv run poe launch_worker -e {file} --job-id kept-2" in printed
+    assert "--limit" not in printed
+    printed = poe("plan", "-e", file, "--machines", "1-2", "--tasks", "5").stdout
+    assert "Nothing was started" in printed
+
+
+def test_poe_is_suggested_where_poe_was_typed(project, run, settings_file):
+    file = settings_file("typed", "TASK_TABLE=tasks.json")
+    done = run(project / ".venv" / "bin" / "poe", "insert_tasks", "-e", file, "--limit", "1", folder=project)
+    assert f"Next: poe launch_worker -e {file}" in done.stdout

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
 from pyarrow import feather
-from taskfleet.cli import COMMANDS
+from taskfleet.terminal.registry import COMMANDS
 
 from local_extensions import TemplateSupport, markdown, slug_refusal, toml, valid_slug
 
@@ -229,17 +229,19 @@ class TestAnswers:
     def test_an_empty_description_leaves_no_gap(self, bake):
         assert (bake(description="") / "README.md").read_text().startswith("# My Tasks\n\nOne function")
 
-    def test_every_command_of_the_library_is_one_of_the_project_with_the_same_line_of_help(self, bake):
-        groups = list(settings(bake())["tool"]["poe"]["groups"].values())
+    def test_every_command_of_the_library_is_a_task_of_the_project_with_the_same_line_of_help(self, bake):
+        project = bake()
+        poe = settings(project)["tool"]["poe"]
+        included = tomllib.loads((project / poe["include"]).read_text())["tool"]["poe"]["groups"]
+        groups = [*included.values(), *poe["groups"].values()]
         assert [group["heading"] for group in groups] == ["Tasks", "Machines", "Development"]
-        assert {name: task["help"] for group in groups[:-1] for name, task in group["tasks"].items()} == COMMANDS
-        assert [name for group in groups for name in group["tasks"]] == [*COMMANDS, "test"]
-        for group in groups:
-            for command in group["tasks"].values():
-                assert "args" not in command, "with args, poe would swallow -e and --help"
-                if command["cmd"].startswith("python"):
-                    assert command["use_exec"], "poe would kill it two seconds after Ctrl-C"
-                assert "\n" not in command["help"]
+        tasks = {name: task for group in included.values() for name, task in group["tasks"].items()}
+        assert {name: task["help"] for name, task in tasks.items()} == {one.name: one.help for one in COMMANDS.values()}
+        assert list(poe["groups"]["3-development"]["tasks"]) == ["test"]
+        for task in tasks.values():
+            assert "args" not in task, "with args, poe would swallow -e and --help"
+            assert task["use_exec"], "poe would kill it two seconds after Ctrl-C"
+            assert "\n" not in task["help"]
 
     @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
     @pytest.mark.parametrize("question", ["project_name", "description", "author_name"])

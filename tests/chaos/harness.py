@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskfleet import cli
-from taskfleet.commands.guard import INTERRUPTED
 from taskfleet.ledger import database
+from taskfleet.terminal.guard import INTERRUPTED
 
 # What the commands import, so that a fork of this process has it.
 from taskfleet.commands import delete_queue, insert_tasks, launch_worker, monitor, purge_queue, release, retry, status  # noqa: F401 isort: skip

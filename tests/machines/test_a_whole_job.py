@@ -129,7 +129,7 @@ def go_through_it(desk, floor):
     said = desk.log()
     assert second.returncode == 0, said
     assert "JOB COMPLETE" in said
-    assert "All machines are gone" in said
+    assert "All machines are terminated" in said
     assert "printed at last" in said or "no worker was heard in time" in said
     status = desk.status()
     assert status["counts"]["succeeded"] == 10_000

@@ -1,7 +1,8 @@
 """Run a Python function over a table: on this machine, or on spot instances of AWS and Google Cloud.
 
 A task function gets a row's columns as keyword arguments and may use ``TaskContext``, ``Retry`` and ``Fail``. ``insert_tasks`` and
-``launch_worker`` are what a project's two scripts call. Nothing heavy is imported before it is used.
+``launch_worker`` are what a project's two scripts call; ``Job`` does from Python what the commands do, and its methods raise
+``TaskfleetError``. Nothing heavy is imported before it is used.
 """
 
 from typing import TYPE_CHECKING
@@ -9,16 +10,26 @@ from typing import TYPE_CHECKING
 from taskfleet.context import Fail, Retry, TaskContext
 
 if TYPE_CHECKING:
+    from taskfleet.api.job import Job
     from taskfleet.commands.insert_tasks import insert_tasks
     from taskfleet.commands.launch_worker import launch_worker
+    from taskfleet.errors import TaskfleetError
 
-__all__ = ["Fail", "Retry", "TaskContext", "insert_tasks", "launch_worker"]
+__all__ = ["Fail", "Job", "Retry", "TaskContext", "TaskfleetError", "insert_tasks", "launch_worker"]
 __version__ = "0.1.0"
 
 
+_HOMES = {
+    "Job": "taskfleet.api.job",
+    "TaskfleetError": "taskfleet.errors",
+    "insert_tasks": "taskfleet.commands.insert_tasks",
+    "launch_worker": "taskfleet.commands.launch_worker",
+}
+
+
 def __getattr__(name: str) -> object:
-    if name in {"insert_tasks", "launch_worker"}:
+    if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(f"taskfleet.commands.{name}"), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

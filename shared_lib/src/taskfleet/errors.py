@@ -4,8 +4,8 @@
 
     TaskfleetError                  what is wrong, where, and what to do
     ├── SettingsError *             settings are invalid or missing (one message has all errors)
-    ├── UsageError *                flags or arguments are missing, invalid or contradict each other
     ├── CommandError                a command cannot run in the current state of the job
+    │   └── UsageError *                flags or arguments are missing, invalid or contradict each other
     ├── DeclinedError               the user declined a confirmation; nothing was done
     ├── TableError                  a table cannot be read or written
     ├── InsertError                 tasks cannot be inserted; none were
@@ -47,14 +47,14 @@ class SettingsError(TaskfleetError):
     exit_code = 2
 
 
-class UsageError(TaskfleetError):
+class CommandError(TaskfleetError):
+    """A command cannot run, or did not succeed, in the current state of the job."""
+
+
+class UsageError(CommandError):
     """Flags or arguments of a command are missing, invalid or contradict each other or the settings."""
 
     exit_code = 2
-
-
-class CommandError(TaskfleetError):
-    """A command cannot run, or did not succeed, in the current state of the job."""
 
 
 class DeclinedError(TaskfleetError):

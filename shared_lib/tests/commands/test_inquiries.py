@@ -50,7 +50,7 @@ def test_the_status_for_people_shows_an_example_of_each_failure(poe, trouble):
     out = poe("status").out
     assert "1 exception   for example t1: ValueError: invalid input" in out
     assert "1 exit   for example t2: Exit: the task's process ended with code 3" in out
-    assert out.rstrip().endswith("Next: poe tasks --state failed")
+    assert out.rstrip().endswith("Next: uv run poe tasks --state failed")
 
 
 def test_watching_a_job_that_is_done_ends(poe, trouble):
@@ -110,7 +110,7 @@ def test_results_in_the_other_formats(project, poe, trouble, suffix):
 
 def test_results_before_the_end_say_what_is_missing(poe):
     poe("insert_tasks")
-    assert "4 tasks are not done yet" in poe("results", "-o", "results.csv").out
+    assert "4 tasks have not ended yet" in poe("results", "-o", "results.csv").out
 
 
 def test_results_in_an_unknown_format_are_refused(poe, trouble):

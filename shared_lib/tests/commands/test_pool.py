@@ -60,20 +60,23 @@ def test_what_machines_cost_and_what_of_that_was_for_nothing(poe, ledger):
 
 
 def test_the_job_is_explained(poe, ledger):
-    assert poe("explain").out == "4 tasks left and nobody works on them: poe launch_worker, or poe deploy_pool.\n"
+    assert (
+        poe("explain").out
+        == "4 tasks left and no worker is running: uv run poe launch_worker, or uv run poe deploy_pool.\n"
+    )
     work_on(ledger, None)
-    assert "No task came to an end in the last minute" in poe("explain").out
+    assert "No task ended in the last minute" in poe("explain").out
 
 
 def test_a_job_that_is_done_is_explained(poe, trouble):
-    assert poe("explain").out == "All tasks have come to an end, 2 failed. poe tasks --state failed\n"
+    assert poe("explain").out == "All tasks have ended, 2 failed. uv run poe tasks --state failed lists them.\n"
 
 
 @pytest.mark.parametrize(
     ("task_id", "words"),
     [
         ("t0", "Task t0 is done: attempt 1 succeeded."),
-        ("t1", "Task t1 failed (exception) after 1 attempt and is not tried again: ValueError: invalid input"),
+        ("t1", "Task t1 failed (exception) after 1 attempt and is not retried: ValueError: invalid input"),
         ("t2", "poe retry t2"),
     ],
 )
@@ -82,12 +85,12 @@ def test_tasks_that_came_to_an_end_are_explained(poe, trouble, task_id, words):
 
 
 def test_tasks_that_wait_or_run_are_explained(poe, ledger):
-    assert "waits in the queue and nobody works on it" in poe("explain", "t3").out
+    assert "is pending and no worker is running" in poe("explain", "t3").out
     worker = work_on(ledger, None)
     leasing.lease(ledger, worker, 1, skip=0, lease_seconds=60.0, now=time.time())
-    assert "Task t0 is with a worker on h, attempt 1, heard" in poe("explain", "t0").out
+    assert "Task t0, attempt 1, is leased by a worker on h (last heartbeat" in poe("explain", "t0").out
     ledger.execute("UPDATE worker SET seen_at = seen_at - 1000")
-    assert "was last heard 16m 40s ago" in poe("explain", "t0").out
+    assert "last heartbeat was 16m 40s ago" in poe("explain", "t0").out
     assert "poe release revokes this and all other leases" in poe("explain", "t0").out
     said = poe("explain", "nothing")
     assert said.code == 1
@@ -121,7 +124,7 @@ def test_machines_are_listed_with_what_is_overdue(poe, ledger):
     assert (row["instance_id"], row["remark"]) == ("i-1", "not in the provider's list")
     assert row["usd"] == pytest.approx(0.36, abs=0.001)
     records.note_ended(ledger, {token: End(EndReason.GONE)}, now)
-    assert poe("machines").out.startswith("No machines are there; --all lists those that have ended.")
+    assert poe("machines").out.startswith("No machines are active; --all lists those that have ended.")
     assert "gone" in poe("machines", "--all").out
 
 
@@ -142,5 +145,5 @@ def test_a_sample_says_what_all_tasks_take(poe, project):
     (project / "task.py").write_text("def run_task(num1, num2):\n    raise ValueError('always')\n")
     said = poe("calibrate", "--sample", "2")
     assert said.code == 1
-    assert "None of 2 tasks succeeded; the first said:" in said.err
+    assert "None of 2 tasks succeeded. The first error:" in said.err
     assert "ValueError: always" in said.err

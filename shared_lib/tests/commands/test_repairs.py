@@ -7,11 +7,11 @@ import sys
 import time
 
 import pytest
-from taskfleet.cli import COMMANDS
 from taskfleet.ledger import leasing
 from taskfleet.ledger.database import open_ledger
 from taskfleet.processes.identity import identity
 from taskfleet.tasks import LeaseLostError
+from taskfleet.terminal.registry import COMMANDS
 
 
 def counts(poe):
@@ -45,9 +45,9 @@ def test_retry_wants_to_know_which(poe, trouble):
 
 def test_purged_tasks_can_be_put_back(poe):
     poe("insert_tasks")
-    assert "Took 4 tasks" in poe("purge_queue", "--yes").out
+    assert "Removed 4 tasks" in poe("purge_queue", "--yes").out
     assert counts(poe) == {"killed": 4}
-    assert "No tasks are waiting" in poe("purge_queue", "--yes").out
+    assert "No tasks are pending" in poe("purge_queue", "--yes").out
     assert "Put 4 tasks back" in poe("retry", "--killed").out
     assert counts(poe) == {"pending": 4}
 

@@ -74,7 +74,7 @@ def test_all_is_looked_at_before_the_question_is_asked(poe):
     said = poe("deploy_pool")
     assert said.code == 2
     assert "Code: " in said.out
-    assert said.err.endswith("error: Nobody is at the terminal to say yes: add --yes. Nothing was started.\n")
+    assert said.err.endswith("error: Not an interactive terminal: add --yes to start machines. Nothing was started.\n")
     assert instances() == []
 
 
@@ -148,7 +148,7 @@ def test_a_machine_s_console_comes_after_how_far_its_boot_came(poe, clouds):
     image = ec2.describe_images()["Images"][0]["ImageId"]
     [one] = ec2.run_instances(ImageId=image, InstanceType="c6i.large", MinCount=1, MaxCount=1)["Instances"]
     name = one["InstanceId"]
-    assert poe("machines", "--console", name).out == f"{name} has printed nothing that the provider keeps.\n"
+    assert poe("machines", "--console", name).out == f"The provider has no console output of {name}.\n"
     console = (
         "[    0.000000] Linux version 6.8.0\n"
         "taskfleet-boot: 0.0 s  stage=uv  begun\n"

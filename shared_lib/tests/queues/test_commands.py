@@ -48,8 +48,8 @@ def test_a_job_from_its_insertion_to_its_deletion(home, name):
     assert shown["sample"]["job_id"] == name
     assert shown["sample"]["deliveries"] in (0, 1)
     text = home.run("show_queue")
-    assert "by the ledger (exact)" in text
-    assert "a sample, put back:" in text
+    assert "in the ledger (exact)" in text
+    assert "A sample:" in text
     worker = work(home)
     assert "50 tasks done here" in worker
     assert "Next: poe monitor" in worker
@@ -84,7 +84,7 @@ def test_a_sample_does_not_count_as_a_loss(home):
 
 def test_purged_tasks_are_killed_and_can_be_put_back(home):
     insert(home, range(20))
-    assert "Took 20 tasks out of the queue" in home.run("purge_queue", "--yes")
+    assert "Removed 20 tasks from the queue" in home.run("purge_queue", "--yes")
     assert counts(home) == {"killed": 20}
     assert "0 tasks done here" in work(home)
     home.run("retry", "--killed")
@@ -133,7 +133,7 @@ def test_the_monitor_can_be_stopped_and_goes_on_elsewhere(home):
     assert monitor.poll() is None
     monitor.send_signal(signal.SIGINT)
     assert monitor.wait(30) == 130
-    assert "Next: poe monitor   (to go on)" in home.text()
+    assert "Next: uv run poe monitor  (to continue)" in home.text()
     insert(home, range(20))
     work(home)
     home.run("monitor")

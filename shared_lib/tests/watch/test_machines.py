@@ -75,7 +75,7 @@ def test_its_boot_is_overdue_when_it_ran_for_too_long_without_a_worker(ledger):
     [token] = ask(ledger)
     accept(ledger, token, running_ago=601.0)
     starting = listed(token, MachineState.STARTING, detail="ContainerCreating")
-    assert rows(ledger, starting)[0].remark == "overdue: no worker was heard"
+    assert rows(ledger, starting)[0].remark == "overdue: its worker has not started"
     [other] = ask(ledger, ago=3000.0)
     accept(ledger, other, running_ago=500.0)
     assert rows(ledger, starting, listed(other, MachineState.STARTING, detail="Pulling"))[1].remark == "Pulling"
@@ -107,7 +107,7 @@ def test_what_waits_is_no_cost_and_is_counted_apart(ledger):
     assert (costs.machines, costs.machines_queued) == (3, 2)
     assert (costs.so_far_usd, costs.boot_usd) == (pytest.approx(0.1), pytest.approx(0.1))
     assert costs.usd_per_hour == pytest.approx(3.6)
-    assert cost_line(costs).startswith("Machines: 3 there (2 queued), 3 machines in all. Cost so far: 0.1000 USD")
+    assert cost_line(costs).startswith("Machines: 3 active (2 queued), 3 machines in all. Cost so far: 0.1000 USD")
 
 
 def test_the_boot_of_what_waited_costs_from_its_start(ledger):

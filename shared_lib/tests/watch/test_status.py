@@ -80,7 +80,7 @@ def test_a_job_under_way(ledger):
     assert (alive.pid, alive.running, alive.slots, alive.hostname) == (17, 27, 2, "host")
     assert status.began_at == T0
     text = status_report(status, T0 + 12)
-    assert "host (pid 17): 27 tasks leased, 2 slots, last seen " in text
+    assert "host (pid 17): 27 tasks leased, 2 slots, last heartbeat " in text
 
 
 def test_the_object_for_programs(ledger):

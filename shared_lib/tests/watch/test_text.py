@@ -83,7 +83,7 @@ def make_status(*, rate=None, eta=None, durations=None, failures=(), examples=No
 @pytest.mark.parametrize(
     ("status", "line"),
     [
-        (make_status(), "0 of 0 tasks done (100 %)"),
+        (make_status(), "no tasks are inserted"),
         (make_status(pending=10), "0 of 10 tasks done (0 %)"),
         (make_status(pending=1, succeeded=1999), "1,999 of 2,000 tasks done (99 %)"),
         (make_status(succeeded=2, failed=1, killed=1), "4 of 4 tasks done (100 %), 1 failed"),
@@ -132,7 +132,7 @@ def test_the_final_report_of_a_job_that_is_complete():
         "Failures:",
         "       2 exit   for example t7: Exit: x",
         "",
-        "Retries: 1,200; lost with their worker: 3; duplicates ignored: 0",
+        "Retries: 1,200; lost with their worker: 3; duplicate results ignored: 0",
         "",
         "Spot terminations: 0",
         "",
@@ -169,5 +169,5 @@ def test_the_status_report_lists_the_states_and_what_went_wrong():
         "Failures:",
         "       1 timeout   for example t1: Timeout: x",
         "",
-        "Retries: 0   lost with their worker: 0   duplicate finishes ignored: 1",
+        "Retries: 0   lost with their worker: 0   duplicate results ignored: 1",
     ]

@@ -42,7 +42,7 @@ def test_asked_once_running_tasks_finish_and_the_others_go_back_without_a_trace(
     assert project.ask(lambda database: database.value("SELECT max(attempt) FROM state WHERE state = 1")) in (None, 0)
     assert "Stopping: 2 running tasks have 30 s to finish. Ctrl-C again hands them back at once." in worker.text
     assert "WORKER STOPPED, JOB NOT COMPLETE: job" in worker.text
-    assert worker.text.rstrip().endswith("Next: poe launch_worker   (to go on)")
+    assert worker.text.rstrip().endswith("Next: uv run poe launch_worker  (to continue)")
     assert "Traceback" not in worker.text
     project.work()
     assert project.counts() == {"succeeded": 50}

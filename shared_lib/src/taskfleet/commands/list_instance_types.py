@@ -1,17 +1,17 @@
-"""``poe list_instance_types``: what machines there are, and what they cost."""
+"""``poe list_instance_types``: list machine types with their prices."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.offer_table import OFFER_HEADS, add_refresh, get_catalogue, listing_provider, offer_row
-from taskfleet.machine_terms import ANY, Market
+from taskfleet.api.planning import get_catalogue, instance_types, listing_provider
+from taskfleet.machine_terms import Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
-from taskfleet.machines.choosing import Choice, Offer, choose
-from taskfleet.machines.needs import need_of
-from taskfleet.settings.declaring import OWN_GROUPS
+from taskfleet.machines.choosing import Choice, Offer
+from taskfleet.terminal.arguments import configure, make_parser
+from taskfleet.terminal.hints import next_steps
+from taskfleet.terminal.offers import OFFER_HEADS, add_refresh, offer_row, print_age
 from taskfleet.text import columns
 
 EXAMPLES = """\
@@ -33,13 +33,12 @@ def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser(
         "list_instance_types",
-        "List the types of machines that meet the settings, each in its cheapest zone, with the price of its boot disk.",
+        "Those that meet the settings are listed, each in its cheapest zone, with the price of its boot disk.",
         EXAMPLES,
-        ("provider", "location", "machine", "task", *OWN_GROUPS),
     )
     add_refresh(parser)
     parser.add_argument(
-        "--sort", choices=_SORTS, default="task", help="by price per task at a time (task), per hour (price), ..."
+        "--sort", choices=_SORTS, default="task", help="by price per slot (task), per hour (price), ..."
     )
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="list at most N; 0 for all (20)")
     parser.add_argument("--detail", action="store_true", help="show processors, disks and both prices")
@@ -51,10 +50,8 @@ def run(argv: Sequence[str]) -> int:
     configuration = configure(arguments)
     listing_provider(configuration)
     catalogue = get_catalogue(configuration, refresh=arguments.refresh)
-    need = replace(
-        need_of(configuration.pool, None), machines=ANY, price_usd_per_hour=ANY, total_cpus=ANY, simultaneous_tasks=ANY
-    )
-    choice = choose(need, catalogue)
+    print_age(configuration, catalogue)
+    choice = instance_types(configuration, catalogue)
     if arguments.rejected:
         return _show_rejected(choice, arguments.limit, as_json=arguments.json)
     offers = sorted(_best_of_each(choice), key=_SORTS[arguments.sort])
@@ -69,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
     print(columns([_row(one, catalogue, arguments.detail) for one in shown], _heads(arguments.detail)))
     if len(offers) > len(shown):
         print(f"… and {len(offers) - len(shown):,} more; --limit 0 lists all.")
-    print("\nNext: poe plan")
+    print(f"\n{next_steps('plan')}")
     return 0
 
 
@@ -84,11 +81,11 @@ def _show_rejected(choice: Choice, limit: int, *, as_json: bool) -> int:
     rejected = sorted(choice.rejected.items())[: limit or None]
     if as_json:
         for name, reasons in rejected:
-            told = [str(one) for one in reasons]
+            texts = [str(one) for one in reasons]
             constraints = [one.constraint for one in reasons]
-            print(json.dumps({"instance_type": name, "reasons": told, "constraints": constraints}))
+            print(json.dumps({"instance_type": name, "reasons": texts, "constraints": constraints}))
         return 0
-    print(columns([(name, "; ".join(map(str, reasons))) for name, reasons in rejected], ("type", "why not")))
+    print(columns([(name, "; ".join(map(str, reasons))) for name, reasons in rejected], ("type", "reasons")))
     if len(choice.rejected) > len(rejected):
         print(f"… and {len(choice.rejected) - len(rejected):,} more; --limit 0 lists all.")
     return 0

@@ -1,62 +1,53 @@
-"""``poe monitor``: take what workers tell into the ledger."""
+"""``poe monitor``: record the events reported by remote workers."""
 
+import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from taskfleet.commands.arguments import configure, make_parser
-from taskfleet.commands.guard import INTERRUPTED
-from taskfleet.errors import UsageError
-from taskfleet.ledger.database import open_ledger
-from taskfleet.queues.addresses import is_remote
-from taskfleet.queues.job import JobQueues
-from taskfleet.watch.monitor import Monitor
-from taskfleet.watch.status import gather
+from taskfleet.api.monitoring import monitor
+from taskfleet.tasks import JSON
+from taskfleet.terminal.arguments import configure, make_parser
+from taskfleet.terminal.guard import INTERRUPTED
+from taskfleet.terminal.hints import next_steps
 from taskfleet.watch.text import final_report
 
 EXAMPLES = """\
   poe monitor                                       until all tasks are done
   poe monitor --no-auto-complete                    until Ctrl-C
   poe monitor --print-events | jq .task_id          each event, as a line of JSON
-  poe monitor --event-file events.jsonl             keep them; a missing file is begun with what the ledger has"""
+  poe monitor --event-file events.jsonl             keep them; a new file starts with the events in the ledger"""
+
+DETAILS = (
+    "They are written to the ledger, and the job's progress is shown. It can be stopped at any time and started again, also on another "
+    "machine with the ledger: nothing is lost and nothing counts twice."
+)
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; 0 when all tasks are done."""
-    parser = make_parser(
-        "monitor",
-        "Take what workers elsewhere tell into the ledger, and show how the job gets on. It may be stopped at any time and started again, "
-        "also on another machine with the ledger: nothing is lost and nothing counts twice.",
-        EXAMPLES,
-        ("job", "watch"),
-    )
-    parser.add_argument("--no-auto-complete", action="store_true", help="go on when all tasks are done")
+    parser = make_parser("monitor", DETAILS, EXAMPLES)
+    parser.add_argument("--no-auto-complete", action="store_true", help="continue when all tasks are done")
     parser.add_argument("--print-events", action="store_true", help="print each event as a line of JSON")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
-    settings = configuration.settings
-    if not is_remote(settings.queue_url):
-        raise UsageError(
-            "The tasks of this job wait in the ledger itself (QUEUE_URL=ledger), where workers write what they do: poe status --watch"
+    try:
+        status = monitor(
+            configuration,
+            auto_complete=not arguments.no_auto_complete,
+            on_event=_print_event if arguments.print_events else None,
         )
-    database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
-    with JobQueues(configuration) as queues:
-        queues.require()
-        monitor = Monitor(database, configuration, queues.events, prints=arguments.print_events)
-        try:
-            monitor.run(auto_complete=not arguments.no_auto_complete)
-        except KeyboardInterrupt:
-            print(
-                "\nStopped. What was not taken yet waits in the queue.\n\nNext: poe monitor   (to go on)",
-                file=sys.stderr,
-            )
-            return INTERRUPTED
-        finally:
-            monitor.close()
-    now = time.time()
-    print(
-        f"{final_report(gather(database, now), now)}\n\nNext: poe results -o results.feather, then poe delete_queue",
-        file=sys.stderr,
-    )
-    database.close()
+    except KeyboardInterrupt:
+        print(
+            f"\nStopped. Events that were not recorded yet stay in the queue.\n\n{next_steps(('monitor', 'to continue'))}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    report = final_report(status, time.time())
+    steps = next_steps("results -o results.feather", ("delete_queue", "deletes the job"))
+    print(f"{report}\n\n{steps}", file=sys.stderr)
     return 0
+
+
+def _print_event(event: Mapping[str, JSON]) -> None:
+    print(json.dumps(event, ensure_ascii=False), flush=True)

@@ -1,13 +1,11 @@
-"""``poe results``: the table joined with what became of it."""
+"""``poe results``: write the table joined with results and failures to a file."""
 
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from taskfleet.commands.arguments import make_parser, open_job, users_path
-from taskfleet.ledger import inquiry
-from taskfleet.tasks import JSON, State
-from taskfleet.watch.status import gather
+from taskfleet.api.looking import Rows, write_results
+from taskfleet.tasks import State
+from taskfleet.terminal.arguments import configure, make_parser, users_path
 
 EXAMPLES = """\
   poe results -o results.feather
@@ -19,27 +17,21 @@ returned dict), failure_kind, error, attempts, elapsed_seconds, started_at (seco
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("results", "Write the table joined with results and failures to a file.", EXAMPLES)
+    parser = make_parser("results", "Rows of tasks that have not ended have no result.", EXAMPLES)
     parser.add_argument("-o", dest="output", metavar="FILE", required=True, help="the file to write")
     arguments = parser.parse_args(argv)
-    database = open_job(arguments, read_only=True)
-    from taskfleet.tables import write_results
-
-    path = users_path(arguments.output)
-    status = gather(database, time.time())
-    with database.snapshot():
-        n = write_results(path, lambda: _shown(inquiry.results(database), status.total), columns=inquiry.RESULT_COLUMNS)
-    left = status.total - status.ended
+    n, status = write_results(configure(arguments), users_path(arguments.output), show=_show)
+    counts, left = status.counts, status.total - status.ended
     print(
-        f"Wrote {n:,} rows to {arguments.output}: {status.counts[State.SUCCEEDED]:,} succeeded, {status.counts[State.FAILED]:,} failed."
+        f"Wrote {n:,} rows to {arguments.output}: {counts[State.SUCCEEDED]:,} succeeded, {counts[State.FAILED]:,} failed."
     )
     if left:
-        print(f"{left:,} tasks are not done yet; their rows have no result.")
+        print(f"{left:,} tasks have not ended yet; their rows have no result.")
     return 0
 
 
-def _shown(rows: Iterator[dict[str, JSON]], total: int) -> Iterator[dict[str, JSON]]:
-    """Pass rows on; on a terminal a bar shows how far it is (twice: the columns are looked at first)."""
+def _show(rows: Rows, total: int) -> Rows:
+    """Pass rows on; on a terminal a bar shows the progress (twice: the columns are determined first)."""
     if not sys.stderr.isatty():
         return rows
     from tqdm import tqdm

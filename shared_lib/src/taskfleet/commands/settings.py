@@ -1,13 +1,13 @@
-"""``poe settings``: every setting, its value, and where it comes from."""
+"""``poe settings``: show every setting, its value and where it was set."""
 
 import json
 import shlex
 from collections.abc import Sequence
 
-from taskfleet.commands.arguments import configure, make_parser
 from taskfleet.settings import describe
-from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, PROVIDER_GROUPS
+from taskfleet.settings.declaring import POOL_GROUPS, PROVIDER_GROUPS
 from taskfleet.settings.reference import pool_env, table
+from taskfleet.terminal.arguments import configure, make_parser
 from taskfleet.text import columns
 
 EXAMPLES = """\
@@ -19,12 +19,7 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser(
-        "settings",
-        "Show the settings that matter to the provider that is chosen, their values, and where each comes from.",
-        EXAMPLES,
-        tuple(GROUPS),
-    )
+    parser = make_parser("settings", "Sections that do not matter to the chosen provider are left out.", EXAMPLES)
     parser.add_argument("--json", action="store_true", help="print one JSON object, with all settings")
     parser.add_argument(
         "--pool-env", action="store_true", help="print config/pool.env for the provider, with the values that are set"

@@ -1,12 +1,14 @@
-"""``poe status``: how the job stands."""
+"""``poe status``: show the job's progress."""
 
 import json
 import sys
 import time
 from collections.abc import Sequence
 
-from taskfleet.commands.arguments import make_parser, open_job
+from taskfleet.api.queue import open_job
 from taskfleet.tasks import State
+from taskfleet.terminal.arguments import configure, make_parser
+from taskfleet.terminal.hints import next_steps
 from taskfleet.watch.status import Status, gather
 from taskfleet.watch.text import status_report
 
@@ -18,22 +20,15 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser(
-        "status", "Show how the job stands: counts, rate, time left, durations, failures, workers.", EXAMPLES
-    )
+    parser = make_parser("status", "With --watch it is refreshed until all tasks are done.", EXAMPLES)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--watch",
-        nargs="?",
-        const=2.0,
-        type=float,
-        metavar="SECONDS",
-        help="show it again and again; every 2 s if not said",
+        "--watch", nargs="?", const=2.0, type=float, metavar="SECONDS", help="refresh every SECONDS (2)"
     )
     arguments = parser.parse_args(argv)
     if arguments.watch is not None and not arguments.watch > 0:
         parser.error("--watch takes a number of seconds above 0")
-    database = open_job(arguments, read_only=True)
+    database = open_job(configure(arguments), read_only=True)
     while True:
         now = time.time()
         status = gather(database, now)
@@ -49,8 +44,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _next(status: Status) -> str:
+    if not status.total:
+        return f"\n{next_steps('insert_tasks')}"
     if status.counts[State.FAILED]:
-        return "\nNext: poe tasks --state failed"
+        return f"\n{next_steps('tasks --state failed')}"
     if status.ended == status.total:
-        return "\nNext: poe results -o results.feather"
-    return "" if status.workers else "\nNobody works on it. Next: poe launch_worker"
+        return f"\n{next_steps('results -o results.feather')}"
+    return "" if status.workers else f"\nNo worker is running.\n\n{next_steps('launch_worker')}"

@@ -1,15 +1,11 @@
-"""``poe stop``: end all machines of the job."""
+"""``poe stop``: terminate all machines of the job."""
 
-import time
 from collections.abc import Sequence
 
-from taskfleet.commands.arguments import configure, confirm, make_parser
-from taskfleet.commands.teardown import end_machines
-from taskfleet.ledger.database import open_ledger
-from taskfleet.machines import EndReason
-from taskfleet.pool import control
-from taskfleet.pool.job_machines import open_machines
-from taskfleet.settings.declaring import OWN_GROUPS
+from taskfleet.api.machines import stop
+from taskfleet.terminal.arguments import configure, make_parser
+from taskfleet.terminal.hints import next_steps
+from taskfleet.terminal.prompts import confirm
 
 EXAMPLES = """\
   poe stop
@@ -20,21 +16,14 @@ def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser(
         "stop",
-        "End all machines of the job, and the poe deploy_pool that looks after them. Running tasks go back to the queue; nothing is lost.",
+        "A running poe deploy_pool of the job ends too. Running tasks go back to the queue; nothing is lost.",
         EXAMPLES,
-        ("job", "provider", "location", *OWN_GROUPS),
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     job_id = configuration.settings.job_id
-    confirm(f"This ends all machines of job {job_id}.", job_id, yes=arguments.yes)
-    database = open_ledger(configuration.ledger_path, job_id=job_id, project=configuration.project)
-    try:
-        if control.ask_to_stop(database, time.time()):
-            print("The poe deploy_pool that looks after them was told to end.")
-        end_machines(configuration, open_machines(configuration, database), database, EndReason.STOPPED)
-    finally:
-        database.close()
-    print("No machine is left.\n\nNext: poe deploy_pool (to go on), poe status")
+    confirm(f"This terminates all machines of job {job_id}.", job_id, yes=arguments.yes)
+    stop(configuration, say=print)
+    print(f"No machine is left.\n\n{next_steps(('deploy_pool', 'to continue'), 'status')}")
     return 0

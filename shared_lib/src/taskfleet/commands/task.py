@@ -1,14 +1,13 @@
-"""``poe task``: one task whole."""
+"""``poe task``: show everything about one task."""
 
 import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from taskfleet.commands.arguments import make_parser, open_job
-from taskfleet.errors import CommandError
-from taskfleet.ledger import inquiry
+from taskfleet.api.looking import task
 from taskfleet.ledger.inquiry import AttemptRecord, TaskRecord
 from taskfleet.tasks import JSON, State
+from taskfleet.terminal.arguments import configure, make_parser
 from taskfleet.text import duration
 
 EXAMPLES = """\
@@ -18,15 +17,11 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser(
-        "task", "Show one task whole: its data, attempts, traceback, last output, result.", EXAMPLES, operands="ID"
-    )
+    parser = make_parser("task", "Its data and its result are shown too.", EXAMPLES, operands="ID")
     parser.add_argument("task_id", metavar="ID", help="the task's id")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
-    record = inquiry.find_task(open_job(arguments, read_only=True), arguments.task_id)
-    if record is None:
-        raise CommandError(f"There is no task {arguments.task_id!r} in this job. poe tasks lists them.")
+    record = task(configure(arguments), arguments.task_id)
     print(json.dumps(_to_json(record), ensure_ascii=False) if arguments.json else _to_text(record))
     return 0
 
@@ -44,8 +39,8 @@ def _to_text(record: TaskRecord) -> str:
 
 
 def _attempt_lines(attempt: AttemptRecord) -> list[str]:
-    began = datetime.fromtimestamp(attempt.started_at)
-    facts = [f"began {began:%Y-%m-%d %H:%M:%S}", f"on {attempt.hostname}", f"worker {attempt.worker_id}"]
+    started = datetime.fromtimestamp(attempt.started_at)
+    facts = [f"started {started:%Y-%m-%d %H:%M:%S}", f"on {attempt.hostname}", f"worker {attempt.worker_id}"]
     if attempt.exit_code is not None:
         facts.append(f"exit code {attempt.exit_code}")
     if attempt.peak_memory_mib is not None:

@@ -287,3 +287,12 @@ RESULT_COLUMNS = (
     "started_at",
     "hostname",
 )
+
+
+def was_inserted(database: Database) -> bool:
+    """Return whether an insertion has finished, also if it had no tasks."""
+    return bool(
+        database.value(
+            "SELECT EXISTS (SELECT 1 FROM insertion WHERE accepted_at IS NOT NULL) OR EXISTS (SELECT 1 FROM state)"
+        )
+    )

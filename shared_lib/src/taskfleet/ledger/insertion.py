@@ -38,6 +38,10 @@ class InsertReport:
     """Rows whose task the job has already, with the same data."""
     identical: int
     """Rows equal to an earlier row of the same table, without ids of their own; each is a task of its own."""
+    left_out: int = 0
+    """Rows that a filter left out before they came to the ledger."""
+    sent: int = 0
+    """Tasks sent to a service queue, those of interrupted insertions included."""
 
 
 class Insertion:

@@ -1,7 +1,7 @@
 """How long a choice of machines takes for the tasks that are left, and for how much."""
 
 from taskfleet.errors import LedgerError
-from taskfleet.ledger import counters
+from taskfleet.ledger import counters, inquiry
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machines.choosing import Choice
 from taskfleet.settings import Configuration
@@ -37,6 +37,8 @@ def read_job(configuration: Configuration) -> tuple[int | None, float | None]:
     except LedgerError:  # nothing was inserted yet
         return None, hours
     try:
+        if not inquiry.was_inserted(database):
+            return None, hours
         counts = counters.by_state(database)
         left = counts[State.PENDING] + counts[State.RUNNING] + counts[State.WAITING]
         measured = counters.durations(database)

@@ -238,4 +238,6 @@ class Settings:
         metavar="SECONDS",
         default="10",
     )
-    verbose: bool = setting("watch", "Print a line for every attempt.", switch, metavar="BOOL", default="false")
+    verbose: bool = setting(
+        "watch", "Print log messages (as -v) and a line for every attempt.", switch, metavar="BOOL", default="false"
+    )

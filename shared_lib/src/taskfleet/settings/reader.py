@@ -91,27 +91,33 @@ def find_project(start: Path) -> Path:
 
 def read_configuration(
     *,
-    flags: Mapping[str, str],
+    flags: Mapping[str, str] | None = None,
+    keywords: Mapping[str, str] | None = None,
     env_file: str | None,
     environ: Mapping[str, str] = os.environ,
     start: Path | None = None,
+    needs_file: bool = True,
 ) -> Configuration:
     """Read all settings.
 
     Args:
         flags: Texts from the command line, by upper-case name; relative paths are relative to the user's folder.
+        keywords: Texts from a Python call, likewise; flags override them.
         env_file: The file to read instead of ``config/task.env``; searched in the user's folder, then in the project.
         environ: The environment.
         start: The folder from which to search for the project; the current folder if None.
+        needs_file: Whether ``config/task.env`` must exist.
 
     Raises:
         SettingsError: A file is missing, or settings are unknown, invalid or set twice; one message has all errors.
     """
     project = find_project((start or Path.cwd()).resolve())
     users_folder = Path(environ.get("POE_PWD") or Path.cwd())
-    path = _find_file(env_file, users_folder, project)
+    path = _find_file(env_file, users_folder, project, needs_file=needs_file)
+    files = [] if path is None else [path]
     pool_file = project / POOL_FILE
-    files = [pool_file, path] if pool_file.is_file() and not path.samefile(pool_file) else [path]
+    if pool_file.is_file() and not (path is not None and path.samefile(pool_file)):
+        files.insert(0, pool_file)
     fields = {field.name: field for field in describe()}
     errors: list[str] = []
     given: dict[str, SourcedText] = {}
@@ -125,10 +131,12 @@ def read_configuration(
         if environ.get(name)
     }
     _merge(given, from_environment, fields, errors)
-    for name, value in flags.items():
-        field = fields[name]
-        text = _in_folder(value, users_folder) if field.is_path else value
-        given[name] = SourcedText(value=text, place=f"the command line ({field.flag})")
+    for texts, is_call in ((keywords or {}, True), (flags or {}, False)):
+        for name, value in texts.items():
+            field = fields[name]
+            text = _in_folder(value, users_folder) if field.is_path else value
+            place = f"the keyword {name.lower()}" if is_call else f"the command line ({field.flag})"
+            given[name] = SourcedText(value=text, place=place)
     values = _parse(given, fields, errors)
     if errors:
         raise SettingsError("Invalid settings:\n" + "\n".join(f"  - {error}" for error in errors))
@@ -160,10 +168,12 @@ def _build(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values})  # type: ignore[arg-type]
 
 
-def _find_file(env_file: str | None, users_folder: Path, project: Path) -> Path:
+def _find_file(env_file: str | None, users_folder: Path, project: Path, *, needs_file: bool) -> Path | None:
     if env_file is None:
         path = project / DEFAULT_FILE
         if not path.is_file():
+            if not needs_file:
+                return None
             raise SettingsError(
                 f"There is no {DEFAULT_FILE} in {project} or above it. Change to the project's folder, or name a file with -e FILE."
             )
@@ -205,7 +215,7 @@ def _read_file(
             exports[name] = binding.value or ""
         elif name not in known:
             errors.append(
-                f"{place}: unknown setting {name}.{_suggestion(name, known)} For a variable of your own: export {name}=…"
+                f"{place}: unknown setting {name}.{did_you_mean(name.upper(), known)} For a variable of your own: export {name}=…"
             )
         elif name in settings:
             errors.append(f"{place}: {name} is already set in {settings[name].place}")
@@ -236,8 +246,9 @@ def _all_names(fields: Mapping[str, Field]) -> list[str]:
     return [*fields, *(alias for field in fields.values() for alias in field.aliases)]
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.7)
+def did_you_mean(name: str, known: list[str]) -> str:
+    """Return a sentence with the most similar of the known names, after a space; empty if none is similar."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     return f" Did you mean {close[0]}?" if close else ""
 
 

@@ -1,15 +1,15 @@
-"""The bar that a command shows on a terminal while it inserts or sends tasks."""
+"""The progress bar of a command that inserts or sends tasks."""
 
 import sys
 from typing import Any
 
 
 class Bar:
-    """How much is done, and the time left, on standard error if that is a terminal; nothing elsewhere.
+    """The progress and the time left, on standard error if that is a terminal; nothing elsewhere.
 
     Args:
-        description: What is done, as one word.
-        unit: What is counted, one of it.
+        description: The activity, as one word.
+        unit: What is counted, in the singular.
     """
 
     def __init__(self, description: str, unit: str) -> None:
@@ -18,7 +18,7 @@ class Bar:
         self._bar: Any = None
 
     def show(self, done: int, total: int | None) -> None:
-        """Show that this much is done, of a total if that is known."""
+        """Show that this many units are done, of a total if that is known."""
         if not sys.stderr.isatty():
             return
         if self._bar is None:
@@ -35,6 +35,6 @@ class Bar:
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()

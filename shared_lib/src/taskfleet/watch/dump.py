@@ -1,4 +1,4 @@
-"""Writing a job's tasks into files by state, which together are the table they came from."""
+"""Writing a job's tasks to files by state, which together are the table they came from."""
 
 import json
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ def dump_tasks(database: Database, folder: Path, job_id: str) -> list[tuple[Path
     """Write ``JOB-STATE.json`` for each state that tasks are in: lists of ``{"task_id": …, "data": {…}}``, as an insertion reads them.
 
     Returns:
-        Each file and how many tasks are in it.
+        Each file with its number of tasks.
     """
     paths: dict[State, Path] = {}
     counts: dict[State, int] = {}

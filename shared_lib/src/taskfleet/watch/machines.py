@@ -1,4 +1,4 @@
-"""The machines of a job as rows: what the ledger knows of each, what its provider says, and what is overdue."""
+"""The machines of a job as rows: what the ledger and the provider know of each, and what is overdue."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from taskfleet.pool.planning import Limits
 from taskfleet.pool.records import Record
 from taskfleet.tasks import JSON
 
-#: The state of a machine that was asked for and that its provider does not list.
+#: The state of a machine that was requested and that its provider does not list.
 ORDERED = "ordered"
 
 
@@ -22,7 +22,7 @@ class MachineRow:
     token: str
     """Its own; of one that is not in the ledger, that of its request."""
     instance_id: str | None
-    """Its provider's name for it, once it has said so."""
+    """Its provider's name for it, once it is known."""
     instance_type: str
     zone: str
     market: str
@@ -30,21 +30,21 @@ class MachineRow:
     """As in ``MachineState``, or ``ORDERED``."""
     slots: int | None
     created_at: float
-    """When it was accepted or, before that is known, asked for."""
+    """When it was accepted or, before that is known, requested."""
     running_at: float | None
-    """When it began to run; None while it is queued, and before anything is known of it."""
+    """When it started running; None while it is queued, and before anything is known of it."""
     ended_at: float | None
     last_heartbeat_at: float | None
-    """When its worker gave its last sign of life."""
+    """The last heartbeat of its worker."""
     usd_per_hour: float | None
     usd: float | None
     """So far."""
     end_reason: EndReason | None
-    """Why it is gone, or is being ended."""
+    """Why it ended, or is being terminated."""
     detail: str
-    """In its provider's words: why it ended, or why it does not run yet."""
+    """The provider's text: why it ended, or why it does not run yet."""
     remark: str
-    """What there is to say of it, for people."""
+    """A remark for people."""
 
     def to_json(self) -> dict[str, JSON]:
         """Return the object that ``poe machines --json`` prints."""
@@ -59,14 +59,14 @@ def machine_rows(
     *,
     with_ended: bool = False,
 ) -> list[MachineRow]:
-    """Return a row for each machine: first those in the ledger, in the order they were asked for, then what else is listed.
+    """Return a row for each machine: first those in the ledger, in the order of their requests, then others that are listed.
 
     Args:
         database: The job's ledger, if there is one.
-        listed: What the provider lists; None if it does not answer.
-        limits: How patient the pool is.
+        listed: The provider's list; None if it does not answer.
+        limits: The pool's limits, for what is overdue.
         now: Seconds since the epoch.
-        with_ended: Also those that have ended.
+        with_ended: Whether to return those that have ended too.
     """
     known = [] if database is None else records.all_machines(database)
     last_heartbeats = {} if database is None else records.last_heartbeats(database)
@@ -130,9 +130,9 @@ def _state(record: Record, machine: Machine | None) -> str:
 
 def _overdue(record: Record, last_heartbeat_at: float | None, limits: Limits, now: float) -> str:
     if last_heartbeat_at is not None:
-        return "overdue: its worker is silent" if now - last_heartbeat_at > limits.silent_seconds else ""
+        return "overdue: no heartbeat from its worker" if now - last_heartbeat_at > limits.silent_seconds else ""
     since = record.boots_since
-    return "overdue: no worker was heard" if since is not None and now - since > limits.boot_seconds else ""
+    return "overdue: its worker has not started" if since is not None and now - since > limits.boot_seconds else ""
 
 
 def _row_of_unknown(machine: Machine, now: float) -> MachineRow:

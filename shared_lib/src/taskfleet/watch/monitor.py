@@ -1,8 +1,8 @@
-"""Taking events from a queue into the ledger."""
+"""Recording events from a service queue in the ledger."""
 
-import json
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from taskfleet.errors import UnreachableError
@@ -17,35 +17,43 @@ from taskfleet.settings import Configuration
 from taskfleet.tasks import JSON, Lease, Outcome, State, WorkerEnd
 from taskfleet.watch.progress import Progress
 
-#: Messages fetched at a time; each has the events of a second or so, and up to a few hundred kilobytes.
+logger = logging.getLogger(__name__)
+
+#: Messages received at a time; each has the events of a second or so, and up to a few hundred kilobytes.
 MESSAGES = 50
-
-
 WAIT_SECONDS = 1.0
-
-
-#: Longer than recording takes; what a monitor that was killed had fetched is seen again only after it.
+#: Longer than recording takes; the messages of a monitor that was killed are delivered again only after it.
 LEASE_SECONDS = 15.0
-
-
 PAUSE_SECONDS = 1.0
-
-
-#: A worker that has not given a sign of life for so long, of which it gives one each minute, counts as dead.
+#: A worker without a heartbeat for this long, of which it sends one each minute, counts as dead.
 SILENT_SECONDS = 3.5 * HEARTBEAT_SECONDS
 
 
 class Monitor:
-    """Takes batches of events out of a queue and records them, each once."""
+    """Receives batches of events from a queue and records each once.
 
-    def __init__(self, database: Database, configuration: Configuration, transport: Transport, *, prints: bool) -> None:
+    Args:
+        database: The job's ledger.
+        configuration: The settings.
+        transport: The queue of events.
+        on_event: Called with each event after it is recorded.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        configuration: Configuration,
+        transport: Transport,
+        *,
+        on_event: Callable[[Mapping[str, JSON]], None] | None = None,
+    ) -> None:
         settings = configuration.settings
         self._database = database
         self._transport = transport
         self._job_id = settings.job_id
         self._token = recording.token(database)
-        self._prints = prints
-        self._strays = 0
+        self._on_event = on_event
+        self._foreign = 0
         self._is_cut_off = False
         self._progress = Progress(database, every_seconds=settings.progress_seconds, verbose=False)
         self._file: EventFile | None = None
@@ -58,10 +66,10 @@ class Monitor:
                     self._file.write(event)
 
     def run(self, *, auto_complete: bool) -> None:
-        """Take events until all tasks are done."""
+        """Record events until all tasks are done, or for ever without ``auto_complete``."""
         while True:
             try:
-                taken = self.step()
+                received = self.step()
             except UnreachableError as error:
                 if not self._is_cut_off:
                     self._progress.say(f"{error} Trying again.")
@@ -72,41 +80,42 @@ class Monitor:
                 self._is_cut_off = False
                 self._progress.say("The queue answers again.")
             self._progress.tick(time.time())
-            if auto_complete and not taken and self._is_complete():
+            if auto_complete and not received and self._is_complete():
                 return
 
     def step(self) -> int:
-        """Take what there is, waiting a moment for it; return the number of messages."""
+        """Record what is in the queue, waiting a moment for it; return the number of messages."""
         messages = self._transport.receive(MESSAGES, wait_seconds=WAIT_SECONDS, lease_seconds=LEASE_SECONDS)
         for message in messages:
             self._record(unpack(message.body))
         self._transport.acknowledge([message.receipt for message in messages])
-        if not messages:  # all that was told is known
+        logger.debug("Recorded %d messages of events.", len(messages))
+        if not messages:  # everything that was reported is recorded
             recording.end_silent(self._database, silent_seconds=SILENT_SECONDS, now=time.time())
         return len(messages)
 
     def close(self) -> None:
-        """Leave the last state standing."""
+        """Show the progress a last time and close the event file."""
         self._progress.close(time.time())
         if self._file is not None:
             self._file.close()
 
     def _record(self, batch: Batch) -> None:
         if batch.job_id != self._job_id or batch.ledger not in ("", self._token):
-            if not self._strays:
+            if not self._foreign:
                 self._progress.say(
-                    f"Events of another job or of an earlier ledger of this one are in the queue (job {batch.job_id!r}); they are dropped."
+                    f"The queue holds events of another job, or of an earlier ledger of this one (job {batch.job_id!r}); they are dropped."
                 )
-            self._strays += 1
+            self._foreign += 1
             return
         recorded = recording.record(self._database, batch, now=time.time())
-        if self._file is None and not self._prints:
+        if self._file is None and self._on_event is None:
             return
         for event in self._events(batch, recorded):
             if self._file is not None:
                 self._file.write(event)
-            if self._prints:
-                print(json.dumps(event, ensure_ascii=False), flush=True)
+            if self._on_event is not None:
+                self._on_event(event)
 
     def _events(self, batch: Batch, recorded: recording.Recorded) -> Iterator[dict[str, JSON]]:
         host = batch.worker.hostname

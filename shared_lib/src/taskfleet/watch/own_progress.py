@@ -1,4 +1,4 @@
-"""The progress of a worker that has no ledger at hand: what it has done itself."""
+"""The progress of a worker without a ledger: what it has done itself."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ class OwnProgress(Progress):
         self._seconds = 0.0
 
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
-        """Count attempts, and print a line for each, if that was asked for."""
+        """Count attempts, and print a line for each with VERBOSE."""
         for outcome in finished:
             if outcome.outcome == Outcome.SUCCEEDED:
                 self._counts["succeeded"] += 1
                 self._seconds += outcome.elapsed_seconds
             elif outcome.outcome != Outcome.INTERRUPTED:
-                self._counts["to be tried again" if outcome.key in report.retry_delay_seconds else "failed"] += 1
+                self._counts["to be retried" if outcome.key in report.retry_delay_seconds else "failed"] += 1
         super().recorded(leases, finished, report)
 
     def report(self, now: float) -> str:
-        """Say what was done in all."""
+        """Return the totals as one line."""
         return f"{self._line(now)} in {duration(now - self._began_at)}"
 
     def _line(self, now: float) -> str:
         parts = [f"{counted(self._counts['succeeded'], 'task')} done here"]
-        parts += [f"{self._counts[word]:,} {word}" for word in ("failed", "to be tried again") if self._counts[word]]
+        parts += [f"{self._counts[word]:,} {word}" for word in ("failed", "to be retried") if self._counts[word]]
         if self._counts["succeeded"]:
             parts.append(rate(self._counts["succeeded"] / max(now - self._began_at, 1e-3)))
             parts.append(f"{duration(self._seconds / self._counts['succeeded'])} each")

@@ -1,4 +1,4 @@
-"""A worker's progress: a bar with an ETA on a terminal, a plain line now and then elsewhere."""
+"""The progress of a job: a bar with the time left on a terminal, a plain line now and then elsewhere."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ BAR_SECONDS = 0.2
 
 
 class Progress:
-    """Shows how the whole job gets on, whoever works on it, as one worker sees it in the ledger."""
+    """Shows the progress of the whole job, by the ledger, whichever workers run it."""
 
     def __init__(
         self, database: Database | None, *, every_seconds: float, verbose: bool, stream: IO[str] | None = None
@@ -29,20 +29,20 @@ class Progress:
         self._shown_at: float | None = None
 
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
-        """Print a line for each attempt, if that was asked for."""
+        """Print a line for each attempt with VERBOSE."""
         if not self._verbose:
             return
         for lease, outcome in zip(leases, finished, strict=True):
-            word = "a duplicate" if outcome.key in report.duplicates else Outcome(outcome.outcome).word
+            word = "duplicate" if outcome.key in report.duplicates else Outcome(outcome.outcome).word
             line = f"{lease.task_id} attempt {outcome.attempt}: {word} after {duration(outcome.elapsed_seconds)}"
             if outcome.error:
                 line += f" ({outcome.error.partition(chr(10))[0]})"
             if outcome.key in report.retry_delay_seconds:
-                line += f"; again in {duration(report.retry_delay_seconds[outcome.key])}"
+                line += f"; retry in {duration(report.retry_delay_seconds[outcome.key])}"
             self.say(line)
 
     def tick(self, now: float) -> None:
-        """Show where the job stands, if it is time to."""
+        """Show the progress, if it is time to."""
         if self._shown_at is None:
             self._shown_at = now
             if self._is_terminal:
@@ -63,7 +63,7 @@ class Progress:
             print(f"{stamp}{line}", file=self._stream, flush=True)
 
     def noticed(self, now: float) -> None:
-        """Do nothing; the supervisor says it."""
+        """Do nothing; the supervisor prints it."""
 
     def close(self, now: float) -> None:
         """Show the last state of the bar and leave it standing."""

@@ -1,4 +1,4 @@
-"""How the sending of tasks gets on: a bar on a terminal, and a line if another process has to be waited for."""
+"""The progress of sending tasks to a service queue."""
 
 import sys
 from types import TracebackType
@@ -10,7 +10,7 @@ from taskfleet.watch.bar import Bar
 
 
 class SendingDisplay(SendingProgress):
-    """Shows how tasks are sent to a queue at a service, in a ``with`` statement."""
+    """Shows a bar on a terminal, and a line if another process has to finish first; in a ``with`` statement."""
 
     def __init__(self) -> None:
         self._bar = Bar("Sending", "task")
@@ -22,7 +22,7 @@ class SendingDisplay(SendingProgress):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()
 
     def sent(self, tasks: int, total: int) -> None:
@@ -31,4 +31,4 @@ class SendingDisplay(SendingProgress):
 
     def waits_for(self, process: str) -> None:
         """See ``SendingProgress.waits_for``."""
-        print(f"Waiting for another process to send its tasks ({pid_of(process)}).", file=sys.stderr)
+        print(f"Waiting for another process to send its tasks (process {pid_of(process)}).", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What there is to say about a job at one instant; its cost does not grow with the number of tasks."""
+"""The status of a job at one instant; reading it does not take longer with more tasks."""
 
 from dataclasses import asdict, dataclass
 
@@ -21,34 +21,34 @@ class Status:
     examples: dict[Outcome, tuple[str, str]]
     """For each kind, the id and the reason of one task that failed so."""
     rate_per_second: float | None
-    """Tasks that came to an end per second over the last minute; None if none did."""
+    """Tasks that ended per second over the last minute; None if none did."""
     eta_seconds: float | None
-    """How long until all are done at that rate; None if unknown or if no worker is at it."""
+    """Time until all are done at that rate; None if unknown or if no worker is running."""
     durations: Durations | None
     workers: list[inquiry.WorkerRecord]
     began_at: float | None
     """When the first worker started."""
     last_end_at: float | None
-    """When a task came to an end last, to the second."""
+    """When the last task ended, to the second."""
     duplicates: int
     retries: int
     lost: int
     spot_terminations: int
     """Workers that ended because of a termination notice."""
     queue_url: str | None = None
-    """The service that the tasks travel by; None if they wait in the ledger."""
+    """The service queue of the tasks; None if they are in the ledger."""
     unsent: int = 0
-    """Tasks that still have to be sent there."""
+    """Tasks that are not sent there yet."""
     costs: Costs | None = None
     """Of the job's machines; None if it never had any."""
 
     @property
     def ended(self) -> int:
-        """Tasks that came to an end, one way or another."""
+        """Tasks that ended: succeeded, failed or killed."""
         return self.counts[State.SUCCEEDED] + self.counts[State.FAILED] + self.counts[State.KILLED]
 
     def to_json(self) -> dict[str, JSON]:
-        """Give the object that ``poe status --json`` prints."""
+        """Return the object that ``poe status --json`` prints."""
         durations = None if self.durations is None else {**asdict(self.durations)}
         workers: list[JSON] = [
             {

@@ -1,5 +1,6 @@
-"""Figures and reports in words, for people."""
+"""Progress and reports as text, for people."""
 
+from taskfleet.invocation import poe
 from taskfleet.ledger.counters import Durations
 from taskfleet.pool.costs import Costs
 from taskfleet.tasks import State
@@ -10,7 +11,9 @@ LINE = "=" * 60
 
 
 def progress_line(status: Status) -> str:
-    """Give one line on where the job stands."""
+    """Return the progress as one line."""
+    if not status.total:
+        return "no tasks are inserted"
     share = 100 * status.ended // status.total if status.total else 100  # rounded down: 100 % is when all are done
     parts = [f"{status.ended:,} of {status.total:,} tasks done ({share} %)"]
     if status.counts[State.FAILED]:
@@ -23,7 +26,7 @@ def progress_line(status: Status) -> str:
 
 
 def status_report(status: Status, now: float) -> str:
-    """Give what ``poe status`` prints."""
+    """Return what ``poe status`` prints."""
     width = len(f"{status.total:,}")
     lines = [f"Job {status.job_id}: {progress_line(status)}", ""]
     for state in State:
@@ -36,28 +39,36 @@ def status_report(status: Status, now: float) -> str:
     if status.retries or status.duplicates or status.lost:
         lines += [
             "",
-            f"Retries: {status.retries:,}   lost with their worker: {status.lost:,}   duplicate finishes ignored: {status.duplicates:,}",
+            f"Retries: {status.retries:,}   lost with their worker: {status.lost:,}   duplicate results ignored: {status.duplicates:,}",
         ]
     if status.costs is not None:
         lines += ["", cost_line(status.costs)]
     if status.queue_url:
-        lines += ["", f"The tasks travel by {status.queue_url}; what workers tell is taken in by poe monitor."]
+        lines += ["", f"Queue: {status.queue_url}; {poe('monitor')} records the events that workers report."]
     if status.unsent:
-        lines += ["", f"{counted(status.unsent, 'task')} not sent yet; poe insert_tasks goes on with it."]
+        lines += ["", f"{counted(status.unsent, 'task')} not sent to the queue yet; {poe('insert_tasks')} continues."]
     if status.workers:
         lines += ["", "Workers:"]
         for worker in status.workers:
             lines.append(
                 f"  {worker.hostname} (pid {worker.pid}): {worker.running:,} tasks leased, {worker.slots} slots, "
-                f"last seen {duration(max(0.0, now - worker.seen_at))} ago"
+                f"last heartbeat {duration(max(0.0, now - worker.seen_at))} ago"
             )
     return "\n".join(lines)
 
 
 def final_report(status: Status, now: float, who: str = "worker") -> str:
-    """Give what a worker, or whoever else, prints at its end, when the job is done or not."""
+    """Return what a worker, a pool or a monitor prints at its end.
+
+    Args:
+        status: The job's status.
+        now: Seconds since the epoch.
+        who: What ends, for the title of a job that is not complete.
+    """
     left = status.total - status.ended
     title = "JOB COMPLETE" if not left else f"{who.upper()} STOPPED, JOB NOT COMPLETE"
+    if not status.total:
+        title = "NO TASKS ARE INSERTED"
     lines = [LINE, f"{title}: {status.job_id}", LINE, "", f"Total tasks: {status.total:,}"]
     lines += [f"  {state.word.capitalize()}: {n:,}" for state, n in status.counts.items() if n]
     if status.began_at is not None:
@@ -72,7 +83,7 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
     if status.retries or status.duplicates or status.lost:
         lines += [
             "",
-            f"Retries: {status.retries:,}; lost with their worker: {status.lost:,}; duplicates ignored: {status.duplicates:,}",
+            f"Retries: {status.retries:,}; lost with their worker: {status.lost:,}; duplicate results ignored: {status.duplicates:,}",
         ]
     lines += ["", f"Spot terminations: {status.spot_terminations:,}"]
     if status.costs is not None:
@@ -81,9 +92,9 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
 
 
 def cost_line(costs: Costs) -> str:
-    """Say what the machines have cost."""
+    """Return the cost of the machines as one sentence."""
     ever = counted(costs.machines_ever, "machine")
-    there = f"Machines: {costs.machines:,} there"
+    there = f"Machines: {costs.machines:,} active"
     if costs.machines_queued:
         there += f" ({costs.machines_queued:,} queued)"
     if not costs.so_far_usd and not costs.usd_per_hour and not costs.machines_queued:
@@ -94,8 +105,8 @@ def cost_line(costs: Costs) -> str:
     if costs.machines:
         parts.append(f"{costs.usd_per_hour:.4f} USD per hour now")
         if costs.at_the_end_usd is not None:
-            parts.append(f"about {_usd(costs.at_the_end_usd)} at the end")
-    parts.append(f"for nothing: {_usd(costs.boot_usd)} booting, {_usd(costs.idle_usd)} idle or lost")
+            parts.append(f"about {_usd(costs.at_the_end_usd)} in total")
+    parts.append(f"wasted: {_usd(costs.boot_usd)} booting, {_usd(costs.idle_usd)} idle or lost")
     return ", ".join(parts) + "."
 
 
@@ -104,7 +115,7 @@ def _usd(value: float) -> str:
 
 
 def duration_lines(durations: Durations) -> list[str]:
-    """Give the statistics of the durations."""
+    """Return the statistics of the durations as lines."""
     d = durations
     return [
         "Task durations:",

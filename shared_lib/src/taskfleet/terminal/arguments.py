@@ -1,17 +1,20 @@
-"""What the commands share: their parser, the settings as flags, the ledger, the confirmation."""
+"""Parsing a command line, with the settings as flags."""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taskfleet.errors import DeclinedError, TaskfleetError, UsageError
-from taskfleet.ledger.database import Database, open_ledger
+from taskfleet.errors import TaskfleetError, UsageError
+from taskfleet.invocation import remember_flags
 from taskfleet.settings import DEFAULT_FILE, Configuration, describe, read_configuration
 from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, PROVIDER_GROUPS
+from taskfleet.settings.parsers import queue_url
 from taskfleet.settings.reader import find_project
+from taskfleet.terminal.logs import configure_logging
+from taskfleet.terminal.registry import COMMANDS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,23 +56,22 @@ def _chosen_provider(argv: Sequence[str]) -> str | None:
         return None
 
 
-def make_parser(
-    name: str, description: str, examples: str, groups: Sequence[str] = ("job",), operands: str = ""
-) -> argparse.ArgumentParser:
-    """Make a command's parser.
+def make_parser(name: str, details: str, examples: str, *, operands: str = "") -> argparse.ArgumentParser:
+    """Return a command's parser, with a flag for each setting of its sections in the registry.
+
+    Sections that do not matter to the chosen provider are left out of the help; their flags are accepted all the same.
 
     Args:
         name: As in ``poe NAME``.
-        description: What it does.
+        details: What there is to know beyond the registry's line of help; may be empty.
         examples: Lines to show at the end of the help.
-        groups: The sections of settings that matter to this command: each setting becomes a flag. Sections that do not matter to the
-            provider that is chosen are left out of the help; their flags are taken all the same.
         operands: What stands behind the options, for the usage line.
     """
+    command = COMMANDS[name]
     parser = _Parser(
         prog=f"poe {name}",
         usage=f"poe {name} [-e FILE] [options] {operands}".rstrip(),
-        description=description,
+        description=f"{command.help}. {details}".strip(),
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -78,7 +80,11 @@ def make_parser(
         "-e", dest="env_file", metavar="FILE", help=f"read the settings from FILE instead of {DEFAULT_FILE}"
     )
     parser.add_argument("--env-file", dest="env_file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    for group in groups:
+    parser.add_argument(
+        "-v", dest="verbosity", action="count", default=0, help="print log messages; -vv prints those for debugging too"
+    )
+    parser.add_argument("--log-file", metavar="FILE", help="append all log messages to FILE, whatever -v says")
+    for group in command.groups:
         section = parser.add_section(group)
         for field in describe():
             if field.group != group:
@@ -95,20 +101,34 @@ def make_parser(
 
 
 def configure(arguments: argparse.Namespace, *, start: Path | None = None) -> Configuration:
-    """Read the settings, the flags among them."""
-    flags = {field.name: value for field in describe() if (value := getattr(arguments, field.name, None)) is not None}
-    return read_configuration(flags=flags, env_file=arguments.env_file, start=start)
+    """Read the settings, the flags among them, and start logging.
 
-
-def open_job(arguments: argparse.Namespace, *, read_only: bool = False) -> Database:
-    """Open the ledger of the job the settings name."""
-    configuration = configure(arguments)
-    return open_ledger(
-        configuration.ledger_path,
-        job_id=configuration.settings.job_id,
-        project=configuration.project,
-        read_only=read_only,
+    Args:
+        arguments: The parsed command line.
+        start: Where to look for the project; the current folder if None.
+    """
+    fields = {field.name: field for field in describe()}
+    flags = {name: value for name in fields if (value := getattr(arguments, name, None)) is not None}
+    remember_flags(
+        _flags_for(arguments.env_file, {fields[name].flag: (fields[name].group, flags[name]) for name in flags})
     )
+    if arguments.verbosity:
+        flags.setdefault("VERBOSE", "true")
+    configuration = read_configuration(flags=flags, env_file=arguments.env_file, start=start)
+    verbosity = max(arguments.verbosity, int(configuration.settings.verbose))
+    configure_logging(verbosity, users_path(arguments.log_file) if arguments.log_file else None)
+    return configuration
+
+
+def _flags_for(env_file: str | None, given: Mapping[str, tuple[str, str]]) -> Callable[[str], Sequence[str]]:
+    """Return what returns a command's share of the flags that were given: the file of settings, and settings that it has as well."""
+
+    def flags_for(name: str) -> Sequence[str]:
+        groups = COMMANDS[name].groups if name in COMMANDS else ()
+        flags = [] if env_file is None or name not in COMMANDS else ["-e", env_file]
+        return flags + [word for flag, (group, value) in given.items() if group in groups for word in (flag, value)]
+
+    return flags_for
 
 
 def users_path(name: str) -> Path:
@@ -116,8 +136,20 @@ def users_path(name: str) -> Path:
     return Path(os.environ.get("POE_PWD") or Path.cwd()) / Path(name).expanduser()
 
 
+def queue_argument(flag: str, url: str) -> str:
+    """Return the address of a queue from the command line.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        return queue_url(url)
+    except ValueError as error:
+        raise UsageError(f"{flag} {url!r}: it must be {error}.") from error
+
+
 def script_folder() -> Path | None:
-    """Give the folder of the script that is being run if it lies in a project: so it runs from anywhere."""
+    """Return the folder of the running script if it is in a project, so that the script works from any folder; else None."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     if (
@@ -126,28 +158,3 @@ def script_folder() -> Path | None:
         return None
     folder = Path(file).resolve().parent
     return folder if (find_project(folder) / DEFAULT_FILE).is_file() else None
-
-
-def confirm(what: str, word: str, *, yes: bool) -> None:
-    """Have the user type a word before something is taken away.
-
-    Raises:
-        DeclinedError: Something else was typed.
-        UsageError: Nobody is there to type.
-    """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"{what} Nobody is at the terminal to confirm it: add --yes. Nothing was changed.")
-    print(what, file=sys.stderr)
-    if prompt(f"Type {word} to go on: ") != word:
-        raise DeclinedError("The confirmation did not match. Nothing was changed.")
-
-
-def prompt(question: str) -> str:
-    """Ask the user at the terminal; return the answer without blanks around it, an empty one for the end of the input (Ctrl-D)."""
-    try:
-        return input(question).strip()
-    except EOFError:
-        print()
-        return ""

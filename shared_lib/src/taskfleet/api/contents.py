@@ -1,0 +1,80 @@
+"""What is in a job's queue, by the ledger and by the service."""
+
+import json
+from collections.abc import Mapping
+
+from taskfleet.api.queue import open_job
+from taskfleet.ledger import counters, inquiry, sending
+from taskfleet.ledger.database import Database
+from taskfleet.messages import tasks as task_messages
+from taskfleet.queues.addresses import is_remote, public
+from taskfleet.queues.job import JobQueues
+from taskfleet.queues.transport import Outgoing, Size, Transport
+from taskfleet.settings import Configuration
+from taskfleet.tasks import JSON, State
+
+#: Tasks of a sample message that are returned.
+SAMPLE_TASKS = 3
+SAMPLE_LEASE_SECONDS = 30.0
+
+
+def contents(configuration: Configuration) -> Mapping[str, JSON]:
+    """Return the object that ``poe show_queue --json`` prints: numbers of tasks and messages, and a sample that is put back.
+
+    Raises:
+        LedgerError: There is no ledger and no service queue, or the ledger cannot be used.
+        QueueError: The service queue does not exist, or another one holds the tasks.
+    """
+    settings = configuration.settings
+    is_service = is_remote(settings.queue_url)
+    found: dict[str, JSON] = {"job_id": settings.job_id, "queue_url": public(settings.queue_url)}
+    if configuration.ledger_path.exists() or not is_service:
+        database = open_job(configuration)
+        found |= _by_ledger(database, is_service)
+        database.close()
+    if is_service:
+        with JobQueues(configuration) as queues:
+            queues.require()
+            found |= {"tasks": _size(queues.tasks.size()), "events": _size(queues.events.size())}
+            found["sample"] = _sample(queues.tasks)
+    return found
+
+
+def _by_ledger(database: Database, is_service: bool) -> dict[str, JSON]:
+    counts = counters.by_state(database)
+    depth: dict[str, JSON] = {state.word: counts[state] for state in (State.WAITING, State.PENDING, State.RUNNING)}
+    if is_service:
+        return {"ledger": depth | {"unsent": sending.count_unsent(database)}}
+    row = inquiry.one_pending(database)
+    sample: JSON = None if row is None else {"tasks": [{"task_id": row[0], "data": json.loads(row[1])}]}
+    return {"ledger": depth, "sample": sample}
+
+
+def _size(size: Size) -> dict[str, JSON]:
+    return {"ready": size.ready, "leased": size.leased, "delayed": size.delayed, "is_exact": size.is_exact}
+
+
+def _sample(transport: Transport) -> JSON:
+    """Look at a message and put it back: as a new one if it is new, so that it does not count as one whose worker died."""
+    messages = transport.receive(1, wait_seconds=1.0, lease_seconds=SAMPLE_LEASE_SECONDS)
+    if not messages:
+        return None
+    message = messages[0]
+    try:
+        one = task_messages.unpack(message.body)
+    finally:
+        if message.deliveries > 1:
+            transport.extend([message.receipt], 0)
+        else:
+            transport.send([Outgoing(message.body)])
+            transport.acknowledge([message.receipt])
+    tasks: list[JSON] = [
+        {"task_id": task.task_id, "attempt": task.attempt, "data": json.loads(task.data)}
+        for task in one.tasks[:SAMPLE_TASKS]
+    ]
+    return {
+        "job_id": one.job_id,
+        "tasks_in_message": len(one.tasks),
+        "deliveries": message.deliveries,
+        "tasks": tasks,
+    }

@@ -1,0 +1,251 @@
+"""A pool of machines for a job: started, kept full until all tasks are done, and terminated."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from taskfleet.api.planning import Plan, warn
+from taskfleet.api.queue import open_job
+from taskfleet.errors import CommandError, SettingsError
+from taskfleet.invocation import poe
+from taskfleet.ledger.database import Database
+from taskfleet.machines import EndReason, Machines
+from taskfleet.machines.provider import provider_of
+from taskfleet.pool import control, records
+from taskfleet.pool.controller import Controller, LedgerWork
+from taskfleet.pool.deployment import Deployment, Ending
+from taskfleet.pool.ending import look
+from taskfleet.pool.job_machines import machine_name, open_machines
+from taskfleet.pool.records import End
+from taskfleet.pool.selection import limits_of, needed
+from taskfleet.pool.shipping import clear_bundles, ship
+from taskfleet.processes.identity import identity
+from taskfleet.queues.addresses import is_remote
+from taskfleet.queues.job import JobQueues, check_queue
+from taskfleet.settings import Configuration
+from taskfleet.text import counted
+from taskfleet.watch.dump import dump_tasks
+from taskfleet.watch.monitor import Monitor
+from taskfleet.watch.progress import Progress
+from taskfleet.watch.sending import SendingDisplay
+from taskfleet.watch.status import Status, gather
+
+
+def check_reach(configuration: Configuration) -> None:
+    """See that the provider's machines can reach the queue.
+
+    Raises:
+        SettingsError: They cannot.
+    """
+    provider = provider_of(configuration)
+    if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
+        raise SettingsError(
+            f"PROVIDER={provider.name}: its machines cannot reach the ledger on this computer (QUEUE_URL=ledger). Use a service queue: "
+            f"QUEUE_URL={provider.example_queue_url} in config/task.env, or PROVIDER=local."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolReport:
+    """How the run of a pool ended."""
+
+    ending: Ending
+    status: Status
+    reason: str
+    """Why the pool gave up; empty if it did not."""
+    last_output: str
+    """The last lines printed by a machine that had to be replaced; may be empty."""
+
+
+def _terminate() -> Ending | None:
+    return Ending.TERMINATED
+
+
+def _plainly(action: Callable[[], None]) -> None:
+    action()
+
+
+class Pool:
+    """A pool that is ready to start, in a ``with`` statement.
+
+    Entering it opens the ledger, looks at machines of earlier runs, puts the code where machines get it and asks the provider for
+    whatever is known to prevent a start. Nothing is started before ``run``.
+
+    Args:
+        configuration: The settings.
+        plan: The choice of machines.
+        take_over: Whether to manage the machines of an earlier run.
+        say: Called with messages for people.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        plan: Plan,
+        *,
+        take_over: bool = False,
+        say: Callable[[str], None] = warn,
+    ) -> None:
+        check_reach(configuration)
+        self._configuration = configuration
+        self._choice = plan.choice
+        self._tasks = plan.estimate.tasks
+        self._take_over = take_over
+        self._say = say
+        self._provider = provider_of(configuration)
+
+    def __enter__(self) -> Self:
+        """Get ready.
+
+        Raises:
+            CommandError: Machines of an earlier run exist, or something prevents a start.
+            LedgerError: There is no ledger of the job.
+        """
+        self._database = open_job(self._configuration)
+        try:
+            if not self._take_over:
+                self._refuse_earlier_machines()
+            self._machines = self._open_machines()
+        except BaseException:
+            self._database.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the ledger."""
+        self._database.close()
+
+    def run(
+        self,
+        *,
+        ask: Callable[[], Ending | None] = _terminate,
+        protect: Callable[[Callable[[], None]], None] = _plainly,
+    ) -> PoolReport:
+        """Start machines and manage them until all tasks are done; progress goes to standard error.
+
+        Args:
+            ask: Called on KeyboardInterrupt; returns what happens to the machines, or None to go on. They are terminated by default.
+            protect: Runs the action that terminates the machines so that an interruption does not leave it half done.
+
+        Raises:
+            CommandError: Another controller manages this job.
+        """
+        database, settings = self._database, self._configuration.settings
+        me = identity()
+        other = control.take_control(database, me, time.time())
+        if other is not None:
+            raise CommandError(
+                f"Another poe deploy_pool manages this job (process {other.split('|')[1]}). {poe('status --watch')} shows its progress."
+            )
+        progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)
+
+        def close_and_ask() -> Ending | None:
+            progress.close(time.time())
+            return ask()
+
+        with ExitStack() as stack:
+            stack.callback(control.give_control_up, database, me)
+            check_queue(database, self._configuration)
+            monitor = self._monitor(stack)
+            deployment = self._deployment(progress, monitor, close_and_ask)
+            ending = deployment.watch()
+            progress.close(time.time())
+            self._finish(deployment, monitor, ending, protect)
+            return PoolReport(
+                ending=ending,
+                status=gather(database, time.time()),
+                reason=deployment.why_given_up,
+                last_output=deployment.last_words,
+            )
+
+    def _refuse_earlier_machines(self) -> None:
+        if not records.open_machines(self._database):
+            return
+        look(open_machines(self._configuration, self._database), self._database)
+        earlier = records.open_machines(self._database)
+        if earlier:
+            raise CommandError(
+                f"{counted(len(earlier), 'machine')} of an earlier run may still be running. {poe('deploy_pool --continue')} takes over "
+                f"the pool; {poe('machines')} lists them; {poe('teardown')} terminates them."
+            )
+
+    def _open_machines(self) -> Machines:
+        if not self._provider.code_sources:
+            return open_machines(self._configuration, self._database)
+        script = ship(self._configuration, self._choice.ranked, self._say)
+        machines = open_machines(self._configuration, self._database, script=script)
+        errors = machines.preflight()
+        if errors:
+            raise CommandError("Machines cannot be started yet:\n" + "\n".join(f"  - {one}" for one in errors))
+        return machines
+
+    def _monitor(self, stack: ExitStack) -> Monitor | None:
+        if not is_remote(self._configuration.settings.queue_url):
+            return None
+        queues = stack.enter_context(JobQueues(self._configuration))
+        queues.require()
+        with SendingDisplay() as display:
+            queues.send_unsent(self._database, display)
+        monitor = Monitor(self._database, self._configuration, queues.events)
+        stack.callback(monitor.close)
+        return monitor
+
+    def _deployment(self, progress: Progress, monitor: Monitor | None, ask: Callable[[], Ending | None]) -> Deployment:
+        configuration, database, provider = self._configuration, self._database, self._provider
+        controller = Controller(
+            database,
+            self._machines,
+            LedgerWork(database),
+            name=machine_name(configuration.settings.job_id, database),
+            offers=self._choice.ranked,
+            limits=limits_of(configuration, needed(configuration, self._tasks)),
+            say=progress.say,
+            can_queue=provider.can_queue,
+            poll_seconds=provider.poll_seconds,
+        )
+        return Deployment(
+            database,
+            controller,
+            self._machines,
+            take_in=None if monitor is None else monitor.step,
+            progress=progress,
+            ask=ask,
+            poll_seconds=provider.poll_seconds,
+            ending_poll_seconds=provider.ending_poll_seconds,
+            empty_lists_to_confirm=provider.empty_lists_to_confirm,
+        )
+
+    def _finish(
+        self,
+        deployment: Deployment,
+        monitor: Monitor | None,
+        ending: Ending,
+        protect: Callable[[Callable[[], None]], None],
+    ) -> None:
+        ends = {
+            Ending.DONE: End(EndReason.DONE),
+            Ending.GAVE_UP: End(EndReason.GAVE_UP, deployment.why_given_up),
+            Ending.TERMINATED: End(EndReason.TERMINATED),
+        }
+        if ending in ends:
+            protect(lambda: deployment.end_all(ends[ending], lambda: clear_bundles(self._configuration)))
+            while monitor is not None and monitor.step():
+                pass
+        if ending is Ending.DONE and monitor is not None:
+            with JobQueues(self._configuration) as queues:
+                queues.delete()
+
+
+def dump(configuration: Configuration, folder: Path) -> list[tuple[Path, int]]:
+    """Write the tasks into files, one for each state; return each file with its number of tasks."""
+    database: Database = open_job(configuration, read_only=True)
+    try:
+        return dump_tasks(database, folder, configuration.settings.job_id)
+    finally:
+        database.close()

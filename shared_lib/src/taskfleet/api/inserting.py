@@ -1,0 +1,204 @@
+"""Inserting a job's tasks: from a table, from rows made in Python, into the ledger and on to a service queue."""
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskfleet.errors import InsertError
+from taskfleet.functions import TaskFunction, load_function, load_object
+from taskfleet.invocation import poe
+from taskfleet.ledger import insertion
+from taskfleet.ledger.database import Database, create
+from taskfleet.ledger.insertion import InsertReport
+from taskfleet.queues.addresses import is_remote
+from taskfleet.settings import Configuration
+from taskfleet.settings.reader import is_reference
+from taskfleet.watch.inserting import InsertingDisplay
+
+if TYPE_CHECKING:
+    from taskfleet.queues.job import JobQueues
+    from taskfleet.tables import Batch
+    from taskfleet.tables.batch import Rows
+
+#: Data shorter than this fit into a message of any service.
+LARGE = 10_000
+
+FilterTasks = Callable[[Any, str | None], Any]
+Source = Iterable[Mapping[str, Any]]
+
+
+def insert(
+    configuration: Configuration, source: Source | None = None, *, filter_tasks: FilterTasks | None = None
+) -> InsertReport:
+    """Insert all tasks or, if anything is wrong with one, none; with a service queue, send them there too.
+
+    Args:
+        configuration: The settings.
+        source: Rows to insert instead of the table that the settings name: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
+        filter_tasks: ``filter_tasks(table, output_path)`` gets a pandas DataFrame (of up to 50,000 rows at a time) and returns the rows
+            still to do.
+
+    Raises:
+        TableError: The table cannot be read.
+        InsertError: A row cannot become a task.
+        FunctionError: The task function cannot be loaded.
+        QueueError: The tasks cannot be sent; they are in the ledger, and the next call sends them.
+    """
+    function, batches = _prepare(configuration, source, filter_tasks)
+    with _queues(configuration) as queues:
+        database = _open(configuration)
+        try:
+            if queues is not None:
+                queues.create()
+            fault_of_size = None if queues is None else queues.fault_of_size
+            report = _insert(database, configuration, batches, function, fault_of_size)
+            return report if queues is None else replace(report, sent=_send(database, queues, report))
+        finally:
+            database.close()
+
+
+def check(
+    configuration: Configuration, source: Source | None = None, *, filter_tasks: FilterTasks | None = None
+) -> int:
+    """Check every row as ``insert`` does, and insert nothing.
+
+    Returns:
+        The number of rows that would be inserted.
+
+    Raises:
+        TableError, InsertError, FunctionError: As ``insert``.
+    """
+    function, batches = _prepare(configuration, source, filter_tasks)
+    return sum(len(batch.encode(function.column_mismatch).data) for batch in batches.kept)
+
+
+def _prepare(
+    configuration: Configuration, source: Source | None, filter_tasks: FilterTasks | None
+) -> tuple[TaskFunction, "_Counted"]:
+    os.environ.update({name: value for name, value in configuration.exports.items() if name not in os.environ})
+    function = load_function(configuration.settings.task_function, configuration.project)
+    return function, _batches(configuration, source, filter_tasks)
+
+
+def _queues(configuration: Configuration) -> "AbstractContextManager[JobQueues | None]":
+    if not is_remote(configuration.settings.queue_url):
+        return nullcontext()
+    from taskfleet.queues.job import JobQueues
+
+    return JobQueues(configuration)
+
+
+def _send(database: Database, queues: "JobQueues", report: InsertReport) -> int:
+    """Send what the queue does not have yet; return the number of tasks."""
+    from taskfleet.watch.sending import SendingDisplay
+
+    gc.freeze()  # all that is loaded now stays until the end; collecting it, at the end above all, takes a tenth of a second
+    try:
+        with SendingDisplay() as display:
+            return queues.send_unsent(database, display)
+    except BaseException as error:
+        error.add_note(
+            f"Inserted {report.added:,} new tasks into the ledger, but not all tasks were sent to {queues.tasks.address} yet. "
+            f"{poe('insert_tasks')} continues where this stopped."
+        )
+        raise
+
+
+def _open(configuration: Configuration) -> Database:
+    from taskfleet.queues.job import settle_queue
+
+    settings = configuration.settings
+    database = create(
+        configuration.ledger_path,
+        job_id=settings.job_id,
+        project=configuration.project,
+        now=time.time(),
+        shared=settings.shared_ledger,
+    )
+    settle_queue(database, configuration)
+    return database
+
+
+def _batches(configuration: Configuration, source: Source | None, filter_tasks: FilterTasks | None) -> "_Counted":
+    from taskfleet.tables import count_rows, filter_batches, read_batches, slice_batches
+
+    settings = configuration.settings
+    total = None
+    if source is None and is_reference(settings.task_table):
+        factory = load_object(settings.task_table, configuration.project)
+        source = factory() if callable(factory) else factory
+    if source is None:
+        table = settings.task_table
+        address = table if "://" in table else configuration.project / Path(table).expanduser()
+        batches = read_batches(address)
+        if sys.stderr.isatty():
+            total = count_rows(address)
+    else:
+        batches = read_batches(source)
+    if total is not None:
+        total = min(max(total - settings.start_task, 0), settings.insert_limit or total)
+    counted = _Counted(slice_batches(batches, settings.start_task, settings.insert_limit), total)
+    if filter_tasks is not None:
+        counted.kept = filter_batches(counted.counting(), filter_tasks, settings.output_path)
+    return counted
+
+
+class _Counted:
+    """Batches after filtering, and how many rows were read for them."""
+
+    def __init__(self, batches: "Iterable[Batch]", total: int | None) -> None:
+        self._batches = batches
+        self.total = total
+        """How many rows there will be, if that is known."""
+        self.rows = 0
+        self.kept: Iterator[Batch] = self.counting()
+
+    def counting(self) -> "Iterator[Batch]":
+        for batch in self._batches:
+            self.rows += len(batch)
+            yield batch
+
+
+def _insert(
+    database: Database,
+    configuration: Configuration,
+    batches: _Counted,
+    function: TaskFunction,
+    fault_of_size: Callable[[str, str], str | None] | None = None,
+) -> InsertReport:
+    from taskfleet.tables import content_ids
+
+    settings = configuration.settings
+    with InsertingDisplay() as display:
+        under_way = insertion.begin(database, source=settings.task_table, on_wait=display.waits_for)
+        try:
+            for batch in batches.kept:
+                rows = batch.encode(function.column_mismatch)
+                ids = content_ids(rows.data) if rows.ids is None else rows.ids
+                if fault_of_size is not None:
+                    _check_sizes(ids, rows, fault_of_size)
+                under_way.add(
+                    ids, rows.data, ids_are_derived=rows.ids is None, now=time.time(), row_number=rows.row_number
+                )
+                display.read(batches.rows, batches.total)
+            if not batches.rows:
+                raise InsertError(
+                    f"{settings.task_table} has no rows to insert (START_TASK={settings.start_task}). Nothing was inserted."
+                )
+            report = under_way.accept(time.time())
+        except BaseException:
+            under_way.discard()
+            raise
+    return replace(report, left_out=batches.rows - under_way.rows)
+
+
+def _check_sizes(ids: Sequence[str], rows: "Rows", fault_of_size: Callable[[str, str], str | None]) -> None:
+    for index, (task_id, data) in enumerate(zip(ids, rows.data, strict=True)):
+        if len(data) > LARGE and (fault := fault_of_size(task_id, data)):
+            raise InsertError(f"Row {rows.row_number(index):,}: {fault}. Nothing was inserted.")

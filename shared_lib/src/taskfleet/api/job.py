@@ -1,0 +1,267 @@
+"""``Job``: everything that the commands do, from Python."""
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from taskfleet.errors import SettingsError
+from taskfleet.settings import Configuration, describe, read_configuration
+from taskfleet.settings.reader import did_you_mean
+from taskfleet.tasks import FAILURE_KINDS, JSON, State
+
+if TYPE_CHECKING:
+    from taskfleet.api.calibrating import Calibration
+    from taskfleet.api.deploying import PoolReport
+    from taskfleet.api.inserting import FilterTasks, Source
+    from taskfleet.api.machines import MachineList
+    from taskfleet.api.planning import Plan
+    from taskfleet.api.working import WorkReport
+    from taskfleet.ledger.inquiry import TaskLine, TaskRecord
+    from taskfleet.ledger.insertion import InsertReport
+    from taskfleet.watch.status import Status
+
+#: What a setting may be given as; None means its default, whatever the file says.
+Setting = str | int | float | bool | Sequence[str] | None
+
+
+class Job:
+    """A job of a project: its tasks, their queue and its machines. Made by ``Job.open``; opening it creates nothing.
+
+    Each method opens what it needs and closes it again, so a ``Job`` may be kept for as long as one likes, also while workers run.
+    Methods raise ``TaskfleetError`` with one message for whatever a user can mend; a command's message and exit code are made from it.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+
+    @classmethod
+    def open(
+        cls,
+        job_id: str | None = None,
+        *,
+        project: str | PathLike[str] | None = None,
+        env_file: str | PathLike[str] | None = None,
+        **settings: Setting,
+    ) -> Self:
+        """Read the settings of a job.
+
+        Args:
+            job_id: As JOB_ID; what the settings say if None.
+            project: The project's folder; the nearest one from the current folder upwards that has ``config/task.env`` if None.
+            env_file: The file of settings instead of ``config/task.env``. Where neither exists all settings have their defaults.
+            **settings: Settings by their names in lower case, for example ``slots=4``; they take precedence over the environment, which
+                takes precedence over the file.
+
+        Raises:
+            SettingsError: A setting is unknown or wrong.
+        """
+        if job_id is not None:
+            settings["job_id"] = job_id
+        fields = {field.name.lower(): field.name for field in describe()}
+        unknown = [name for name in settings if name not in fields]
+        if unknown:
+            raise SettingsError(
+                "\n".join(f"There is no setting {name!r}.{did_you_mean(name, list(fields))}" for name in unknown)
+            )
+        texts = {fields[name]: _text(value) for name, value in settings.items()}
+        start = None if project is None else Path(project)
+        file = None if env_file is None else str(env_file)
+        return cls(read_configuration(keywords=texts, env_file=file, start=start, needs_file=False))
+
+    @property
+    def job_id(self) -> str:
+        """The job's name."""
+        return self.configuration.settings.job_id
+
+    def __repr__(self) -> str:
+        """Return the job's name and where its ledger is."""
+        return f"Job({self.job_id!r}, ledger={str(self.configuration.ledger_path)!r})"
+
+    # Tasks
+
+    def insert(self, source: "Source | None" = None, *, filter_tasks: "FilterTasks | None" = None) -> "InsertReport":
+        """Insert all tasks or, if anything is wrong with one, none; see ``api.inserting.insert``."""
+        from taskfleet.api import inserting
+
+        return inserting.insert(self.configuration, source, filter_tasks=filter_tasks)
+
+    def work(self, args: Sequence[str] = ()) -> "WorkReport":
+        """Run a worker in this process until nothing is left to do; see ``api.working.work``.
+
+        It must be called in the main thread, whose signal handlers it replaces while it runs.
+        """
+        from taskfleet.api import working
+
+        return working.work(self.configuration, args)
+
+    def monitor(
+        self, *, auto_complete: bool = True, on_event: Callable[[Mapping[str, JSON]], None] | None = None
+    ) -> "Status":
+        """Record the events of remote workers until all tasks are done; see ``api.monitoring.monitor``."""
+        from taskfleet.api import monitoring
+
+        return monitoring.monitor(self.configuration, auto_complete=auto_complete, on_event=on_event)
+
+    def status(self) -> "Status":
+        """Return the job's status at this instant."""
+        from taskfleet.api import looking
+
+        return looking.status(self.configuration)
+
+    def tasks(
+        self, *, state: str | None = None, kind: str | None = None, limit: int | None = None
+    ) -> "Sequence[TaskLine]":
+        """Return tasks in the order of the table.
+
+        Args:
+            state: Only tasks in this state: waiting, pending, running, succeeded, failed or killed.
+            kind: Only tasks that failed in this way: exception, timeout, exit, memory, lost or request.
+            limit: At most this many; None for all.
+        """
+        from taskfleet.api import looking
+
+        states = {one.word: one for one in State}
+        kinds = {one.word: one for one in FAILURE_KINDS}
+        chosen = None if state is None else states[_known(state, "state", states)]
+        lines, _ = looking.tasks(
+            self.configuration,
+            state=chosen,
+            kind=None if kind is None else kinds[_known(kind, "kind", kinds)],
+            limit=limit,
+        )
+        return lines
+
+    def task(self, task_id: str) -> "TaskRecord":
+        """Return everything that is known of one task."""
+        from taskfleet.api import looking
+
+        return looking.task(self.configuration, task_id)
+
+    def write_results(self, path: str | PathLike[str]) -> int:
+        """Write the table joined with results and failures to a file, whose suffix says the format; return the number of rows."""
+        from taskfleet.api import looking
+
+        rows, _ = looking.write_results(self.configuration, Path(path))
+        return rows
+
+    def explain(self, what: str | None = None) -> list[str]:
+        """Return why a task (by its id), the pool (``pool``) or the job (None) is stuck, and what to change."""
+        from taskfleet.api import looking
+
+        return looking.explain(self.configuration, what)
+
+    # The queue
+
+    def retry(self, *task_ids: str, failed: bool = False, kinds: Sequence[str] = (), killed: bool = False) -> int:
+        """Put tasks back into the queue, with all their attempts; return their number.
+
+        Args:
+            *task_ids: Failed or killed tasks; others are left alone.
+            failed: All failed tasks.
+            kinds: All tasks that failed in one of these ways: exception, timeout, exit, memory, lost or request.
+            killed: All killed tasks.
+        """
+        from taskfleet.api import queue
+
+        known = {one.word: one for one in FAILURE_KINDS}
+        chosen = FAILURE_KINDS if failed else [known[_known(one, "kind", known)] for one in kinds]
+        return queue.retry(self.configuration, task_ids, kinds=chosen, killed=killed)
+
+    def release(self) -> int:
+        """Revoke all leases, including those of live workers; return the number of tasks that can be leased again."""
+        from taskfleet.api import queue
+
+        return queue.release(self.configuration)
+
+    def queue(self) -> Mapping[str, JSON]:
+        """Return what is in the queue; see ``api.contents.contents``."""
+        from taskfleet.api import contents
+
+        return contents.contents(self.configuration)
+
+    def purge(self) -> int:
+        """Remove all tasks that do not run from the queue: they become killed; return their number."""
+        from taskfleet.api import queue
+
+        return queue.purge(self.configuration)
+
+    def move(self, queue_url: str) -> int:
+        """Move all tasks that have not ended to another queue; return the number of pending ones. Set QUEUE_URL afterwards."""
+        from taskfleet.api import queue
+
+        return queue.move(self.configuration, queue_url)
+
+    def copy(self, queue_url: str) -> int:
+        """Send all pending tasks to another service queue as well; return their number."""
+        from taskfleet.api import queue
+
+        return queue.copy(self.configuration, queue_url)
+
+    def delete(self) -> None:
+        """Delete the job: its queue and its ledger with all results. It is refused while workers run."""
+        from taskfleet.api import queue
+
+        queue.check_delete(self.configuration)
+        queue.delete(self.configuration)
+
+    # Machines
+
+    def plan(self, *, tasks: int | None = None, refresh: bool = False) -> "Plan | None":
+        """Choose a pool's machines, starting nothing; None if no tasks are left. See ``api.planning.plan``."""
+        from taskfleet.api import planning
+
+        return planning.plan(self.configuration, tasks=tasks, refresh=refresh)
+
+    def calibrate(self, *, sample: int = 20) -> "Calibration":
+        """Run a sample of the tasks here, and plan machines for those that are left."""
+        from taskfleet.api import calibrating
+
+        return calibrating.calibrate(self.configuration, sample=sample)
+
+    def deploy(self, plan: "Plan", *, take_over: bool = False) -> "PoolReport":
+        """Start machines, keep the pool full until all tasks are done, and terminate them. This costs money.
+
+        Ctrl-C terminates all machines.
+
+        Args:
+            plan: What ``plan`` returned.
+            take_over: Whether to manage the machines of an earlier run.
+        """
+        from taskfleet.api import deploying
+
+        with deploying.Pool(self.configuration, plan, take_over=take_over) as pool:
+            return pool.run()
+
+    def machines(self, *, with_ended: bool = False) -> "MachineList":
+        """Return the job's machines, as the provider and the ledger know them."""
+        from taskfleet.api import machines
+
+        return machines.machines(self.configuration, with_ended=with_ended)
+
+    def stop(self) -> None:
+        """Terminate all machines; running tasks go back to the queue."""
+        from taskfleet.api import machines
+
+        machines.stop(self.configuration)
+
+    def teardown(self) -> Mapping[str, int]:
+        """Terminate all machines and remove whatever else was created for them; return the number left of each kind of thing: 0."""
+        from taskfleet.api import machines
+
+        return machines.teardown(self.configuration)
+
+
+def _text(value: Setting) -> str:
+    """Return a setting as it would be written in a file."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, str | int | float) else " ".join(value)
+
+
+def _known(word: str, what: str, words: Mapping[str, object]) -> str:
+    if word not in words:
+        raise SettingsError(f"There is no {what} {word!r}. Choose {', '.join(words)}.")
+    return word

@@ -1,0 +1,133 @@
+"""Questions about a job: its status, its tasks, its results, and what keeps it from going on."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from taskfleet.api.queue import open_job, require_tasks
+from taskfleet.errors import CommandError
+from taskfleet.invocation import poe
+from taskfleet.ledger import counters, inquiry
+from taskfleet.ledger.inquiry import TaskLine, TaskRecord
+from taskfleet.pool.explaining import explain_pool
+from taskfleet.pool.selection import limits_of, needed
+from taskfleet.settings import Configuration
+from taskfleet.tasks import JSON, Outcome, State
+from taskfleet.watch.explaining import explain_job, explain_task
+from taskfleet.watch.status import Status, gather
+
+Rows = Iterator[dict[str, JSON]]
+
+
+def status(configuration: Configuration) -> Status:
+    """Return the job's status at this instant; the time it takes does not depend on the number of tasks.
+
+    Raises:
+        LedgerError: There is no ledger, or it cannot be read.
+    """
+    database = open_job(configuration, read_only=True)
+    try:
+        return gather(database, time.time())
+    finally:
+        database.close()
+
+
+def tasks(
+    configuration: Configuration,
+    *,
+    state: State | None = None,
+    kind: Outcome | None = None,
+    limit: int | None = None,
+) -> tuple[Sequence[TaskLine], int]:
+    """Return tasks in the order of the table, and how many there are in all.
+
+    Args:
+        configuration: The settings.
+        state: Only tasks in this state.
+        kind: Only tasks that failed in this way.
+        limit: At most this many; None for all.
+    """
+    if kind is not None:
+        state = State.FAILED
+    database = open_job(configuration, read_only=True)
+    try:
+        lines = list(inquiry.list_tasks(database, state=state, kind=kind, limit=1 << 62 if limit is None else limit))
+        counts = counters.by_state(database)
+        total = sum(counts.values()) if state is None else counts[state]
+        return lines, total if kind is None else counters.by_failure_kind(database)[kind]
+    finally:
+        database.close()
+
+
+def task(configuration: Configuration, task_id: str) -> TaskRecord:
+    """Return everything that is known of one task.
+
+    Raises:
+        CommandError: The job has no such task.
+    """
+    database = open_job(configuration, read_only=True)
+    try:
+        found = inquiry.find_task(database, task_id)
+    finally:
+        database.close()
+    if found is None:
+        raise CommandError(
+            f"Job {configuration.settings.job_id} has no task {task_id!r}. {poe('tasks')} lists the tasks."
+        )
+    return found
+
+
+def write_results(
+    configuration: Configuration, path: Path, *, show: Callable[[Rows, int], Rows] = lambda rows, _: rows
+) -> tuple[int, Status]:
+    """Write the table joined with results and failures to a file.
+
+    Args:
+        configuration: The settings.
+        path: The file; its suffix says the format: .feather .parquet .csv .json .jsonl
+        show: Passes the rows on and shows the progress; called with the rows and their number, twice.
+
+    Returns:
+        The number of rows, and the job's status.
+
+    Raises:
+        TableError: The file cannot be written.
+        CommandError: No tasks are inserted.
+    """
+    from taskfleet.tables import write_results as write
+
+    database = open_job(configuration, read_only=True)
+    try:
+        require_tasks(database, configuration.settings.job_id)
+        now = gather(database, time.time())
+        with database.snapshot():
+            n = write(path, lambda: show(inquiry.results(database), now.total), columns=inquiry.RESULT_COLUMNS)
+        return n, now
+    finally:
+        database.close()
+
+
+def explain(configuration: Configuration, what: str | None = None) -> list[str]:
+    """Return why a task, the job or its pool is stuck, and what to change: one sentence each.
+
+    Args:
+        configuration: The settings.
+        what: A task's id, or ``pool``; None for the job.
+
+    Raises:
+        CommandError: The job has no such task.
+    """
+    now = time.time()
+    database = open_job(configuration, read_only=True)
+    try:
+        current = gather(database, now)
+        limits = limits_of(configuration, needed(configuration, None))
+        pool = explain_pool(database, limits, current.total - current.ended, now)
+        if what == "pool":
+            return pool
+        if what is not None:
+            return [explain_task(database, task(configuration, what), current, configuration.settings, now)]
+        has_pool = current.costs is not None and current.ended < current.total
+        return [explain_job(database, current, now), *(pool if has_pool else ())]
+    finally:
+        database.close()

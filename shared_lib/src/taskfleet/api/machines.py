@@ -1,0 +1,147 @@
+"""The machines of a job: listed, their consoles, and their end."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from taskfleet.api.planning import warn
+from taskfleet.errors import LedgerError, UnreachableError
+from taskfleet.ledger.database import Database, open_ledger
+from taskfleet.machines import EndReason, Machine, Machines, MachineState
+from taskfleet.machines.provider import provider_of
+from taskfleet.pool import boot_log, control
+from taskfleet.pool.costs import Costs
+from taskfleet.pool.ending import by_ledger, by_list, end_all
+from taskfleet.pool.job_machines import open_machines
+from taskfleet.pool.selection import limits_of, needed
+from taskfleet.pool.shipping import clear_bundles
+from taskfleet.settings import Configuration
+from taskfleet.watch.machines import MachineRow, machine_rows
+from taskfleet.watch.status import gather
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineList:
+    """The machines of a job at one instant."""
+
+    rows: Sequence[MachineRow]
+    error: str
+    """Why the provider's list is missing; empty if it is not: then the rows are what the ledger knows."""
+    costs: Costs | None
+    """None if the job never had machines, or has no ledger here."""
+
+
+def machines(configuration: Configuration, *, with_ended: bool = False) -> MachineList:
+    """Return the machines of the job, as the provider and the ledger know them.
+
+    Args:
+        configuration: The settings.
+        with_ended: Whether to return those that have ended too.
+    """
+    database = _ledger(configuration, read_only=True)
+    listed, error = None, ""
+    try:
+        listed = list(open_machines(configuration, database).list())
+    except UnreachableError as unreachable:
+        error = str(unreachable)
+    now = time.time()
+    rows = machine_rows(
+        database, listed, limits_of(configuration, needed(configuration, None)), now, with_ended=with_ended
+    )
+    costs = None
+    if database is not None:
+        costs = gather(database, now).costs
+        database.close()
+    return MachineList(rows=rows, error=error, costs=costs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Console:
+    """What a machine printed while it booted and ran."""
+
+    text: str
+    """Empty if the provider keeps nothing."""
+    summary: str
+    """How far the boot came; empty if the text does not say."""
+
+
+def console(configuration: Configuration, name: str) -> Console:
+    """Return what a machine printed, as far as the provider keeps it."""
+    database = _ledger(configuration, read_only=True)
+    text = open_machines(configuration, database).console(name)
+    return Console(text=text, summary=boot_log.summary(text))
+
+
+def existing(configuration: Configuration) -> tuple[Sequence[Machine], bool]:
+    """Return the job's machines that have not ended, by the provider, and whether there is a ledger of the job here."""
+    database = _ledger(configuration)
+    found = [one for one in open_machines(configuration, database).list() if one.state is not MachineState.ENDED]
+    if database is not None:
+        database.close()
+    return found, database is not None
+
+
+def stop(configuration: Configuration, *, say: Callable[[str], None] = warn) -> None:
+    """Terminate all machines of the job and stop its controller; running tasks go back to the queue.
+
+    Raises:
+        LedgerError: There is no ledger of the job here.
+    """
+    database = open_ledger(
+        configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project
+    )
+    try:
+        if control.ask_to_stop(database, time.time()):
+            say("The running poe deploy_pool was asked to stop.")
+        _end(configuration, open_machines(configuration, database), database, EndReason.STOPPED, say)
+    finally:
+        database.close()
+
+
+def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn) -> Mapping[str, int]:
+    """Terminate all machines of the job and remove whatever else was created for them, until nothing is left.
+
+    It needs no ledger: what the provider lists counts.
+
+    Returns:
+        The number left of each kind of thing that was looked for: 0.
+    """
+    database = _ledger(configuration)
+    try:
+        if database is not None:
+            control.ask_to_stop(database, time.time())
+        return _end(configuration, open_machines(configuration, database), database, EndReason.TORN_DOWN, say)
+    finally:
+        if database is not None:
+            database.close()
+
+
+def _ledger(configuration: Configuration, *, read_only: bool = False) -> Database | None:
+    try:
+        return open_ledger(
+            configuration.ledger_path,
+            job_id=configuration.settings.job_id,
+            project=configuration.project,
+            read_only=read_only,
+        )
+    except LedgerError:
+        return None
+
+
+def _end(
+    configuration: Configuration,
+    there: Machines,
+    database: Database | None,
+    reason: EndReason,
+    say: Callable[[str], None],
+) -> Mapping[str, int]:
+    provider = provider_of(configuration)
+    return end_all(
+        there,
+        by_list(there) if database is None else by_ledger(there, database, reason, say),
+        say,
+        clear=lambda: clear_bundles(configuration),
+        pause=time.sleep,
+        poll_seconds=provider.ending_poll_seconds,
+        empty_lists_to_confirm=provider.empty_lists_to_confirm,
+    )

@@ -1,0 +1,139 @@
+"""Which machines a pool would have, how many, and what they would cost."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from taskfleet.errors import UsageError
+from taskfleet.invocation import poe
+from taskfleet.machine_terms import ANY
+from taskfleet.machines.catalogue import Catalogue
+from taskfleet.machines.choosing import Choice, Offer, choose
+from taskfleet.machines.images import Image
+from taskfleet.machines.needs import Need, need_of
+from taskfleet.machines.provider import Provider, provider_of
+from taskfleet.pool import selection
+from taskfleet.pool.estimate import Estimate, read_job
+from taskfleet.pool.selection import needed
+from taskfleet.settings import Configuration
+
+
+def warn(text: str) -> None:
+    """Print a message for people to standard error."""
+    print(text, file=sys.stderr)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A choice of machines, and how long they take for how much."""
+
+    choice: Choice
+    estimate: Estimate
+    catalogue: Catalogue
+
+    @property
+    def best(self) -> Offer:
+        """The offer that was chosen."""
+        best = self.choice.best
+        assert best is not None  # else there is no plan
+        return best
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that ``poe plan --json`` prints."""
+        choice, estimate = self.choice, self.estimate
+        return {
+            "machines": choice.count,
+            "fewest": choice.fewest,
+            "limited_by": choice.limited_by,
+            "offer": asdict(self.best),
+            "usd_per_hour": estimate.usd_per_hour,
+            "tasks": estimate.tasks,
+            "hours": estimate.hours,
+            "usd": estimate.usd,
+        }
+
+
+def plan(
+    configuration: Configuration,
+    *,
+    tasks: int | None = None,
+    hours_per_task: float | None = None,
+    need: Need | None = None,
+    even_if_done: bool = False,
+    refresh: bool = False,
+    say: Callable[[str], None] = warn,
+) -> Plan | None:
+    """Choose a pool's machines; nothing is started.
+
+    Args:
+        configuration: The settings.
+        tasks: The number of tasks to plan for; those that are left, as far as a ledger knows, if None.
+        hours_per_task: The duration of one; that of the tasks that ended, or HOURS_PER_TASK, if None.
+        need: What machines have to be; what the settings say if None.
+        even_if_done: Whether to plan when no tasks are left.
+        refresh: Whether to fetch prices however recent the cached ones are.
+        say: Called with what people should know, such as that prices are old.
+
+    Returns:
+        The plan; None if no tasks are left.
+
+    Raises:
+        NothingFitsError: No machine that is offered meets the settings.
+        ProviderError: Prices cannot be fetched, and none are cached.
+    """
+    left, measured = read_job(configuration)
+    tasks = left if tasks is None else tasks
+    if tasks == 0 and not even_if_done:
+        return None
+    catalogue = get_catalogue(configuration, refresh=refresh, say=say)
+    try:
+        choice = selection.choose_machines(need or needed(configuration, tasks), catalogue)
+    except selection.NothingFitsError as error:
+        if not provider_of(configuration).lists_offers:
+            raise
+        raise selection.NothingFitsError(
+            f"{error} {poe('list_instance_types --rejected')} shows each type with its reasons."
+        ) from None
+    estimate = Estimate(choice, tasks, measured if hours_per_task is None else hours_per_task)
+    return Plan(choice=choice, estimate=estimate, catalogue=catalogue)
+
+
+def get_catalogue(
+    configuration: Configuration, *, refresh: bool = False, say: Callable[[str], None] = warn
+) -> Catalogue:
+    """Return what the provider offers with its prices, cached for CATALOGUE_HOURS; arguments and errors as in ``plan``."""
+    return selection.find_catalogue(configuration, now=time.time(), refresh=refresh, on_stale=say)
+
+
+def instance_types(configuration: Configuration, catalogue: Catalogue) -> Choice:
+    """Return all offers that meet the settings for one machine, ranked, and for each other type why it does not."""
+    need = need_of(configuration.pool, None)
+    return choose(
+        replace(need, machines=ANY, price_usd_per_hour=ANY, total_cpus=ANY, simultaneous_tasks=ANY), catalogue
+    )
+
+
+def regions(configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
+    """Return the provider's regions, each with its zones."""
+    return list(listing_provider(configuration).regions(configuration))
+
+
+def images(configuration: Configuration) -> Sequence[Image]:
+    """Return the provider's current operating system images."""
+    return list(listing_provider(configuration).images(configuration, now=time.time()))
+
+
+def listing_provider(configuration: Configuration) -> Provider:
+    """Return the provider that the settings name.
+
+    Raises:
+        UsageError: It has no offers to list.
+    """
+    provider = provider_of(configuration)
+    if not provider.lists_offers:
+        raise UsageError(
+            f"PROVIDER={provider.name} has no list of machines. Set PROVIDER=aws or gcp in config/pool.env, or add --provider aws."
+        )
+    return provider

@@ -1,0 +1,266 @@
+"""Changing where a job's tasks are: put back, taken out, moved to another queue, deleted with the job."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskfleet.errors import CommandError, UsageError
+from taskfleet.invocation import poe
+from taskfleet.ledger import counters, inquiry, leasing, moving, repair, sending
+from taskfleet.ledger.database import Database, open_ledger
+from taskfleet.processes.identity import is_surely_dead, pid_of
+from taskfleet.queues.addresses import is_remote, public
+from taskfleet.queues.job import JobQueues, check_queue, process_of, send_if_remote
+from taskfleet.settings import Configuration
+from taskfleet.tasks import Outcome, State
+from taskfleet.watch.monitor import SILENT_SECONDS, Monitor
+from taskfleet.watch.sending import SendingDisplay
+from taskfleet.watch.status import gather
+
+
+def open_job(configuration: Configuration, *, read_only: bool = False) -> Database:
+    """Open the job's ledger; to change something, only if the tasks are where the settings say.
+
+    Raises:
+        LedgerError: There is none, or it cannot be used.
+        QueueError: The tasks are in another queue than QUEUE_URL says.
+    """
+    database = open_ledger(
+        configuration.ledger_path,
+        job_id=configuration.settings.job_id,
+        project=configuration.project,
+        read_only=read_only,
+    )
+    if not read_only:
+        check_queue(database, configuration)
+    return database
+
+
+def require_tasks(database: Database, job_id: str) -> None:
+    """See that an insertion has finished.
+
+    Raises:
+        CommandError: None has.
+    """
+    if inquiry.was_inserted(database):
+        return
+    under_way = database.value("SELECT process FROM insertion WHERE accepted_at IS NULL")
+    if under_way is not None and not is_surely_dead(under_way):
+        raise CommandError(
+            f"The tasks of job {job_id} are being inserted (process {pid_of(under_way)}). Try again when it has finished."
+        )
+    raise CommandError(
+        f"Job {job_id} has no tasks: no insertion has finished; if one was interrupted, nothing of it was kept. "
+        f"Insert the tasks: {poe('insert_tasks')}"
+    )
+
+
+def retry(
+    configuration: Configuration, task_ids: Sequence[str] = (), *, kinds: Sequence[Outcome] = (), killed: bool = False
+) -> int:
+    """Put failed or killed tasks back into the queue, with all their attempts.
+
+    Args:
+        configuration: The settings.
+        task_ids: Tasks to put back; unknown ones, and those that neither failed nor were killed, are left alone.
+        kinds: All tasks that failed in one of these ways.
+        killed: All killed tasks.
+
+    Returns:
+        The number of tasks put back.
+    """
+    database = open_job(configuration)
+    try:
+        n = repair.retry(database, kinds=kinds, killed=killed, ids=task_ids)
+        _send(database, configuration)
+        return n
+    finally:
+        database.close()
+
+
+def release(configuration: Configuration) -> int:
+    """Revoke all leases, including those of live workers; return the number of tasks that can be leased again.
+
+    With a service queue, where leases cannot be revoked, the tasks are sent again; a queue that was deleted is created again.
+    """
+    database = open_job(configuration)
+    try:
+        if not is_remote(configuration.settings.queue_url):
+            return leasing.release(database, now=time.time())
+        with JobQueues(configuration) as queues:
+            was_deleted = not queues.tasks.exists()
+            queues.create()
+        if was_deleted:
+            moving.move(database, database.value("SELECT queue_url FROM job"))
+            return _send(database, configuration)
+        n = moving.send_again(database)
+        _send(database, configuration)
+        return n
+    finally:
+        database.close()
+
+
+def count_unstarted(configuration: Configuration) -> int:
+    """Return how many tasks ``purge`` would remove from the queue."""
+    database = open_job(configuration)
+    try:
+        counts = counters.by_state(database)
+        return counts[State.PENDING] + counts[State.WAITING]
+    finally:
+        database.close()
+
+
+def purge(configuration: Configuration) -> int:
+    """Remove all tasks that do not run from the queue: they become killed; return their number."""
+    database = open_job(configuration)
+    try:
+        killed = repair.purge(database)
+        if is_remote(configuration.settings.queue_url):
+            with JobQueues(configuration) as queues:
+                queues.tasks.purge()
+        return killed
+    finally:
+        database.close()
+
+
+def purge_events(configuration: Configuration) -> None:
+    """Delete the events of the service queue that are not recorded yet: their tasks will count as not done."""
+    with JobQueues(configuration) as queues:
+        queues.events.purge()
+
+
+def check_move(configuration: Configuration, target: str) -> None:
+    """See that the tasks can be moved to another queue.
+
+    Raises:
+        CommandError: They are there already, or workers are running.
+    """
+    source = configuration.settings.queue_url
+    if public(source) == public(target) or not (is_remote(source) or is_remote(target)):
+        raise CommandError(f"The tasks are in {public(source)} already. Nothing was changed.")
+    database = open_job(configuration)
+    try:
+        _refuse_workers(database)
+    finally:
+        database.close()
+
+
+def move(configuration: Configuration, target: str) -> int:
+    """Move all tasks that have not ended to another queue, and delete the old one; events are recorded first.
+
+    Args:
+        configuration: The settings.
+        target: As QUEUE_URL.
+
+    Returns:
+        The number of pending tasks in the new queue.
+
+    Raises:
+        CommandError: They are there already, or workers are running.
+    """
+    check_move(configuration, target)
+    database = open_job(configuration)
+    try:
+        if is_remote(target):
+            with JobQueues(configuration, target) as queues:
+                queues.create()
+        is_from_service = is_remote(configuration.settings.queue_url)
+        if is_from_service:
+            _record_and_purge(database, configuration)
+        moving.move(database, public(target) if is_remote(target) else None)
+        if is_remote(target):
+            with JobQueues(configuration, target) as queues, SendingDisplay() as display:
+                queues.send_unsent(database, display)
+        if is_from_service:
+            with JobQueues(configuration) as queues:
+                queues.delete()
+        return counters.by_state(database)[State.PENDING]
+    finally:
+        database.close()
+
+
+def copy(configuration: Configuration, target: str) -> int:
+    """Send all pending tasks to another service queue as well; return their number.
+
+    Raises:
+        UsageError: The target is no service queue, or the job's own.
+    """
+    if not is_remote(target) or public(target) == public(configuration.settings.queue_url):
+        raise UsageError("--to must be a service queue other than QUEUE_URL. Nothing was changed.")
+    database = open_job(configuration)
+    try:
+        with JobQueues(configuration, target) as queues:
+            queues.create()
+            return queues.send(database, sending.pending(database))
+    finally:
+        database.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What would be deleted with a job."""
+
+    tasks: int
+    ended: int
+    """Tasks that succeeded, failed or were killed."""
+
+
+def check_delete(configuration: Configuration) -> Contents:
+    """Return what deleting the job would delete.
+
+    Raises:
+        CommandError: Workers are running.
+        LedgerError: There is no ledger, or it cannot be read.
+    """
+    database = open_job(configuration)
+    try:
+        status = gather(database, time.time())
+        workers = database.rows("SELECT process, lease_until FROM worker WHERE ended_at IS NULL")
+    finally:
+        database.close()
+    if any(until > time.time() and not is_surely_dead(process) for process, until in workers):
+        raise CommandError(
+            f"Workers are running job {configuration.settings.job_id}. Stop them first, or add --force. Nothing was deleted."
+        )
+    return Contents(tasks=status.total, ended=status.ended)
+
+
+def delete(configuration: Configuration) -> bool:
+    """Delete the job, whatever its state: its service queue and its ledger; return whether there was a ledger."""
+    if is_remote(configuration.settings.queue_url):
+        with JobQueues(configuration) as queues:
+            queues.delete()
+    path = configuration.ledger_path
+    existed = path.exists()
+    for name in (path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal", "-writer"))):
+        name.unlink(missing_ok=True)
+    return existed
+
+
+def _send(database: Database, configuration: Configuration) -> int:
+    with SendingDisplay() as display:
+        return send_if_remote(database, configuration, display)
+
+
+def _refuse_workers(database: Database) -> None:
+    workers = database.rows(
+        "SELECT process, max(lease_until, seen_at + ?) FROM worker WHERE ended_at IS NULL", (SILENT_SECONDS,)
+    )
+    if any(until > time.time() and not is_surely_dead(process_of(source)) for source, until in workers):
+        raise CommandError(
+            f"Workers are running this job. Stop them first, or wait until those that died count as dead. {poe('status')} lists them. "
+            "Nothing was changed."
+        )
+
+
+def _record_and_purge(database: Database, configuration: Configuration) -> None:
+    """Delete the tasks from the service queue, and record all events."""
+    with JobQueues(configuration) as queues:
+        if not queues.tasks.exists():
+            return
+        queues.tasks.purge()
+        monitor = Monitor(database, configuration, queues.events)
+        while monitor.step():
+            pass
+        monitor.close()

@@ -1,0 +1,66 @@
+"""Where log records go: warnings to standard error, more with ``-v`` and ``-vv``, and everything to ``--log-file``."""
+
+import logging
+import sys
+from pathlib import Path
+
+from taskfleet.errors import SettingsError
+
+#: By how often ``-v`` was given.
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+_installed: list[logging.Handler] = []
+
+_PLAIN = "%(levelname)s %(name)s: %(message)s"
+_WITH_TIME = f"%(asctime)s  {_PLAIN}"
+_IN_FILE = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes records to standard error, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; see ``logging.Handler``."""
+        try:
+            text = self.format(record)
+            if "tqdm" in sys.modules:
+                from tqdm import tqdm
+
+                tqdm.write(text, file=sys.stderr)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+def configure_logging(verbosity: int, log_file: Path | None) -> None:
+    """Install the handlers of this process; what an earlier call installed is replaced.
+
+    Args:
+        verbosity: 0 for warnings, 1 for INFO, 2 and more for DEBUG.
+        log_file: Receives all records, DEBUG included, with time and process id; it is appended to. None for no file.
+
+    Raises:
+        SettingsError: The file cannot be opened.
+    """
+    package = logging.getLogger("taskfleet")
+    while _installed:
+        handler = _installed.pop()
+        package.removeHandler(handler)
+        handler.close()
+    console = ConsoleHandler(LEVELS[min(verbosity, len(LEVELS) - 1)])
+    console.setFormatter(logging.Formatter(_PLAIN if sys.stderr.isatty() else _WITH_TIME, "%H:%M:%S"))
+    handlers: list[logging.Handler] = [console]
+    if log_file is not None:
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            in_file = logging.FileHandler(log_file, encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"--log-file {log_file} cannot be written: {error.strerror}.") from error
+        in_file.setFormatter(logging.Formatter(_IN_FILE))
+        handlers.append(in_file)
+    for handler in handlers:
+        package.addHandler(handler)
+        _installed.append(handler)
+    package.setLevel(logging.DEBUG if log_file is not None else console.level)
+    package.propagate = False

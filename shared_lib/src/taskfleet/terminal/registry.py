@@ -1,0 +1,111 @@
+"""Every command once: its name, its heading, its line of help and the sections of settings that become its flags.
+
+The command line, the poe tasks of a project (``shared_lib/poe.toml``), the documentation and the tests are made from this table.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from taskfleet.settings.declaring import GROUPS, OWN_GROUPS, POOL_GROUPS
+
+
+class Heading(StrEnum):
+    """The groups in which commands are listed, in this order."""
+
+    TASKS = "Tasks"
+    MACHINES = "Machines"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command as users see it. The module ``taskfleet.commands.NAME`` has ``run(argv) -> exit code``."""
+
+    name: str
+    heading: Heading
+    help: str
+    """One line, without a full stop."""
+    groups: tuple[str, ...] = ("job",)
+    """The sections of settings (see ``settings.declaring.GROUPS``) of which each setting is a flag."""
+    is_report: bool = False
+    """Whether its output is all that it is for; the others do their work also if nobody can read what they print."""
+    script: str = ""
+    """The project's own script that runs it; empty for ``python -m taskfleet NAME``."""
+
+    @property
+    def shell_command(self) -> str:
+        """The command that its poe task runs."""
+        return f"python {self.script}" if self.script else f"python -m taskfleet {self.name}"
+
+
+_WORKER = ("worker", "limits", "retries", "watch")
+_MACHINES = ("job", "provider", "location", *OWN_GROUPS)
+
+
+def _task(name: str, help: str, *groups: str, script: str = "", is_report: bool = False) -> Command:
+    groups = ("job", *groups)
+    return Command(name=name, heading=Heading.TASKS, help=help, groups=groups, script=script, is_report=is_report)
+
+
+def _machine(name: str, help: str, groups: tuple[str, ...] = _MACHINES, *, is_report: bool = False) -> Command:
+    return Command(name=name, heading=Heading.MACHINES, help=help, groups=groups, is_report=is_report)
+
+
+#: Every command by its name, in the order in which they are listed.
+COMMANDS = {
+    command.name: command
+    for command in (
+        _task("insert_tasks", "Insert the tasks of the table into the queue", "insert", script="insert_tasks.py"),
+        _task("launch_worker", "Run tasks on the CPUs of this machine", *_WORKER, script="run.py"),
+        _task("status", "Show the job's progress: counts, rate, time left, failures", is_report=True),
+        _task("tasks", "List tasks, for example those that failed", is_report=True),
+        _task("task", "Show everything about one task: attempts, traceback, last output", is_report=True),
+        _task("results", "Write the table with results and failures to a file"),
+        _task("retry", "Put failed or killed tasks back into the queue"),
+        _task("release", "Revoke all leases, including those of live workers"),
+        _task("monitor", "Record the events reported by remote workers", "watch"),
+        _task("show_queue", "Show what is in the queue, with a sample task", is_report=True),
+        _task("purge_queue", "Remove all pending tasks from the queue"),
+        _task("move_queue", "Move the tasks to another queue"),
+        _task("copy_queue", "Send the pending tasks to another queue as well"),
+        _task("delete_queue", "Delete the job: its queue and its ledger"),
+        _task(
+            "settings",
+            "Show every setting, its value and where it was set",
+            *(group for group in GROUPS if group != "job"),
+            is_report=True,
+        ),
+        _machine("list_regions", "List the provider's regions", ("provider", "location", *OWN_GROUPS), is_report=True),
+        _machine(
+            "list_images",
+            "List the current operating system images",
+            ("provider", "location", *OWN_GROUPS),
+            is_report=True,
+        ),
+        _machine(
+            "list_instance_types",
+            "List machine types with their prices",
+            ("provider", "location", "machine", "task", *OWN_GROUPS),
+            is_report=True,
+        ),
+        _machine("plan", "Show which machines would be started, and the cost", ("job", *POOL_GROUPS), is_report=True),
+        _machine(
+            "calibrate",
+            "Run a sample here and estimate time, memory and cost of all tasks",
+            ("job", "worker", "limits", "provider", "location", "machine", "task", "number", *OWN_GROUPS),
+        ),
+        _machine(
+            "deploy_pool",
+            "Start machines, replace those that fail, terminate all when the job is done",
+            ("job", *_WORKER, *POOL_GROUPS),
+        ),
+        _machine("machines", "List the job's machines with their state and cost", is_report=True),
+        _machine("stop", "Terminate all machines of the job; its tasks stay"),
+        _machine("teardown", "Remove everything created for the pool, and verify that nothing is left"),
+        _machine(
+            "explain",
+            "Explain why a task or the pool is stuck",
+            ("job", "limits", "provider", "location", "number", "lifetime", *OWN_GROUPS),
+            is_report=True,
+        ),
+    )
+}
