@@ -1,5 +1,6 @@
 """Download of a table from a URL to a temporary file."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from taskfleet.errors import TableError
+
+logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 60
@@ -32,6 +35,7 @@ def downloaded(url: str, shown: str) -> Iterator[Path]:
 
 
 def _fetch(url: str, shown: str, write: Callable[[bytes], object]) -> None:
+    logger.info("Downloading %s", shown)
     try:
         with urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
             expected = response.headers.get("Content-Length")
@@ -50,3 +54,4 @@ def _fetch(url: str, shown: str, write: Callable[[bytes], object]) -> None:
         raise TableError(f"{shown} cannot be downloaded: {reason}. Check the URL and the network.") from error
     if expected is not None and expected.isdigit() and received != int(expected):
         raise TableError(f"{shown} was downloaded incompletely: {received} of {expected} bytes. Run the command again.")
+    logger.info("Downloaded %s: %s bytes", shown, received)

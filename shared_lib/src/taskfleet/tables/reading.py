@@ -1,5 +1,6 @@
 """Reading of batches from an address or an iterable, and slicing of batches."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from taskfleet.errors import TableError, TaskfleetError
 from taskfleet.tables.address import Address, TableBytes, check_local, opened, parse_address, table_error
 from taskfleet.tables.batch import Batch
+
+logger = logging.getLogger(__name__)
 
 
 def read_batches(
@@ -82,6 +85,7 @@ def _file_batches(address: Address, batch_rows: int) -> Iterator[Batch]:
             for batch in _format_batches(table, address, batch_rows):
                 yield batch
                 rows_read += len(batch)
+                logger.debug("Read %s rows of %s", rows_read, address.text)
     except TaskfleetError:
         raise
     except Exception as error:
