@@ -189,7 +189,7 @@ def test_an_error_names_its_line(read, text, line):
 
 
 @pytest.mark.parametrize("text", ["JOB_ID", "JOB_ID a", "=a", "export", "export A", "JOB_ID='a", "a b=c"])
-def test_what_is_no_setting_is_refused(read, text):
+def test_what_is_no_setting_is_rejected(read, text):
     with pytest.raises(SettingsError, match=r"line 2: .* does not have the form NAME=value"):
         read(f"SLOTS=2\n{text}\n")
 
@@ -273,7 +273,7 @@ def test_quotes_spaces_and_comments(read, line, value, ending):
     assert read(f"# first\n{line}{ending}").settings.output_path == value
 
 
-def test_a_byte_order_mark_is_passed_over(read):
+def test_a_byte_order_mark_is_skipped(read):
     assert read(codecs.BOM_UTF8 + b"JOB_ID=marked\r\n").settings.job_id == "marked"
 
 
@@ -283,7 +283,7 @@ def test_windows_line_ends_are_line_ends(read):
     assert configuration.exports == {"A": "x"}
 
 
-def test_what_is_not_utf8_is_refused(read):
+def test_what_is_not_utf8_is_rejected(read):
     with pytest.raises(SettingsError, match=r"task\.env is not UTF-8 text: .* at byte 7"):
         read(b"JOB_ID=\xff\n")
 
@@ -430,7 +430,7 @@ def test_the_nearest_project_is_meant(project):
     assert find_project(inner / "config") == inner
 
 
-def test_without_a_project_the_start_is_taken(tmp_path):
+def test_without_a_project_the_start_is_accepted(tmp_path):
     assert find_project(tmp_path) == tmp_path
 
 

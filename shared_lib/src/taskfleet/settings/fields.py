@@ -145,7 +145,7 @@ class Settings:
     )
     shutdown_grace_seconds: float = setting(
         "worker",
-        "Time for running tasks to finish after Ctrl-C or SIGTERM; then they are killed and returned to the queue.",
+        "Time for running tasks to finish after Ctrl-C or SIGTERM, before they are interrupted and returned to the queue.",
         number(0),
         metavar="SECONDS",
         default="30",
@@ -160,13 +160,13 @@ class Settings:
     )
     max_runtime_seconds: float | None = setting(
         "limits",
-        "Maximum run time of a task; a task that exceeds it is killed. Empty: no limit.",
+        "Maximum run time of a task; its process is then killed. Empty: no limit.",
         optional(number(0, above=True)),
         metavar="SECONDS",
     )
     memory_limit_gib: float | None = setting(
         "limits",
-        "Maximum memory of a task, child processes included; a task that exceeds it is killed. Empty: no limit.",
+        "Maximum memory of a task, child processes included; its process is killed if it uses more. Empty: no limit.",
         optional(number(0, above=True)),
         metavar="GIB",
     )
