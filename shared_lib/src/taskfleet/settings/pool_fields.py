@@ -125,7 +125,7 @@ class PoolSettings:
     )
     boot_minutes: float = setting(
         "lifetime",
-        "Maximum time from launch to the first heartbeat of the worker; a machine that exceeds it is reported and replaced.",
+        "Maximum time from the start of a machine to its worker's first heartbeat; a machine that exceeds it is reported and replaced.",
         number(0, above=True),
         metavar="MINUTES",
         default="10",
