@@ -15,7 +15,7 @@ from taskfleet.pool import control, records
 from taskfleet.pool.controller import failures
 from taskfleet.pool.costs import reckon
 from taskfleet.pool.records import End
-from taskfleet.tables import content_ids
+from taskfleet.tables.ids import content_ids
 from taskfleet.tasks import FAILURE_KINDS, Finished, Outcome, RetryPolicy, State
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ import pyarrow.feather
 import pyarrow.fs
 import pytest
 from taskfleet.errors import TableError
-from taskfleet.tables import read_batches
+from taskfleet.tables.reading import read_batches
 
 pytestmark = pytest.mark.slow
 

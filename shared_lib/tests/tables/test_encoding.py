@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from taskfleet.errors import InsertError
-from taskfleet.tables import ColumnBatch, ListBatch, Rows, content_id, content_ids, read_batches
+from taskfleet.tables.batch import ColumnBatch, ListBatch, Rows
+from taskfleet.tables.ids import content_id, content_ids
+from taskfleet.tables.reading import read_batches
 
 
 def fits(_names):

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.feather
 import pytest
 from taskfleet.errors import InsertError, SettingsError
-from taskfleet.tables import filter_batches, read_batches, slice_batches
+from taskfleet.tables.filtering import filter_batches
+from taskfleet.tables.reading import read_batches, slice_batches
 
 
 def fits(_names):

@@ -15,7 +15,8 @@ import pyarrow.parquet
 import pytest
 import yaml
 from taskfleet.errors import SettingsError, TableError
-from taskfleet.tables import Rows, count_rows, read_batches
+from taskfleet.tables.batch import Rows
+from taskfleet.tables.reading import count_rows, read_batches
 
 ROWS = [
     {"task_id": "t1", "num1": 1, "num2": 0.5, "name": 'a "quoted", é', "on": True, "note": None},
@@ -472,7 +473,7 @@ def test_importing_the_room_imports_none_of_the_heavy_packages():
 def test_a_table_of_json_lines_needs_neither_pyarrow_nor_pandas(tmp_path):
     path = save(tmp_path / "t.jsonl", ROWS)
     code = (
-        f"import sys\nfrom taskfleet.tables import read_batches\n"
+        f"import sys\nfrom taskfleet.tables.reading import read_batches\n"
         f"print(sum(len(b.encode(lambda names: None).data) for b in read_batches({str(path)!r})))\n"
         "print([name for name in ('pyarrow', 'pandas', 'numpy', 'ijson', 'yaml') if name in sys.modules])"
     )
@@ -491,7 +492,7 @@ def test_a_table_of_plain_columns_becomes_tasks_without_pandas(tmp_path):
     }
     pyarrow.feather.write_feather(pa.table(columns), tmp_path / "t.feather")
     code = (
-        f"import sys\nfrom taskfleet.tables import read_batches\n"
+        f"import sys\nfrom taskfleet.tables.reading import read_batches\n"
         f"[rows] = [batch.encode(lambda names: None) for batch in read_batches({str(tmp_path / 't.feather')!r})]\n"
         "print(ascii(rows.data[0]), rows.ids, 'pandas' in sys.modules)"
     )

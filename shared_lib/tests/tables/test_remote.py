@@ -12,7 +12,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from taskfleet.errors import TableError
-from taskfleet.tables import read_batches
+from taskfleet.tables.reading import read_batches
 
 TABLE = pa.table({"a": range(1000), "b": [f"x{index}" for index in range(1000)]})
 EXPECTED = [f'{{"a":{index},"b":"x{index}"}}' for index in range(1000)]

@@ -10,7 +10,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from taskfleet.errors import LedgerError, TableError
-from taskfleet.tables import read_batches, write_results
+from taskfleet.tables.reading import read_batches
+from taskfleet.tables.results import write_results
 
 SUFFIXES = [".feather", ".arrow", ".parquet", ".pq", ".csv", ".json", ".jsonl", ".ndjson"]
 ARROW_SUFFIXES = [".feather", ".parquet"]
