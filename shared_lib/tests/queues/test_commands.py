@@ -168,9 +168,23 @@ def test_tasks_move_to_the_ledger_and_back(home, service, name):
     assert counts(home) == {"succeeded": 30}
 
 
+def test_tasks_move_to_another_queue_of_the_service_and_none_runs_twice(home, service, name):
+    other = service.queue_url(f"{name}-other")
+    if other == service.queue_url(name):
+        pytest.skip("one PostgreSQL database has one queue of a job")
+    insert(home, range(20))
+    home.run("launch_worker", "--max-tasks", "12")
+    assert "Moved 8 tasks to" in home.run("move_queue", "--to", other, "--yes")
+    env = home.folder / "config" / "task.env"
+    env.write_text(env.read_text().replace(f"QUEUE_URL={service.queue_url(name)}", f"QUEUE_URL={other}"))
+    assert "8 tasks done here" in work(home)
+    home.run("monitor")
+    status = json.loads(home.run("status", "--json"))
+    assert (status["counts"]["succeeded"], status["duplicates"]) == (20, 0)
+
+
 def test_a_copied_task_is_done_once_in_the_ledger(home, service, name, tmp_path):
     insert(home, range(12))
-    env = home.folder / "config" / "task.env"
     other = service.queue_url(f"{name}-copy")
     if other == service.queue_url(name):
         pytest.skip("one PostgreSQL database has one queue of a job")
@@ -178,9 +192,10 @@ def test_a_copied_task_is_done_once_in_the_ledger(home, service, name, tmp_path)
     work(home)
     home.run("monitor")
     assert counts(home) == {"succeeded": 12}
-    copied = home.run("launch_worker", "--queue-url", other, code=None)
-    assert "Traceback" not in copied
-    assert env.exists()
+    assert "12 tasks done here" in home.run("launch_worker", "--queue-url", other)  # where the ledger is, too
+    home.run("monitor", "--queue-url", other, "--job-id", name)
+    status = json.loads(home.run("status", "--json"))
+    assert (status["counts"]["succeeded"], status["duplicates"]) == (12, 12)
 
 
 def test_a_worker_without_a_queue_says_what_to_do(home):

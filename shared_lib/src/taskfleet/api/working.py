@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taskfleet.api.queue import require_tasks
+from taskfleet.api.queue import open_job, require_tasks
+from taskfleet.errors import QueueError
 from taskfleet.ledger.database import open_ledger
 from taskfleet.messages.events import Worker
 from taskfleet.processes.identity import available_slots, hostname, machine
@@ -75,12 +76,15 @@ def _work_on_service_queue(configuration: Configuration, args: Sequence[str]) ->
     from taskfleet.queues.remote import RemoteQueue
 
     settings = configuration.settings
-    if configuration.ledger_path.exists():  # not needed, but if it is here it knows the right queue
-        database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
-        check_queue(database, configuration)
-        database.close()
     with JobQueues(configuration) as queues:
-        queues.require()
+        try:
+            queues.require()
+        except QueueError:
+            if (
+                configuration.ledger_path.exists()
+            ):  # it is not needed, but if it is here it may know that they were moved
+                open_job(configuration).close()
+            raise
         most_bytes = queues.events.most_message_bytes - EVENT_ROOM_BYTES
     slots = settings.slots or available_slots()
     now = time.time()

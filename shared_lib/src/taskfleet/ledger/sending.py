@@ -25,9 +25,14 @@ STEP = 10_000
 def count_unsent(database: Database) -> int:
     """Return how many tasks still have to be sent."""
     fresh = database.value(
-        "SELECT coalesce(sum(last_seq - max(sent_seq, next_seq - 1)), 0) FROM segment WHERE sent_seq < last_seq AND next_seq <= last_seq"
+        "SELECT coalesce(sum(last_seq - max(sent_seq, next_seq - 1)"
+        " - (SELECT count(*) FROM state WHERE seq > max(sent_seq, next_seq - 1) AND seq <= last_seq)), 0) FROM segment "
+        "WHERE sent_seq < last_seq AND next_seq <= last_seq"  # one with a state has ended, or is counted below if it has to be sent
     )
-    return int(fresh + database.value("SELECT count(*) FROM unsent"))
+    return int(
+        fresh
+        + database.value("SELECT count(*) FROM unsent JOIN state USING (seq) WHERE state.state = ?", (State.PENDING,))
+    )
 
 
 def send_all(
@@ -97,7 +102,8 @@ def _steps(database: Database) -> Iterator[tuple[list[QueuedTask], Callable[[], 
         first_seq, sent_seq, last_seq = segment
         end = min(sent_seq + STEP, last_seq)
         rows = database.rows(
-            "SELECT seq, id, data FROM task WHERE seq > ? AND seq <= ? ORDER BY seq",
+            "SELECT seq, id, data FROM task WHERE seq > ? AND seq <= ? AND NOT EXISTS (SELECT 1 FROM state WHERE state.seq = task.seq) "
+            "ORDER BY seq",  # one with a state has ended, or is in unsent if it has to be sent
             (max(sent_seq, first_seq - 1), end),
         )
 
