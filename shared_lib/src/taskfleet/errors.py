@@ -23,7 +23,8 @@
     ├── StartUpError *              the start-up script cannot be generated from the settings
     └── WrongCodeError *            a machine has different code from the bundle that its worker was sent to run
 
-A command that raises one exits with 1; the classes with a ``*``, errors in settings or usage, make it exit with 2.
+A command that raises one exits with 1, or with 2 for the classes with a ``*``: errors in settings or usage, and WrongCodeError, after which
+a restart of the worker does not help.
 
 Exceptions of a service's SDK become a ``ProviderError`` once, where the SDK is called (``clouds``, ``queues/*_faults.py``). The classes say
 what is wrong, not which service reported it: ``except UnreachableError`` means the same for a queue, a bucket and a machine.
@@ -38,7 +39,7 @@ class TaskfleetError(Exception):
     """An error that the user can correct; its message is complete and is shown without a traceback."""
 
     exit_code: ClassVar[int] = 1
-    """The exit code of a command that raises it: 1, or 2 if the command fails again until settings, arguments or code change."""
+    """The exit code of a command that raises it: 1, or 2 for errors in settings or usage."""
 
 
 class SettingsError(TaskfleetError):
