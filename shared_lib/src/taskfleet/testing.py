@@ -24,7 +24,7 @@ def check_table(source: str | Path | Iterable[Mapping[str, Any]], function: Call
     Raises:
         TaskfleetError: The table cannot be read, a column does not fit, a value cannot be carried, or an id occurs twice.
     """
-    from taskfleet.tables import read_batches
+    from taskfleet.tables.reading import read_batches
 
     task_function = examine(function)
     seen: set[str] = set()

@@ -18,7 +18,7 @@ from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, Worker
 from taskfleet.pool import control, records
 from taskfleet.pool.records import End
-from taskfleet.tables import content_ids
+from taskfleet.tables.ids import content_ids
 from taskfleet.tasks import FAILURE_KINDS, Finished, Outcome, RetryPolicy, State
 from taskfleet.watch.status import gather
 from taskfleet.watch.text import status_report

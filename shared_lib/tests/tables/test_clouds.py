@@ -13,8 +13,8 @@ import pyarrow.fs
 import pyarrow.parquet
 import pytest
 from taskfleet.errors import TableError
-from taskfleet.tables import read_batches
 from taskfleet.tables.address import s3_filesystem
+from taskfleet.tables.reading import read_batches
 
 pytestmark = pytest.mark.slow
 

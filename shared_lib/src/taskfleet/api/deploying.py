@@ -10,7 +10,7 @@ from typing import Self
 
 from taskfleet.api.planning import Plan, warn
 from taskfleet.api.queue import open_job
-from taskfleet.errors import CommandError
+from taskfleet.errors import CommandError, SettingsError
 from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines
@@ -39,11 +39,11 @@ def check_reach(configuration: Configuration) -> None:
     """See that the provider's machines can reach the queue.
 
     Raises:
-        CommandError: They cannot.
+        SettingsError: They cannot.
     """
     provider = provider_of(configuration)
     if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
-        raise CommandError(
+        raise SettingsError(
             f"PROVIDER={provider.name}: its machines cannot reach the ledger on this computer (QUEUE_URL=ledger). Use a service queue: "
             f"QUEUE_URL={provider.example_queue_url} in config/task.env, or PROVIDER=local."
         )

@@ -23,8 +23,7 @@ from taskfleet.watch.inserting import InsertingDisplay
 
 if TYPE_CHECKING:
     from taskfleet.queues.job import JobQueues
-    from taskfleet.tables import Batch
-    from taskfleet.tables.batch import Rows
+    from taskfleet.tables.batch import Batch, Rows
 
 #: Data shorter than this fit into a message of any service.
 LARGE = 10_000
@@ -126,7 +125,8 @@ def _open(configuration: Configuration) -> Database:
 
 
 def _batches(configuration: Configuration, source: Source | None, filter_tasks: FilterTasks | None) -> "_Counted":
-    from taskfleet.tables import count_rows, filter_batches, read_batches, slice_batches
+    from taskfleet.tables.filtering import filter_batches
+    from taskfleet.tables.reading import count_rows, read_batches, slice_batches
 
     settings = configuration.settings
     total = None
@@ -172,7 +172,7 @@ def _insert(
     function: TaskFunction,
     size_error: Callable[[str, str], str | None] | None = None,
 ) -> InsertReport:
-    from taskfleet.tables import content_ids
+    from taskfleet.tables.ids import content_ids
 
     settings = configuration.settings
     with InsertingDisplay() as display:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import CommandError, UsageError
 from taskfleet.invocation import poe
 from taskfleet.ledger import counters, inquiry, leasing, moving, repair, sending
 from taskfleet.ledger.database import Database, open_ledger
@@ -184,10 +184,10 @@ def copy(configuration: Configuration, target: str) -> int:
     """Send all pending tasks to another service queue as well; return their number.
 
     Raises:
-        CommandError: The target is no service queue, or the job's own.
+        UsageError: The target is no service queue, or the job's own.
     """
     if not is_remote(target) or redact_url(target) == redact_url(configuration.settings.queue_url):
-        raise CommandError("--to must be a service queue other than QUEUE_URL. Nothing was changed.")
+        raise UsageError("--to must be a service queue other than QUEUE_URL. Nothing was changed.")
     database = open_job(configuration)
     try:
         with JobQueues(configuration, target) as queues:

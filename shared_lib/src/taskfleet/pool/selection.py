@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from taskfleet.errors import CommandError, ProviderError
+from taskfleet.errors import ProviderError, SettingsError
 from taskfleet.machines.catalogue import Catalogue, load, save
 from taskfleet.machines.choosing import Choice, choose
 from taskfleet.machines.needs import Need, need_of
@@ -14,7 +14,7 @@ from taskfleet.pool.planning import Limits
 from taskfleet.settings import Configuration
 
 
-class NothingFitsError(CommandError):
+class NothingFitsError(SettingsError):
     """No machine that is offered meets the settings."""
 
 

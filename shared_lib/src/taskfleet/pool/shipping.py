@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from taskfleet.errors import CommandError, SettingsError
+from taskfleet.errors import SettingsError, UsageError
 from taskfleet.invocation import poe
 from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
@@ -49,11 +49,11 @@ def preview(configuration: Configuration) -> str:
     """Return the start-up script that machines would run, with placeholders for a bundle.
 
     Raises:
-        CommandError: The provider's machines run no script.
+        UsageError: The provider's machines run no script.
     """
     pool, provider = configuration.pool, provider_of(configuration)
     if not provider.longest_script_bytes:
-        raise CommandError(
+        raise UsageError(
             f"Machines of PROVIDER={provider.name} run no start-up script. Choose another provider: "
             f"{poe('plan --show-start-up-script --provider aws')}"
         )

@@ -143,13 +143,13 @@ class Runner:
             return _unsuccessful(index, started_at, time.perf_counter() - started, error).pack()
 
     def _encode_converted(self, index: int, started_at: float, elapsed: float, value: object) -> bytes:
-        from taskfleet.tables.values import Refused, to_json
+        from taskfleet.tables.values import UnsupportedValueError, to_json
 
         self._encode = make_encode()  # the failed call leaves its markers of circular references behind
         try:
             result = "".join(self._encode(to_json(value), 0)).encode()
-        except Refused as refused:
-            reason = f"ResultNotJSON: {refused.sentence('the result')}"
+        except UnsupportedValueError as error:
+            reason = f"ResultNotJSON: {error.message('the result')}"
             return Record(
                 task_index=index,
                 outcome=Outcome.EXCEPTION,

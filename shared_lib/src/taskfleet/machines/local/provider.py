@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from taskfleet.clouds.permissions import Permissions
-from taskfleet.errors import CommandError
+from taskfleet.errors import SettingsError
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.images import Image
@@ -64,7 +64,7 @@ class LocalProvider:
     def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:  # noqa: ARG002
         """See ``Provider.open``; a machine is a worker process, so there is no script, and its folder is the ledger's."""
         if sys.platform == "win32":
-            raise CommandError("PROVIDER=local needs Linux or macOS. On Windows: poe launch_worker")
+            raise SettingsError("PROVIDER=local needs Linux or macOS. On Windows: poe launch_worker")
         from taskfleet.machines.local.machines import LocalMachines  # needs POSIX
 
         ledger = configuration.ledger_path
