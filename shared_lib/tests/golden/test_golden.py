@@ -11,9 +11,9 @@ from taskfleet.ledger.database import open_ledger
 from taskfleet.machines import EndReason
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, Worker
-from taskfleet.pool import control, records
-from taskfleet.pool.controller import failures
-from taskfleet.pool.costs import reckon
+from taskfleet.pool import control, records, updates
+from taskfleet.pool.costs import compute_costs
+from taskfleet.pool.job_state import failures
 from taskfleet.pool.records import End
 from taskfleet.tables import content_ids
 from taskfleet.tasks import FAILURE_KINDS, Finished, Outcome, RetryPolicy, State
@@ -125,9 +125,9 @@ def first_line(text):
 
 
 def told_of_pool(database, now):
-    costs = reckon(database, succeeded=counts(database)["succeeded"], eta_seconds=None, now=now).to_json()
+    costs = compute_costs(database, succeeded=counts(database)["succeeded"], eta_seconds=None, now=now).to_json()
     assert costs.pop("machines_queued") == 0
-    worked = records.has_worked(database)
+    worked = records.productive_machines(database)
     return {
         "costs": costs,
         "spent_usd": records.spent_usd(database),
@@ -144,17 +144,31 @@ def told_of_pool(database, now):
     }
 
 
+#: The words of the files, where they differ.
+OLD_WORDS = {
+    EndReason.LATE: "no worker was heard in time",
+    EndReason.SILENT: "its worker fell silent",
+    EndReason.GONE: "gone",
+    EndReason.NEVER_STARTED: "never seen to start",
+    EndReason.QUOTA: "quota",
+    EndReason.PRICE: "price",
+    EndReason.INVALID: "refused",
+}
+
+
 def told_machine(one, now):
     """What this version says of a machine, in the words of the files, where the reason was one sentence."""
     found = asdict(one) | {
         "kind": list(one.kind),
         "cost_usd": one.cost_usd(now),
-        "most_cost_usd": one.most_cost_usd(now),
+        "most_cost_usd": one.max_cost_usd(now),
     }
     detail, reason = found.pop("detail"), found["end_reason"]
     assert (found.pop("can_queue"), found.pop("running_at")) == (False, found["started_at"])
     assert reason is None or isinstance(reason, EndReason)
-    found["end_reason"] = detail if reason is EndReason.GAVE_UP else one.end_text or None
+    words = OLD_WORDS.get(reason) if reason else None
+    text = one.end_text.replace(reason.words, words, 1) if words else one.end_text
+    found["end_reason"] = detail if reason is EndReason.GAVE_UP else text or None
     return found
 
 
@@ -441,12 +455,12 @@ def test_a_job_is_told_to_its_end(golden):
 @ledgers("pool")
 def test_another_controller_takes_a_pool_over_and_closes_its_books(golden):
     database = golden.open()
-    assert control.take_control(database, "this test", LATER) is None
-    assert control.stay_in_control(database, "this test", LATER + 1), "what was asked of the former one is forgotten"
+    assert control.acquire(database, "this test", LATER) is None
+    assert control.renew(database, "this test", LATER + 1), "what was asked of the former one is forgotten"
     there = records.open_machines(database)
     before = golden.expected["machines"]
     assert {one.token for one in there} == {one["token"] for one in before if one["ended_at"] is None}
-    records.note_ended(database, dict.fromkeys((one.token for one in there), End(EndReason.GONE)), LATER)
+    updates.mark_ended(database, dict.fromkeys((one.token for one in there), End(EndReason.GONE)), LATER)
     assert records.open_machines(database) == []
     after = {one.token: one for one in records.all_machines(database)}
     assert records.spent_usd(database) == pytest.approx(sum(one.cost_usd(LATER) for one in after.values()))

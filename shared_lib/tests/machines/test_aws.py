@@ -23,6 +23,7 @@ from taskfleet.machine_terms import Architecture, Market, region_of
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, MachineState
 from taskfleet.machines.aws import machines as aws
 from taskfleet.machines.aws.machines import AwsMachines
+from taskfleet.machines.aws.regions import LaunchSettings
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
@@ -64,17 +65,10 @@ def machines(ec2):
     return make()
 
 
-def make(**wishes):
-    return AwsMachines(
-        **{
-            "job_id": "job1",
-            "run": "run1",
-            "regions": [EAST],
-            "architecture": Architecture.X86_64,
-            "script": lambda order: SCRIPT + order.token,
-            **wishes,
-        }
-    )
+def make(**changes):
+    script = changes.pop("script", lambda request: SCRIPT + request.token)
+    settings = {"job_id": "job1", "run": "run1", "regions": (EAST,), "architecture": Architecture.X86_64} | changes
+    return AwsMachines(LaunchSettings(**settings), script=script)
 
 
 def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0):
@@ -212,7 +206,7 @@ def test_an_image_that_is_set_is_taken(ec2):
 
 
 @pytest.mark.parametrize(
-    ("disk", "gib", "wishes", "wanted"),
+    ("disk", "gib", "changes", "wanted"),
     [
         ("gp3", 3.0, {}, ("gp3", 15, None, None)),  # the image takes 15 GiB
         ("gp3", 20.0, {"boot_disk_iops": 4000.5, "boot_disk_mibps": 200}, ("gp3", 20, 4001, 200)),
@@ -222,8 +216,8 @@ def test_an_image_that_is_set_is_taken(ec2):
         ("gp2", 20.0, {"boot_disk_iops": 90}, ("gp2", 20, None, None)),
     ],
 )
-def test_a_boot_disk_is_as_large_and_as_fast_as_it_has_to_be(ec2, disk, gib, wishes, wanted):
-    make(**wishes).launch(order(offer(disk=disk, gib=gib)))
+def test_a_boot_disk_is_as_large_and_as_fast_as_it_has_to_be(ec2, disk, gib, changes, wanted):
+    make(**changes).launch(order(offer(disk=disk, gib=gib)))
     [one] = client().describe_volumes()["Volumes"]
     assert (one["VolumeType"], one["Size"], one.get("Iops"), one.get("Throughput")) == wanted
 
@@ -270,8 +264,8 @@ def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, ma
 
 def test_an_answer_without_a_reason_gets_one(ec2, machines):
     """AWS may start fewer and not say why; the contract has a refusal for that."""
-    from taskfleet.machines.aws.answers import read_fleet
     from taskfleet.machines.aws.regions import Region
+    from taskfleet.machines.aws.responses import read_fleet
 
     region = Region(name=EAST, image="i", root_device="d", image_gib=1, subnets={A: "s"}, security_groups=())
     where = {"Overrides": {"InstanceType": "c5.xlarge", "SubnetId": "s"}}
@@ -490,13 +484,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("wishes", "setting", "sentence"), WRONG, ids=["-".join(one) for one, _, _ in WRONG])
-def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, wishes, setting, sentence):
-    if wishes.get("image") == "amd64":
+@pytest.mark.parametrize(("changes", "setting", "sentence"), WRONG, ids=["-".join(one) for one, _, _ in WRONG])
+def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, changes, setting, sentence):
+    if changes.get("image") == "amd64":
         images = client().describe_images()["Images"]
-        wishes = wishes | {"image": next(one["ImageId"] for one in images if one["Architecture"] == "x86_64")}
+        changes = changes | {"image": next(one["ImageId"] for one in images if one["Architecture"] == "x86_64")}
     with pytest.raises(WrongSettingError, match=sentence) as caught:
-        make(**wishes).launch(order(offer(), offer(zone=B)))
+        make(**changes).launch(order(offer(), offer(zone=B)))
     assert caught.value.setting == setting
     assert "\n" not in str(caught.value)
     assert not alive()
@@ -684,7 +678,7 @@ def test_a_machine_is_listed_in_all_its_states(ec2, machines):
     assert listed.keys() == ids(before)
     for one in listed.values():
         assert (one.state, one.end_reason, one.detail, one.market) == (MachineState.RUNNING, None, "", Market.SPOT)
-        assert (one.order, one.zone, one.instance_type) == ("job1-1-abcdef", A, "c5.xlarge")
+        assert (one.request_token, one.zone, one.instance_type) == ("job1-1-abcdef", A, "c5.xlarge")
         [there] = instances(InstanceIds=[one.instance_id])
         assert one.created_at == there["LaunchTime"].timestamp()
     first, second = sorted(listed)

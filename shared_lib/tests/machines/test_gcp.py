@@ -28,9 +28,9 @@ from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machines, MachineState
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.gcp.bodies import label_text, label_value
+from taskfleet.machines.gcp.bodies import LaunchSettings, label_text, label_value
+from taskfleet.machines.gcp.errors import of_operation, of_request
 from taskfleet.machines.gcp.machines import GcpMachines
-from taskfleet.machines.gcp.refusals import of_operation, of_request
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
 
@@ -67,10 +67,12 @@ def make(gce):
     """Makes the machines of a job at the double; ``make(job_id=..., ...)``."""
 
     def make(**more):
-        given = {"project": PROJECT, "job_id": JOB, "run_name": "run", "regions": ["us-central1"]}
-        given |= {"script": lambda order: SCRIPT + order.token, "patience_seconds": 0.3, "operation_seconds": 20.0}
-        given |= {"compute_endpoint": gce.endpoint, "resource_manager_endpoint": gce.endpoint}
-        return GcpMachines(**given | more)
+        settings = {"project": PROJECT, "job_id": JOB, "run": "run", "regions": ("us-central1",)}
+        options = {"script": lambda order: SCRIPT + order.token, "patience_seconds": 0.3, "operation_seconds": 20.0}
+        options |= {"compute_endpoint": gce.endpoint, "resource_manager_endpoint": gce.endpoint}
+        for name, value in more.items():
+            (options if name in options else settings)[name] = value
+        return GcpMachines(LaunchSettings(**settings), **options)
 
     return make
 
@@ -129,7 +131,7 @@ def test_the_machines_of_an_order_are_started(machines):
     found = machines.list()
     assert sorted(one.instance_id for one in found) == ["run-1-abc-1", "run-1-abc-2", "run-1-abc-3"]
     one = found[0]
-    assert (one.order, one.state, one.zone) == ("run-1-abc", MachineState.RUNNING, ZONE)
+    assert (one.request_token, one.state, one.zone) == ("run-1-abc", MachineState.RUNNING, ZONE)
     assert (one.instance_type, one.market) == ("n2-standard-8", Market.SPOT)
     assert one.created_at > time.time() - 60  # the double's clock may have been put forward
 
@@ -257,7 +259,7 @@ def test_the_longest_name_is_taken(machines):
     token = "r" * 61
     assert [one.instance_id for one in machines.launch(order(token=token)).launched] == [f"{token}-1"]
     [one] = machines.list()
-    assert one.order == token
+    assert one.request_token == token
 
 
 def test_a_script_that_is_too_long_is_said_before_anything_is_started(make, gce):
@@ -741,7 +743,12 @@ def test_a_machine_that_was_taken_back_is_listed_with_the_reason(machines, gce):
     found = {one.instance_id: one for one in machines.list()}
     assert found["run-1-abc-1"].state is MachineState.RUNNING
     gone = found["run-1-abc-2"]
-    assert (gone.state, gone.order, gone.zone, gone.market) == (MachineState.ENDED, "run-1-abc", ZONE, Market.SPOT)
+    assert (gone.state, gone.request_token, gone.zone, gone.market) == (
+        MachineState.ENDED,
+        "run-1-abc",
+        ZONE,
+        Market.SPOT,
+    )
     assert gone.end_reason is EndReason.PREEMPTED
 
 
@@ -795,7 +802,7 @@ def test_filters_of_the_service_are_not_relied_upon(machines, make, gce):
 
 def test_what_was_taken_back_long_ago_or_of_others_is_not_listed(machines, make, gce):
     machines.launch(order(2))
-    make(job_id="another", run_name="other").launch(order(token="other-1-abc"))
+    make(job_id="another", run="other").launch(order(token="other-1-abc"))
     gce.preempt("run-1-abc-1", seconds_ago=2.5 * 3600)
     gce.preempt("run-1-abc-2", seconds_ago=1.5 * 3600)
     gce.preempt("other-1-abc-1")

@@ -84,7 +84,7 @@ class TestLocalMachines(Contract):
         (cloud.project / "done").write_text("3")
         cloud.machines.launch(self.order(cloud, "job-2-abc", number=1))
         until(lambda: not self.there(cloud.machines), "its end")
-        assert [one.detail for one in cloud.machines.list() if one.order == "job-2-abc"] == [
+        assert [one.detail for one in cloud.machines.list() if one.request_token == "job-2-abc"] == [
             "its worker ended with code 3"
         ]
 
