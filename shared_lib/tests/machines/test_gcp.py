@@ -29,7 +29,7 @@ from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machines, MachineState
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.gcp.bodies import LaunchSettings, label_text, label_value
-from taskfleet.machines.gcp.errors import of_operation, of_request
+from taskfleet.machines.gcp.errors import read_operation_errors, read_request_error
 from taskfleet.machines.gcp.machines import GcpMachines
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
@@ -249,7 +249,8 @@ def test_the_image_is_looked_for_once(machines, gce):
 def test_names_that_cannot_be_are_said_before_anything_is_started(machines, gce, name):
     token = f"{name}" if name != "run-" else "-run"
     with pytest.raises(
-        WrongSettingError, match=r"Google Cloud has no machines called .*-1': a name is at most 63 lower"
+        WrongSettingError,
+        match=r"-1' is not a valid name for an instance of Compute Engine: a name has at most 63 lower",
     ):
         machines.launch(order(token=token))
     assert machines.list() == []
@@ -266,7 +267,9 @@ def test_a_script_that_is_too_long_is_said_before_anything_is_started(make, gce)
     longest = make(script=lambda order: "ä" * 131072)
     assert longest.launch(order()).launched
     machines = make(script=lambda order: "ä" * 131072 + "x")
-    with pytest.raises(StartUpError, match=r"The start-up script has 262,145 bytes, and Google Cloud takes 262,144"):
+    with pytest.raises(
+        StartUpError, match=r"The start-up script has 262,145 bytes; the limit of Google Cloud is 262,144"
+    ):
         machines.launch(order(token="run-2-abc"))
     assert len(machines.list()) == 1
 
@@ -313,7 +316,7 @@ def test_a_name_that_is_somebody_elses_is_refused(machines, gce, labels):
     assert [one.instance_id for one in answer.launched] == ["run-1-abc-2"]
     [refused] = answer.failures
     assert refused.reason is FailureReason.INVALID
-    assert refused.text == "There is a machine called run-1-abc-1 already, and it is not this job's."
+    assert refused.text == "there is an instance named run-1-abc-1 that does not belong to this job"
 
 
 # --- operations ---
@@ -396,10 +399,10 @@ def test_what_an_operation_says_is_told_apart(machines, gce, codes, refusal):
     assert f"So: {codes[-1]}" in text
 
 
-def test_a_machine_that_is_taken_away_before_it_is_there_was_not_to_be_had():
-    fault = of_operation([("UNSUPPORTED_OPERATION", "Instance was preempted during creation.")], PROJECT)
-    assert fault.reason is FailureReason.STOCK_OUT
-    assert of_operation([], PROJECT).reason is FailureReason.INVALID
+def test_a_machine_that_is_preempted_during_its_creation_counts_as_no_capacity():
+    failure = read_operation_errors([("UNSUPPORTED_OPERATION", "Instance was preempted during creation.")], PROJECT)
+    assert failure.reason is FailureReason.STOCK_OUT
+    assert read_operation_errors([], PROJECT).reason is FailureReason.INVALID
 
 
 @pytest.mark.parametrize(
@@ -461,12 +464,12 @@ TWO = (offer(), offer(zone=OTHER_ZONE))
         (
             {"network": "nope"},
             "Compute Engine: project test-project has no network nope. Correct NETWORK in config/pool.env; gcloud compute networks list "
-            "--project test-project shows those there are. (",
+            "--project test-project lists the existing ones. (",
         ),
         (
             {"subnetwork": "nope"},
             "Compute Engine: project test-project has no subnetwork nope. Correct SUBNETWORK in config/pool.env; gcloud compute networks "
-            "subnets list --project test-project shows those there are. (",
+            "subnets list --project test-project lists the existing ones. (",
         ),
         (
             {"service_account": "nobody@test-project.iam.gserviceaccount.com"},
@@ -475,21 +478,20 @@ TWO = (offer(), offer(zone=OTHER_ZONE))
         ),
         (
             {"image": "nope"},
-            "Compute Engine has no image or image family nope, or this account may not see it. Correct IMAGE in config/pool.env; "
-            "poe list_images shows some.",
+            "Compute Engine has no image or image family nope, or this account lacks access to it. Correct IMAGE in config/pool.env; ",
         ),
         (
             {"image": "projects/a/b"},
-            "Compute Engine has no image or image family projects/a/b, or this account may not see it. Correct IMAGE in "
-            "config/pool.env; poe list_images shows some.",
+            "Compute Engine has no image or image family projects/a/b, or this account lacks access to it. Correct IMAGE in "
+            "config/pool.env; ",
         ),
         (
             {"image": "my-arm-image"},
-            "Image my-arm-image is for arm64 machines, and ARCHITECTURE is x86_64. Correct one of them in config/pool.env.",
+            "Image my-arm-image is for arm64, but ARCHITECTURE is x86_64. Change IMAGE or ARCHITECTURE in config/pool.env.",
         ),
         (
             {"image": "my-big-image"},
-            "Image my-big-image needs a boot disk of 50 GiB, and 21 GiB are ordered. Set BOOT_DISK_GIB to 50 or more in config/pool.env.",
+            "Image my-big-image needs a boot disk of 50 GiB, but the boot disk has 21 GiB. Set BOOT_DISK_GIB to 50 or more",
         ),
     ],
 )
@@ -503,7 +505,7 @@ def test_an_image_that_was_deleted_meanwhile_is_said(machines, gce):
     text = "The resource 'projects/debian-cloud/global/images/debian-9' was not found"
     gce.fault("instances.insert", code=404, reason="notFound", message=text)
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
-        "Compute Engine: project debian-cloud has no image debian-9. Correct IMAGE in config/pool.env; poe list_images shows"
+        "Compute Engine: project debian-cloud has no image debian-9. Correct IMAGE in config/pool.env; "
     )
 
 
@@ -568,7 +570,7 @@ def test_a_login_that_is_not_accepted_is_raised(machines):
     with pytest.raises(
         CredentialsError, match="does not accept these credentials"
     ):  # a login at the double has no secret
-        of_request(Unauthorized("POST https://compute.googleapis.com/x: Invalid Credentials"), PROJECT)
+        read_request_error(Unauthorized("POST https://compute.googleapis.com/x: Invalid Credentials"), PROJECT)
 
 
 # --- trouble on the way ---
@@ -671,7 +673,7 @@ def test_machines_of_all_zones_are_listed_page_after_page(machines, gce):
 def test_a_zone_that_does_not_answer_is_not_taken_for_an_empty_one(machines, gce, action, verb):
     machines.launch(order())
     gce.fault(action, "unreachable", zones=[ZONE])
-    with pytest.raises(UnreachableError, match=rf"cannot say now what is in {ZONE}\."):
+    with pytest.raises(UnreachableError, match=rf"incomplete list, without {ZONE}\."):
         verb(machines)
     verb(machines)
 
@@ -679,7 +681,7 @@ def test_a_zone_that_does_not_answer_is_not_taken_for_an_empty_one(machines, gce
 @pytest.mark.parametrize("said", ["unreachables", "scope", "page"])
 def test_however_the_service_says_that_a_zone_is_missing_it_is_heard(machines, gce, said):
     gce.fault("instances.aggregatedList", "unreachable", zones=[ZONE], said=said)
-    with pytest.raises(UnreachableError, match=r"cannot say now what is in"):
+    with pytest.raises(UnreachableError, match=r"incomplete list"):
         machines.list()
 
 
@@ -936,7 +938,7 @@ def test_each_permission_that_is_missing_is_named(machines, make, gce):
 
 def test_what_is_not_there_is_said_by_the_preflight(make):
     assert [one.partition(". ")[0] for one in make(network="nope", image="nope").preflight()] == [
-        "Compute Engine has no image or image family nope, or this account may not see it",
+        "Compute Engine has no image or image family nope, or this account lacks access to it",
         "Compute Engine: project test-project has no network nope",
     ]
     found = make(subnetwork="inner", regions=["us-central1", "europe-west4"]).preflight()
@@ -988,7 +990,7 @@ def test_labels_that_fit_are_left_as_they_are_and_long_ones_stay_apart():
 # --- with the controller ---
 
 
-class _Work:
+class _Job:
     def __init__(self):
         self.left, self.heard = 16, {}
 
@@ -998,30 +1000,30 @@ class _Work:
     def last_heartbeats(self):
         return self.heard
 
-    def has_worked(self):
+    def productive_machines(self):
         return self.heard
 
 
 def test_the_controller_keeps_a_pool_of_them(machines, gce, tmp_path):
-    said, work = [], _Work()
+    said, job = [], _Job()
     offers = [offer(), offer(zone=OTHER_ZONE)]
     gce.capacity(ZONE, "n2-standard-8", 1)
     database = create(tmp_path / "job.db", job_id="job", project=tmp_path, now=0.0)
     controller = Controller(
-        database, machines, work, name="run", offers=offers, limits=Limits(most_machines=2), say=said.append
+        database, machines, job, name="run", offers=offers, limits=Limits(max_machines=2), say=said.append
     )
     now = time.time()
     controller.step(now)  # the canary
     [first] = [one for one in machines.list() if one.state is MachineState.RUNNING]
-    work.heard = {first.instance_id: now + 1}
+    job.heard = {first.instance_id: now + 1}
     controller.step(now + 2)  # there is no other one here
     controller.step(now + 4)
     running = {one.zone: one.instance_id for one in machines.list() if one.state is MachineState.RUNNING}
     assert running.keys() == {ZONE, OTHER_ZONE}
     gce.preempt(running[OTHER_ZONE])
     controller.step(now + 6)
-    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) has ended: preempted" in one for one in said)
-    work.left = 0
+    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) ended: preempted" in one for one in said)
+    job.left = 0
     controller.step(now + 8)
     controller.step(now + 10)
     assert controller.step(now + 12).is_complete

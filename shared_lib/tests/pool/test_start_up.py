@@ -116,9 +116,9 @@ def test_secrets_are_refused_and_not_shown(name, value):
     with pytest.raises(StartUpError, match=rf"^{name} cannot go to the machines .*INSTANCE_PROFILE") as caught:
         make(environment={name: value})
     assert value == "x" or value not in str(caught.value)
-    with pytest.raises(StartUpError, match=r"^AFTER_WORKER: it holds what looks like an AWS access key"):
+    with pytest.raises(StartUpError, match=r"^AFTER_WORKER: it contains what looks like an AWS access key"):
         make(scripts=UserScripts(after_worker="export A=AKIAIOSFODNN7EXAMPLE\n"))
-    with pytest.raises(StartUpError, match=r"^GIT_URL: it holds a login"):
+    with pytest.raises(StartUpError, match=r"^GIT_URL: it contains credentials"):
         make(code=GitCode(url="https://token@example.org/me/it.git"))
 
 
