@@ -189,9 +189,7 @@ def test_two_do_not_look_after_one_pool_and_stop_ends_both(project, poe, termina
     slow_tasks(project, 0.2)
     with terminal("deploy_pool", "--yes") as sitting:
         sitting.until("1 machine is ready")
-        assert (
-            "Another poe deploy_pool looks after this job" in poe("deploy_pool", "--continue", "--yes", status=1).stderr
-        )
+        assert "Another poe deploy_pool manages this job" in poe("deploy_pool", "--continue", "--yes", status=1).stderr
         assert "No machine is left" in poe("stop", "--yes").stdout
         sitting.until("Stopped by another process")
         assert sitting.wait() == 130
@@ -209,7 +207,7 @@ def test_a_task_that_cannot_be_imported_stops_the_pool_with_the_reason_until_it_
         assert said.stderr.count("1 machine launched") == 3
         assert workers(project) == []
     (project / "task.py").write_text(task)
-    assert "All machines are gone" in poe("deploy_pool", "--yes").stdout
+    assert "All machines are terminated" in poe("deploy_pool", "--yes").stdout
     assert status(poe)["counts"]["succeeded"] == 20
 
 
