@@ -158,10 +158,7 @@ class Deployment:
             return Ending.STOPPED
         try:
             found = self._controller.step(now)
-        except (
-            ProviderError,
-            StartUpError,
-        ) as error:  # errors of the queue are no reason to terminate running machines
+        except (ProviderError, StartUpError) as error:  # unlike errors of the queue, which do not end the pool
             self.give_up_reason = str(error).rstrip(".")
             return Ending.GAVE_UP
         if found is None:
