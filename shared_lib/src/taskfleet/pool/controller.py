@@ -11,27 +11,29 @@ from collections.abc import Callable, Mapping, Sequence
 
 from taskfleet.errors import TaskfleetError, UnreachableError
 from taskfleet.ledger.database import Database
-from taskfleet.machines import EndReason, Kind, LaunchRequest, LaunchResult, Machine, Machines, MachineState
+from taskfleet.machines import (
+    EndReason,
+    Kind,
+    LaunchRequest,
+    LaunchResult,
+    Machines,
+)
 from taskfleet.machines.choosing import Offer
-from taskfleet.pool import boot_log, records, updates
+from taskfleet.pool import records, updates
 from taskfleet.pool.cooldowns import Cooldowns
 from taskfleet.pool.job_state import JobState, failures
+from taskfleet.pool.matching import assign
 from taskfleet.pool.planning import Limits, Plan, PoolState, plan
-from taskfleet.pool.reconciliation import Changes, assign, compare, match
-from taskfleet.pool.records import End, MachineRecord
-from taskfleet.text import counted, duration
+from taskfleet.pool.reconciler import Reconciler
+from taskfleet.pool.records import End
+from taskfleet.text import counted
 
 logger = logging.getLogger(__name__)
 
 #: After a gap of this length between lists, a controller trusts old heartbeats no more than a new controller does.
 GAP_SECONDS = 60.0
-#: No provider lists ended machines for longer.
-LISTED_SECONDS = 4 * 3600.0
-#: The number of console lines that are shown of a machine that did not get ready, and of how many machines at a time.
-CONSOLE_LINES = 15
+#: Of machines that are replaced in one step, the number whose consoles are shown.
 MAX_CONSOLES = 3
-#: The consoles of machines that ended for these reasons are not shown.
-WITHOUT_CONSOLE = (EndReason.NEVER_STARTED, EndReason.PREEMPTED, EndReason.CANCELLED)
 
 
 class Controller:
@@ -76,11 +78,18 @@ class Controller:
         self._limits = limits
         self._say = say
         self._cooldowns = Cooldowns()
+        self._reconciler = Reconciler(database, machines, say, offers=offers, cooldowns=self._cooldowns)
         self._last_message = ""
-        self._listed_at: float | None = None
         self._watched_since = 0.0
-        self.last_console = ""
-        """The boot progress and the last console lines of the latest machine that had to be replaced."""
+
+    @property
+    def last_console(self) -> str:
+        """See ``Reconciler.last_console``."""
+        return self._reconciler.last_console
+
+    def terminate_all(self, now: float, end: End) -> int:
+        """See ``Reconciler.terminate_all``."""
+        return self._reconciler.terminate_all(now, end)
 
     def step(self, now: float) -> Plan | None:
         """Reconcile, plan, and carry out the plan; return None if the provider did not answer."""
@@ -90,60 +99,15 @@ class Controller:
             self._say_once(f"{error} Trying again.")
             return None
 
-    def terminate_all(self, now: float, end: End) -> int:
-        """Terminate all machines of the job.
-
-        Returns:
-            How many still exist; it is called again until there is none.
-        """
-        existing = [one for one in self.reconcile(now) if one.state is not MachineState.ENDED]
-        to_terminate = [one for one in existing if one.state is not MachineState.ENDING]
-        if to_terminate:
-            open_machines = records.open_machines(self._database)
-            updates.mark_ending(self._database, list(match(open_machines, to_terminate)), end, now)
-            self._terminate([one.instance_id for one in to_terminate])
-        open_machines = records.open_machines(self._database)
-        return len(existing) + len(open_machines) - len(match(open_machines, existing))
-
-    def reconcile(self, now: float) -> Sequence[Machine]:
-        """Update the records from the provider's list, and terminate unexpected machines.
-
-        Returns:
-            The provider's list.
-        """
-        database = self._database
-        listed = self._machines.list()
-        open_machines = {one.token: one for one in records.open_machines(database)}
-        closed_ids = records.closed_ids(database, now - LISTED_SECONDS)
-        changes = compare(list(open_machines.values()), listed, now, self._listed_at, closed_ids)
-        self._listed_at = now
-        logger.debug("Provider lists %d machines, %d records are open.", len(listed), len(open_machines))
-        for token, machine in changes.started.items():
-            logger.info("Machine %s is %s as %s.", token, machine.state, machine.instance_id)
-            offer = self._offer_of.get(machine.kind)
-            updates.mark_started(database, token, machine.instance_id, offer, now, changes.running_at.get(token))
-        self._note_running(changes.running_at, open_machines)
-        if changes.details:
-            logger.debug("Provider's texts: %s", changes.details)
-            updates.update_details(database, changes.details)
-        self._note_ended(changes, open_machines, now)
-        for machine in changes.unexpected:
-            is_known = updates.reopen(database, machine, now)
-            logger.info("Unexpected machine %s has %s record.", machine.instance_id, "a closed" if is_known else "no")
-            self._say(f"Unexpected machine {machine.instance_id}: terminating it.")
-        if changes.unexpected:
-            self._terminate([one.instance_id for one in changes.unexpected])
-        return listed
-
     def _step(self, now: float) -> Plan:
-        if self._listed_at is None or now - self._listed_at > self._gap_seconds:
-            logger.info(
-                "No list of the provider in the last %.0f s: heartbeats are expected from now on.", self._gap_seconds
-            )
+        listed_at = self._reconciler.listed_at
+        if listed_at is None or now - listed_at > self._gap_seconds:
+            logger.debug("Some heartbeats may not be recorded yet: they are expected from now on.")
             self._watched_since = now
-        self.reconcile(now)
+        self._reconciler.reconcile(now)
         state = self._state(now)
         found = plan(state, self._limits, self._cooldowns)
+        logger.debug("%d tasks left, %d open machines: %s", state.tasks_left, len(state.open_machines), found)
         if found.end:
             self._end(found.end, {one.token: one.instance_id for one in state.open_machines}, now)
         if found.launch is not None:
@@ -183,37 +147,6 @@ class Controller:
             next_token=f"{self._name}-{records.count_requests(database) + 1}-{secrets.token_hex(3)}",
         )
 
-    def _note_ended(self, changes: Changes, open_machines: Mapping[str, MachineRecord], now: float) -> None:
-        """Record which machines have ended, start cooldowns, and report what the pool did not cause."""
-        never = {token: end for token, end in changes.ended.items() if end.reason is EndReason.NEVER_STARTED}
-        ended = {token: end for token, end in changes.ended.items() if token not in never}
-        if never:
-            updates.mark_never_started(self._database, never)
-        if ended:
-            updates.mark_ended(self._database, ended, now)
-        for token, end in changes.ended.items():
-            record = open_machines[token]
-            logger.debug("Machine %s has ended: %s", token, end)
-            if end.reason is EndReason.PREEMPTED:
-                self._cooldowns.add_preemption(record.kind, now)
-            elif end.reason is EndReason.CANCELLED and record.ending_since is None:
-                self._cooldowns.add_cancellation(record.kind, now)
-            if record.ending_since is None:
-                self._say(f"{_described(record)} ended: {end.reason.describe(end.detail)}.")
-                if record.ready_at is None and end.reason not in WITHOUT_CONSOLE:
-                    self._show_console(record.instance_id)
-
-    def _note_running(self, running_at: Mapping[str, float], open_machines: Mapping[str, MachineRecord]) -> None:
-        """Record which queued machines have started to run."""
-        queued = {token: since for token, since in running_at.items() if open_machines[token].is_queued}
-        if not queued:
-            return
-        updates.mark_running(self._database, queued)
-        for token, since in queued.items():
-            record = open_machines[token]
-            self._cooldowns.reset(record.kind)
-            self._say(f"{_described(record)} is running, after {duration(since - record.ordered_at)} in the queue.")
-
     def _end(self, reasons: Mapping[str, EndReason], instance_ids: Mapping[str, str | None], now: float) -> None:
         """Terminate machines, except those of which it is not known yet whether they exist."""
         known = {token: instance_id for token in reasons if (instance_id := instance_ids[token]) is not None}
@@ -224,26 +157,9 @@ class Controller:
                 self._say(f"Terminating {counted(len(tokens), 'machine')}: {reason.words}.")
             if reason in (EndReason.LATE, EndReason.SILENT):
                 for token in tokens[:MAX_CONSOLES]:
-                    self._show_console(known[token])
+                    self._reconciler.show_console(known[token])
         if known:
-            self._terminate(list(known.values()))
-
-    def _terminate(self, instance_ids: Sequence[str]) -> None:
-        logger.info("Terminating: %s", ", ".join(instance_ids))
-        self._machines.terminate(instance_ids)
-
-    def _show_console(self, instance_id: str | None) -> None:
-        """Report the boot progress of a machine that has to be replaced, and its last console lines."""
-        if instance_id is None:
-            return
-        try:
-            found = boot_log.report(self._machines.console(instance_id), CONSOLE_LINES)
-        except UnreachableError as error:
-            logger.info("No console of %s: %s", instance_id, error)
-            return
-        if found:
-            self.last_console = found
-            self._say(f"{instance_id}: {found}")
+            self._reconciler.terminate(list(known.values()))
 
     def _launch(self, request: LaunchRequest, now: float) -> None:
         best = request.offers[0]
@@ -254,11 +170,10 @@ class Controller:
         updates.add_request(self._database, request, provider=self._machines.name, now=now, can_queue=self._can_queue)
         try:
             result = self._machines.launch(request)
-        except UnreachableError:
-            raise
-        except TaskfleetError as error:  # no machine was launched
-            end = End(EndReason.LAUNCH_ERROR, str(error))
-            updates.mark_never_started(self._database, dict.fromkeys(request.tokens, end))
+        except TaskfleetError as error:
+            if not isinstance(error, UnreachableError):  # no machine was launched
+                end = End(EndReason.LAUNCH_ERROR, str(error))
+                updates.mark_never_started(self._database, dict.fromkeys(request.tokens, end))
             raise
         self._note_launch(request, result, now)
 
@@ -302,7 +217,3 @@ class Controller:
         if text != self._last_message:
             self._say(text)
             self._last_message = text
-
-
-def _described(record: MachineRecord) -> str:
-    return f"{record.token} ({record.instance_type} in {record.zone})"

@@ -15,8 +15,6 @@ COOL_DOWN_SECONDS = {
     FailureReason.THROTTLED: (2.0, 60.0),
     FailureReason.INVALID: (math.inf, math.inf),
 }
-PREEMPTION_COOL_DOWN_SECONDS = (300.0, 3600.0)
-CANCELLATION_COOL_DOWN_SECONDS = (300.0, 3600.0)
 
 
 class _Scope(NamedTuple):
@@ -42,15 +40,10 @@ class Cooldowns:
 
     def add_failure(self, kind: Kind, reason: FailureReason, now: float) -> None:
         """Start or extend the cooldown after a failed launch."""
-        self._add(_scope_of(kind, reason), COOL_DOWN_SECONDS[reason], now)
-
-    def add_preemption(self, kind: Kind, now: float) -> None:
-        """Start or extend the cooldown after a preemption."""
-        self._add(_Scope(*kind), PREEMPTION_COOL_DOWN_SECONDS, now)
-
-    def add_cancellation(self, kind: Kind, now: float) -> None:
-        """Start or extend the cooldown after somebody other than the pool has removed a machine from the provider's queue."""
-        self._add(_Scope(*kind), CANCELLATION_COOL_DOWN_SECONDS, now)
+        scope, (first, longest) = _scope_of(kind, reason), COOL_DOWN_SECONDS[reason]
+        known = self._by_scope.get(scope)
+        failures = 0 if known is None else known.failures + 1
+        self._by_scope[scope] = _Cooldown(now + min(first * 2.0 ** min(failures, 30), longest), failures)
 
     def reset(self, kind: Kind) -> None:
         """End the cooldown after a successful launch: the next failure counts as the first."""
@@ -64,11 +57,6 @@ class Cooldowns:
             for reason in (FailureReason.STOCK_OUT, FailureReason.QUOTA, FailureReason.THROTTLED)
         )
         return max((one.until for one in known if one is not None), default=0.0)
-
-    def _add(self, scope: _Scope, seconds: tuple[float, float], now: float) -> None:
-        known = self._by_scope.get(scope)
-        failures = 0 if known is None else known.failures + 1
-        self._by_scope[scope] = _Cooldown(now + min(seconds[0] * 2.0 ** min(failures, 30), seconds[1]), failures)
 
 
 def _scope_of(kind: Kind, reason: FailureReason) -> _Scope:

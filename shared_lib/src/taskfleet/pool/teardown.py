@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from taskfleet.errors import UnreachableError
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines, MachineState
-from taskfleet.pool.controller import Controller
-from taskfleet.pool.job_state import LedgerJobState
-from taskfleet.pool.planning import Limits
+from taskfleet.pool.reconciler import Reconciler
 from taskfleet.pool.records import End
 from taskfleet.text import counted
 
@@ -69,19 +67,15 @@ def terminate_all(
 
 def reconcile(machines: Machines, database: Database) -> None:
     """Update the records from the provider's list."""
-    _controller(machines, database, lambda _: None).reconcile(time.time())
-
-
-def _controller(machines: Machines, database: Database, say: Callable[[str], None]) -> Controller:
-    return Controller(database, machines, LedgerJobState(database), name="", offers=(), limits=Limits(), say=say)
+    Reconciler(database, machines, lambda _: None).reconcile(time.time())
 
 
 def ledger_terminator(
     machines: Machines, database: Database, reason: EndReason, say: Callable[[str], None]
 ) -> Callable[[float], int]:
     """Return a function that terminates and records all machines, also those of launch requests that may still be carried out."""
-    controller = _controller(machines, database, say)
-    return lambda now: controller.terminate_all(now, End(reason))
+    reconciler = Reconciler(database, machines, say)
+    return lambda now: reconciler.terminate_all(now, End(reason))
 
 
 def listed_terminator(machines: Machines) -> Callable[[float], int]:

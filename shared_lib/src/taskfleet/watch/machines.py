@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machine, MachineState
 from taskfleet.pool import records
+from taskfleet.pool.matching import match
 from taskfleet.pool.planning import Limits
-from taskfleet.pool.reconciliation import match
 from taskfleet.pool.records import MachineRecord
 from taskfleet.tasks import JSON
 

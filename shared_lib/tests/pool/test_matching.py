@@ -11,7 +11,7 @@ from taskfleet.machines import (
     Machine,
     MachineState,
 )
-from taskfleet.pool.reconciliation import LIST_GRACE_SECONDS, Assignment, Changes, assign, compare
+from taskfleet.pool.matching import LIST_GRACE_SECONDS, Assignment, Changes, assign, compare
 from taskfleet.pool.records import End, MachineRecord
 
 from shared_lib.tests.machines.contract import offer
