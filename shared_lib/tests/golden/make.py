@@ -22,7 +22,7 @@ from taskfleet.machines import EndReason, LaunchRequest, Machine, MachineState
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, EndedAttempt, Worker
 from taskfleet.messages.tasks import QueuedTask, TaskMessage
-from taskfleet.pool import control, records
+from taskfleet.pool import control, records, updates
 from taskfleet.pool.records import End
 from taskfleet.tables import content_ids, read_batches
 from taskfleet.tasks import NO_RETRY, Finished, Outcome, RetryPolicy, State, WorkerEnd
@@ -401,15 +401,15 @@ def make_pool(folder):
         detail = "in the provider's wörds" if index % 2 else ""
         token = request(ledger, provider, can_queue=reason in (EndReason.CANCELLED, EndReason.NOTHING_WORKED))
         if reason in NOT_LAUNCHED:
-            records.note_never_started(database, {token: End(reason, detail)})
+            updates.mark_never_started(database, {token: End(reason, detail)})
             continue
         is_queued = reason in (EndReason.CANCELLED, EndReason.NOTHING_WORKED)
         start(ledger, provider, token, running_at=None if is_queued else ledger.now)
         if index % 4 == 0:
             work(ledger, token)
         ledger.now += 600
-        records.note_ending(database, [token], End(reason, detail), ledger.now)
-        records.note_ended(database, {token: End(reason, detail)}, ledger.now + 20)
+        updates.mark_ending(database, [token], End(reason, detail), ledger.now)
+        updates.mark_ended(database, {token: End(reason, detail)}, ledger.now + 20)
     for provider in OFFERS:  # machines in every phase
         request(ledger, provider)
         start(ledger, provider, request(ledger, provider))
@@ -417,11 +417,11 @@ def make_pool(folder):
         start(ledger, provider, working := request(ledger, provider))
         work(ledger, working, is_ended=False)
         start(ledger, provider, ending := request(ledger, provider))
-        records.note_ending(database, [ending], End(EndReason.LATE), ledger.now)
+        updates.mark_ending(database, [ending], End(EndReason.LATE), ledger.now)
         found = request(ledger, provider)
-        records.note_never_started(database, {found: End(EndReason.NEVER_STARTED)})
+        updates.mark_never_started(database, {found: End(EndReason.NEVER_STARTED)})
         again = Machine(instance_id=f"id-{found}", order=found.rpartition("-")[0], state=MachineState.RUNNING)
-        assert records.reopen(database, again, ledger.now)
+        assert updates.reopen(database, again, ledger.now)
     assert control.take_control(database, f"{BOOT}0c/4026531836|77|7700", ledger.now) is None
     assert control.ask_to_stop(database, ledger.now + 4)
     costs_at = ledger.now + 3600
@@ -433,20 +433,20 @@ def request(ledger, provider, *, can_queue=False):
     ledger.now += 30
     number = records.count_requests(ledger.database) + 1
     one = LaunchRequest(token=f"pool-{number}", number=1, offers=(OFFERS[provider],), lifetime_seconds=86_400.0)
-    records.write_request(ledger.database, one, provider=provider, now=ledger.now, can_queue=can_queue)
+    updates.add_request(ledger.database, one, provider=provider, now=ledger.now, can_queue=can_queue)
     return one.tokens[0]
 
 
 def start(ledger, provider, token, **running):
     ledger.now += 5
     running_at = running.get("running_at", ledger.now)
-    records.note_started(ledger.database, token, f"id-{token}", OFFERS[provider], ledger.now, running_at)
+    updates.mark_started(ledger.database, token, f"id-{token}", OFFERS[provider], ledger.now, running_at)
 
 
 def work(ledger, token, *, is_ended=True):
     """Have a worker on a machine do a task, and go on with another one unless it ends."""
     worker_id = ledger.worker("host-m", machine=f"id-{token}", lease_seconds=1e7)
-    records.note_ready(ledger.database, [token], ledger.now)
+    updates.mark_ready(ledger.database, [token], ledger.now)
     [lease] = ledger.lease(worker_id, lease_seconds=1e7)
     ledger.now += 20
     ledger.finish(worker_id, ended(ledger, lease, seconds=20.0))

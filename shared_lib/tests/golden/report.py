@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 from taskfleet.ledger import counters, inquiry, leasing
 from taskfleet.pool import control, records
-from taskfleet.pool.controller import failures
-from taskfleet.pool.costs import reckon
+from taskfleet.pool.costs import compute_costs
+from taskfleet.pool.job_state import failures
 
 
 def report(database):
@@ -67,8 +67,8 @@ def first_line(text):
 
 def report_pool(database, now):
     """Return what this version reads about the machines of a job."""
-    costs = reckon(database, succeeded=counts(database)["succeeded"], eta_seconds=None, now=now)
-    worked = records.has_worked(database)
+    costs = compute_costs(database, succeeded=counts(database)["succeeded"], eta_seconds=None, now=now)
+    worked = records.productive_machines(database)
     return {
         "costs": costs.to_json(),
         "spent_usd": records.spent_usd(database),
@@ -89,5 +89,5 @@ def report_machine(one, now):
     return asdict(one) | {
         "kind": list(one.kind),
         "cost_usd": one.cost_usd(now),
-        "most_cost_usd": one.most_cost_usd(now),
+        "most_cost_usd": one.max_cost_usd(now),
     }

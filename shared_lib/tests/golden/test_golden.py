@@ -16,7 +16,7 @@ from taskfleet.ledger.database import open_ledger
 from taskfleet.machines import EndReason
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, Worker
-from taskfleet.pool import control, records
+from taskfleet.pool import control, records, updates
 from taskfleet.pool.records import End
 from taskfleet.tables.ids import content_ids
 from taskfleet.tasks import FAILURE_KINDS, Finished, Outcome, RetryPolicy, State
@@ -511,12 +511,12 @@ def test_a_job_is_finished_by_events(golden):
 @ledgers("pool")
 def test_another_controller_takes_a_pool_over_and_closes_its_books(golden):
     database = golden.open()
-    assert control.take_control(database, "this test", LATER) is None
-    assert control.stay_in_control(database, "this test", LATER + 1), "what was asked of the former one is forgotten"
+    assert control.acquire(database, "this test", LATER) is None
+    assert control.renew(database, "this test", LATER + 1), "what was asked of the former one is forgotten"
     there = records.open_machines(database)
     before = golden.expected["machines"]
     assert {one.token for one in there} == {one["token"] for one in before if one["ended_at"] is None}
-    records.note_ended(database, dict.fromkeys((one.token for one in there), End(EndReason.GONE)), LATER)
+    updates.mark_ended(database, dict.fromkeys((one.token for one in there), End(EndReason.GONE)), LATER)
     assert records.open_machines(database) == []
     after = {one.token: one for one in records.all_machines(database)}
     assert records.spent_usd(database) == pytest.approx(sum(one.cost_usd(LATER) for one in after.values()))

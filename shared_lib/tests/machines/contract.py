@@ -58,7 +58,7 @@ class Contract:
         assert listed.keys() == {one.instance_id for one in answer.launched}
         for one in answer.launched:
             machine = listed[one.instance_id]
-            assert machine.order == order.token
+            assert machine.request_token == order.token
             assert (machine.instance_type, machine.zone) == (one.instance_type, one.zone)
             assert (one.instance_type, one.zone) in {(offer.instance_type, offer.zone) for offer in order.offers}
             assert machine.market is order.offers[0].market

@@ -9,6 +9,7 @@ import boto3
 import pytest
 from taskfleet.clouds import aws_client
 from taskfleet.errors import ProviderError
+from taskfleet.machines.aws import images as aws_images
 from taskfleet.machines.aws import offers as aws_offers
 from taskfleet.machines.aws.cpus import AWS, cpu_of
 from taskfleet.machines.catalogue import Architecture, Market
@@ -346,7 +347,7 @@ def test_regions_are_the_enabled_ones_with_their_zones(ec2):
 
 def test_images_are_the_newest_releases_for_both_architectures(ec2):
     now = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
-    found = aws_offers.images(SMALL, now=now)
+    found = aws_images.fetch_images(SMALL, now=now)
     for architecture, word in ((Architecture.X86_64, "amd64"), (Architecture.ARM64, "arm64")):
         names = [one.name for one in found if one.architecture == architecture]
         assert [name.partition("-server")[0] for name in names if "ubuntu" in name] == [
@@ -363,8 +364,8 @@ def test_images_are_the_newest_releases_for_both_architectures(ec2):
 
 def test_images_of_releases_to_come_are_not_needed(ec2):
     """In 2031 it asks for more, and gets what there is; in 2025 26.04 is not asked for."""
-    later = aws_offers.images(SMALL, now=datetime(2031, 1, 1, tzinfo=UTC).timestamp())
-    earlier = aws_offers.images(SMALL, now=datetime(2025, 9, 1, tzinfo=UTC).timestamp())
+    later = aws_images.fetch_images(SMALL, now=datetime(2031, 1, 1, tzinfo=UTC).timestamp())
+    earlier = aws_images.fetch_images(SMALL, now=datetime(2025, 9, 1, tzinfo=UTC).timestamp())
     assert any("ubuntu-resolute-26.04" in one.name for one in later)
     assert {one.name.split("-server")[0] for one in earlier if "ubuntu" in one.name} == {
         "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64",
@@ -378,7 +379,7 @@ def test_missing_permissions_for_images_are_said(ec2):
     with pytest.raises(
         ProviderError, match=r"AWS Systems Manager in us-west-1: .* lack the permission ssm:GetParameters\. Ask"
     ):
-        aws_offers.images(SMALL, now=time.time())
+        aws_images.fetch_images(SMALL, now=time.time())
 
 
 @pytest.mark.parametrize(

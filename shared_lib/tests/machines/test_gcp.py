@@ -28,9 +28,9 @@ from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machines, MachineState
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.gcp.bodies import label_text, label_value
+from taskfleet.machines.gcp.bodies import LaunchSettings, label_text, label_value
+from taskfleet.machines.gcp.errors import read_operation_errors, read_request_error
 from taskfleet.machines.gcp.machines import GcpMachines
-from taskfleet.machines.gcp.refusals import of_operation, of_request
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
 
@@ -67,10 +67,12 @@ def make(gce):
     """Makes the machines of a job at the double; ``make(job_id=..., ...)``."""
 
     def make(**more):
-        given = {"project": PROJECT, "job_id": JOB, "run_name": "run", "regions": ["us-central1"]}
-        given |= {"script": lambda order: SCRIPT + order.token, "patience_seconds": 0.3, "operation_seconds": 20.0}
-        given |= {"compute_endpoint": gce.endpoint, "resource_manager_endpoint": gce.endpoint}
-        return GcpMachines(**given | more)
+        settings = {"project": PROJECT, "job_id": JOB, "run": "run", "regions": ("us-central1",)}
+        options = {"script": lambda order: SCRIPT + order.token, "patience_seconds": 0.3, "operation_seconds": 20.0}
+        options |= {"compute_endpoint": gce.endpoint, "resource_manager_endpoint": gce.endpoint}
+        for name, value in more.items():
+            (options if name in options else settings)[name] = value
+        return GcpMachines(LaunchSettings(**settings), **options)
 
     return make
 
@@ -129,7 +131,7 @@ def test_the_machines_of_an_order_are_started(machines):
     found = machines.list()
     assert sorted(one.instance_id for one in found) == ["run-1-abc-1", "run-1-abc-2", "run-1-abc-3"]
     one = found[0]
-    assert (one.order, one.state, one.zone) == ("run-1-abc", MachineState.RUNNING, ZONE)
+    assert (one.request_token, one.state, one.zone) == ("run-1-abc", MachineState.RUNNING, ZONE)
     assert (one.instance_type, one.market) == ("n2-standard-8", Market.SPOT)
     assert one.created_at > time.time() - 60  # the double's clock may have been put forward
 
@@ -247,7 +249,8 @@ def test_the_image_is_looked_for_once(machines, gce):
 def test_names_that_cannot_be_are_said_before_anything_is_started(machines, gce, name):
     token = f"{name}" if name != "run-" else "-run"
     with pytest.raises(
-        WrongSettingError, match=r"Google Cloud has no machines called .*-1': a name is at most 63 lower"
+        WrongSettingError,
+        match=r"-1' is not a valid name for an instance of Compute Engine: a name has at most 63 lower",
     ):
         machines.launch(order(token=token))
     assert machines.list() == []
@@ -257,14 +260,16 @@ def test_the_longest_name_is_taken(machines):
     token = "r" * 61
     assert [one.instance_id for one in machines.launch(order(token=token)).launched] == [f"{token}-1"]
     [one] = machines.list()
-    assert one.order == token
+    assert one.request_token == token
 
 
 def test_a_script_that_is_too_long_is_said_before_anything_is_started(make, gce):
     longest = make(script=lambda order: "ä" * 131072)
     assert longest.launch(order()).launched
     machines = make(script=lambda order: "ä" * 131072 + "x")
-    with pytest.raises(StartUpError, match=r"The start-up script has 262,145 bytes, and Google Cloud takes 262,144"):
+    with pytest.raises(
+        StartUpError, match=r"The start-up script has 262,145 bytes; the limit of Google Cloud is 262,144"
+    ):
         machines.launch(order(token="run-2-abc"))
     assert len(machines.list()) == 1
 
@@ -312,7 +317,7 @@ def test_a_name_that_is_somebody_elses_is_refused(machines, gce, labels):
     assert [one.instance_id for one in answer.launched] == ["run-1-abc-2"]
     [refused] = answer.failures
     assert refused.reason is FailureReason.INVALID
-    assert refused.text == "There is a machine called run-1-abc-1 already, and it is not this job's."
+    assert refused.text == "there is an instance named run-1-abc-1 that does not belong to this job"
 
 
 # --- operations ---
@@ -395,10 +400,10 @@ def test_what_an_operation_says_is_told_apart(machines, gce, codes, refusal):
     assert f"So: {codes[-1]}" in text
 
 
-def test_a_machine_that_is_taken_away_before_it_is_there_was_not_to_be_had():
-    fault = of_operation([("UNSUPPORTED_OPERATION", "Instance was preempted during creation.")], PROJECT)
-    assert fault.reason is FailureReason.STOCK_OUT
-    assert of_operation([], PROJECT).reason is FailureReason.INVALID
+def test_a_machine_that_is_preempted_during_its_creation_counts_as_no_capacity():
+    failure = read_operation_errors([("UNSUPPORTED_OPERATION", "Instance was preempted during creation.")], PROJECT)
+    assert failure.reason is FailureReason.STOCK_OUT
+    assert read_operation_errors([], PROJECT).reason is FailureReason.INVALID
 
 
 @pytest.mark.parametrize(
@@ -460,12 +465,12 @@ TWO = (offer(), offer(zone=OTHER_ZONE))
         (
             {"network": "nope"},
             "Compute Engine: project test-project has no network nope. Correct NETWORK in config/pool.env; gcloud compute networks list "
-            "--project test-project shows those there are. (",
+            "--project test-project lists the existing ones. (",
         ),
         (
             {"subnetwork": "nope"},
             "Compute Engine: project test-project has no subnetwork nope. Correct SUBNETWORK in config/pool.env; gcloud compute networks "
-            "subnets list --project test-project shows those there are. (",
+            "subnets list --project test-project lists the existing ones. (",
         ),
         (
             {"service_account": "nobody@test-project.iam.gserviceaccount.com"},
@@ -474,21 +479,20 @@ TWO = (offer(), offer(zone=OTHER_ZONE))
         ),
         (
             {"image": "nope"},
-            "Compute Engine has no image or image family nope, or this account may not see it. Correct IMAGE in config/pool.env; "
-            "poe list_images shows some.",
+            "Compute Engine has no image or image family nope, or this account lacks access to it. Correct IMAGE in config/pool.env; ",
         ),
         (
             {"image": "projects/a/b"},
-            "Compute Engine has no image or image family projects/a/b, or this account may not see it. Correct IMAGE in "
-            "config/pool.env; poe list_images shows some.",
+            "Compute Engine has no image or image family projects/a/b, or this account lacks access to it. Correct IMAGE in "
+            "config/pool.env; ",
         ),
         (
             {"image": "my-arm-image"},
-            "Image my-arm-image is for arm64 machines, and ARCHITECTURE is x86_64. Correct one of them in config/pool.env.",
+            "Image my-arm-image is for arm64, but ARCHITECTURE is x86_64. Change IMAGE or ARCHITECTURE in config/pool.env.",
         ),
         (
             {"image": "my-big-image"},
-            "Image my-big-image needs a boot disk of 50 GiB, and 21 GiB are ordered. Set BOOT_DISK_GIB to 50 or more in config/pool.env.",
+            "Image my-big-image needs a boot disk of 50 GiB, but the boot disk has 21 GiB. Set BOOT_DISK_GIB to 50 or more",
         ),
     ],
 )
@@ -502,7 +506,7 @@ def test_an_image_that_was_deleted_meanwhile_is_said(machines, gce):
     text = "The resource 'projects/debian-cloud/global/images/debian-9' was not found"
     gce.fault("instances.insert", code=404, reason="notFound", message=text)
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
-        "Compute Engine: project debian-cloud has no image debian-9. Correct IMAGE in config/pool.env; poe list_images shows"
+        "Compute Engine: project debian-cloud has no image debian-9. Correct IMAGE in config/pool.env; "
     )
 
 
@@ -567,7 +571,7 @@ def test_a_login_that_is_not_accepted_is_raised(machines):
     with pytest.raises(
         CredentialsError, match="does not accept these credentials"
     ):  # a login at the double has no secret
-        of_request(Unauthorized("POST https://compute.googleapis.com/x: Invalid Credentials"), PROJECT)
+        read_request_error(Unauthorized("POST https://compute.googleapis.com/x: Invalid Credentials"), PROJECT)
 
 
 # --- trouble on the way ---
@@ -670,7 +674,7 @@ def test_machines_of_all_zones_are_listed_page_after_page(machines, gce):
 def test_a_zone_that_does_not_answer_is_not_taken_for_an_empty_one(machines, gce, action, verb):
     machines.launch(order())
     gce.fault(action, "unreachable", zones=[ZONE])
-    with pytest.raises(UnreachableError, match=rf"cannot say now what is in {ZONE}\."):
+    with pytest.raises(UnreachableError, match=rf"incomplete list, without {ZONE}\."):
         verb(machines)
     verb(machines)
 
@@ -678,7 +682,7 @@ def test_a_zone_that_does_not_answer_is_not_taken_for_an_empty_one(machines, gce
 @pytest.mark.parametrize("said", ["unreachables", "scope", "page"])
 def test_however_the_service_says_that_a_zone_is_missing_it_is_heard(machines, gce, said):
     gce.fault("instances.aggregatedList", "unreachable", zones=[ZONE], said=said)
-    with pytest.raises(UnreachableError, match=r"cannot say now what is in"):
+    with pytest.raises(UnreachableError, match=r"incomplete list"):
         machines.list()
 
 
@@ -742,7 +746,12 @@ def test_a_machine_that_was_taken_back_is_listed_with_the_reason(machines, gce):
     found = {one.instance_id: one for one in machines.list()}
     assert found["run-1-abc-1"].state is MachineState.RUNNING
     gone = found["run-1-abc-2"]
-    assert (gone.state, gone.order, gone.zone, gone.market) == (MachineState.ENDED, "run-1-abc", ZONE, Market.SPOT)
+    assert (gone.state, gone.request_token, gone.zone, gone.market) == (
+        MachineState.ENDED,
+        "run-1-abc",
+        ZONE,
+        Market.SPOT,
+    )
     assert gone.end_reason is EndReason.PREEMPTED
 
 
@@ -796,7 +805,7 @@ def test_filters_of_the_service_are_not_relied_upon(machines, make, gce):
 
 def test_what_was_taken_back_long_ago_or_of_others_is_not_listed(machines, make, gce):
     machines.launch(order(2))
-    make(job_id="another", run_name="other").launch(order(token="other-1-abc"))
+    make(job_id="another", run="other").launch(order(token="other-1-abc"))
     gce.preempt("run-1-abc-1", seconds_ago=2.5 * 3600)
     gce.preempt("run-1-abc-2", seconds_ago=1.5 * 3600)
     gce.preempt("other-1-abc-1")
@@ -930,7 +939,7 @@ def test_each_permission_that_is_missing_is_named(machines, make, gce):
 
 def test_what_is_not_there_is_said_by_the_preflight(make):
     assert [one.partition(". ")[0] for one in make(network="nope", image="nope").preflight()] == [
-        "Compute Engine has no image or image family nope, or this account may not see it",
+        "Compute Engine has no image or image family nope, or this account lacks access to it",
         "Compute Engine: project test-project has no network nope",
     ]
     found = make(subnetwork="inner", regions=["us-central1", "europe-west4"]).preflight()
@@ -982,7 +991,7 @@ def test_labels_that_fit_are_left_as_they_are_and_long_ones_stay_apart():
 # --- with the controller ---
 
 
-class _Work:
+class _Job:
     def __init__(self):
         self.left, self.heard = 16, {}
 
@@ -992,30 +1001,30 @@ class _Work:
     def last_heartbeats(self):
         return self.heard
 
-    def has_worked(self):
+    def productive_machines(self):
         return self.heard
 
 
 def test_the_controller_keeps_a_pool_of_them(machines, gce, tmp_path):
-    said, work = [], _Work()
+    said, job = [], _Job()
     offers = [offer(), offer(zone=OTHER_ZONE)]
     gce.capacity(ZONE, "n2-standard-8", 1)
     database = create(tmp_path / "job.db", job_id="job", project=tmp_path, now=0.0)
     controller = Controller(
-        database, machines, work, name="run", offers=offers, limits=Limits(most_machines=2), say=said.append
+        database, machines, job, name="run", offers=offers, limits=Limits(max_machines=2), say=said.append
     )
     now = time.time()
     controller.step(now)  # the canary
     [first] = [one for one in machines.list() if one.state is MachineState.RUNNING]
-    work.heard = {first.instance_id: now + 1}
+    job.heard = {first.instance_id: now + 1}
     controller.step(now + 2)  # there is no other one here
     controller.step(now + 4)
     running = {one.zone: one.instance_id for one in machines.list() if one.state is MachineState.RUNNING}
     assert running.keys() == {ZONE, OTHER_ZONE}
     gce.preempt(running[OTHER_ZONE])
     controller.step(now + 6)
-    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) has ended: preempted" in one for one in said)
-    work.left = 0
+    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) ended: preempted" in one for one in said)
+    job.left = 0
     controller.step(now + 8)
     controller.step(now + 10)
     assert controller.step(now + 12).is_complete

@@ -357,12 +357,12 @@ def test_a_deleted_project_is_said(fetch, gce):
 
 
 def test_no_project_is_said(fetch):
-    assert "No Google Cloud project is named" in refusal(fetch, project="")
+    assert "PROJECT_ID is not set" in refusal(fetch, project="")
 
 
 def test_unknown_regions_are_said_with_those_there_are(fetch):
     assert refusal(fetch, regions=["us-central1", "us-centrall"]) == (
-        "Google Cloud has no region us-centrall with a zone that is up. There are: asia-northeast1, europe-west4, us-central1."
+        "Google Cloud has no region us-centrall with a zone that is up. The regions are: asia-northeast1, europe-west4, us-central1."
     )
 
 

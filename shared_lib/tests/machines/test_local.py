@@ -80,11 +80,11 @@ class TestLocalMachines(Contract):
         cloud.machines.launch(self.order(cloud, number=1))
         (cloud.project / "done").write_text("0")
         until(lambda: not self.there(cloud.machines), "its end")
-        assert cloud.machines.list()[0].detail == "its worker is done"
+        assert cloud.machines.list()[0].detail == "its worker has finished"
         (cloud.project / "done").write_text("3")
         cloud.machines.launch(self.order(cloud, "job-2-abc", number=1))
         until(lambda: not self.there(cloud.machines), "its end")
-        assert [one.detail for one in cloud.machines.list() if one.order == "job-2-abc"] == [
+        assert [one.detail for one in cloud.machines.list() if one.request_token == "job-2-abc"] == [
             "its worker ended with code 3"
         ]
 
@@ -123,5 +123,5 @@ class TestLocalMachines(Contract):
         cloud.project.rename(cloud.project.with_name("elsewhere"))
         answer = cloud.machines.launch(self.order(cloud))
         assert answer.launched == ()
-        assert "no process can be started" in answer.failures[0].text
+        assert "the process cannot be started" in answer.failures[0].text
         cloud.project.with_name("elsewhere").rename(cloud.project)

@@ -197,7 +197,7 @@ class World:
     def last_heartbeats(self):
         return {token: self._told[one.instance_id][0] for token, one in self._known() if one.instance_id in self._told}
 
-    def has_worked(self):
+    def productive_machines(self):
         return {
             token: self._told[one.instance_id][0]
             for token, one in self._known()
@@ -315,7 +315,7 @@ class Cloud:
         return [
             Machine(
                 instance_id=one.instance_id,
-                order=one.order.token,
+                request_token=one.order.token,
                 state=self._state(one),
                 zone=one.offer.zone,
                 instance_type=one.offer.instance_type,

@@ -157,5 +157,5 @@ def test_a_machine_s_console_comes_after_how_far_its_boot_came(poe, clouds):
     )
     clouds.ec2.console(name, console)
     assert poe("machines", "--console", name).out == (
-        f"The start-up script failed in its stage uv after 2.5 s (code=1): curl: (6) Could not resolve host.\n\n{console}\n"
+        f"The start-up script failed in stage uv after 2.5 s (code=1): curl: (6) Could not resolve host.\n\n{console}\n"
     )

@@ -148,9 +148,9 @@ def test_secrets_are_refused_and_not_shown(name, value):
     ) as caught:
         make(environment={name: value})
     assert value == "x" or value not in str(caught.value)
-    with pytest.raises(StartUpError, match=r"^AFTER_WORKER: it holds what looks like an AWS access key"):
+    with pytest.raises(StartUpError, match=r"^AFTER_WORKER: it contains what looks like an AWS access key"):
         make(scripts=UserScripts(after_worker="export A=AKIAIOSFODNN7EXAMPLE\n"))
-    with pytest.raises(StartUpError, match=r"^GIT_URL: it holds a login"):
+    with pytest.raises(StartUpError, match=r"^GIT_URL: it contains credentials"):
         make(code=GitCode(url="https://token@example.org/me/it.git"))
 
 

@@ -74,14 +74,14 @@ def test_maintenance_by_google_stops_the_work_only_if_the_machine_ends(project, 
     project.until_noted("began 0", "began 2")
     metadata.maintenance(event)
     if event.startswith("MIGRATE"):
-        project.until(lambda: "about to be moved to another host" in worker.text, worker.text)
+        project.until(lambda: "about to be migrated to another host" in worker.text, worker.text)
         assert worker.process.poll() is None
         metadata.notice()
         worker.wait()
         assert "Spot termination notice" in worker.text
     else:
         worker.wait()
-        assert "Notice that the machine's host is serviced: 2 running tasks have 55 s to finish." in worker.text
+        assert "Notice of host maintenance that ends the machine: 2 running tasks have 55 s to finish." in worker.text
 
 
 def test_an_expired_token_is_renewed_and_a_rebalance_recommendation_is_only_reported(project, metadata):
@@ -89,11 +89,11 @@ def test_an_expired_token_is_renewed_and_a_rebalance_recommendation_is_only_repo
     project.until(lambda: metadata.requests()["/latest/meta-data/spot/instance-action"])
     metadata.end_tokens()
     metadata.recommend_rebalance()
-    project.until(lambda: "AWS recommends to leave this spot instance" in worker.text)
+    project.until(lambda: "AWS sent a rebalance recommendation" in worker.text)
     assert worker.process.poll() is None
     metadata.notice(seconds=10)
     worker.wait()
-    assert worker.text.count("AWS recommends") == 1
+    assert worker.text.count("AWS sent a rebalance") == 1
     assert metadata.requests()["/latest/api/token"] == 2
 
 

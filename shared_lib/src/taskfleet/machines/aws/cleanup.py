@@ -1,29 +1,31 @@
-"""What can be left of a job on AWS besides its machines: launch templates, disks and network interfaces.
+"""Deletion of a job's resources on AWS besides its machines: launch templates, disks and network interfaces.
 
-A disk and a network interface go with their machine; that they are looked for is for the day on which one did not. The fleets of orders
-cannot be deleted without ending their machines; they cost nothing, are listed nowhere, and AWS forgets them by itself.
+EC2 deletes the disk and the network interface of an instance with it; they are searched for in case it did not. The fleets of launch
+requests cannot be deleted without terminating their instances; they cost nothing, appear in no list, and AWS deletes them by itself.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from taskfleet.clouds.aws_client import AwsClient
 from taskfleet.clouds.aws_errors import ERRORS, code_of
-from taskfleet.machines.aws.regions import Wishes
-from taskfleet.machines.aws.templates import mine
+from taskfleet.machines.aws.regions import LaunchSettings
+from taskfleet.machines.aws.templates import job_filters
+
+logger = logging.getLogger(__name__)
 
 
 class _Kind(NamedTuple):
-    """A kind of thing, and how EC2 calls it."""
+    """A kind of resource, and its names in EC2's API."""
 
     title: str
     describe: str
     field: str
     id: str
     delete: str
-    is_free: Callable[[Mapping[str, Any]], bool]
-    """Whether nothing uses it."""
+    is_unused: Callable[[Mapping[str, Any]], bool]
 
 
 _KINDS = (
@@ -54,8 +56,8 @@ _KINDS = (
 )
 
 
-def clear(client: AwsClient, wishes: Wishes) -> dict[str, int]:
-    """Delete what nothing uses, in all regions; give how many of each kind are there after that.
+def clear(client: AwsClient, settings: LaunchSettings) -> dict[str, int]:
+    """Delete the unused resources of the job in all regions; return how many of each kind are left.
 
     Raises:
         UnreachableError: AWS does not answer.
@@ -64,17 +66,17 @@ def clear(client: AwsClient, wishes: Wishes) -> dict[str, int]:
 
     def clear_region(region: str) -> dict[str, int]:
         for kind in _KINDS:
-            for one in [*_list(client, wishes, region, kind)]:
-                if kind.is_free(one):
+            for one in [*_list(client, settings, region, kind)]:
+                if kind.is_unused(one):
                     _delete(client, region, kind, one)
-        return {kind.title: sum(1 for _ in _list(client, wishes, region, kind)) for kind in _KINDS}
+        return {kind.title: sum(1 for _ in _list(client, settings, region, kind)) for kind in _KINDS}
 
-    found = client.side_by_side({region: partial(clear_region, region) for region in wishes.regions})
+    found = client.side_by_side({region: partial(clear_region, region) for region in settings.regions})
     return {kind.title: sum(one[kind.title] for one in found.values()) for kind in _KINDS}
 
 
-def _list(client: AwsClient, wishes: Wishes, region: str, kind: _Kind) -> Iterator[dict[str, Any]]:
-    for page in client.pages(region, kind.describe, Filters=mine(wishes)):
+def _list(client: AwsClient, settings: LaunchSettings, region: str, kind: _Kind) -> Iterator[dict[str, Any]]:
+    for page in client.pages(region, kind.describe, Filters=job_filters(settings)):
         yield from page[kind.field]
 
 
@@ -83,5 +85,8 @@ def _delete(client: AwsClient, region: str, kind: _Kind, one: Mapping[str, Any])
         client.ask_plainly(region, kind.delete, **{kind.id: one[kind.id]})
     except ERRORS as error:
         code = code_of(error)
-        if ".NotFound" not in code and not code.endswith(("InUse", "AlreadyInUse")):  # it is looked for again
+        if ".NotFound" not in code and not code.endswith(("InUse", "AlreadyInUse")):
             raise client.explain(error, region, kind.delete) from error
+        logger.debug("%s: %s in %s was not deleted: %s.", kind.delete, one[kind.id], region, code)
+    else:
+        logger.info("%s: deleted %s in %s.", kind.delete, one[kind.id], region)
