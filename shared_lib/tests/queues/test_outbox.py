@@ -198,6 +198,6 @@ def test_a_message_that_was_handed_over_is_not_lost_with_its_old_lease():
     assert held.take_back(given.claim, new)
     assert held.release(new) is None
     assert held.to_renew(60.0) == ["new"]
-    task, receipt = held.settle((1, 1))
+    task, receipt = held.remove((1, 1))
     assert (task.ledger, receipt) == ("l", "new")
     assert held.to_renew(60.0) == []
