@@ -251,6 +251,7 @@ def test_a_breaking_migration_keeps_a_copy_that_the_former_version_can_use(job, 
     assert sorted(path.name for path in job.folder.iterdir()) == [copy_of(job).name, "job.db"]
     copy_of(job).replace(job.path)
     assert job.dump() == before
+    assert job.database.value("PRAGMA journal_mode") == "wal"
     use_in_every_way(job)
 
 
