@@ -75,7 +75,7 @@ def golden(request, tmp_path):
 
 
 def ledgers(*names):
-    """Have a test run with these ledgers of every release."""
+    """Run a test with these ledgers of every release."""
     cases = [(release, name) for release in RELEASES for name in names if (HERE / release / f"{name}.db").exists()]
     return pytest.mark.parametrize("golden", cases, indirect=True, ids=["-".join(case) for case in cases])
 
@@ -533,7 +533,7 @@ def test_another_controller_takes_a_pool_over_and_closes_its_books(golden):
 
 
 def messages(kind):
-    """Have a test run with these messages of every release."""
+    """Run a test with these messages of every release."""
     cases = [
         pytest.param(one, id=f"{release}-{index}-{one['name']}")
         for release in RELEASES

@@ -144,7 +144,7 @@ class Job:
     # --- what became of it ---
 
     def states(self) -> dict[int, State]:
-        """Give each accepted task's state, from the tables."""
+        """Return each accepted task's state, from the tables."""
         return {
             seq: State(state)
             for seq, state in self.database.rows(
@@ -157,12 +157,12 @@ class Job:
         return {state: n for state, n in counters.by_state(self.database).items() if n}
 
     def attempts(self, seq: int) -> list[tuple[int, Outcome]]:
-        """Give the numbers and outcomes of a task's attempts."""
+        """Return the numbers and outcomes of a task's attempts."""
         rows = self.database.rows("SELECT key % 1000, outcome FROM attempt WHERE key / 1000 = ? ORDER BY key", (seq,))
         return [(number, Outcome(outcome)) for number, outcome in rows]
 
     def dump(self, *without: str) -> dict[str, list[tuple[object, ...]]]:
-        """Give all there is in the ledger."""
+        """Return everything in the ledger."""
         tables = [name for (name,) in self.database.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         kept = sorted(set(tables) - set(without) - {"sqlite_sequence"})
         return {name: sorted(self.database.rows(f"SELECT * FROM {name}"), key=repr) for name in kept}

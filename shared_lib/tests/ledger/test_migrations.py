@@ -4,6 +4,7 @@ import re
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,10 @@ def test_additive_migrations_leave_who_may_write_and_breaking_ones_raise_it():
 def test_a_new_ledger_has_both_numbers_and_the_version(job):
     job.close()
     assert numbers(job.path) == (len(MIGRATIONS), 5, VERSION)
+
+
+def test_the_version_is_that_of_the_package():
+    assert metadata.version("taskfleet") == VERSION
 
 
 # --- an older version on a newer ledger ---
@@ -251,6 +256,7 @@ def test_a_breaking_migration_keeps_a_copy_that_the_former_version_can_use(job, 
     assert sorted(path.name for path in job.folder.iterdir()) == [copy_of(job).name, "job.db"]
     copy_of(job).replace(job.path)
     assert job.dump() == before
+    assert job.database.value("PRAGMA journal_mode") == "wal"
     use_in_every_way(job)
 
 

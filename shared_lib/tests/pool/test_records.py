@@ -1,11 +1,12 @@
 """What the ledger remembers of machines, also what earlier versions wrote into it."""
 
 import pytest
-from taskfleet.ledger import migrations
+from taskfleet.ledger import inquiry, migrations
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machine, MachineState
 from taskfleet.pool import records, updates
 from taskfleet.pool.records import End
+from taskfleet.version import VERSION
 
 from shared_lib.tests.machines.contract import offer
 
@@ -145,6 +146,11 @@ def ask(ledger, *, can_queue=True):
 def the_machine(ledger):
     [one] = records.all_machines(ledger)
     return one
+
+
+def test_a_machine_is_recorded_with_the_library_version_that_it_gets(ledger):
+    ask(ledger)
+    assert inquiry.library_versions(ledger).machines == {VERSION: 1}
 
 
 def test_the_time_in_the_queue_is_no_cost(ledger):

@@ -1,6 +1,7 @@
 """Opening a ledger: making it, checking whose it is, migrating it."""
 
 import logging
+import sqlite3
 import time
 import tomllib
 from collections.abc import Sequence
@@ -24,9 +25,6 @@ logger = logging.getLogger(__name__)
 #: A controller whose last heartbeat is older than this is not running.
 CONTROLLER_SECONDS = 120.0
 
-#: How much of the file each process keeps in memory, in KiB.
-CACHE_KIB = 16 * 1024
-
 
 def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool | None = None) -> Database:
     """Open the job's ledger to write it; make the file and its folder if they do not exist.
@@ -36,7 +34,7 @@ def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool |
     Args:
         path: The file.
         job_id: The job it is for.
-        project: The project's folder; projects are told apart by their names.
+        project: The project's folder; projects are distinguished by their names.
         now: Seconds since the epoch.
         shared: Whether several hosts will use a new file; None to look at the file system. A file keeps what it was made for.
 
@@ -50,7 +48,7 @@ def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool |
     database = connect(path, shared=is_shared(path.parent) if shared is None else shared, create=True)
     with closed_on_error(database):
         if database.schema().number == 0:
-            with database.transaction():
+            with database.transaction(), as_ledger_errors(path):
                 if database.schema().number == 0:  # no other process was faster
                     migrations.migrate(database._connection, 0)
                     database.execute(
@@ -125,6 +123,9 @@ def _migrate_alone(path: Path, schema: Schema, users: Sequence[str]) -> None:
         with closing(connect(path, exclusive=True)) as database:
             database.execute("BEGIN EXCLUSIVE")  # and keep the lock
             database.execute("COMMIT")
+            if not database.schema().is_old:  # another process was faster
+                return
+            logger.info("%s: copying the ledger before its migration", path)
             _copy(database, copy)
             with database.transaction():
                 _migrate(database)
@@ -136,10 +137,13 @@ def _migrate_alone(path: Path, schema: Schema, users: Sequence[str]) -> None:
 
 
 def _copy(database: Database, copy: Path) -> None:
-    """Write a copy of a ledger, whole or not at all."""
+    """Write a copy of a ledger, completely or not at all."""
     part = copy.with_name(f"{copy.name}.part")
     part.unlink(missing_ok=True)
     database.execute("VACUUM INTO ?", (str(part),))
+    if database.witness is None:
+        with as_ledger_errors(part), closing(sqlite3.connect(part)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # which VACUUM does not keep
     part.replace(copy)
 
 

@@ -313,7 +313,7 @@ class Transitions:
         return self.put_back()
 
     def keep_all_here(self) -> None:
-        """Give all pending tasks a row in ``state``, so that they are leased from the ledger: with a service, rows came in any order."""
+        """Add a row in ``state`` for each pending task, so that they are leased from the ledger: with a service, rows came in any order."""
         self._database.execute("DELETE FROM unsent")
         self._database.execute(  # the cursor of a segment must not pass a task with a row
             f"INSERT INTO state (seq, state) SELECT task.seq, {State.PENDING} FROM segment "
