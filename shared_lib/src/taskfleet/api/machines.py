@@ -10,11 +10,11 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machine, Machines, MachineState
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import boot_log, control
+from taskfleet.pool.code_delivery import clear_bundles
 from taskfleet.pool.costs import Costs
 from taskfleet.pool.ending import by_ledger, by_list, end_all
 from taskfleet.pool.job_machines import open_machines
 from taskfleet.pool.selection import limits_of, needed
-from taskfleet.pool.shipping import clear_bundles
 from taskfleet.settings import Configuration
 from taskfleet.watch.machines import MachineRow, machine_rows
 from taskfleet.watch.status import gather
