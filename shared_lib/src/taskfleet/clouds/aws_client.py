@@ -15,8 +15,8 @@ from botocore.loaders import create_loader
 from botocore.session import Session, get_session
 
 from taskfleet.clouds.aws_errors import DENIED, ERRORS, encoded_in, explain, names_permission, reply_of
+from taskfleet.clouds.parallel import run_parallel
 from taskfleet.clouds.permissions import USER_AGENT
-from taskfleet.clouds.side_by_side import side_by_side
 from taskfleet.errors import ProviderError
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class AwsClient:
             return f"not authorized to perform: {context['action']} on resource: {context['resource']}"
         return text
 
-    def side_by_side(self, jobs: Mapping[_K, Callable[[], _T]], *, all_or_nothing: bool = False) -> dict[_K, _T]:
+    def run_parallel(self, jobs: Mapping[_K, Callable[[], _T]], *, all_or_nothing: bool = False) -> dict[_K, _T]:
         """Run functions that make calls in threads, and return their results.
 
         Args:
@@ -137,7 +137,7 @@ class AwsClient:
         Raises:
             ProviderError: The error of the first that failed.
         """
-        return side_by_side(jobs, most=CALLS, stop=self._is_over.set if all_or_nothing else None)
+        return run_parallel(jobs, max_threads=CALLS, stop=self._is_over.set if all_or_nothing else None)
 
     def client(self, service: str, region: str | None, *, max_attempts: int | None = None, **config: Any) -> Any:
         """Return the SDK's client for a service.

@@ -69,7 +69,7 @@ def clear(client: AwsClient, wishes: Wishes) -> dict[str, int]:
                     _delete(client, region, kind, one)
         return {kind.title: sum(1 for _ in _list(client, wishes, region, kind)) for kind in _KINDS}
 
-    found = client.side_by_side({region: partial(clear_region, region) for region in wishes.regions})
+    found = client.run_parallel({region: partial(clear_region, region) for region in wishes.regions})
     return {kind.title: sum(one[kind.title] for one in found.values()) for kind in _KINDS}
 
 

@@ -257,7 +257,7 @@ class AwsMachines:
 
     def _everywhere(self, action: Callable[[str], _T]) -> dict[str, _T]:
         """Do something in all regions, whatever becomes of the others; return what came of it by region."""
-        return self._client.side_by_side({region: partial(action, region) for region in self._wishes.regions})
+        return self._client.run_parallel({region: partial(action, region) for region in self._wishes.regions})
 
     def _why_nowhere(self, zone: str) -> str:
         return f"none of SUBNETS is in {zone}" if self._wishes.subnets else f"{zone} has no default subnet"

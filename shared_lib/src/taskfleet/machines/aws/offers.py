@@ -80,7 +80,7 @@ def fetch(regions: Sequence[str], *, now: float) -> Catalogue:
     jobs |= {
         (family, region): partial(_disk_prices, client, region, family) for region in regions for family in _FAMILIES
     }
-    found = client.side_by_side(jobs, all_or_nothing=True)
+    found = client.run_parallel(jobs, all_or_nothing=True)
     types: dict[str, InstanceType] = {}
     prices: list[tuple[str, Market, str, float | None]] = []
     for region in regions:
@@ -113,7 +113,7 @@ def regions() -> list[tuple[str, list[str]]]:
     client = AwsClient()
     answer = client.ask(client.region or PRICES_REGION, "DescribeRegions")
     names = sorted(one["RegionName"] for one in answer["Regions"] if one.get("OptInStatus") != "not-opted-in")
-    found = client.side_by_side({name: partial(_zones, client, name) for name in names}, all_or_nothing=True)
+    found = client.run_parallel({name: partial(_zones, client, name) for name in names}, all_or_nothing=True)
     return [(name, found[name]) for name in names]
 
 

@@ -45,7 +45,7 @@ def preflight(client: AwsClient, wishes: Wishes, regions: Regions) -> list[str]:
         return [*_faults(client, wishes, regions, name)]
 
     found: dict[str, str] = {}
-    for faults in client.side_by_side({name: partial(faults_in, name) for name in wishes.regions}).values():
+    for faults in client.run_parallel({name: partial(faults_in, name) for name in wishes.regions}).values():
         for fault in faults:
             known_by = fault.permission if isinstance(fault, PermissionDeniedError) else str(fault)
             found.setdefault(known_by, str(fault))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 from taskfleet.clouds.google import COMPUTE, RESOURCE_MANAGER
 from taskfleet.clouds.google_session import PATIENCE_SECONDS, GoogleSession
-from taskfleet.clouds.side_by_side import side_by_side
+from taskfleet.clouds.parallel import run_parallel
 from taskfleet.errors import ProviderError, SettingsError, UnreachableError, WrongSettingError
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import (
@@ -203,7 +203,7 @@ class GcpMachines:
                 request = compute_v1.DeleteInstanceRequest(project=self._project, zone=zone, instance=name)
                 delete(session, client.delete_unary, request, "compute.instances.delete")
 
-            side_by_side({one: partial(end, *one) for one in those}, most=PARALLEL)
+            run_parallel({one: partial(end, *one) for one in those}, max_threads=PARALLEL)
 
     def console(self, instance_id: str) -> str:
         """Give the output of a machine's first serial port; see ``Machines.console``.
@@ -261,7 +261,7 @@ class GcpMachines:
                 delete(session, client.delete_unary, request, "compute.disks.delete")
 
             those = [(last(one.zone), one.name) for one in found if not one.users]
-            side_by_side({one: partial(end, *one) for one in those}, most=PARALLEL)
+            run_parallel({one: partial(end, *one) for one in those}, max_threads=PARALLEL)
         return {"disks": len(found)}
 
     def preflight(self) -> Sequence[str]:
