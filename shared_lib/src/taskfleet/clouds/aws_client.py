@@ -72,7 +72,7 @@ class AwsClient:
             raise explain(error, service="sts", operation="", region=None) from error
         return found
 
-    def ask(self, region: str, action: str, *, service: str = "ec2", **arguments: Any) -> Any:
+    def call(self, region: str, action: str, *, service: str = "ec2", **arguments: Any) -> Any:
         """Make one call and return its response.
 
         Raises:
@@ -80,14 +80,14 @@ class AwsClient:
             ProviderError: AWS rejects the call, or the credentials are wrong.
         """
         try:
-            return self.ask_plainly(region, action, service=service, **arguments)
+            return self.call_raw(region, action, service=service, **arguments)
         except ERRORS as error:
             raise self.explain(error, region, action, service=service) from error
 
-    def ask_plainly(
+    def call_raw(
         self, region: str, action: str, *, service: str = "ec2", max_attempts: int | None = None, **arguments: Any
     ) -> Any:
-        """Make one call as ``ask`` does; its errors are the SDK's (``aws_errors.ERRORS``)."""
+        """Make one call as ``call`` does; its errors are the SDK's (``aws_errors.ERRORS``)."""
         logger.debug("calling %s:%s in %s", service, action, region)
         return getattr(self.client(service, region, max_attempts=max_attempts), xform_name(action))(**arguments)
 
@@ -95,8 +95,8 @@ class AwsClient:
         """Yield the pages of a call's response; fewer if a parallel call with ``all_or_nothing`` has failed.
 
         Raises:
-            UnreachableError: As ``ask``.
-            ProviderError: As ``ask``.
+            UnreachableError: As ``call``.
+            ProviderError: As ``call``.
         """
         try:
             paginator = self.client(service, region).get_paginator(xform_name(action))
@@ -119,7 +119,7 @@ class AwsClient:
         if names_permission(text) or encoded is None:
             return text
         with suppress(*ERRORS, KeyError, TypeError):
-            answer = self.ask_plainly(
+            answer = self.call_raw(
                 region, "DecodeAuthorizationMessage", service="sts", max_attempts=1, EncodedMessage=encoded
             )
             context = json.loads(answer["DecodedMessage"])["context"]

@@ -80,7 +80,7 @@ def _list(client: AwsClient, wishes: Wishes, region: str, kind: _Kind) -> Iterat
 
 def _delete(client: AwsClient, region: str, kind: _Kind, one: Mapping[str, Any]) -> None:
     try:
-        client.ask_plainly(region, kind.delete, **{kind.id: one[kind.id]})
+        client.call_raw(region, kind.delete, **{kind.id: one[kind.id]})
     except ERRORS as error:
         code = code_of(error)
         if ".NotFound" not in code and not code.endswith(("InUse", "AlreadyInUse")):  # it is looked for again

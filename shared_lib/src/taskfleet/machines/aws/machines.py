@@ -141,7 +141,7 @@ class AwsMachines:
             for is_latest in (True, False):
                 options: dict[str, Any] = {"Latest": True} if is_latest else {}
                 try:
-                    answer = self._client.ask_plainly(region, "GetConsoleOutput", InstanceId=instance_id, **options)
+                    answer = self._client.call_raw(region, "GetConsoleOutput", InstanceId=instance_id, **options)
                     return str(answer.get("Output") or "")
                 except ERRORS as error:
                     code = code_of(error)
@@ -210,7 +210,7 @@ class AwsMachines:
             try:
                 self._make_template(region.name, template)
                 action = "CreateFleet"
-                fleet = self._client.ask_plainly(region.name, action, max_attempts=1, **request)
+                fleet = self._client.call_raw(region.name, action, max_attempts=1, **request)
             except ERRORS as error:
                 cause, trouble = error, self._client.explain(error, region.name, action)
             else:
@@ -239,7 +239,7 @@ class AwsMachines:
 
     def _make_template(self, region: str, template: Mapping[str, Any]) -> None:
         try:
-            self._client.ask_plainly(region, "CreateLaunchTemplate", **template)
+            self._client.call_raw(region, "CreateLaunchTemplate", **template)
         except ClientError as error:
             if code_of(error) != _TEMPLATE_EXISTS:
                 raise
@@ -272,7 +272,7 @@ class AwsMachines:
             ]
             while mine:
                 try:
-                    self._client.ask_plainly(region, "TerminateInstances", InstanceIds=mine)
+                    self._client.call_raw(region, "TerminateInstances", InstanceIds=mine)
                     break
                 except ERRORS as error:
                     text = reply_of(error).text if isinstance(error, ClientError) else ""

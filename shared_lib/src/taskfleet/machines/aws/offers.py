@@ -111,7 +111,7 @@ def regions() -> list[tuple[str, list[str]]]:
         ProviderError: As ``fetch``.
     """
     client = AwsClient()
-    answer = client.ask(client.region or PRICES_REGION, "DescribeRegions")
+    answer = client.call(client.region or PRICES_REGION, "DescribeRegions")
     names = sorted(one["RegionName"] for one in answer["Regions"] if one.get("OptInStatus") != "not-opted-in")
     found = client.run_parallel({name: partial(_zones, client, name) for name in names}, all_or_nothing=True)
     return [(name, found[name]) for name in names]
@@ -144,13 +144,13 @@ def images(region: str, *, now: float) -> list[Image]:
     names = [name for each in wanted for name in each]
     ids: dict[str, str] = {}
     for start in range(0, len(names), _PARAMETERS):
-        answer = client.ask(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
+        answer = client.call(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
         ids |= {one["Name"]: one["Value"] for one in answer["Parameters"]}
     newest = [next((ids[name] for name in each if name in ids), None) for each in wanted]
     chosen = [one for one in newest if one is not None]
     if not chosen:
         return []
-    described = {one["ImageId"]: one for one in client.ask(region, "DescribeImages", ImageIds=chosen)["Images"]}
+    described = {one["ImageId"]: one for one in client.call(region, "DescribeImages", ImageIds=chosen)["Images"]}
     return [
         Image(
             id=one,
@@ -275,7 +275,7 @@ def _disks(
 
 def _zones(client: AwsClient, region: str) -> list[str]:
     wanted = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
-    answer = client.ask(region, "DescribeAvailabilityZones", Filters=wanted)
+    answer = client.call(region, "DescribeAvailabilityZones", Filters=wanted)
     return sorted(one["ZoneName"] for one in answer["AvailabilityZones"])
 
 

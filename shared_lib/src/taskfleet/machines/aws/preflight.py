@@ -68,7 +68,7 @@ def _faults(client: AwsClient, wishes: Wishes, regions: Regions, name: str) -> I
         if action in unclear:  # with more arguments it is refused for the same reason
             continue
         try:
-            client.ask_plainly(name, action, DryRun=True, **arguments)
+            client.call_raw(name, action, DryRun=True, **arguments)
         except ERRORS as error:
             trouble = client.explain(error, name, action)
             if not isinstance(error, ClientError):

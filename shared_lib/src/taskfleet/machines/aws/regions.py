@@ -86,7 +86,7 @@ class Regions:
         wishes = self._wishes
         image_id = wishes.image or self._newest_ubuntu(region)
         wanted = [{"Name": "image-id", "Values": [image_id]}]
-        found = self._client.ask(region, "DescribeImages", Filters=wanted)["Images"]
+        found = self._client.call(region, "DescribeImages", Filters=wanted)["Images"]
         if not found:
             raise WrongSettingError(
                 f"AWS EC2 in {region} has no image {image_id}. Set IMAGE to one of its own, see poe list_images, or leave it "
@@ -108,7 +108,7 @@ class Regions:
         names = ubuntu_parameters(self._wishes.architecture, now=self._clock())
         found: dict[str, str] = {}
         for start in range(0, len(names), _PARAMETERS):
-            answer = self._client.ask(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
+            answer = self._client.call(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
             found |= {one["Name"]: one["Value"] for one in answer["Parameters"]}
         newest = next((found[name] for name in names if name in found), None)
         if newest is None:
