@@ -16,13 +16,13 @@ from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import control, records
+from taskfleet.pool.code_delivery import clear_bundles, deliver_code
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.deployment import Deployment, Ending
 from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.job_state import LedgerJobState
 from taskfleet.pool.records import End
 from taskfleet.pool.selection import pool_limits, pool_need
-from taskfleet.pool.shipping import clear_bundles, ship
 from taskfleet.pool.teardown import reconcile
 from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote
@@ -179,7 +179,7 @@ class Pool:
     def _open_machines(self) -> Machines:
         if not self._provider.code_sources:
             return open_machines(self._configuration, self._database)
-        script = ship(self._configuration, self._choice.ranked, self._say)
+        script = deliver_code(self._configuration, self._choice.ranked, self._say)
         machines = open_machines(self._configuration, self._database, script=script)
         errors = machines.preflight()
         if errors:

@@ -15,8 +15,8 @@ from botocore.loaders import create_loader
 from botocore.session import Session, get_session
 
 from taskfleet.clouds.aws_errors import DENIED, ERRORS, encoded_in, explain, names_permission, reply_of
+from taskfleet.clouds.parallel import run_parallel
 from taskfleet.clouds.permissions import USER_AGENT
-from taskfleet.clouds.side_by_side import side_by_side
 from taskfleet.errors import ProviderError
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class AwsClient:
             raise explain(error, service="sts", operation="", region=None) from error
         return found
 
-    def ask(self, region: str, action: str, *, service: str = "ec2", **arguments: Any) -> Any:
+    def call(self, region: str, action: str, *, service: str = "ec2", **arguments: Any) -> Any:
         """Make one call and return its response.
 
         Raises:
@@ -80,14 +80,14 @@ class AwsClient:
             ProviderError: AWS rejects the call, or the credentials are wrong.
         """
         try:
-            return self.ask_plainly(region, action, service=service, **arguments)
+            return self.call_raw(region, action, service=service, **arguments)
         except ERRORS as error:
             raise self.explain(error, region, action, service=service) from error
 
-    def ask_plainly(
+    def call_raw(
         self, region: str, action: str, *, service: str = "ec2", max_attempts: int | None = None, **arguments: Any
     ) -> Any:
-        """Make one call as ``ask`` does; its errors are the SDK's (``aws_errors.ERRORS``)."""
+        """Make one call as ``call`` does; its errors are the SDK's (``aws_errors.ERRORS``)."""
         logger.debug("calling %s:%s in %s", service, action, region)
         return getattr(self.client(service, region, max_attempts=max_attempts), xform_name(action))(**arguments)
 
@@ -95,8 +95,8 @@ class AwsClient:
         """Yield the pages of a call's response; fewer if a parallel call with ``all_or_nothing`` has failed.
 
         Raises:
-            UnreachableError: As ``ask``.
-            ProviderError: As ``ask``.
+            UnreachableError: As ``call``.
+            ProviderError: As ``call``.
         """
         try:
             paginator = self.client(service, region).get_paginator(xform_name(action))
@@ -119,14 +119,14 @@ class AwsClient:
         if names_permission(text) or encoded is None:
             return text
         with suppress(*ERRORS, KeyError, TypeError):
-            answer = self.ask_plainly(
+            answer = self.call_raw(
                 region, "DecodeAuthorizationMessage", service="sts", max_attempts=1, EncodedMessage=encoded
             )
             context = json.loads(answer["DecodedMessage"])["context"]
             return f"not authorized to perform: {context['action']} on resource: {context['resource']}"
         return text
 
-    def side_by_side(self, jobs: Mapping[_K, Callable[[], _T]], *, all_or_nothing: bool = False) -> dict[_K, _T]:
+    def run_parallel(self, jobs: Mapping[_K, Callable[[], _T]], *, all_or_nothing: bool = False) -> dict[_K, _T]:
         """Run functions that make calls in threads, and return their results.
 
         Args:
@@ -137,7 +137,7 @@ class AwsClient:
         Raises:
             ProviderError: The error of the first that failed.
         """
-        return side_by_side(jobs, most=CALLS, stop=self._is_over.set if all_or_nothing else None)
+        return run_parallel(jobs, max_threads=CALLS, stop=self._is_over.set if all_or_nothing else None)
 
     def client(self, service: str, region: str | None, *, max_attempts: int | None = None, **config: Any) -> Any:
         """Return the SDK's client for a service.

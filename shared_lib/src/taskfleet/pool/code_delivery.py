@@ -21,7 +21,7 @@ from taskfleet.settings.environment import worker_environment
 logger = logging.getLogger(__name__)
 
 
-def ship(
+def deliver_code(
     configuration: Configuration, offers: Iterable[Offer], say: Callable[[str], None]
 ) -> Callable[[LaunchRequest], str]:
     """Upload the code if machines need it.
@@ -45,7 +45,7 @@ def ship(
     return lambda order: make(order.lifetime_seconds)
 
 
-def preview(configuration: Configuration) -> str:
+def preview_script(configuration: Configuration) -> str:
     """Return the start-up script that machines would run, with placeholders for a bundle.
 
     Raises:
