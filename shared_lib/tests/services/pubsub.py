@@ -332,7 +332,7 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
 
 
 def main() -> None:
-    """Be the server, on a free port of the loopback interface."""
+    """Run the server on a free port of the loopback interface."""
     from concurrent.futures import ThreadPoolExecutor
 
     try:

@@ -322,7 +322,7 @@ def _refuse(fault: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 def main() -> None:
-    """Be the server, on a free port of the loopback interface."""
+    """Run the server on a free port of the loopback interface."""
     application = make_application()
     if application is None:
         return
