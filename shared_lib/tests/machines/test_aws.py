@@ -1,4 +1,4 @@
-"""The real boto3 starts, lists and ends machines at the stand-in for EC2; and what is made of every kind of refusal."""
+"""The real boto3 launches, lists and terminates machines at the double of EC2, with every kind of error."""
 
 import base64
 import gzip
@@ -36,7 +36,7 @@ from shared_lib.tests.services.ec2 import Ec2
 EAST, WEST = "us-east-1", "us-west-2"
 A, B = "us-east-1a", "us-east-1b"
 SCRIPT = "#!/bin/sh\necho works\n"
-#: Of machines: what starts them, looks at them, ends them and clears up.
+#: The uses of permissions for machines.
 MACHINE_USES = (Use.START, Use.LOOK, Use.END, Use.CLEAR)
 PERMISSIONS = [row.name for row in AWS.of(who=Who.POOL, uses=MACHINE_USES)]
 
@@ -208,7 +208,7 @@ def test_an_image_that_is_set_is_taken(ec2):
 @pytest.mark.parametrize(
     ("disk", "gib", "changes", "wanted"),
     [
-        ("gp3", 3.0, {}, ("gp3", 15, None, None)),  # the image takes 15 GiB
+        ("gp3", 3.0, {}, ("gp3", 15, None, None)),  # the image needs 15 GiB
         ("gp3", 20.0, {"boot_disk_iops": 4000.5, "boot_disk_mibps": 200}, ("gp3", 20, 4001, 200)),
         ("gp3", 20.0, {"boot_disk_iops": 3000, "boot_disk_mibps": 125}, ("gp3", 20, None, None)),
         ("io2", 20.0, {}, ("io2", 20, 100, None)),
@@ -234,7 +234,7 @@ def test_each_offer_of_an_order_has_its_own_disk(ec2, machines):
 
 
 def test_aws_is_asked_for_the_cheapest_that_is_likely_to_stay(ec2, machines):
-    """The strategy by price and capacity takes all machines from where there is room for all; by price alone one would be in A."""
+    """The strategy by price and capacity launches all machines where there is capacity for all; by price alone one would be in A."""
     ec2.stock("c5.xlarge", A, 1)
     answer = machines.launch(order(offer(), offer(zone=B), number=3))
     assert [one.zone for one in answer.launched] == [B] * 3
@@ -255,7 +255,7 @@ def test_types_may_be_mixed_and_less_is_better_than_nothing(ec2, machines):
 def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, market):
     ec2.stock("c5.xlarge", A, 0)
     if market is Market.SPOT:
-        ec2.stock("c5.xlarge", B, 2)  # neither has room for all, so the cheaper is tried first
+        ec2.stock("c5.xlarge", B, 2)  # neither has capacity for all, so the cheaper is first
     ec2.price("c5.xlarge", EAST, 0.1)
     answer = machines.launch(order(offer(market=market), offer("c5.xlarge", B, market), number=2))
     assert len(answer.launched) == 2
@@ -263,7 +263,7 @@ def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, ma
 
 
 def test_an_answer_without_a_reason_gets_one(ec2, machines):
-    """AWS may start fewer and not say why; the contract has a refusal for that."""
+    """AWS may launch fewer without an error; the contract requires a failure."""
     from taskfleet.machines.aws.regions import Region
     from taskfleet.machines.aws.responses import read_fleet
 
@@ -501,7 +501,7 @@ def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, changes, set
 
 
 LAUNCHING = [row.name for row in AWS.of(uses=[Use.START])]
-#: EC2 says of these whether they are permitted, of others a service does.
+#: EC2 itself checks these permissions, other services check the others.
 BY_EC2 = ["ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"]
 
 
@@ -596,7 +596,7 @@ def default_subnets(region):
 
 
 def test_subnets_that_are_set_are_taken_the_first_of_a_zone(ec2):
-    """A fleet takes no two subnets of one zone."""
+    """A fleet rejects two subnets of one zone."""
     network = client().create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     first, second, other = (
         client().create_subnet(VpcId=network, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=zone)["Subnet"]["SubnetId"]
@@ -675,7 +675,7 @@ def test_a_script_that_is_too_long_is_said_with_its_length(ec2):
 def test_a_machine_is_listed_in_all_its_states(ec2, machines):
     ec2.delays(visible_seconds=10, boot_seconds=30, ending_seconds=20)
     before = machines.launch(order(number=2))
-    assert machines.list() == []  # what was started a moment ago
+    assert machines.list() == []  # the launched machines are not listed yet
     ec2.advance(11)
     assert {(one.state, one.detail) for one in machines.list()} == {(MachineState.STARTING, "")}
     ec2.advance(20)
@@ -773,7 +773,7 @@ def test_what_is_gone_between_two_calls_does_not_keep_the_others(ec2, machines):
     message = f"The instance IDs '{gone}, {third}' do not exist"
     ec2.fault("TerminateInstances", code="InvalidInstanceID.NotFound", message=message)
     machines.terminate([gone, other, third])
-    assert alive() == {gone, third}  # they were said to be gone
+    assert alive() == {gone, third}  # EC2 reported them as missing
     ec2.fault("TerminateInstances", code="InvalidInstanceID.NotFound", message="None of them exists")
     with pytest.raises(ProviderError, match="None of them exists"):
         machines.terminate([gone])
@@ -839,7 +839,7 @@ def test_everything_is_removed_and_what_is_still_used_is_counted(ec2):
     assert disk not in {one["VolumeId"] for one in client().describe_volumes()["Volumes"]}
     assert len(alive()) == 1
     assert sum(1 for one in client().describe_volumes()["Volumes"]) == 1  # the other job's
-    assert machines.launch(order(token="t20")).launched  # its template is made again
+    assert machines.launch(order(token="t20")).launched  # its template is created again
 
 
 def test_what_somebody_else_removes_meanwhile_is_no_trouble(ec2, machines):
@@ -942,7 +942,7 @@ def test_the_stand_in_is_strict_where_aws_is(ec2):
 
 
 class Job:
-    """Tasks that nobody does, and machines that are heard when the test says so."""
+    """A job whose tasks never end, with the heartbeats that the test sets."""
 
     def __init__(self):
         self.heard = {}
@@ -1003,7 +1003,7 @@ def test_of_a_machine_that_is_not_ready_in_time_the_controller_says_how_far_it_c
         "taskfleet-boot: 37.3 s  stage=packages  failed  code=2\n"
         "taskfleet-said: error: no such package\n" + "[  OK  ] Stopped target Network.\n" * 30,
     )
-    while late in alive():  # which it looks at often enough not to begin anew
+    while late in alive():  # in steps that leave no gap between lists
         assert now < 1_000_000.0 + limits.boot_seconds + 100
         now += 30
         controller.step(now)

@@ -1,4 +1,4 @@
-"""The real client asks the stand-in for AWS; what it makes of the answers, and of refusals."""
+"""The catalogue and images of AWS, with the real client at the double, and its errors."""
 
 import math
 import socket
@@ -27,7 +27,7 @@ LOCAL_ZONE = "us-east-1-bos-1a"
 
 @pytest.fixture(scope="module")
 def catalogue(ec2_service, tmp_path_factory):
-    """Of two regions, with some prices set; ``requests`` is what it took."""
+    """The catalogue of two regions, with some prices set; ``requests`` are the requests for it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         point_at(monkeypatch, ec2_service, tmp_path_factory.mktemp("home"))
         for place, usd in {ZONES[0]: 0.0312, ZONES[1]: 0.0297, SMALL: 0.106}.items():
@@ -56,7 +56,7 @@ def test_spot_prices_are_of_a_zone_and_list_prices_of_all_the_cheapest_first(who
 
 
 def test_each_offer_of_both_regions_is_there_with_its_price_and_no_other(ec2, whole):
-    """Every page was read, and neither Windows, dedicated, reserved nor former prices were taken."""
+    """Every page was read, and prices for Windows, dedicated or reserved instances and former prices were ignored."""
     wanted = {}
     for region in (SMALL, LARGE):
         client = boto3.client("ec2", region_name=region)
@@ -134,7 +134,7 @@ def test_macs_are_left_out(whole):
 
 
 def test_a_type_that_is_not_sold_on_a_market_has_no_price_there(whole):
-    """EC2 tells that machines for high performance computing are on demand only; that is no missing price."""
+    """EC2 reports that HPC instances are on-demand only: their spot price is not missing."""
     spotless = {name for name in whole.types if (name, Market.SPOT) not in whole.prices}
     assert any(name.startswith("hpc") for name in spotless)
     assert not [name for name, market in whole.unpriced if name.startswith("hpc") and market == Market.SPOT]
@@ -166,7 +166,7 @@ def test_each_region_has_its_own_disk_prices(whole):
 
 
 def test_no_more_pages_are_asked_for_than_needed(ec2):
-    """Of spot prices that means: the valid ones, not the history of 90 days."""
+    """The valid spot prices are fetched, not the history of 90 days."""
     count = {}
     client = boto3.client("ec2", region_name=SMALL)
     for name, key in (("types", "InstanceTypes"), ("type_offerings", "InstanceTypeOfferings")):
@@ -184,7 +184,7 @@ def test_no_more_pages_are_asked_for_than_needed(ec2):
 
 
 def test_of_several_spot_prices_the_newest_counts(ec2, whole):
-    """EC2 gives what was valid an hour ago, and what has changed since."""
+    """EC2 returns the prices that were valid an hour ago, and the changes since."""
     earlier = aws_offers.fetch([SMALL], now=time.time() - 3600)
     assert in_small(earlier, "c5.large", Market.SPOT) == in_small(whole, "c5.large", Market.SPOT)
 
@@ -299,7 +299,7 @@ def test_no_credentials_are_said(ec2, monkeypatch):
 
 @pytest.fixture
 def nobody(ec2, monkeypatch):
-    """An address where nothing listens, which is asked once only."""
+    """An endpoint without a server, which is called once only."""
     monkeypatch.setattr(aws_client, "MAX_ATTEMPTS", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
@@ -325,7 +325,7 @@ def test_no_network_is_said(nobody, monkeypatch):
     ],
 )
 def test_an_unknown_region_is_said(nobody, monkeypatch, region, sentence):
-    """EC2 has no address there; the price list, which is elsewhere, just has no such prices."""
+    """EC2 has no endpoint there; the price list, in another region, just has no such prices."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", nobody)
     with pytest.raises(ProviderError, match=sentence):
         aws_offers.fetch([region], now=time.time())
@@ -363,7 +363,7 @@ def test_images_are_the_newest_releases_for_both_architectures(ec2):
 
 
 def test_images_of_releases_to_come_are_not_needed(ec2):
-    """In 2031 it asks for more, and gets what there is; in 2025 26.04 is not asked for."""
+    """In 2031 later releases are searched for, too; in 2025, 26.04 is not."""
     later = aws_images.fetch_images(SMALL, now=datetime(2031, 1, 1, tzinfo=UTC).timestamp())
     earlier = aws_images.fetch_images(SMALL, now=datetime(2025, 9, 1, tzinfo=UTC).timestamp())
     assert any("ubuntu-resolute-26.04" in one.name for one in later)

@@ -1,4 +1,4 @@
-"""The choice is the best there is, also if one tries all; and it says why."""
+"""The choice equals that of an exhaustive search, and has its reasons."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ def kind(name="m.large", cpus=4, memory_gib=16.0, **more):
 
 
 def catalogue(*priced, disks=(PLAIN,), regions=("east",)):
-    """Of (type, USD per hour on demand in east-a)."""
+    """Return a catalogue of (type, on-demand USD per hour in east-a)."""
     return make_catalogue(
         provider="test",
         regions=regions,
@@ -217,7 +217,7 @@ def some_catalogue(chance):
 
 
 def try_all(need, catalogue, prices):
-    """Find the least price per slot, and the most machines at it, by the plainest reading of each constraint."""
+    """Return the lowest price per slot and the number of machines, by the simplest implementation of each constraint."""
     fits = []
     for (name, market, zone, usd), disk in itertools.product(prices, catalogue.disks):
         kind = catalogue.types[name]

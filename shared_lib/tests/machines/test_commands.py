@@ -1,4 +1,4 @@
-"""The commands about machines, asked of the stand-in for AWS as a user asks."""
+"""The commands about offers, run at the double of AWS as a user runs them."""
 
 import json
 import time
@@ -41,7 +41,7 @@ def poe(project, capsys):
 
 @pytest.fixture
 def kept(poe, tmp_path):
-    """The file of the prices that were fetched."""
+    """The cache file of the fetched catalogue."""
     assert poe("list_instance_types").code == 0
     [path] = (tmp_path / "cache").rglob("*.json")
     return path
@@ -56,7 +56,7 @@ def insert(project, number):
 
 
 def cheapest(path, market, cpus):
-    """The least price per CPU of types that fit by default, found by looking at each."""
+    """The lowest price per CPU of types that fit by default, by an exhaustive search."""
     catalogue = load(path)
     disk_usd = min(20 * one.usd_per_gib_month / 730 for one in catalogue.disks)
     return min(

@@ -1,4 +1,4 @@
-"""The contract of machines, at the stand-ins for AWS and Google Cloud; that of local machines is in ``test_local``."""
+"""The contract of machines at the doubles of AWS and Google Cloud; ``test_local`` has that of local machines."""
 
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ from shared_lib.tests.services.gce import PROJECT, Gce
 
 
 class Printing:
-    """Has a machine print something."""
+    """Print something on a machine's console."""
 
     def __init__(self, show):
         self._show = show

@@ -1,4 +1,4 @@
-"""Machines of Google Cloud, as its real clients start, list and end them at a double over a socket."""
+"""Machines of Google Cloud: the real clients launch, list and terminate them at a double over a socket."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def order(number=1, *offers, token="run-1-abc", lifetime_seconds=3600.0):
 
 @pytest.fixture
 def make(gce):
-    """Makes the machines of a job at the double; ``make(job_id=..., ...)``."""
+    """Returns the machines of a job at the double; ``make(job_id=..., ...)``."""
 
     def make(**more):
         settings = {"project": PROJECT, "job_id": JOB, "run": "run", "regions": ("us-central1",)}
@@ -84,7 +84,7 @@ def machines(make) -> Machines:
 
 @pytest.fixture
 def instance(gce):
-    """Gives a machine as the service has it."""
+    """Returns an instance as the service has it."""
 
     def instance(name, zone=ZONE):
         options = {"api_endpoint": gce.endpoint}
@@ -95,7 +95,7 @@ def instance(gce):
 
 
 def ask(gce, method, path, body=None):
-    """Ask the double for something by hand."""
+    """Send a request to the double without the library."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{gce.endpoint}/compute/v1/projects/{PROJECT}/{path}", data, method=method)
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -133,7 +133,7 @@ def test_the_machines_of_an_order_are_started(machines):
     one = found[0]
     assert (one.request_token, one.state, one.zone) == ("run-1-abc", MachineState.RUNNING, ZONE)
     assert (one.instance_type, one.market) == ("n2-standard-8", Market.SPOT)
-    assert one.created_at > time.time() - 60  # the double's clock may have been put forward
+    assert one.created_at > time.time() - 60  # the double's clock may have been advanced
 
 
 def test_a_spot_machine_is_told_everything(machines, instance):
@@ -245,7 +245,7 @@ def test_the_image_is_looked_for_once(machines, gce):
 
 @pytest.mark.parametrize(
     "name", ["Run-1", "1run", "run_1", "run-", "r" * 62]
-)  # "-1" is appended, so the last one has 64 signs
+)  # "-1" is appended, so the last one has 64 characters
 def test_names_that_cannot_be_are_said_before_anything_is_started(machines, gce, name):
     token = f"{name}" if name != "run-" else "-run"
     with pytest.raises(
@@ -291,7 +291,7 @@ def test_an_order_that_is_given_again_after_its_machines_are_gone_starts_nothing
 
 
 def test_requests_have_numbers_of_their_own_that_are_always_the_same(make, gce):
-    """A lost answer is asked for again: the double would refuse the name, if the number were another one."""
+    """After a lost response the request is repeated: the double would reject the name if the request ID were another one."""
     machines = make(patience_seconds=10.0)
     gce.fault("instances.insert", "lost", times=2)
     before = gce.requests()
@@ -445,7 +445,7 @@ def test_what_is_wrong_with_one_kind_says_nothing_of_others(machines):
 
 
 def everywhere(answer):
-    """What is refused of all offers alike."""
+    """Return the text of the failure that all offers have."""
     assert answer.launched == ()
     assert [(one.instance_type, one.zone) for one in answer.failures] == [
         ("n2-standard-8", ZONE),
@@ -570,7 +570,7 @@ def test_a_service_that_is_not_enabled_and_a_wrong_project_are_said(machines, ma
 def test_a_login_that_is_not_accepted_is_raised(machines):
     with pytest.raises(
         CredentialsError, match="does not accept these credentials"
-    ):  # a login at the double has no secret
+    ):  # credentials at the double have no secret
         read_request_error(Unauthorized("POST https://compute.googleapis.com/x: Invalid Credentials"), PROJECT)
 
 
@@ -629,7 +629,7 @@ def test_if_one_request_finds_no_answer_the_others_are_not_made(machines, gce):
     before = gce.requests()["instances.insert"]
     with pytest.raises(UnreachableError):
         machines.launch(order(100))
-    assert gce.requests()["instances.insert"] - before < 150  # each of the first is made some times
+    assert gce.requests()["instances.insert"] - before < 150  # each of the first is sent several times
 
 
 def test_no_network_is_unreachable(make):
@@ -714,7 +714,7 @@ def test_an_outage_elsewhere_does_not_matter(make, gce):
     ],
 )
 def test_states_are_what_they_cost(machines, gce, status, state):
-    """A machine that is stopped still costs its disk, and nobody would delete it if it looked ended."""
+    """A stopped machine still costs its disk, and would never be deleted if it counted as ended."""
     gce.set(boot_seconds=1000.0 if status == "STAGING" else 0.0)
     machines.launch(order())
     gce.stop_machine("run-1-abc-1", status)
@@ -788,7 +788,7 @@ def test_a_machine_whose_deletion_is_under_way_has_not_ended(machines, gce):
 
 
 def test_filters_of_the_service_are_not_relied_upon(machines, make, gce):
-    """Nobody else's machine is ended, whatever the service lists."""
+    """No machine of another job is terminated, whatever the service lists."""
     make(job_id="another").launch(order(token="run-2-xyz"))
     machines.launch(order(2))
     gce.preempt("run-1-abc-2", seconds_ago=2.5 * 3600)
@@ -1017,7 +1017,7 @@ def test_the_controller_keeps_a_pool_of_them(machines, gce, tmp_path):
     controller.step(now)  # the canary
     [first] = [one for one in machines.list() if one.state is MachineState.RUNNING]
     job.heard = {first.instance_id: now + 1}
-    controller.step(now + 2)  # there is no other one here
+    controller.step(now + 2)  # there is no more capacity in this zone
     controller.step(now + 4)
     running = {one.zone: one.instance_id for one in machines.list() if one.state is MachineState.RUNNING}
     assert running.keys() == {ZONE, OTHER_ZONE}

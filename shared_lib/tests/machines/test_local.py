@@ -14,7 +14,7 @@ from taskfleet.machines.local.machines import PID, LocalMachines, is_locked
 
 from shared_lib.tests.machines.contract import Contract, offer, until
 
-#: Stands for a worker: says who it is, and takes its time when it is told to stop.
+#: Replaces a worker: prints its name, and stops slowly after SIGTERM.
 WORKER = """
 import os, signal, sys, time
 print("machine", os.environ["TASKFLEET_MACHINE"], "slots", os.environ["SLOTS"], flush=True)
@@ -117,7 +117,7 @@ class TestLocalMachines(Contract):
         self.end(cloud.machines)
         (cloud.folder / one.instance_id / PID).write_text(str(os.getpid()))
         assert self.there(cloud.machines) == set()
-        cloud.machines.terminate([one.instance_id])  # else this would be our own end
+        cloud.machines.terminate([one.instance_id])  # the machine's PID is that of the test
 
     def test_one_that_cannot_start_is_refused_with_what_it_said(self, cloud):
         cloud.project.rename(cloud.project.with_name("elsewhere"))

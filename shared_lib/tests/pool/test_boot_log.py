@@ -1,4 +1,4 @@
-"""A machine's console as it is read: how far its boot came, and what is said of that. Whole machines print one in ``tests/machines``."""
+"""The summary of a machine's boot from its console output. ``tests/machines`` has tests with booting machines."""
 
 import pytest
 from taskfleet.pool.boot_log import parse_stages, report, summary
@@ -76,7 +76,7 @@ taskfleet-boot: 6.0 s  stage=end  failed  the worker does not run, powering off 
 [  OK  ] Stopped target Host and Network Name Lookups.
 """
 BEFORE = "Stages before: timer 0.1 s, uv 2.5 s."
-#: Consoles, and what is said of them.
+#: Consoles and their summaries.
 SUMMARIES = {
     "nothing of ours": ("[    0.000000] Linux version 6.8.0\nlogin:", ""),
     "nothing": ("", ""),

@@ -1,4 +1,4 @@
-"""Bundles in buckets, through the real clients: S3 as moto plays it, Google's storage as its emulator does."""
+"""Bundles in buckets, through the real clients: S3 by moto, Cloud Storage by its emulator."""
 
 import json
 import os
@@ -20,7 +20,7 @@ PROVIDERS = {"aws": "s3", "gcp": "gs"}
 
 
 class S3:
-    """Looks into S3 past the code under test."""
+    """Access to S3 without the code under test."""
 
     def __init__(self, address):
         self.client = boto3.client("s3", endpoint_url=address, region_name="eu-west-3")
@@ -38,7 +38,7 @@ class S3:
 
 
 class Gs:
-    """Looks into Google's storage past the code under test."""
+    """Access to Cloud Storage without the code under test."""
 
     def __init__(self, address):
         self.address = address
@@ -205,7 +205,7 @@ def test_a_service_that_does_not_answer_is_one_error(bundle, monkeypatch, aws):
 
 
 def test_what_google_does_not_permit_is_named(bundle, monkeypatch):
-    """The emulator permits everything; this one is as strict as Google with somebody who may not write."""
+    """The emulator permits everything; this one denies writing as Google does."""
 
     class Forbidding(BaseHTTPRequestHandler):
         def do_GET(self):

@@ -1,4 +1,4 @@
-"""Which of the machines that were asked for is which of those that the provider has."""
+"""Matching of recorded machines with those that the provider lists."""
 
 from taskfleet.machine_terms import Market
 from taskfleet.machines import (
@@ -26,7 +26,7 @@ def launched(*names):
 
 
 def assigned(*names):
-    """Give the name for each token, and the tokens without one."""
+    """Return the ID of each token, and the tokens without one."""
     found = assign(REQUEST, LaunchResult(launched(*names), () if len(names) == 3 else (FAILURE,)))
     return {token: one.instance_id for token, one in found.launched.items()}, found.failed
 
@@ -67,7 +67,7 @@ ASKED_AT = NOW - 10_000.0
 
 
 def record(**more):
-    """A machine that may be queued: asked for and accepted long ago."""
+    """Return a record of a machine that may be queued, requested and accepted long ago."""
     values = {
         "token": FIRST,
         "order_token": REQUEST.token,

@@ -1,4 +1,4 @@
-"""What the ledger remembers of machines, also what earlier versions wrote into it."""
+"""Records of machines in the ledger, including those of earlier versions."""
 
 import pytest
 from taskfleet.ledger import inquiry, migrations
@@ -22,7 +22,7 @@ def old_ledger(tmp_path, monkeypatch):
 
 
 def write(database, reason, *, ordered_at=100.0, started_at=110.0, ended_at=200.0, ending_since=None, instance_id="i"):
-    """Write a machine down as d7e5b3d did."""
+    """Add a machine as d7e5b3d did."""
     database.execute(
         "INSERT INTO machine (token, order_token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, cpus, "
         "lifetime_seconds, ordered_at, started_at, ready_at, ended_at, end_reason, ending_since) "
@@ -137,7 +137,7 @@ def ledger(tmp_path):
 
 
 def ask(ledger, *, can_queue=True):
-    """Ask for a machine of 3600 USD an hour that lives for an hour; give its token."""
+    """Add a machine of 3600 USD per hour with a lifetime of an hour; return its token."""
     request = LaunchRequest(token="job-1-a", number=1, offers=(offer("t", "z", usd=3600.0),), lifetime_seconds=3600.0)
     updates.add_request(ledger, request, provider="p", now=1000.0, can_queue=can_queue)
     return request.tokens[0]

@@ -1,4 +1,4 @@
-"""Job runs on made-up clouds: whatever happens, no machine is left or unaccounted for, and nothing costs more than it may."""
+"""Simulated jobs on simulated clouds: no machine is orphaned or unaccounted for, and no limit is exceeded, whatever happens."""
 
 import math
 import os
@@ -33,15 +33,15 @@ RUNS = 2000
 QUEUE_RUNS = 400
 FIRST_SEED = int(os.environ.get("POOL_SEED", "1000000"))
 STEP_SECONDS = 20.0
-#: Where machines queue for hours nobody looks that often.
+#: The step with queues of hours.
 QUEUE_STEP_SECONDS = 120.0
-#: A run that takes longer than this on its own clock has got stuck; with a queue, there may be days before each machine.
+#: A run that takes longer on its own clock is stuck; with a queue, there may be days before each machine.
 LONGEST_SECONDS = 10 * 86_400.0
 LONGEST_QUEUE_SECONDS = 100 * 86_400.0
 
 
 class Run:
-    """One job on one made-up cloud."""
+    """One job on one simulated cloud."""
 
     def __init__(self, folder, chance, weather, offers, *, tasks, task_seconds, limits, step_seconds=STEP_SECONDS):
         self.world = World(chance, weather, tasks=tasks, task_seconds=task_seconds)
@@ -55,7 +55,7 @@ class Run:
         self.world.database = self.database
         self.controller = None
         self.gave_up = None
-        """Why, if it did."""
+        """The reason, if it did."""
 
     def say(self, text):
         self.said.append((self.world.now, text))
@@ -75,7 +75,7 @@ class Run:
         )
 
     def play(self, **options):
-        """Until all is done, or given up, and no machine is left."""
+        """Run until all tasks are done or the pool gives up, and no machine is left."""
         world = self.world
         began_at = world.now
         self.gave_up = None
@@ -100,14 +100,14 @@ class Run:
 
     def step(self):
         found = self.controller.step(self.world.now)
-        self.world.take_in()  # after the step: one that begins knows only what was told before
+        self.world.record_events()  # after the step: a new controller knows only the earlier events
         return found
 
     def wait(self):
-        """Until the next step; what workers tell is taken in meanwhile."""
+        """Advance to the next step; record the events of workers meanwhile."""
         for _ in range(int(self.step_seconds // STEP_SECONDS) - 1):
             self.world.advance(STEP_SECONDS)
-            self.world.take_in()
+            self.world.record_events()
         self.world.advance(STEP_SECONDS)
 
     def tear_down(self):
@@ -141,7 +141,7 @@ class Run:
         unseen = Counter()
         for one in world.instances.values():
             record = known.pop(one.instance_id, None)
-            if record is None:  # it came and went while nobody looked; which of its order it was nobody knows
+            if record is None:  # it started and ended unseen; its token is unknown
                 unseen[one.order.token] += one.cost_usd(0.0)
                 continue
             assert record.ordered_at <= one.created_at
@@ -182,7 +182,7 @@ def draw_run(seed, folder, draw_weather, step_seconds):
 
 
 def play_many(folder, seeds, draw_weather, step_seconds=STEP_SECONDS):
-    """Play a run for each seed; give how many were done and how many given up."""
+    """Play a run for each seed; return how many were done and how many gave up."""
     ended = {"done": 0, "given up": 0}
     for seed in seeds:
         (folder / str(seed)).mkdir()
@@ -201,7 +201,7 @@ def play_many(folder, seeds, draw_weather, step_seconds=STEP_SECONDS):
 
 @pytest.fixture
 def folder():
-    """A folder in memory, if there is one: thousands of ledgers are made."""
+    """A folder in memory if possible, since there are thousands of ledgers."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="taskfleet-pool-", dir=place) as name:
         yield Path(name)
@@ -461,7 +461,7 @@ def one_slot(usd_per_hour=0.036):
 
 
 def test_what_waits_fills_the_pool_and_is_ended_when_no_tasks_are_left(run):
-    """Of machines that wait in any order one does everything; the others never run."""
+    """Queued machines start in any order; those that start first run all tasks, and the others never run."""
     job = run(
         Weather(queue_seconds=(600.0, 86_400.0)), tasks=4, task_seconds=10.0, offers=[one_slot()], needs_canary=False
     )
@@ -533,7 +533,7 @@ def test_what_is_cancelled_in_the_queue_is_asked_for_again_but_not_on_and_on(run
 
 
 def test_what_waits_is_within_the_budget_when_all_of_it_runs_at_once(run):
-    """Machines that wait set aside what they may cost, so that no more are asked for than can be paid."""
+    """Queued machines reserve their maximum costs, so that no more are requested than the budget allows."""
     weather = Weather(queue_seconds=(36_000.0, 36_000.0))
     job = run(
         weather,
