@@ -1,7 +1,9 @@
 """A ledger that is deleted, replaced or damaged under a worker: the worker ends at once with an error and claims nothing."""
 
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -39,23 +41,11 @@ def replace(project):
     copy.replace(project.ledger_path)
 
 
-def damage(project):
-    """Overwrite the file's pages but for the first, in which SQLite recognises it, and what it has of later ones in its log."""
-    path = project.ledger_path
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * (path.stat().st_size - 4096))
-    for log in path.parent.glob("*-wal"):
-        with log.open("r+b") as file:
-            file.truncate(0)
-
-
 @pytest.mark.parametrize(
     ("action", "message"),
     [
         (delete, "was deleted while it was in use"),
         (replace, "was replaced by another file"),
-        (damage, "the file is damaged"),
     ],
 )
 def test_a_worker_ends_at_once_and_claims_nothing(project, working, action, message):
@@ -68,4 +58,21 @@ def test_a_worker_ends_at_once_and_claims_nothing(project, working, action, mess
     assert "COMPLETE" not in text
     assert "Traceback" not in text
     assert "Next:" not in text
-    project.ledger_path.unlink(missing_ok=True)  # it cannot be checked
+
+
+def test_a_worker_does_not_retry_on_a_damaged_ledger(project):
+    """The pages with the tasks are damaged, so that opening it and leasing the first ones succeeds."""
+    project.write("def run_task(number, text):\n    return 1\n")
+    project.insert([{"number": number, "text": "x" * 1000} for number in range(5_000)])
+    with closing(sqlite3.connect(project.ledger_path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with project.ledger_path.open("r+b") as file:
+        size = project.ledger_path.stat().st_size
+        file.seek(size // 4 // 4096 * 4096)
+        file.write(b"\xff" * (size // 2))
+    worker = project.start()
+    assert worker.process.wait(PATIENCE_SECONDS) == 1
+    assert worker.text.count("the file is damaged") == 1, worker.text
+    assert "COMPLETE" not in worker.text
+    assert "Retrying" not in worker.text
+    project.ledger_path.unlink()  # it cannot be checked
