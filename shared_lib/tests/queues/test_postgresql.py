@@ -19,7 +19,7 @@ from taskfleet.errors import ProviderError, UnreachableError
 from taskfleet.queues import postgresql as module
 from taskfleet.queues import postgresql_statements as statements
 from taskfleet.queues.postgresql import PostgresqlTransport
-from taskfleet.queues.postgresql_faults import Fault, redact_address
+from taskfleet.queues.postgresql_errors import Explanation, redact_address
 from taskfleet.queues.transport import Outgoing
 
 PGBOUNCER = Path("/usr/sbin/pgbouncer")
@@ -266,7 +266,7 @@ class TestErrors:
         assert queue.size().ready == 0
 
     def test_words_in_another_language_pass(self):
-        assert Fault.of_connection("Passwort-Authentifizierung fehlgeschlagen").kind is UnreachableError
+        assert Explanation.of_connection("Passwort-Authentifizierung fehlgeschlagen").kind is UnreachableError
 
 
 @pytest.mark.parametrize(
