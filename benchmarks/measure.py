@@ -120,7 +120,7 @@ def environment(**more: str) -> dict[str, str]:
     """
     from taskfleet.settings import describe
 
-    settings = {name for field in describe() for name in (field.name, *field.old_names)}
+    settings = {name for field in describe() for name in (field.name, *field.aliases)}
     ignored = ("POE_", "BENCH_", "PYTHON", "VIRTUAL_ENV", "UV_RUN_")
     kept = {name: value for name, value in os.environ.items() if name not in settings and not name.startswith(ignored)}
     return kept | {"PYTHONPATH": str(BENCHMARKS), "PYTHONUNBUFFERED": "1"} | more

@@ -279,7 +279,7 @@ def main() -> None:
             f"{100 * one['sent_per_second'] / sent:.3g} %",
         )
         claims.at_least(
-            "ours, one task a message: worked off, of bare receives and deletes",
+            "ours, one task a message: processed, of bare receives and deletes",
             100 * one["per_second"] / drained,
             90,
             "%",

@@ -1,10 +1,10 @@
-"""Write what is made from the code: docs/*.md, shared_lib/poe.toml, the template's config/*.env and installed_names.txt.
+"""Generate docs/*.md, shared_lib/poe.toml, the template's config/task.env, templates/pool.*.env and installed_names.txt.
 
-uv run poe generate            write them
-uv run poe generate --check    say which are out of date, exit with 1 if any is
+uv run poe generate            write the files
+uv run poe generate --check    list the files that are out of date; exit with 1 if there are any
 
-Everything but installed_names.txt is made from the code alone. For that list uv resolves what a project installs, from the network or,
-where there is none, from its cache; `exclude-newer` in pyproject.toml makes the answer the same on every day.
+All files except installed_names.txt depend on the code only. For that list, uv resolves the dependencies of a project, from the network or,
+without one, from its cache; `exclude-newer` in pyproject.toml makes the result reproducible.
 """
 
 import ast
@@ -13,6 +13,7 @@ import importlib
 import inspect
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,49 +47,64 @@ EXPORTS = """
 
 SETTINGS_HEAD = """# Settings
 
-Made from the code by `poe generate`. A setting is read from the command line (its flag), else from the environment, else from the
-`.env` file (`config/task.env`, or the one named with `-e`), else it has its default. An empty value means the default. Nothing is
-expanded in values. Lines `export NAME=value` in the file are your own variables: they are put into the environment of your tasks.
+Generated from the code by `poe generate`. Flags override environment variables, which override the files (`config/task.env`, or the
+file named with `-e`, then `config/pool.env`), which override the defaults. An empty value means the default. Values are not expanded.
+`export NAME=value` lines in the files are your own variables, which are passed to your tasks in their environment.
 
 """
 
 COMMANDS_HEAD = """# Commands
 
-Made from the code by `poe generate`. In a project, type `uv run poe COMMAND`. Exit codes: 0 done, 1 something is wrong and said in one
-message, 2 the command line is not understood (or a machine holds other code than its worker was sent with), 130 stopped with Ctrl-C.
+Generated from the code by `poe generate`. Run them in a project's folder: `uv run poe COMMAND`.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | an error, described in one message |
+| 2 | invalid usage or settings, or a machine with different code from its worker's bundle |
+| 130 | stopped with Ctrl-C |
 """
 
-POE_HEAD = """# Made from the code by `poe generate`. A project's pyproject.toml includes this file; its own tasks take precedence.
-# A task passes everything typed after its name to the command, which explains it: uv run poe status --help
+POE_HEAD = """# Generated from the code by `poe generate`. A project's pyproject.toml includes this file; its own tasks take precedence.
+# A task passes all arguments to its command. For help: uv run poe status --help
 # use_exec: the command replaces poe, which would kill it two seconds after Ctrl-C.
 """
 
-#: What uv has in the environment of commands it starts that is about this repository's project.
+#: Machines of a cloud cannot open the ledger.
+QUEUE_SUGGESTION = """\
+{%- if cookiecutter.provider == "aws" %}
+#QUEUE_URL=sqs://{{ cookiecutter.__distribution }}
+{%- elif cookiecutter.provider == "gcp" %}
+#QUEUE_URL=pubsub://MY-PROJECT/{{ cookiecutter.__distribution }}
+{%- endif %}
+"""
+
+#: Variables of uv that refer to this repository's project, and must not affect another one.
 NOT_PASSED_ON = ("UV_PROJECT", "UV_FROZEN", "UV_LOCKED", "UV_NO_SYNC", "UV_EXCLUDE_NEWER")
 PERMISSIONS_HEAD = """# Permissions
 
-Made from the code by `poe generate`. These are all the permissions that are used, and the tests see that nothing else is: what the
-providers' own libraries send during a job's whole life needs exactly these. Who runs a pool needs the list of pools and that of queues;
-everybody else needs one list. What stands in braces is yours: `{account}`, `{bucket}`, `{queue}` (of QUEUE_URL) and so on. A permission
-that is missing is named before machines start, as far as the provider tells.
+Generated from the code by `poe generate`. The lists are complete: tests verify that the requests of the providers' SDKs during the whole
+life of a job need exactly these permissions. A user who runs a pool needs the lists for pools and for queues; all others need one list.
+Replace the names in braces: `{account}`, `{bucket}`, `{queue}` (of QUEUE_URL) and so on. Missing permissions are reported before machines
+are launched, as far as the provider allows it.
 
 """
 
 
 def main() -> int:
-    """Write or check the files; 0 when all is well, 1 when a file is out of date or cannot be made."""
+    """Write or check the files; return 0, or 1 if a file is out of date or cannot be generated."""
     try:
         names = installed_names()
     except UnresolvedError as error:
-        print(f"installed_names.txt cannot be made or checked: {error}", file=sys.stderr)
+        print(f"installed_names.txt cannot be generated or checked: {error}", file=sys.stderr)
         return 1
     wanted = {
         ROOT / "installed_names.txt": "".join(f"{name}\n" for name in names),
         ROOT / "docs" / "settings.md": SETTINGS_HEAD + table(),
         ROOT / "docs" / "commands.md": COMMANDS_HEAD + "".join(map(command_section, COMMANDS)),
-        ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": task_env(VALUES, EXPORTS),
-        ROOT / "{{cookiecutter.project_slug}}" / "config" / "pool.env": pool_env("local", {}),
         ROOT / "shared_lib" / "poe.toml": POE_HEAD + "".join(map(poe_group, Heading)),
+        ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": task_template(),
+        **{ROOT / "templates" / f"pool.{name}.env": pool_env(name, {}) for name in PROVIDERS},
         ROOT / "docs" / "permissions.md": PERMISSIONS_HEAD + permissions_page(),
     }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
@@ -102,8 +118,16 @@ def main() -> int:
     return 0
 
 
+def task_template() -> str:
+    """Return the template of config/task.env. Machines of a cloud need a queue service, so it suggests one for the chosen provider."""
+    text = task_env(VALUES, EXPORTS)
+    default = "#QUEUE_URL=ledger\n"
+    assert default in text
+    return text.replace(default, default + QUEUE_SUGGESTION)
+
+
 def command_section(name: str) -> str:
-    """Give a command's help as a section."""
+    """Return the help of a command as a section."""
     os.environ["COLUMNS"] = "110"
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
@@ -132,11 +156,12 @@ def installed_names() -> list[str]:
     """Return the normalized names of all distributions that a project may install, on any Python and system it supports.
 
     Raises:
-        UnresolvedError: uv is not there, or finds no solution.
+        UnresolvedError: uv is not installed, or finds no solution.
     """
     newest = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]["exclude-newer"]
     with tempfile.TemporaryDirectory() as folder:
         project = bake(Path(folder))
+        with_every_extra(project)
         own = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
         lock(project, newest)
         packages = tomllib.loads((project / "uv.lock").read_text(encoding="utf-8"))["package"]
@@ -144,7 +169,7 @@ def installed_names() -> list[str]:
 
 
 def bake(folder: Path) -> Path:
-    """Bake a project with the usual answers, of which the first Python is the oldest; return its folder."""
+    """Create a project with the default answers, which include the oldest Python; return its folder."""
     config = folder / "cookiecutterrc"
     config.write_text(f"replay_dir: {folder}/replay\ncookiecutters_dir: {folder}/clones\n", encoding="utf-8")
     command = [
@@ -167,8 +192,19 @@ def bake(folder: Path) -> Path:
     return folder / "names"
 
 
+def with_every_extra(project: Path) -> None:
+    """Have a project depend on all extras of the library: its user may add any of them later."""
+    library = tomllib.loads((ROOT / "shared_lib" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    path = project / "pyproject.toml"
+    text = path.read_text(encoding="utf-8")
+    extras = ",".join(library["optional-dependencies"])
+    changed = re.sub(r"^dependencies = .*$", f'dependencies = ["taskfleet[{extras}]"]', text, flags=re.MULTILINE)
+    assert changed != text
+    path.write_text(changed, encoding="utf-8")
+
+
 def lock(project: Path, newest: str) -> None:
-    """Resolve a project's packages into its uv.lock, as of a date: from the network, else from uv's cache."""
+    """Resolve the dependencies of a project to its uv.lock, as of a date: from the network, otherwise from uv's cache."""
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         raise UnresolvedError("uv is not on the path. Install it: pip install uv")
@@ -183,12 +219,12 @@ def lock(project: Path, newest: str) -> None:
             return
         errors.append(done.stderr.strip())
     raise UnresolvedError(
-        f"uv resolves no project's packages.\nFrom the network:\n{errors[0]}\nFrom its cache:\n{errors[1]}"
+        f"uv cannot resolve the dependencies of a project.\nFrom the network:\n{errors[0]}\nFrom its cache:\n{errors[1]}"
     )
 
 
 def permissions_page() -> str:
-    """Give the permissions of each provider, by who needs them."""
+    """Return the permissions of each provider, by the kind of user who needs them."""
     lines = [f"- **{name}**: {sentence}" for name, sentence in sentences(Who)]
     for provider in map(load_provider, PROVIDERS):
         title, permissions = provider.title, provider.permissions
@@ -202,33 +238,33 @@ def permissions_page() -> str:
 
 
 def permission_table(found: tuple[Permission, ...], who: Who) -> Iterator[str]:
-    """Give somebody's permissions as a table: a line for each resource or group of them that is narrowed in its own way."""
+    """Yield the lines of a table of permissions: one for each resource, or group of resources, with its own condition."""
     has_roles = any(one.role for one in found)
-    heads = ["permission", "on", "narrowed", "what for", *(["a role that has it"] if has_roles else [])]
+    heads = ["permission", "resource", "condition", "purpose", *(["role that includes it"] if has_roles else [])]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     for one in found:
         for grant in (grant for grant in one.grants if who in grant.who):
-            resources = "<br>".join("anything" if each == "*" else f"`{each}`" for each in grant.on)
+            resources = "<br>".join("all" if each == "*" else f"`{each}`" for each in grant.on)
             cells = [
                 f"`{one.name}`",
                 resources,
                 narrowing(grant),
-                grant.why or one.why,
+                grant.purpose or one.purpose,
                 *([grant.role or one.role] if has_roles else []),
             ]
             yield f"| {' | '.join(cells)} |"
 
 
 def narrowing(grant: Grant) -> str:
-    """Say when a permission is needed, and what narrows it."""
+    """Return the condition under which a permission is needed, and the condition that restricts it."""
     parts = [f"if {grant.condition.text}"] if grant.condition else []
     parts += [f"only if {grant.only_if}"] if grant.only_if else []
     return "; ".join(parts)
 
 
 def sentences(enum: type[StrEnum]) -> Iterator[tuple[str, str]]:
-    """Give the values of an enum with the sentence under each."""
+    """Yield the values of an enum, each with its docstring."""
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(enum))).body
     assert isinstance(definition, ast.ClassDef)
     for member, sentence in zip(definition.body, definition.body[1:], strict=False):

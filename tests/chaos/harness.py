@@ -22,7 +22,7 @@ from taskfleet.terminal.guard import INTERRUPTED
 
 # What the commands import, so that a fork of this process has it.
 from taskfleet.commands import delete_queue, insert_tasks, launch_worker, monitor, purge_queue, release, retry, status  # noqa: F401 isort: skip
-from taskfleet.tables import content_ids, read_batches, records  # noqa: F401 isort: skip
+from taskfleet.tables import ids, reading, records  # noqa: F401 isort: skip
 
 from tests.chaos import clock, work
 from tests.chaos.scenario import LEVELS

@@ -1,29 +1,35 @@
-"""Every error this library raises on purpose.
+"""The exceptions that this library raises on purpose.
 
 ::
 
-    TaskfleetError                  what was wrong, where, and what to do next
-    ├── SettingsError               one or more settings are wrong or missing (all faults in one message)
-    ├── TableError                  the table of tasks cannot be read or written
-    ├── InsertError                 the tasks cannot be inserted; nothing was
-    ├── FunctionError               the task function cannot be found or imported, or its parameters are not usable
-    ├── LedgerError                 the ledger file is missing, damaged, busy or of another job
-    ├── ProviderError               a service (machines, a queue, a bucket, a price list) refuses what is asked of it
-    │   ├── UnreachableError            it does not answer, or has no time; the same may be asked again
-    │   ├── CredentialsError            there is no login, or it is not accepted (any more)
-    │   ├── PermissionDeniedError       the login lacks a permission: ``permission``, ``resource``, ``principal``
+    TaskfleetError                  what is wrong, where, and what to do
+    ├── SettingsError *             settings are invalid or missing (one message has all errors)
+    ├── MissingPackageError *       a setting needs an optional package that is not installed: ``extra``
+    ├── CommandError                a command cannot run in the current state of the job
+    │   └── UsageError *                flags or arguments are missing, invalid or contradict each other
+    ├── DeclinedError               the user declined a confirmation; nothing was done
+    ├── TableError                  a table cannot be read or written
+    ├── InsertError                 tasks cannot be inserted; none were
+    ├── FunctionError               the task function cannot be found, imported or called
+    ├── LedgerError                 the ledger is missing, damaged, busy or belongs to another job
+    │   └── UnusableLedgerError         it is damaged, or was deleted or replaced while in use; a retry does not help
+    ├── ProviderError               a service (machines, queue, bucket, price list) rejects a request
+    │   ├── UnreachableError            it does not respond or is overloaded; the request may be repeated
+    │   ├── CredentialsError            credentials are missing, invalid or expired
+    │   ├── PermissionDeniedError       the credentials lack a permission: ``permission``, ``resource``, ``principal``
     │   ├── NotEnabledError             the account or project has not enabled the service: ``service``
-    │   ├── WrongSettingError           what a setting names is not there, or the service does not take it: ``setting``
-    │   └── QueueError                  a queue is missing, is of another job, or holds what is not ours
-    ├── CatalogueError              what was kept of a provider's prices cannot be read
-    ├── BundleError                 the project cannot be packed for machines
-    ├── StartUpError                no start-up script can be made of what is given
-    ├── WrongCodeError              a machine does not hold the code that its worker was sent to run
-    ├── CommandError                the command line asks for something that makes no sense
-    └── DeclinedError               the user was asked and did not agree; nothing was done
+    │   ├── WrongSettingError *         a setting names something that does not exist or is not accepted: ``setting``
+    │   └── QueueError                  a queue is missing, belongs to another job, or holds a message of another program
+    ├── CatalogueError              a cached price list cannot be read
+    ├── BundleError                 the project cannot be packed into a bundle
+    ├── StartUpError *              the start-up script cannot be generated from the settings
+    └── WrongCodeError *            a machine has different code from the bundle that its worker was sent to run
 
-What a service's own library raises becomes a ``ProviderError`` where the service is called (``clouds``, ``queues/*_faults.py``), once: the
-classes say what is wrong, not whose call it was, so that ``except UnreachableError`` means the same for a queue, a bucket and a machine.
+A command that raises one exits with 1, or with 2 for the classes with a ``*``: errors in settings or usage, and WrongCodeError, after which
+a restart of the worker does not help.
+
+Exceptions of a service's SDK become a ``ProviderError`` once, where the SDK is called (``clouds``, ``queues/*_faults.py``). The classes say
+what is wrong, not which service reported it: ``except UnreachableError`` means the same for a queue, a bucket and a machine.
 
 The library raises; only the command line prints and exits (``cli.main``).
 """
@@ -32,22 +38,53 @@ from typing import ClassVar
 
 
 class TaskfleetError(Exception):
-    """A mistake or a state of affairs that the user can correct; its text is complete and shown without a traceback."""
+    """An error that the user can correct; its message is complete and is shown without a traceback."""
 
     exit_code: ClassVar[int] = 1
-    """What a command ends with: 1, or 2 where it cannot go better with the same code, settings and arguments."""
+    """The exit code of a command that raises it: 1, or 2 for errors in settings or usage."""
 
 
 class SettingsError(TaskfleetError):
-    """One or more settings are wrong, or one is missing that is needed here."""
+    """Settings are invalid, or a required one is missing."""
+
+    exit_code = 2
+
+
+class CommandError(TaskfleetError):
+    """A command cannot run, or did not succeed, in the current state of the job."""
+
+
+class UsageError(CommandError):
+    """Flags or arguments of a command are missing, invalid or contradict each other or the settings."""
+
+    exit_code = 2
+
+
+class DeclinedError(TaskfleetError):
+    """The user declined a confirmation; nothing was done, and the message is not shown as an error."""
+
+
+class MissingPackageError(TaskfleetError):
+    """An optional package is not installed; a worker that is started again would lack it again.
+
+    Args:
+        text: What needs it, and the command that installs it.
+        extra: The extra of this library that has the package, such as ``aws``.
+    """
+
+    exit_code = 2
+
+    def __init__(self, text: str, *, extra: str) -> None:
+        super().__init__(text)
+        self.extra = extra
 
 
 class TableError(TaskfleetError):
-    """A table of tasks cannot be read or written."""
+    """A table of tasks or results cannot be read or written."""
 
 
 class InsertError(TaskfleetError):
-    """Tasks cannot be inserted; nothing was."""
+    """Tasks cannot be inserted; none were."""
 
 
 class FunctionError(TaskfleetError):
@@ -55,15 +92,19 @@ class FunctionError(TaskfleetError):
 
 
 class LedgerError(TaskfleetError):
-    """The ledger file is missing, damaged, busy or belongs to another job."""
+    """The ledger is missing, damaged, busy or belongs to another job."""
+
+
+class UnusableLedgerError(LedgerError):
+    """The ledger is damaged, or was deleted or replaced while it was in use; a retry does not help."""
 
 
 class ProviderError(TaskfleetError):
-    """A service refuses what is asked of it, for a reason that none of the classes below names.
+    """A service rejects a request, for a reason that no subclass describes.
 
     Args:
         text: What is wrong, where, and what to do.
-        code: The service's own word for it, such as ``InvalidParameterValue``, ``conditionNotMet`` or an SQLSTATE; empty if it has none.
+        code: The service's own error code, such as ``InvalidParameterValue``, ``conditionNotMet`` or an SQLSTATE; empty if it has none.
     """
 
     def __init__(self, text: str, *, code: str = "") -> None:
@@ -72,22 +113,22 @@ class ProviderError(TaskfleetError):
 
 
 class UnreachableError(ProviderError):
-    """A service does not answer, fails for a moment or turns away so many requests. What was asked may or may not have happened."""
+    """A service does not respond, fails temporarily or throttles requests. The request may or may not have taken effect."""
 
 
 class CredentialsError(ProviderError):
-    """No credentials were found, or a service does not accept them: wrong, expired, revoked."""
+    """No credentials were found, or a service rejects them as invalid, expired or revoked."""
 
 
 class PermissionDeniedError(ProviderError):
-    """The credentials are good, and lack a permission.
+    """The credentials are valid, but lack a permission.
 
     Args:
         text: What is wrong, where, and what to do.
-        permission: As the provider's access management names it, such as ``ec2:RunInstances`` or ``compute.instances.create``.
-        resource: What it is needed on, as the provider names it: an ARN, a project, a bucket; empty if it does not say.
-        principal: Who lacks it; empty if the provider does not say.
-        code: The service's own.
+        permission: The provider's name of it, such as ``ec2:RunInstances`` or ``compute.instances.create``.
+        resource: The resource it is required on, as the provider names it: an ARN, a project, a bucket; empty if unknown.
+        principal: The user or role that lacks it; empty if unknown.
+        code: The service's own error code.
     """
 
     def __init__(
@@ -100,12 +141,12 @@ class PermissionDeniedError(ProviderError):
 
 
 class NotEnabledError(ProviderError):
-    """A service or a region has to be enabled first for this account or project, or paid for.
+    """The account or project must first enable a service or region, or its billing.
 
     Args:
         text: What is wrong, where, and what to do.
-        service: What has to be enabled, such as ``compute.googleapis.com`` or a region.
-        code: The service's own.
+        service: What to enable, such as ``compute.googleapis.com`` or a region.
+        code: The service's own error code.
     """
 
     def __init__(self, text: str, *, service: str = "", code: str = "") -> None:
@@ -114,13 +155,15 @@ class NotEnabledError(ProviderError):
 
 
 class WrongSettingError(ProviderError):
-    """What a setting names is not there at the provider, or the provider does not take it.
+    """A setting names something that does not exist at the provider, or that the provider does not accept.
 
     Args:
         text: What is wrong, where, and what to do.
-        setting: Its name, such as ``SUBNETS``; the first of several that may be to blame.
-        code: The service's own.
+        setting: The name of the setting, such as ``SUBNETS``; the first one if several are possible.
+        code: The service's own error code.
     """
+
+    exit_code = 2
 
     def __init__(self, text: str, *, setting: str = "", code: str = "") -> None:
         super().__init__(text, code=code)
@@ -128,30 +171,22 @@ class WrongSettingError(ProviderError):
 
 
 class QueueError(ProviderError):
-    """A queue is missing or of another job, its address is wrong, or it holds a message that is not ours."""
+    """A queue is missing, belongs to another job, or holds a message of another program."""
 
 
 class CatalogueError(TaskfleetError):
-    """The file in which a provider's prices were kept cannot be read."""
+    """A cached price list cannot be read."""
 
 
 class BundleError(TaskfleetError):
-    """The project cannot be packed for machines."""
+    """The project cannot be packed into a bundle."""
 
 
 class StartUpError(TaskfleetError):
-    """No start-up script can be made of what is given: a secret in it, a file that is missing, too long."""
+    """The start-up script cannot be generated: it would contain a secret, a file is missing, or it is too long."""
 
 
 class WrongCodeError(TaskfleetError):
-    """A machine's folder does not hold the code that its worker was sent to run; starting it again does not help."""
+    """A machine has different code from the bundle that its worker was sent to run; restarting the worker does not help."""
 
     exit_code = 2
-
-
-class CommandError(TaskfleetError):
-    """The command line asks for something that makes no sense."""
-
-
-class DeclinedError(TaskfleetError):
-    """The user was asked whether to go on and did not agree; nothing was done, which is no error to be shown as one."""

@@ -1,11 +1,11 @@
-"""Writing files so that nobody ever reads half of one."""
+"""Writing of files that other processes may read at the same time."""
 
 import os
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file; whoever reads it meanwhile sees what was there before, or all of it."""
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file atomically: a concurrent reader gets the old content or the new, never a part."""
     draft = path.with_name(f".{path.name}-{os.urandom(6).hex()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

@@ -24,13 +24,13 @@ def check_table(source: str | Path | Iterable[Mapping[str, Any]], function: Call
     Raises:
         TaskfleetError: The table cannot be read, a column does not fit, a value cannot be carried, or an id occurs twice.
     """
-    from taskfleet.tables import read_batches
+    from taskfleet.tables.reading import read_batches
 
     task_function = examine(function)
     seen: set[str] = set()
     total = 0
     for batch in read_batches(source):
-        rows = batch.encode(task_function.fault_of_columns)
+        rows = batch.encode(task_function.column_mismatch)
         total += len(rows.data)
         for index, task_id in enumerate(rows.ids or ()):
             if task_id in seen:

@@ -1,10 +1,10 @@
-"""Figures in words and columns, for people."""
+"""Formatting of durations, counts, rates and text tables for people."""
 
 from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
-    """Give a duration as people say it: ``0.35 s``, ``42 s``, ``8m 27s``, ``3h 05m``, ``2d 04h``."""
+    """Return a duration with two units at most: ``0.35 s``, ``42 s``, ``8m 27s``, ``3h 05m``, ``2d 04h``."""
     if seconds < 10:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
     whole = round(seconds)
@@ -20,12 +20,12 @@ def duration(seconds: float) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """Give a number with its noun: ``1 task``, ``2,000 tasks``."""
+    """Return a number with its noun, in the plural unless it is 1: ``1 task``, ``2,000 tasks``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def rate(per_second: float) -> str:
-    """Give a rate in the unit that makes it readable."""
+    """Return a rate per second, minute or hour, whichever unit gives at least one; per hour otherwise."""
     if per_second >= 1:
         return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
     if per_second >= 1 / 60:
@@ -34,7 +34,7 @@ def rate(per_second: float) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
-    """Lay rows out under headings; the last column is not padded."""
+    """Return rows as a left-aligned text table under headings; the last column is not padded."""
     widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings) - 1)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()

@@ -100,8 +100,8 @@ def test_keywords_come_before_the_environment_and_the_file(folder, monkeypatch):
     ("settings", "message"),
     [
         ({"slot": 4}, "There is no setting 'slot'. Did you mean slots?"),
-        ({"slots": -1}, "SLOTS='-1' in the keyword slots"),
-        ({"job_id": "a b"}, "JOB_ID='a b' in the keyword job_id"),
+        ({"slots": -1}, "the keyword slots: SLOTS='-1' is invalid"),
+        ({"job_id": "a b"}, "the keyword job_id: JOB_ID='a b' is invalid"),
     ],
 )
 def test_a_wrong_setting_is_one_message(folder, settings, message):

@@ -432,7 +432,7 @@ def test_the_tables_are_whole(table):
     assert len({row.name for row in table.rows}) == len(table.rows)
     assert len({call for row in table.rows for call in row.calls}) == sum(len(row.calls) for row in table.rows)
     for row in table.rows:
-        assert row.why
+        assert row.purpose
         assert row.grants
         assert bool(row.role) is (table is GOOGLE)
         assert table.of_call(row.name) is table[row.name] is row

@@ -133,6 +133,6 @@ def test_settings_show_where_each_value_comes_from(poe, monkeypatch):
 def test_every_fault_of_the_settings_is_said_at_once(project, poe):
     (project / "config" / "task.env").write_text("JOB_ID=sums\nSLOTZ=3\nLEASE_SECONDS=soon\n")
     answer = poe("status", "--job-id", "no spaces")
-    assert answer.code == 1
+    assert answer.code == 2
     for part in ("unknown setting SLOTZ. Did you mean SLOTS?", "LEASE_SECONDS='soon'", "JOB_ID='no spaces'"):
         assert part in answer.err

@@ -38,7 +38,7 @@ def test_ids_that_cannot_be_put_back_are_counted(poe, trouble):
 
 def test_retry_wants_to_know_which(poe, trouble):
     answer = poe("retry")
-    assert answer.code == 1
+    assert answer.code == 2
     assert "--failed" in answer.err
     assert poe("retry", "--kind", "exit").code == 2
 
@@ -58,7 +58,7 @@ def test_nothing_is_taken_away_when_nobody_can_confirm(project, poe, monkeypatch
     with open("/dev/null") as nobody:
         monkeypatch.setattr(sys, "stdin", nobody)
         answer = poe(command)
-    assert answer.code == 1
+    assert answer.code == 2
     assert "add --yes" in answer.err
     assert counts(poe) == {"pending": 4}
 

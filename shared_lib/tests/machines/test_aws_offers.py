@@ -229,21 +229,21 @@ SENTENCES = [
         {"code": "AccessDeniedException"},
         r"The price list of AWS in us-east-1: these AWS credentials lack the permission pricing:GetProducts\. Ask",
     ),
-    ("DescribeInstanceTypes", {"code": "RequestExpired"}, r"Set this machine's clock right"),
-    ("DescribeInstanceTypes", {"code": "ExpiredToken", "status": 403}, r"credentials have expired\. Get new ones"),
-    ("GetProducts", {"code": "ExpiredTokenException"}, r"The price list of AWS .*credentials have expired\. Get new"),
+    ("DescribeInstanceTypes", {"code": "RequestExpired"}, r"the clock of this machine is wrong"),
+    ("DescribeInstanceTypes", {"code": "ExpiredToken", "status": 403}, r"credentials have expired\. Renew them"),
+    ("GetProducts", {"code": "ExpiredTokenException"}, r"The price list of AWS .*credentials have expired\. Renew"),
     ("GetProducts", {"code": "UnrecognizedClientException"}, r"does not know these credentials\. .*AWS_PROFILE"),
-    ("GetProducts", {"code": "InvalidSignatureException"}, r"secret key is wrong, or this machine's clock"),
+    ("GetProducts", {"code": "InvalidSignatureException"}, r"secret key or the clock of this machine is wrong"),
     (
         "DescribeInstanceTypeOfferings",
         {"code": "AuthFailure", "status": 401},
         r"does not accept these credentials, or region us-west-1 is not enabled .*--region-name us-west-1",
     ),
-    ("DescribeInstanceTypes", {"code": "OptInRequired"}, r"Enable the region for this account"),
+    ("DescribeInstanceTypes", {"code": "OptInRequired"}, r"the region is not enabled for this account"),
     (
         "DescribeInstanceTypes",
         {"code": "InvalidParameterValue", "message": "Value (3) is invalid."},
-        r"ec2:DescribeInstanceTypes is refused: Value \(3\) is invalid\. \(InvalidParameterValue\)",
+        r"ec2:DescribeInstanceTypes was rejected: Value \(3\) is invalid\. \(InvalidParameterValue\)",
     ),
 ]
 
@@ -261,12 +261,12 @@ def test_what_does_not_pass_is_reported_with_the_remedy(ec2, action, fault, sent
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ({"code": "RequestLimitExceeded", "status": 503}, r"calls ec2:DescribeRegions too often"),
+        ({"code": "RequestLimitExceeded", "status": 503}, r"AWS throttles ec2:DescribeRegions"),
         ({"code": "InternalError", "status": 500}, r"internal error for ec2:DescribeRegions\. Try again"),
     ],
 )
-def test_trouble_that_lasts_is_reported_after_several_tries(ec2, monkeypatch, fault, sentence):
-    monkeypatch.setattr(aws_client, "TRIES", 3)
+def test_a_lasting_error_is_reported_after_several_attempts(ec2, monkeypatch, fault, sentence):
+    monkeypatch.setattr(aws_client, "MAX_ATTEMPTS", 3)
     ec2.fault("DescribeRegions", **fault, times=None)
     before = ec2.requests()
     with pytest.raises(ProviderError, match=sentence):
@@ -300,7 +300,7 @@ def test_no_credentials_are_reported(ec2, monkeypatch):
 @pytest.fixture
 def nobody(ec2, monkeypatch):
     """An endpoint without a server, which is called once only."""
-    monkeypatch.setattr(aws_client, "TRIES", 1)
+    monkeypatch.setattr(aws_client, "MAX_ATTEMPTS", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -319,9 +319,9 @@ def test_no_network_is_reported(nobody, monkeypatch):
 @pytest.mark.parametrize(
     ("region", "sentence"),
     [
-        ("us-east-1a", r"^AWS has no region 'us-east-1a', as far as is known here\. Did you mean us-east-1 "),
-        ("qqqq", r"^AWS has no region 'qqqq', as far as is known here\. Write it as in eu-west-1\.$"),
-        ("eu west", r"^AWS has no region 'eu west', as far as is known here\. Did you mean eu-west-"),
+        ("us-east-1a", r"^AWS region 'us-east-1a' is not known to the installed SDK\. Did you mean us-east-1 "),
+        ("qqqq", r"^AWS region 'qqqq' is not known to the installed SDK\. Regions look like eu-west-1\.$"),
+        ("eu west", r"^AWS region 'eu west' is not known to the installed SDK\. Did you mean eu-west-"),
     ],
 )
 def test_an_unknown_region_is_reported(nobody, monkeypatch, region, sentence):
@@ -333,7 +333,7 @@ def test_an_unknown_region_is_reported(nobody, monkeypatch, region, sentence):
 
 def test_what_is_not_aws_is_reported(ec2, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", ec2.environment()["AWS_ENDPOINT_URL"] + "/moto-api/")
-    with pytest.raises(ProviderError, match=r"what answers there is not AWS\. Check the network"):
+    with pytest.raises(ProviderError, match=r"the response is not from AWS\. Check the network"):
         aws_offers.regions()
 
 

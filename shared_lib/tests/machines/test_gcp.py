@@ -290,8 +290,9 @@ def test_an_order_that_is_given_again_after_its_machines_are_gone_starts_nothing
     assert set(states(machines).values()) == {MachineState.ENDED}
 
 
-def test_requests_have_numbers_of_their_own_that_are_always_the_same(machines, make, gce):
+def test_requests_have_numbers_of_their_own_that_are_always_the_same(make, gce):
     """After a lost response the request is repeated: the double would reject the name if the request ID were another one."""
+    machines = make(patience_seconds=10.0)
     gce.fault("instances.insert", "lost", times=2)
     before = gce.requests()
     assert len(machines.launch(order(2)).launched) == 2
@@ -535,8 +536,8 @@ def test_a_permission_that_only_the_message_names_is_reported(machines, gce):
     text = "Required 'compute.subnetworks.use' permission for 'projects/p/regions/r/subnetworks/default'"
     gce.fault("instances.insert", code=403, reason="forbidden", message=text)
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
-        "Compute Engine: this account lacks the permission compute.subnetworks.use in project test-project, or there is no such project. "
-        "Ask for a role with it to be granted, for example Compute Network User. ("
+        "Compute Engine: this account lacks the permission compute.subnetworks.use in project test-project, or the project does not exist. "
+        "Ask for a role that has it, for example Compute Network User. ("
     )
 
 
@@ -557,7 +558,7 @@ def test_a_service_that_is_not_enabled_and_a_wrong_project_are_reported(machines
     gce.fault("instances.aggregatedList", **disabled)
     with pytest.raises(NotEnabledError, match=re.escape(enable)):
         machines.list()
-    with pytest.raises(WrongSettingError, match=r"project nope does not exist\. Correct it: gcloud projects"):
+    with pytest.raises(WrongSettingError, match=r"project nope does not exist\. Correct PROJECT_ID: gcloud projects"):
         make(project="nope").list()
     assert everywhere(make(project="nope").launch(order(1, *TWO))).startswith(
         "Compute Engine: project nope does not exist."
@@ -618,7 +619,7 @@ def test_a_trouble_that_lasts_is_reported(make, gce, action, verb, fault):
     make().launch(order(token="there"))
     gce.fault(action, times=None, **fault)
     began_at = time.monotonic()
-    with pytest.raises(UnreachableError, match=r"cannot be reached|is busy or turns away"):
+    with pytest.raises(UnreachableError, match=r"cannot be reached|is busy or throttles"):
         verb(make())
     assert time.monotonic() - began_at < 15
 
@@ -926,7 +927,7 @@ def test_if_all_is_well_the_preflight_says_nothing(machines, make):
 
 def test_each_permission_that_is_missing_is_named(machines, make, gce):
     gce.forbid("compute.instances.create", "compute.disks.delete", "compute.subnetworks.useExternalIp")
-    where = "in project test-project. Ask for a role with it to be granted, for example"
+    where = "in project test-project. Ask for a role that has it, for example"
     assert machines.preflight() == [
         f"This account lacks the permission compute.disks.delete {where} Compute Instance Admin (v1).",
         f"This account lacks the permission compute.instances.create {where} Compute Instance Admin (v1).",

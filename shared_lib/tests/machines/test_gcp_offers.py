@@ -288,7 +288,7 @@ def refusal(fetch, **more):
 def test_throttling_without_end_is_reported(fetch, gce):
     gce.fault("skus.list", times=None, code=429, status="RESOURCE_EXHAUSTED", message="Quota exceeded.")
     assert refusal(fetch) == (
-        "Cloud Billing is busy or turns away so many requests (429: Quota exceeded). Try again in a minute."
+        "Cloud Billing is busy or throttles requests (429: Quota exceeded). Try again in a minute."
     )
 
 
@@ -300,8 +300,8 @@ def test_a_missing_permission_is_named(fetch, gce, action, permission):
     message = f"Required '{permission}' permission for 'projects/{PROJECT}'"
     gce.fault(action, code=403, status="PERMISSION_DENIED", reason="forbidden", message=message)
     assert refusal(fetch) == (
-        f"Compute Engine: this account lacks the permission {permission} in project {PROJECT}, or there is no such project. Ask for a "
-        f"role with it to be granted, for example Compute Viewer. ({message})"
+        f"Compute Engine: this account lacks the permission {permission} in project {PROJECT}, or the project does not exist. Ask for a "
+        f"role that has it, for example Compute Viewer. ({message})"
     )
 
 
@@ -341,7 +341,7 @@ def test_a_project_that_may_not_be_charged_is_reported(fetch, gce):
 
 def test_a_wrong_project_is_reported(fetch):
     assert refusal(fetch, project="nope") == (
-        "Compute Engine: project nope does not exist. Correct it: gcloud projects list shows yours. "
+        "Compute Engine: project nope does not exist. Correct PROJECT_ID: gcloud projects list shows your projects. "
         "(The resource 'projects/nope' was not found)"
     )
 
@@ -351,7 +351,8 @@ def test_a_deleted_project_is_reported(fetch, gce):
         "skus.list", code=403, status="PERMISSION_DENIED", reason="CONSUMER_INVALID", message="Project was deleted."
     )
     assert refusal(fetch) == (
-        "Cloud Billing: project test-project does not exist. Correct it: gcloud projects list shows yours. (Project was deleted)"
+        "Cloud Billing: project test-project does not exist. Correct PROJECT_ID: gcloud projects list shows your "
+        "projects. (Project was deleted)"
     )
 
 
@@ -378,7 +379,7 @@ def test_anything_else_is_reported_as_the_service_says_it(fetch, gce):
     gce.fault(
         "zones.list", code=412, status="FAILED_PRECONDITION", reason="conditionNotMet", message="Some: odd\nthing"
     )
-    assert refusal(fetch) == "Compute Engine refuses what was asked of project test-project: Some: odd thing (412)"
+    assert refusal(fetch) == "Compute Engine rejects the request of project test-project: Some: odd thing (412)"
 
 
 @pytest.mark.parametrize(

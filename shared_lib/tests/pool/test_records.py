@@ -1,11 +1,12 @@
 """Records of machines in the ledger, including those of earlier versions."""
 
 import pytest
-from taskfleet.ledger import database as ledgers
+from taskfleet.ledger import inquiry, migrations
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machine, MachineState
 from taskfleet.pool import records, updates
 from taskfleet.pool.records import End
+from taskfleet.version import VERSION
 
 from shared_lib.tests.machines.contract import offer
 
@@ -14,7 +15,7 @@ from shared_lib.tests.machines.contract import offer
 def old_ledger(tmp_path, monkeypatch):
     """A ledger as it was before reasons were codes."""
     with monkeypatch.context() as patch:
-        patch.setattr(ledgers, "MIGRATIONS", ledgers.MIGRATIONS[:3])
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:3])
         database = create(tmp_path / "job.db", job_id="job", project=tmp_path, now=0.0)
     yield database
     database.close()
@@ -31,10 +32,15 @@ def write(database, reason, *, ordered_at=100.0, started_at=110.0, ended_at=200.
 
 
 def read_again(database):
-    """Open a ledger, which migrates it; return its machine."""
+    """Read a ledger with today's version, then migrate it; both show the same machine, which is returned."""
+    database.close()
+    reader = open_ledger(database.path, job_id="job", read_only=True)
+    [before] = records.all_machines(reader)
+    reader.close()
     again = open_ledger(database.path, job_id="job")
     [machine] = records.all_machines(again)
     again.close()
+    assert machine == before
     return machine
 
 
@@ -140,6 +146,11 @@ def ask(ledger, *, can_queue=True):
 def the_machine(ledger):
     [one] = records.all_machines(ledger)
     return one
+
+
+def test_a_machine_is_recorded_with_the_library_version_that_it_gets(ledger):
+    ask(ledger)
+    assert inquiry.library_versions(ledger).machines == {VERSION: 1}
 
 
 def test_the_time_in_the_queue_is_no_cost(ledger):

@@ -1,4 +1,4 @@
-"""What each setting is, and what its parser takes."""
+"""The declaration of each setting, and the values that its parser accepts."""
 
 import math
 import re
@@ -19,8 +19,8 @@ def parsed(name, text):
     return FIELDS[name].parse(text)
 
 
-def complaint(field, text):
-    """Say what the parser says about a text, nothing if it takes it."""
+def error_of(field, text):
+    """Return the parser's error for a text, empty if it accepts it."""
     try:
         field.parse(text)
     except ValueError as error:
@@ -47,9 +47,9 @@ class TestEveryField:
         [kind] = [kind for kind in KINDS if hasattr(kind, name)]
         assert field.parse(field.default) == getattr(kind(), name)
 
-    def test_a_bad_value_is_told_in_our_words(self, field):
+    def test_errors_of_bad_values_do_not_come_from_python(self, field):
         texts = ["", "\0", "-1", "nan", "1__0", "9" * 5000, "x y"]
-        assert not [text for text in texts if re.search(r"invalid lit|not convert|Exceeds", complaint(field, text))]
+        assert not [text for text in texts if re.search(r"invalid lit|not convert|Exceeds", error_of(field, text))]
 
     def test_it_is_in_the_reference(self, field):
         assert f"| `{field.name}` | `{field.flag} " in table()
@@ -62,7 +62,7 @@ class TestEveryField:
 
 def test_names_and_flags_are_unique():
     fields = describe()
-    names = [name for field in fields for name in (field.name, *field.old_names)]
+    names = [name for field in fields for name in (field.name, *field.aliases)]
     assert len(set(names)) == len(names)
     assert len({field.flag for field in fields}) == len(fields)
 
@@ -103,6 +103,10 @@ def test_the_defaults_are_the_documented_ones():
         ("SLOTS", "auto", None),
         ("SLOTS", "1", 1),
         ("SLOTS", "4096", 4096),
+        ("SHARED_LEDGER", "auto", None),
+        ("SHARED_LEDGER", "no", False),
+        ("TASKS_PER_MESSAGE", "auto", None),
+        ("TASKS_PER_MESSAGE", "1000", 1000),
         ("LEASE_SECONDS", "1", 1.0),
         ("LEASE_SECONDS", "2.5e1", 25.0),
         ("SHUTDOWN_GRACE_SECONDS", "0", 0.0),
@@ -121,7 +125,7 @@ def test_the_defaults_are_the_documented_ones():
         *[("VERBOSE", text, False) for text in ("false", "No", "OFF", "0")],
     ],
 )
-def test_good_values_are_taken(name, text, value):
+def test_good_values_are_accepted(name, text, value):
     found = parsed(name, text)
     assert found == value
     assert type(found) is type(value)
@@ -134,8 +138,10 @@ def test_good_values_are_taken(name, text, value):
         ("QUEUE_URL", ["", "Ledger", "fq:/x", "fq://", "ftp://x"], "'ledger'"),
         ("TASK_FUNCTION", ["", "task", "task:", ":f", "1a:f", "a:b:c", "a:f()", "a b:f"], "module:function"),
         ("START_TASK", ["", "-1", "1.0", "1e3", "x", "1_", "_1", "1__0", "+1", " 1", "²", "9" * 30], "a whole number"),
-        ("INSERT_LIMIT", ["0", "-1", "1.5", "all"], "a whole number from 1 on"),
+        ("INSERT_LIMIT", ["0", "-1", "1.5", "all"], "a whole number of at least 1"),
         ("SLOTS", ["", "0", "4097", "-1", "Auto", "1.5", "9" * 5000], "'auto' .* from 1 to 4096"),
+        ("SHARED_LEDGER", ["", "maybe", "Auto"], "'auto' or true or false"),
+        ("TASKS_PER_MESSAGE", ["", "0", "1001"], "'auto' or a whole number from 1 to 1000"),
         ("RETRIES_ON_EXIT", ["901", "-1", "", "many"], "a whole number from 0 to 900"),
         ("LEASE_SECONDS", ["0.999", "0", "-5", "", "nan", "inf", "1e999", "30s"], "a number of at least 1"),
         ("SHUTDOWN_GRACE_SECONDS", ["-0.001", "-inf", "soon"], "a number of at least 0"),
@@ -150,7 +156,7 @@ def test_good_values_are_taken(name, text, value):
         ("KEEP_WAITING", ["", "y", "2", "maybe", "tru"], "true or false"),
     ],
 )
-def test_bad_values_are_refused_with_what_is_wanted(name, texts, wanted):
+def test_bad_values_are_rejected_with_the_accepted_values(name, texts, wanted):
     for text in texts:
         with pytest.raises(ValueError, match=wanted):
             parsed(name, text)
@@ -208,6 +214,6 @@ def test_a_range_is_read_and_written_alike(text, low, high):
 
 
 @pytest.mark.parametrize("text", ["-", "a", "4--5", "16-4", "1e3", "1,5", "4 - 5", "nan-"])
-def test_what_is_no_range_is_refused(text):
+def test_what_is_no_range_is_rejected(text):
     with pytest.raises(ValueError, match="range"):
         span(text)

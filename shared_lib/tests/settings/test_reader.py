@@ -1,4 +1,4 @@
-"""Reading settings: who wins, what is refused."""
+"""Reading settings: precedence, and what is rejected."""
 
 import codecs
 import re
@@ -41,7 +41,7 @@ PLACES = ["flag", "environment", "file", "default"]
 
 
 def samples(field):
-    """Give two good texts with different values; the first one's is not the default."""
+    """Return two valid texts with different values; the first one is not the default."""
     values = {}
     for text in TEXTS:
         try:
@@ -77,15 +77,15 @@ def read(project, tmp_path):
     return read
 
 
-def faults(error):
-    """Give the faults of a SettingsError, one each."""
+def errors_of(error):
+    """Return the single errors in the message of a SettingsError."""
     first, *lines = str(error.value).splitlines()
-    assert first == "The settings are wrong:"
+    assert first == "Invalid settings:"
     assert all(line.startswith("  - ") for line in lines)
     return [line[4:] for line in lines]
 
 
-# --- who wins ---
+# --- precedence ---
 
 
 @pytest.mark.parametrize("higher", PLACES[:3])
@@ -133,22 +133,22 @@ def test_the_environments_other_variables_are_not_ours(read):
     assert read(environ={"HOME": "/x", "JOB": "x", "slots": "x", "TASKFLEET": "y"}).settings == Settings()
 
 
-# --- faults ---
+# --- errors ---
 
 
-def test_all_faults_are_in_one_error(read):
+def test_one_message_has_all_errors(read):
     text = "JOB_ID=1\nSLOT=2\nSLOTS=many\nSLOTS=3\nnonsense\nexport JOB_ID=x\n"
     with pytest.raises(SettingsError) as error:
         read(text, environ={"LEASE_SECONDS": "0"}, flags={"MAX_TASKS": "none"})
-    assert [re.sub(r"\S*/task\.env", "FILE", fault) for fault in faults(error)] == [
+    assert [re.sub(r"\S*/task\.env", "FILE", one) for one in errors_of(error)] == [
         "FILE, line 2: unknown setting SLOT. Did you mean SLOTS? For a variable of your own: export SLOT=…",
-        "FILE, line 4: SLOTS is set a second time (first in FILE, line 3)",
-        "FILE, line 5: 'nonsense' is not of the form NAME=value",
-        "FILE, line 6: JOB_ID is a setting: write it without 'export'",
-        "JOB_ID='1' in FILE, line 1: JOB_ID is a letter, then at most 62 letters, digits, '-' or '_'",
-        "SLOTS='many' in FILE, line 3: SLOTS is 'auto' (one per CPU) or a whole number from 1 to 4096",
-        "LEASE_SECONDS='0' in the environment: LEASE_SECONDS is a number of at least 1",
-        "MAX_TASKS='none' in the command line (--max-tasks): MAX_TASKS is a whole number from 1 on",
+        "FILE, line 4: SLOTS is already set in FILE, line 3",
+        "FILE, line 5: 'nonsense' does not have the form NAME=value",
+        "FILE, line 6: JOB_ID is a setting; remove 'export'",
+        "FILE, line 1: JOB_ID='1' is invalid; expected a letter, then at most 62 letters, digits, '-' or '_'",
+        "FILE, line 3: SLOTS='many' is invalid; expected 'auto' or a whole number from 1 to 4096",
+        "the environment: LEASE_SECONDS='0' is invalid; expected a number of at least 1",
+        "the command line (--max-tasks): MAX_TASKS='none' is invalid; expected a whole number of at least 1",
     ]
 
 
@@ -165,8 +165,8 @@ def test_all_faults_are_in_one_error(read):
 def test_an_unknown_setting_comes_with_a_suggestion(read, name, hint):
     with pytest.raises(SettingsError) as error:
         read(f"{name}=1\n")
-    [fault] = faults(error)
-    assert f"unknown setting {name}.{hint} For a variable of your own: export {name}=…" in fault
+    [one] = errors_of(error)
+    assert f"unknown setting {name}.{hint} For a variable of your own: export {name}=…" in one
 
 
 @pytest.mark.parametrize(
@@ -183,25 +183,25 @@ def test_an_unknown_setting_comes_with_a_suggestion(read, name, hint):
         ("  nonsense\n", 1),
     ],
 )
-def test_a_fault_names_its_line(read, text, line):
+def test_an_error_names_its_line(read, text, line):
     with pytest.raises(SettingsError, match=rf"task\.env, line {line}: "):
         read(text)
 
 
 @pytest.mark.parametrize("text", ["JOB_ID", "JOB_ID a", "=a", "export", "export A", "JOB_ID='a", "a b=c"])
-def test_what_is_no_setting_is_refused(read, text):
-    with pytest.raises(SettingsError, match=r"line 2: .* is not of the form NAME=value"):
+def test_what_is_no_setting_is_rejected(read, text):
+    with pytest.raises(SettingsError, match=r"line 2: .* does not have the form NAME=value"):
         read(f"SLOTS=2\n{text}\n")
 
 
-# --- older names ---
+# --- aliases ---
 
-OLD = {old: field for field in FIELDS.values() for old in field.old_names}
+ALIASES = {alias: field for field in FIELDS.values() for alias in field.aliases}
 
 
 @pytest.mark.parametrize("where", ["file", "environment"])
 @pytest.mark.parametrize(
-    ("old", "text", "value"),
+    ("alias", "text", "value"),
     [
         ("TASKQUEUE_PATH", "fq://x", "fq://x"),
         ("TQ_LEASE_SECONDS", "45", 45.0),
@@ -210,36 +210,36 @@ OLD = {old: field for field in FIELDS.values() for old in field.old_names}
         ("CF_CLOUDPATH", "gs://bucket/x", "gs://bucket/x"),
     ],
 )
-def test_older_names_are_taken(read, where, old, text, value):
-    configuration = read(f"{old}={text}") if where == "file" else read(environ={old: text})
-    name = OLD[old].name
+def test_aliases_are_accepted(read, where, alias, text, value):
+    configuration = read(f"{alias}={text}") if where == "file" else read(environ={alias: text})
+    name = ALIASES[alias].name
     assert getattr(configuration.settings, name.lower()) == value
-    assert configuration.places[name].endswith(f"({old})")
+    assert configuration.places[name].endswith(f"({alias})")
 
 
-def test_every_older_name_is_tested_and_empty_it_is_the_default(read):
-    assert set(OLD) == {"TASKQUEUE_PATH", "TQ_LEASE_SECONDS", "TASK_PARAMETER_FILENAME", "CF_CLOUDPATH"}
-    assert read("".join(f"{old}=\n" for old in OLD)).settings == Settings()
+def test_every_alias_is_tested_and_its_empty_value_is_the_default(read):
+    assert set(ALIASES) == {"TASKQUEUE_PATH", "TQ_LEASE_SECONDS", "TASK_PARAMETER_FILENAME", "CF_CLOUDPATH"}
+    assert read("".join(f"{alias}=\n" for alias in ALIASES)).settings == Settings()
 
 
 @pytest.mark.parametrize("where", ["file", "environment"])
-@pytest.mark.parametrize("old", OLD)
-def test_both_names_at_once_are_refused(read, where, old):
-    name = OLD[old].name
-    good, other = samples(OLD[old])
-    text = f"{name}={good}\n{old}={other}\n" if where == "file" else ""
-    environ = {name: good, old: other} if where == "environment" else {}
-    with pytest.raises(SettingsError, match=rf"{name} and its older name {old} are both set in .*: keep one"):
+@pytest.mark.parametrize("alias", ALIASES)
+def test_a_name_and_its_alias_at_once_are_rejected(read, where, alias):
+    name = ALIASES[alias].name
+    good, other = samples(ALIASES[alias])
+    text = f"{name}={good}\n{alias}={other}\n" if where == "file" else ""
+    environ = {name: good, alias: other} if where == "environment" else {}
+    with pytest.raises(SettingsError, match=rf"{name} and its alias {alias} are both set"):
         read(text, environ=environ)
 
 
-def test_an_older_name_in_the_environment_beats_the_new_one_in_the_file(read):
+def test_an_alias_in_the_environment_overrides_the_name_in_the_file(read):
     assert read("LEASE_SECONDS=40\n", environ={"TQ_LEASE_SECONDS": "50"}).settings.lease_seconds == 50.0
     assert read("TQ_LEASE_SECONDS=40\n", environ={"LEASE_SECONDS": "50"}).settings.lease_seconds == 50.0
 
 
-def test_a_bad_value_under_an_older_name_is_told_under_it(read):
-    with pytest.raises(SettingsError, match=r"LEASE_SECONDS='0' in .*line 1 \(TQ_LEASE_SECONDS\)"):
+def test_the_error_of_a_bad_value_names_the_alias(read):
+    with pytest.raises(SettingsError, match=r"line 1 \(TQ_LEASE_SECONDS\): LEASE_SECONDS='0' is invalid"):
         read("TQ_LEASE_SECONDS=0\n")
 
 
@@ -273,7 +273,7 @@ def test_quotes_spaces_and_comments(read, line, value, ending):
     assert read(f"# first\n{line}{ending}").settings.output_path == value
 
 
-def test_a_byte_order_mark_is_passed_over(read):
+def test_a_byte_order_mark_is_skipped(read):
     assert read(codecs.BOM_UTF8 + b"JOB_ID=marked\r\n").settings.job_id == "marked"
 
 
@@ -283,7 +283,7 @@ def test_windows_line_ends_are_line_ends(read):
     assert configuration.exports == {"A": "x"}
 
 
-def test_what_is_not_utf8_is_refused(read):
+def test_what_is_not_utf8_is_rejected(read):
     with pytest.raises(SettingsError, match=r"task\.env is not UTF-8 text: .* at byte 7"):
         read(b"JOB_ID=\xff\n")
 
@@ -296,7 +296,7 @@ def test_export_lines_are_the_users_own(read):
 
 @pytest.mark.parametrize("name", ["SLOTS", "TASKQUEUE_PATH"])
 def test_a_setting_is_not_exported(read, name):
-    with pytest.raises(SettingsError, match=f"{name} is a setting: write it without 'export'"):
+    with pytest.raises(SettingsError, match=f"{name} is a setting; remove 'export'"):
         read(f"export {name}=3\n")
 
 
@@ -365,10 +365,8 @@ def test_a_named_file_is_looked_for_at_the_user_and_then_in_the_project(read, pr
 def test_a_named_file_that_is_missing_says_where_it_was_looked_for(read, project, tmp_path):
     with pytest.raises(SettingsError) as error:
         read(env_file="x.env")
-    assert str(error.value) == (
-        f"-e x.env: there is no such file (looked for {tmp_path}/user/x.env and {project}/x.env)."
-    )
-    with pytest.raises(SettingsError, match=r"-e /x\.env: there is no such file \(looked for /x\.env\)"):
+    assert str(error.value) == (f"-e x.env: no such file (searched: {tmp_path}/user/x.env and {project}/x.env).")
+    with pytest.raises(SettingsError, match=r"-e /x\.env: no such file \(searched: /x\.env\)"):
         read(env_file="/x.env")
     with pytest.raises(SettingsError, match="no such file"):
         read(env_file=".")
@@ -432,7 +430,7 @@ def test_the_nearest_project_is_meant(project):
     assert find_project(inner / "config") == inner
 
 
-def test_without_a_project_the_start_is_taken(tmp_path):
+def test_without_a_project_the_start_is_accepted(tmp_path):
     assert find_project(tmp_path) == tmp_path
 
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from taskfleet.errors import InsertError
-from taskfleet.tables import ColumnBatch, ListBatch, Rows, content_id, content_ids, read_batches
+from taskfleet.tables.batch import ColumnBatch, ListBatch, Rows
+from taskfleet.tables.ids import content_id, content_ids
+from taskfleet.tables.reading import read_batches
 
 
 def fits(_names):
@@ -68,14 +70,14 @@ def test_an_id_column_beside_others_is_an_argument():
         (None, "task_id is null"),
         (math.nan, "task_id is null"),
         ("", "task_id is empty"),
-        ("x" * 513, "has 513 characters; write at most 512"),
+        ("x" * 513, "has 513 characters. Write at most 512"),
         ("a\nb", "control character"),
         ("a\x85", "control character"),
         (True, "True (bool) is not an id"),
         ([1], "(list) is not an id"),
     ],
 )
-def test_a_bad_id_is_a_fault_with_its_row(task_id, part):
+def test_an_invalid_id_is_an_error_with_its_row(task_id, part):
     with pytest.raises(InsertError) as caught:
         of_records({"task_id": "ok", "a": 1}, {"task_id": task_id, "a": 1}).encode(fits)
     assert part in str(caught.value)
@@ -98,7 +100,7 @@ def test_either_all_rows_have_an_id_or_none_has_also_across_batches(first_has_it
     rows = [with_id, without] if first_has_it else [without, with_id]
     first, second = read_batches(rows, batch_rows=1)
     first.encode(fits)
-    with pytest.raises(InsertError, match=r"^row 2 of the list of tasks has .* give every row a task_id, or none$"):
+    with pytest.raises(InsertError, match=r"^Row 2 of the list of tasks has .* Give every row a task_id, or none\.$"):
         second.encode(fits)
 
 
@@ -111,7 +113,7 @@ def test_the_columns_are_asked_about_once_per_distinct_set():
     assert asked == [frozenset("a")]
 
 
-def test_a_fault_of_the_columns_names_row_and_source():
+def test_the_error_of_a_column_check_names_row_and_source():
     def fault(names):
         return "num2 is missing" if "num2" not in names else None
 
@@ -133,26 +135,26 @@ def test_a_fault_of_the_columns_names_row_and_source():
         ([1, 1j], ["x is 1j (complex)", "row 42"]),
     ],
 )
-def test_a_value_at_fault_is_told_with_row_and_column(column, parts):
+def test_the_error_of_an_unsupported_value_names_row_and_column(column, parts):
     with pytest.raises(InsertError) as caught:
         of_columns({"a": pa.nulls(len(column)), "x": column}, first_row=41).encode(fits)
     for part in parts:
         assert part in str(caught.value)
 
 
-def test_a_value_at_fault_in_a_record_is_told_with_row_and_path():
+def test_the_error_of_an_unsupported_value_in_a_record_names_row_and_path():
     with pytest.raises(
         InsertError, match=r"^opts\.scale\[2\] is inf \(float\) in row 2 of the list of tasks: JSON has no"
     ):
         of_records({"a": 1}, {"opts": {"scale": [1, 2, math.inf]}}).encode(fits)
 
 
-def test_a_column_name_that_is_no_text_is_refused():
+def test_a_column_name_that_is_not_text_is_rejected():
     with pytest.raises(InsertError, match=r"column name 1 \(int\) in row 1 .* not text"):
         of_records({1: 2}).encode(fits)
 
 
-def test_a_column_name_with_half_a_character_is_refused_in_words_that_can_be_printed():
+def test_a_column_name_with_a_lone_surrogate_is_rejected_with_a_printable_message():
     for batch in (of_records({"y\ud800": 1}), of_columns({"y\ud800": [1]})):
         with pytest.raises(InsertError, match=r"^y\\ud800 is .* in row 1 of .* surrogate") as caught:
             batch.encode(fits)

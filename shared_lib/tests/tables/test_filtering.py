@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.feather
 import pytest
 from taskfleet.errors import InsertError, SettingsError
-from taskfleet.tables import filter_batches, read_batches, slice_batches
+from taskfleet.tables.filtering import filter_batches
+from taskfleet.tables.reading import read_batches, slice_batches
 
 
 def fits(_names):
@@ -157,7 +158,7 @@ def test_batches_of_which_nothing_is_left_are_left_out(table_of):
     assert list(filter_batches(table_of([{"a": 1}] * 9), lambda table, _: table[:0], None)) == []
 
 
-def test_faults_after_a_filter_name_the_row_of_the_source(table_of):
+def test_errors_after_a_filter_name_the_row_of_the_source(table_of):
     rows = [{"a": index} for index in range(5)]
 
     def filter_tasks(table, _):
@@ -188,19 +189,19 @@ def test_the_librarys_own_errors_pass_through_a_filter(table_of):
     [
         (lambda table: None, r"returned None \(NoneType\) instead of a DataFrame"),
         (lambda table: table["a"], r"\(Series\) instead of a DataFrame"),
-        (lambda table: table.reset_index(drop=True), "keep the index"),
+        (lambda table: table.reset_index(drop=True), "Keep the index"),
         (lambda table: pandas.concat([table, table]), "return each row at most once"),
-        (lambda table: table.set_index(["a", "b"]), "keep the index"),
+        (lambda table: table.set_index(["a", "b"]), "Keep the index"),
         (lambda table: pandas.concat([table, table["a"]], axis=1), "more than one column a"),
     ],
 )
-def test_a_result_that_is_no_subset_of_rows_is_refused(table_of, result, part):
+def test_a_result_that_is_not_a_subset_of_the_rows_is_rejected(table_of, result, part):
     rows = [{"a": index, "b": index} for index in range(3)]
     with pytest.raises(InsertError, match=part):
         list(filter_batches(table_of(rows), lambda table, _: result(table), None))
 
 
-def test_a_column_that_the_filter_names_by_a_number_is_refused(table_of):
+def test_a_column_that_the_filter_names_by_a_number_is_rejected(table_of):
     kept = filter_batches(table_of([{"a": 1}]), lambda table, _: table.rename(columns={"a": 1}), None)
     with pytest.raises(InsertError, match=r"column name 1 \(int\) in row 1 "):
         texts(kept)

@@ -1,5 +1,7 @@
 """Tables behind web addresses and in buckets, served on the loopback."""
 
+import codecs
+import gzip
 import os
 import re
 import tempfile
@@ -12,10 +14,12 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from taskfleet.errors import TableError
-from taskfleet.tables import read_batches
+from taskfleet.tables.reading import read_batches
 
 TABLE = pa.table({"a": range(1000), "b": [f"x{index}" for index in range(1000)]})
 EXPECTED = [f'{{"a":{index},"b":"x{index}"}}' for index in range(1000)]
+NAMES = [f"t{suffix}" for suffix in (".feather", ".parquet", ".csv", ".json", ".jsonl", ".yaml")]
+NAMES += ["mark.json", "t.csv.gz", "t.json.gz", "t.jsonl.gz"]
 
 
 def texts(source):
@@ -72,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A server of the table in four formats under /bucket/, and an empty place for temporary files."""
+    """A server of the table in every format under /bucket/, and an empty place for temporary files."""
     files = {}
     for suffix in (".feather", ".parquet", ".csv"):
         path = tmp_path / f"t{suffix}"
@@ -84,6 +88,11 @@ def server(tmp_path, monkeypatch):
             pyarrow.csv.write_csv(TABLE, path)
         files[f"/bucket/t{suffix}"] = path.read_bytes()
     files["/bucket/t.jsonl"] = "\n".join(EXPECTED).encode()
+    files["/bucket/t.yaml"] = "".join(f"- {text}\n" for text in EXPECTED).encode()
+    files["/bucket/t.json"] = b"[" + ",\n".join(EXPECTED).encode() + b"]"
+    files["/bucket/mark.json"] = codecs.BOM_UTF8 + b"\n" + files["/bucket/t.json"]
+    for name in ("t.csv", "t.json", "t.jsonl"):
+        files[f"/bucket/{name}.gz"] = gzip.compress(files[f"/bucket/{name}"])
     files["/bucket/empty.csv"] = b""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -101,14 +110,14 @@ def server(tmp_path, monkeypatch):
     served.server_close()
 
 
-@pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".jsonl"])
-def test_a_table_behind_a_web_address_is_fetched_read_and_forgotten(server, suffix):
-    assert texts(f"{server.url}/bucket/t{suffix}?signature=abc") == EXPECTED
-    assert [path for _, path, _ in server.asked] == [f"/bucket/t{suffix}"]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_behind_a_web_address_is_fetched_read_and_forgotten(server, name):
+    assert texts(f"{server.url}/bucket/{name}?signature=abc") == EXPECTED
+    assert [path for _, path, _ in server.asked] == [f"/bucket/{name}"]
     assert list(server.temporary.iterdir()) == []
 
 
-def test_a_fetched_table_is_forgotten_when_its_reader_stops_early(server):
+def test_a_downloaded_table_is_deleted_when_its_reader_stops_early(server):
     batches = read_batches(f"{server.url}/bucket/t.jsonl", batch_rows=10)
     next(batches)
     assert len(list(server.temporary.iterdir())) == 1
@@ -119,13 +128,13 @@ def test_a_fetched_table_is_forgotten_when_its_reader_stops_early(server):
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        ("/bucket/missing.csv", "the server answered 404 Not Found; check the address"),
-        ("/secret/t.csv", "the server answered 403 Forbidden; .* whether the file is public"),
-        ("/broken/t.csv", "arrived incomplete: 4 of 1000 bytes; try again"),
+        ("/bucket/missing.csv", r"the server responded with 404 Not Found\. Check the URL"),
+        ("/secret/t.csv", "the server responded with 403 Forbidden.* whether the file is public"),
+        ("/broken/t.csv", "downloaded incompletely: 4 of 1000 bytes"),
         ("/bucket/empty.csv", r"is empty \(0 bytes\)"),
     ],
 )
-def test_a_web_address_without_a_table_is_told_with_the_reason(server, path, part):
+def test_the_error_of_a_url_without_a_table_names_the_reason(server, path, part):
     with pytest.raises(TableError, match=part) as caught:
         texts(f"{server.url}{path}?signature=abc")
     assert f"{server.url}{path}" in str(caught.value)
@@ -133,7 +142,7 @@ def test_a_web_address_without_a_table_is_told_with_the_reason(server, path, par
     assert list(server.temporary.iterdir()) == []
 
 
-def test_a_password_in_a_web_address_is_not_shown(server):
+def test_a_password_in_a_url_is_not_shown(server):
     with pytest.raises(TableError) as caught:
         texts("http://user:hunter2@127.0.0.1:1/t.csv")
     assert "http://127.0.0.1:1/t.csv" in str(caught.value)
@@ -143,8 +152,8 @@ def test_a_password_in_a_web_address_is_not_shown(server):
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:1/t.csv", "http://nobody.invalid/t.csv", "http:///t.csv", "http://[/t.csv"]
 )
-def test_a_host_that_cannot_be_reached_is_told_as_such(server, address):
-    with pytest.raises(TableError, match=r"cannot be fetched: .*; check the address and the network"):
+def test_an_unreachable_host_is_reported(server, address):
+    with pytest.raises(TableError, match=r"cannot be downloaded: .* Check the URL and the network"):
         texts(address)
 
 
@@ -160,25 +169,25 @@ def s3(server, monkeypatch):
     return server
 
 
-@pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".jsonl"])
-def test_a_table_in_a_bucket_is_read_in_place(s3, suffix):
-    assert texts(f"s3://bucket/t{suffix}") == EXPECTED
-    assert {path for _, path, _ in s3.asked} == {f"/bucket/t{suffix}"}
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_in_a_bucket_is_read_in_place(s3, name):
+    assert texts(f"s3://bucket/{name}") == EXPECTED
+    assert {path for _, path, _ in s3.asked} == {f"/bucket/{name}"}
 
 
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("missing.csv", "does not exist; check the bucket, the name and your credentials"),
+        ("missing.csv", r"does not exist\. Check the bucket, the name and your credentials"),
         ("empty.csv", r"is empty \(0 bytes\)"),
     ],
 )
-def test_a_bucket_without_the_table_is_told_as_such(s3, name, part):
+def test_a_bucket_without_the_table_is_reported(s3, name, part):
     with pytest.raises(TableError, match=part) as caught:
         texts(f"s3://bucket/{name}")
     assert f"s3://bucket/{name}" in str(caught.value)
 
 
-def test_a_bucket_that_may_not_be_read_is_told_as_such(s3):
+def test_a_bucket_without_permission_is_reported(s3):
     with pytest.raises(TableError, match=r"^s3://secret/t\.csv .*your credentials"):
         texts("s3://secret/t.csv")

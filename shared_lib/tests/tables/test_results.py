@@ -10,7 +10,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from taskfleet.errors import LedgerError, TableError
-from taskfleet.tables import read_batches, write_results
+from taskfleet.tables.reading import read_batches
+from taskfleet.tables.results import write_results
 
 SUFFIXES = [".feather", ".arrow", ".parquet", ".pq", ".csv", ".json", ".jsonl", ".ndjson"]
 ARROW_SUFFIXES = [".feather", ".parquet"]
@@ -140,7 +141,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, suffix, before
 @pytest.mark.parametrize("later", [{"b": 1}, {"a": "text"}, {"a": 2**70}])
 def test_rows_that_change_between_the_passes_are_noticed(tmp_path, suffix, later):
     passes = iter([[{"a": 1}], [{"a": 1}, later]])
-    with pytest.raises(TableError, match=r"changed while r\.\w+ was being written .* try again"):
+    with pytest.raises(TableError, match=r"changed while r\.\w+ was written"):
         write_results(tmp_path / f"r{suffix}", lambda: iter(next(passes)))
     assert os.listdir(tmp_path) == []
 
@@ -148,14 +149,14 @@ def test_rows_that_change_between_the_passes_are_noticed(tmp_path, suffix, later
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("r.xlsx", r"the suffix '.xlsx', .* use one of \.feather"),
+        ("r.xlsx", r"the suffix '.xlsx', .* Use one of \.feather"),
         ("r", "no suffix"),
         ("r.yaml", "not a format for results"),
         ("missing/r.csv", "missing of r.csv does not exist"),
         ("folder.csv", "is a directory"),
     ],
 )
-def test_a_path_that_cannot_take_results_is_refused(tmp_path, name, part):
+def test_an_invalid_path_for_results_is_rejected(tmp_path, name, part):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(TableError, match=part):
         write_results(tmp_path / name, lambda: iter([{"a": 1}]))
@@ -163,18 +164,18 @@ def test_a_path_that_cannot_take_results_is_refused(tmp_path, name, part):
 
 
 def test_results_go_to_local_files_only():
-    with pytest.raises(TableError, match=r"s3://bucket/r\.csv; write a local file"):
+    with pytest.raises(TableError, match=r"s3://bucket/r\.csv\. Write a local file"):
         write_results("s3://bucket/r.csv", lambda: iter([]))
 
 
-def test_a_folder_without_permission_is_refused(tmp_path, permissions):
+def test_a_folder_without_permission_is_rejected(tmp_path, permissions):
     tmp_path.chmod(0o500)
     with pytest.raises(TableError, match="Permission denied"):
         write_results(tmp_path / "r.csv", lambda: iter([]))
     tmp_path.chmod(0o700)
 
 
-def test_a_name_too_long_for_the_disk_is_refused(tmp_path):
+def test_a_name_too_long_for_the_disk_is_rejected(tmp_path):
     with pytest.raises(TableError, match="cannot be written: File name too long"):
         write_results(tmp_path / ("x" * 300 + ".csv"), lambda: iter([]))
 
@@ -191,9 +192,9 @@ def little_room():
 
 @pytest.mark.parametrize("rows", [1, 20])
 @pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".json", ".jsonl"])
-def test_a_disk_without_room_is_told_as_such(tmp_path, little_room, suffix, rows):
+def test_a_full_disk_is_reported(tmp_path, little_room, suffix, rows):
     noise = [{"a": os.urandom(100_000).hex()} for _ in range(rows)]
-    with pytest.raises(TableError, match=r"r\.\w+ cannot be written: .*File too large.*; make room"):
+    with pytest.raises(TableError, match=r"r\.\w+ cannot be written: .*File too large.* Free disk space"):
         write_results(tmp_path / f"r{suffix}", lambda: iter(noise))
     assert os.listdir(tmp_path) == []
 

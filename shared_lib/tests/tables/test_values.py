@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy
 import pandas
 import pytest
-from taskfleet.tables.values import Refused, json_text, to_json
+from taskfleet.tables.values import UnsupportedValueError, json_text, to_json
 
 PARIS = ZoneInfo("Europe/Paris")
 
@@ -92,8 +92,8 @@ def test_a_value_becomes_this_json(value, text):
         ("a\ud800", ["(str)", "surrogate", "whole character"]),
         ({"a\udfff": 1}, ["(str)", "surrogate"]),
         (b"ab", ["x is b'ab' (bytes)", "as text"]),
-        ({1, 2}, ["(set)", "write a list"]),
-        (frozenset(), ["(frozenset)", "write a list"]),
+        ({1, 2}, ["(set)", "Write a list"]),
+        (frozenset(), ["(frozenset)", "Write a list"]),
         (1j, ["1j (complex)", "two columns"]),
         (numpy.complex128(1j), ["(complex)", "two columns"]),
         (object, ["(type)", "number, a text, a list or an object"]),
@@ -109,8 +109,8 @@ def test_a_value_becomes_this_json(value, text):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_value_that_json_cannot_carry_is_refused_with_its_place_and_a_remedy(value, parts):
-    with pytest.raises(Refused) as caught:
+def test_an_unsupported_value_is_rejected_with_its_path_and_a_remedy(value, parts):
+    with pytest.raises(UnsupportedValueError) as caught:
         to_json(value, ("x",))
     message = str(caught.value)
     for part in parts:
@@ -118,8 +118,8 @@ def test_a_value_that_json_cannot_carry_is_refused_with_its_place_and_a_remedy(v
     assert len(message) < 400
 
 
-def test_a_list_that_contains_itself_is_refused_rather_than_followed():
+def test_a_list_that_contains_itself_is_rejected():
     endless = []
     endless.append(endless)
-    with pytest.raises(Refused, match="deeper than 100 levels"):
+    with pytest.raises(UnsupportedValueError, match="deeper than 100 levels"):
         to_json(endless)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,20 +10,20 @@ from typing import Self
 
 from taskfleet.api.planning import Plan, warn
 from taskfleet.api.queue import open_job
-from taskfleet.errors import CommandError
+from taskfleet.errors import CommandError, LedgerError, SettingsError, UnusableLedgerError
 from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import control, records
+from taskfleet.pool.code_delivery import clear_bundles, deliver_code
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.deployment import Deployment, Ending
 from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.job_state import LedgerJobState
 from taskfleet.pool.records import End
 from taskfleet.pool.selection import pool_limits, pool_need
-from taskfleet.pool.shipping import clear_bundles, ship
-from taskfleet.pool.teardown import reconcile
+from taskfleet.pool.teardown import listed_terminator, reconcile, terminate_all
 from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
@@ -40,11 +40,11 @@ def check_reach(configuration: Configuration) -> None:
     """See that the provider's machines can reach the queue.
 
     Raises:
-        CommandError: They cannot.
+        SettingsError: They cannot.
     """
     provider = provider_of(configuration)
     if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
-        raise CommandError(
+        raise SettingsError(
             f"PROVIDER={provider.name}: its machines cannot reach the ledger on this computer (QUEUE_URL=ledger). Use a service queue: "
             f"QUEUE_URL={provider.example_queue_url} in config/task.env, or PROVIDER=local."
         )
@@ -136,6 +136,7 @@ class Pool:
 
         Raises:
             CommandError: Another controller manages this job.
+            UnusableLedgerError: The ledger was damaged, deleted or replaced; all machines are terminated.
         """
         database, settings = self._database, self._configuration.settings
         me = identity()
@@ -151,11 +152,16 @@ class Pool:
             return ask()
 
         with ExitStack() as stack:
-            stack.callback(control.release, database, me)
+            stack.callback(self._release, me)
             check_queue(database, self._configuration)
             monitor = self._monitor(stack)
             deployment = self._deployment(progress, monitor, close_and_ask)
-            ending = deployment.run()
+            try:
+                ending = deployment.run()
+            except UnusableLedgerError as error:
+                progress.say(f"{error} Terminating all machines, which nobody could manage any more.")
+                protect(self._terminate_listed)
+                raise
             progress.close(time.time())
             self._finish(deployment, monitor, ending, protect)
             return PoolReport(
@@ -164,6 +170,22 @@ class Pool:
                 reason=deployment.give_up_reason,
                 last_output=deployment.last_console,
             )
+
+    def _release(self, me: str) -> None:
+        with suppress(LedgerError):
+            control.release(self._database, me)
+
+    def _terminate_listed(self) -> None:
+        """Terminate all machines that the provider lists, without the ledger."""
+        terminate_all(
+            self._machines,
+            listed_terminator(self._machines),
+            self._say,
+            clear=lambda: clear_bundles(self._configuration),
+            pause=time.sleep,
+            poll_seconds=self._provider.ending_poll_seconds,
+            empty_lists_to_confirm=self._provider.empty_lists_to_confirm,
+        )
 
     def _refuse_earlier_machines(self) -> None:
         if not records.open_machines(self._database):
@@ -179,7 +201,7 @@ class Pool:
     def _open_machines(self) -> Machines:
         if not self._provider.code_sources:
             return open_machines(self._configuration, self._database)
-        script = ship(self._configuration, self._choice.ranked, self._say)
+        script = deliver_code(self._configuration, self._choice.ranked, self._say)
         machines = open_machines(self._configuration, self._database, script=script)
         errors = machines.preflight()
         if errors:

@@ -94,7 +94,7 @@ def write_results(
         TableError: The file cannot be written.
         CommandError: No tasks are inserted.
     """
-    from taskfleet.tables import write_results as write
+    from taskfleet.tables.results import write_results as write
 
     database = open_job(configuration, read_only=True)
     try:

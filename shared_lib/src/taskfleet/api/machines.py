@@ -10,10 +10,10 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machine, Machines, MachineState
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import boot_log, control
+from taskfleet.pool.code_delivery import clear_bundles
 from taskfleet.pool.costs import Costs
 from taskfleet.pool.job_machines import open_machines
 from taskfleet.pool.selection import pool_limits, pool_need
-from taskfleet.pool.shipping import clear_bundles
 from taskfleet.pool.teardown import ledger_terminator, listed_terminator, terminate_all
 from taskfleet.settings import Configuration
 from taskfleet.watch.machines import MachineRow, machine_rows

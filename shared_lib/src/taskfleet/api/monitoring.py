@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import UsageError
 from taskfleet.invocation import poe
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.addresses import is_remote
@@ -30,12 +30,12 @@ def monitor(
         on_event: Called with each event after it is recorded.
 
     Raises:
-        CommandError: The tasks are in the ledger itself, where workers record what they do.
+        UsageError: The tasks are in the ledger itself, where workers record what they do.
         QueueError: The queue does not exist.
     """
     settings = configuration.settings
     if not is_remote(settings.queue_url):
-        raise CommandError(
+        raise UsageError(
             "The tasks of this job are in the ledger itself (QUEUE_URL=ledger), and workers record there what they do. "
             f"Use {poe('status --watch')}."
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from taskfleet.errors import CommandError
+from taskfleet.errors import UsageError
 from taskfleet.invocation import poe
 from taskfleet.machine_terms import ANY
 from taskfleet.machines.catalogue import Catalogue
@@ -129,11 +129,11 @@ def listing_provider(configuration: Configuration) -> Provider:
     """Return the provider that the settings name.
 
     Raises:
-        CommandError: It has no offers to list.
+        UsageError: It has no offers to list.
     """
     provider = provider_of(configuration)
     if not provider.lists_offers:
-        raise CommandError(
+        raise UsageError(
             f"PROVIDER={provider.name} has no list of machines. Set PROVIDER=aws or gcp in config/pool.env, or add --provider aws."
         )
     return provider

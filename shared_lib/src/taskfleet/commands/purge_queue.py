@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from taskfleet.api.queue import count_unstarted, purge, purge_events
-from taskfleet.errors import CommandError
+from taskfleet.errors import UsageError
 from taskfleet.invocation import poe
 from taskfleet.queues.addresses import is_remote
 from taskfleet.settings import Configuration
@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
 def _purge_events(configuration: Configuration, *, yes: bool) -> int:
     settings = configuration.settings
     if not is_remote(settings.queue_url):
-        raise CommandError("QUEUE_URL=ledger has no queue of events: workers record in the ledger what they do.")
+        raise UsageError("QUEUE_URL=ledger has no queue of events: workers record in the ledger what they do.")
     confirm(
         f"This deletes the events of job {settings.job_id} that are not recorded yet: their tasks will count as not done.",
         settings.job_id,

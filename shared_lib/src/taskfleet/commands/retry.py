@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from taskfleet.api.queue import retry
-from taskfleet.errors import CommandError
+from taskfleet.errors import UsageError
 from taskfleet.tasks import FAILURE_KINDS
 from taskfleet.terminal.arguments import configure, make_parser
 from taskfleet.terminal.hints import next_steps
@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
     if arguments.kind and not arguments.failed:
         parser.error("--kind goes with --failed")
     if not (arguments.failed or arguments.killed or arguments.task_ids):
-        raise CommandError("Name the tasks: --failed, --failed --kind exit, --killed, or task ids.")
+        raise UsageError("Name the tasks: --failed, --failed --kind exit, --killed, or task ids.")
     kinds = [kind for kind in FAILURE_KINDS if arguments.failed and (not arguments.kind or kind.word in arguments.kind)]
     n = retry(configure(arguments), arguments.task_ids, kinds=kinds, killed=arguments.killed)
     left_alone = len(set(arguments.task_ids)) - n

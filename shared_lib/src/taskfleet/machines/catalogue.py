@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskfleet.errors import CatalogueError
-from taskfleet.files import write_whole
+from taskfleet.files import write_atomically
 from taskfleet.machine_terms import Architecture, Market
 
 #: Prices of disks are per month, for which AWS and Google Cloud both count 730 hours.
@@ -157,7 +157,7 @@ def save(catalogue: Catalogue, path: Path) -> None:
         "unpriced": sorted([name, market] for name, market in catalogue.unpriced),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(content))
+    write_atomically(path, json.dumps(content))
 
 
 def load(path: Path) -> Catalogue | None:

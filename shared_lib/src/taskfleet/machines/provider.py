@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from taskfleet.extras import require
 from taskfleet.settings import Configuration
 
 if TYPE_CHECKING:  # a worker needs only its watcher, and imports none of these
@@ -57,6 +58,8 @@ class Provider(Protocol):
     """The size limit of start-up scripts; 0 if there are none."""
     permissions: ClassVar["Permissions | None"]
     """The permissions that its accounts and machines need; None if it has no permissions."""
+    sdk: ClassVar[str]
+    """The module of its SDK, one of ``extras.OPTIONAL_PACKAGES``; empty for none. ``watcher`` works without it."""
     example_queue_url: ClassVar[str]
     """The URL of a queue that its machines can reach, for messages."""
     example_region: ClassVar[str]
@@ -121,8 +124,15 @@ def watcher_here(environ: Mapping[str, str]) -> "Watcher | None":
 
 
 def provider_of(configuration: Configuration) -> Provider:
-    """Return the provider of the settings."""
-    return load_provider(configuration.pool.provider)
+    """Return the provider of the settings.
+
+    Raises:
+        MissingPackageError: Its SDK is not installed.
+    """
+    provider = load_provider(configuration.pool.provider)
+    if provider.sdk:
+        require(provider.sdk, f"PROVIDER={provider.name}")
+    return provider
 
 
 def load_provider(name: str) -> Provider:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from taskfleet.errors import CommandError, ProviderError
+from taskfleet.errors import ProviderError, SettingsError
 from taskfleet.machines.catalogue import Catalogue, load, save
 from taskfleet.machines.choosing import Choice, choose
 from taskfleet.machines.needs import Need, need_of
@@ -17,7 +17,7 @@ from taskfleet.settings import Configuration
 logger = logging.getLogger(__name__)
 
 
-class NothingFitsError(CommandError):
+class NothingFitsError(SettingsError):
     """No offer meets the settings."""
 
 

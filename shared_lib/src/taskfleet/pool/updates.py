@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from taskfleet.ledger.database import Database
 from taskfleet.machines import LaunchRequest, Machine, MachineState
-from taskfleet.pool.records import COLUMNS, UNCERTAIN_SECONDS, End
+from taskfleet.pool.records import UNCERTAIN_SECONDS, End
+from taskfleet.version import VERSION
 
 if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer  # not needed at run time, and slow to import
@@ -21,7 +22,8 @@ def add_request(
     cpus = max(one.cpus for one in request.offers)
     with database.transaction():
         database.execute_many(
-            f"INSERT INTO machine ({COLUMNS}) VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL, '', ?, NULL)",
+            "INSERT INTO machine (token, order_token, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, "
+            "ordered_at, can_queue, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     token,
@@ -36,6 +38,7 @@ def add_request(
                     request.lifetime_seconds,
                     now,
                     can_queue,
+                    VERSION,
                 )
                 for token in request.tokens
             ],

@@ -1,4 +1,4 @@
-"""Settings: ``fields`` declares them, ``reader`` reads them, ``reference`` documents them."""
+"""The settings: declared in ``fields``, ``pool_fields`` and ``provider_fields``, read by ``reader``, documented by ``reference``."""
 
 from taskfleet.settings.declaring import Field
 from taskfleet.settings.describing import describe

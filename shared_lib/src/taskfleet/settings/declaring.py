@@ -1,4 +1,4 @@
-"""How a setting is declared: one field of a dataclass, with all that files, flags, help and documentation need."""
+"""The declaration of a setting: a dataclass field with the metadata for files, flags, help and documentation."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -7,54 +7,54 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: The sections of settings, in the order in which they are shown.
+#: The sections of settings and their titles, in display order.
 GROUPS = {
-    "job": "The job",
+    "job": "Job",
     "insert": "Inserting tasks",
-    "worker": "The worker",
-    "limits": "Limits of a task",
+    "worker": "Worker",
+    "limits": "Task limits",
     "retries": "Retries",
     "watch": "Logging and events",
     "provider": "Provider",
     "location": "Location and pricing",
     "machine": "Machine requirements",
-    "task": "What a task needs",
+    "task": "Task requirements",
     "number": "Pool size and cost limits",
-    "lifetime": "Lifetime of a machine",
-    "start": "How machines start",
+    "lifetime": "Machine lifetime",
+    "start": "Machine start-up",
     "aws": "AWS",
     "gcp": "Google Cloud",
 }
 _EVERYWHERE = ("provider", "task", "number", "lifetime")
 _CLOUD = ("provider", "location", "machine", "task", "number", "lifetime", "start")
-#: For each provider, by its name in PROVIDER: the sections of ``config/pool.env`` that matter to it.
+#: The sections of ``config/pool.env`` that apply to each provider, by its name in PROVIDER.
 PROVIDER_GROUPS: dict[str, tuple[str, ...]] = {
     "local": _EVERYWHERE,
     "aws": (*_CLOUD, "aws"),
     "gcp": (*_CLOUD, "gcp"),
 }
-#: The sections of ``config/pool.env``; all others are in ``config/task.env``.
+#: All sections of ``config/pool.env``; the others are in ``config/task.env``.
 POOL_GROUPS = tuple(name for name in GROUPS if any(name in groups for groups in PROVIDER_GROUPS.values()))
-#: Those of them that matter to one provider only.
+#: The sections that apply to one provider only.
 OWN_GROUPS = tuple(name for name in POOL_GROUPS if sum(name in groups for groups in PROVIDER_GROUPS.values()) == 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One setting as users see it."""
+    """One setting, as users see it."""
 
     name: str
-    """In files and in the environment: upper case, with its unit."""
+    """The name in files and in the environment: upper case, with its unit."""
     flag: str
     group: str
     sentence: str
     metavar: str
     default: str
-    """As one would write it; empty for none."""
+    """The default as text; empty for none."""
     parse: Callable[[str], object]
-    """Turns the text into the value; raises ValueError with what is wanted."""
-    old_names: Mapping[str, Callable[[str], str]]
-    """Names of other systems that are accepted, with what makes our text of theirs."""
+    """Converts text to the value; raises ValueError with a description of the accepted values."""
+    aliases: Mapping[str, Callable[[str], str]]
+    """Names of other systems that are accepted too, each with the conversion of its text to ours."""
     is_path: bool
     is_switch: bool
 
@@ -67,10 +67,10 @@ def setting(
     metavar: str,
     default: str = "",
     flag: str = "",
-    old_names: Mapping[str, Callable[[str], str]] | None = None,
+    aliases: Mapping[str, Callable[[str], str]] | None = None,
     is_path: bool = False,
 ) -> T:
-    """Declare a field of ``Settings``."""
+    """Declare a setting as a field of a settings class."""
     details = {
         "group": group,
         "sentence": sentence,
@@ -78,7 +78,7 @@ def setting(
         "metavar": metavar,
         "default": default,
         "flag": flag,
-        "old_names": old_names or {},
+        "aliases": aliases or {},
         "is_path": is_path,
     }
     return dataclasses.field(default_factory=lambda: parse(default), metadata=details)

@@ -1,4 +1,4 @@
-"""All settings, described for files, flags, help and documentation."""
+"""The descriptions of all settings, for files, flags, help and documentation."""
 
 import dataclasses
 from functools import cache
@@ -10,13 +10,13 @@ from taskfleet.settings.parsers import switch
 from taskfleet.settings.pool_fields import PoolSettings
 from taskfleet.settings.provider_fields import PROVIDER_SETTINGS
 
-#: Every class of settings.
+#: Every settings class.
 KINDS: tuple[type, ...] = (Settings, PoolSettings, *PROVIDER_SETTINGS)
 
 
 @cache
 def describe() -> tuple[Field, ...]:
-    """Describe all settings, in the order in which they are shown."""
+    """Return the descriptions of all settings, in display order."""
     return tuple(_describe(field) for kind in KINDS for field in dataclasses.fields(kind))
 
 

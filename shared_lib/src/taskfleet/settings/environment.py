@@ -1,4 +1,4 @@
-"""What another process needs in its environment, and on its command line, to work on the same job."""
+"""The environment and the command line of another process that works on the same job."""
 
 import os
 import sys
@@ -10,12 +10,12 @@ from taskfleet.settings.reader import Configuration
 
 
 def worker_environment(configuration: Configuration) -> dict[str, str]:
-    """Return what a worker elsewhere needs: the user's own variables, and the job's settings that are not the defaults."""
+    """Return the variables that a worker on another machine needs: the user's own, and the job's settings that are not defaults."""
     return configuration.exports | _worker_settings(configuration)
 
 
 def environment_here(configuration: Configuration) -> dict[str, str]:
-    """Return the whole environment in which a command on this computer means the same job, wherever its settings were set."""
+    """Return the whole environment with which a command on this computer runs the same job, wherever its settings come from."""
     return {**configuration.exports, **os.environ, **_worker_settings(configuration)}
 
 
@@ -26,5 +26,5 @@ def worker_command(project: Path) -> list[str]:
 
 
 def _worker_settings(configuration: Configuration) -> dict[str, str]:
-    of_pool = {field.name for field in describe() if field.group in POOL_GROUPS}
-    return {name: text for name, text in configuration.texts.items() if name not in of_pool}
+    pool_settings = {field.name for field in describe() if field.group in POOL_GROUPS}
+    return {name: text for name, text in configuration.texts.items() if name not in pool_settings}

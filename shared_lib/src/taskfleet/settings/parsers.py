@@ -1,4 +1,4 @@
-"""What makes the value of a setting from its text; each raises ValueError with what is wanted."""
+"""Parsers of setting texts; each raises ``ValueError`` with a description of the accepted values."""
 
 import math
 import re
@@ -11,107 +11,109 @@ from taskfleet.machine_terms import ANY, Market, Range
 
 T = TypeVar("T")
 
-#: Addresses of queues: in the ledger, and at services.
+#: Queue URLs: of a queue in the ledger, and of a service queue.
 EMBEDDED = re.compile(r"ledger|fq://.+")
 REMOTE = re.compile(r"sqs://[^/?]+.*|https?://[^/]+/\d+/[^/?]+.*|pubsub://[^?]+|postgres(ql)?://.*", re.DOTALL)
 
 
 def text(value: str) -> str:
-    """Take any text."""
+    """Return the text unchanged."""
     return value
 
 
 def job_name(value: str) -> str:
-    """Take what can be part of a file name and of a queue's name in every cloud."""
+    """Parse a name that is valid in file names and in the queue names of every cloud."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", value):
         raise ValueError("a letter, then at most 62 letters, digits, '-' or '_'")
     return value
 
 
 def function_name(value: str) -> str:
-    """Take ``module:function``."""
+    """Parse ``module:function``."""
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
         raise ValueError("module:function, for example task:run_task")
     return value
 
 
 def queue_url(value: str) -> str:
-    """Take the address of a queue."""
+    """Parse the URL of a queue."""
     if EMBEDDED.fullmatch(value) or REMOTE.fullmatch(value):
         return value
     raise ValueError("'ledger', sqs://NAME, pubsub://PROJECT/NAME or postgresql://[USER@][HOST]/DATABASE")
 
 
-def tasks_per_message(value: str) -> int | None:
-    """Take a number of tasks, or 'auto' for None."""
-    if value == "auto":
-        return None
-    try:
-        return whole(1, 1000)(value)
-    except ValueError:
-        raise ValueError("'auto' or a whole number from 1 to 1000") from None
-
-
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Take a whole number from ``low`` on, of at most 18 digits, which fit into the ledger."""
-    wanted = f"a whole number from {low} " + ("on" if high is None else f"to {high}")
+    """Return a parser of whole numbers from ``low`` to ``high``, of at most 18 digits (the ledger has 64-bit integers)."""
+    expected = "a whole number " + (f"of at least {low}" if high is None else f"from {low} to {high}")
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]+(_[0-9]+)*", value):
-            raise ValueError(wanted)
+            raise ValueError(expected)
         if len(value.replace("_", "")) > 18:
-            raise ValueError(f"{wanted}, of at most 18 digits")
+            raise ValueError(f"{expected}, of at most 18 digits")
         if int(value) < low or (high is not None and int(value) > high):
-            raise ValueError(wanted)
+            raise ValueError(expected)
         return int(value)
 
     return parse
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
-    """Take a finite number from ``low`` on, or above it, up to ``high``."""
-    wanted = f"a number {'above' if above else 'of at least'} {low:g}"
+    """Return a parser of finite numbers from ``low`` (excluded if ``above``) to ``high``."""
+    expected = f"a number {'above' if above else 'of at least'} {low:g}"
     if high < math.inf:
-        wanted += f" and at most {high:g}"
+        expected += f" and at most {high:g}"
 
     def parse(value: str) -> float:
         try:
             found = float(value)
         except ValueError:
-            raise ValueError(wanted) from None
+            raise ValueError(expected) from None
         if not math.isfinite(found) or not low <= found <= high or (above and found == low):
-            raise ValueError(wanted)
+            raise ValueError(expected)
         return found
 
     return parse
 
 
 def delays_by_kind(value: str) -> tuple[tuple[str, float, float | None], ...]:
-    """Take ``kind=first`` or ``kind=first..longest``, in seconds, for any number of kinds."""
+    """Parse a list of ``kind=first`` or ``kind=first..maximum``, in seconds."""
     found: dict[str, tuple[str, float, float | None]] = {}
     seconds = number(0)
     for part in re.split(r"[\s,]+", value.strip()) if value.strip() else ():
         kind, _, delays = part.partition("=")
-        first, dots, longest = delays.partition("..")
+        first, dots, maximum = delays.partition("..")
         try:
             known = {"exception", "timeout", "exit", "memory", "lost", "request"}
-            if kind not in known or kind in found or (dots and seconds(longest) < seconds(first)):
+            if kind not in known or kind in found or (dots and seconds(maximum) < seconds(first)):
                 raise ValueError
-            found[kind] = (kind, seconds(first), seconds(longest) if dots else None)
+            found[kind] = (kind, seconds(first), seconds(maximum) if dots else None)
         except ValueError:
             raise ValueError(
-                "kind=first or kind=first..longest in seconds, separated by spaces; kinds: exception, timeout, exit, memory, lost, request"
+                "kind=first or kind=first..maximum in seconds, separated by spaces; kinds: exception, timeout, exit, memory, lost, request"
             ) from None
     return tuple(found.values())
 
 
 def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
-    """Take an empty text for none."""
+    """Return a parser that returns None for an empty text."""
     return lambda value: parse(value) if value else None
 
 
+def auto(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    """Return a parser that returns None for ``auto``."""
+
+    def parse_auto(value: str) -> T | None:
+        try:
+            return None if value == "auto" else parse(value)
+        except ValueError as error:
+            raise ValueError(f"'auto' or {error}") from None
+
+    return parse_auto
+
+
 def switch(value: str) -> bool:
-    """Take yes or no in the usual spellings."""
+    """Parse a boolean in the usual spellings."""
     if value.lower() in {"true", "yes", "on", "1"}:
         return True
     if value.lower() in {"false", "no", "off", "0"}:
@@ -120,7 +122,7 @@ def switch(value: str) -> bool:
 
 
 def choice(*words: str, make: Callable[[str], Any] = str) -> Callable[[str], Any]:
-    """Take one of some words."""
+    """Return a parser of one of some words."""
 
     def parse(value: str) -> Any:
         if value not in words:
@@ -130,26 +132,8 @@ def choice(*words: str, make: Callable[[str], Any] = str) -> Callable[[str], Any
     return parse
 
 
-def auto_switch(value: str) -> bool | None:
-    """Take yes, no, or ``auto``."""
-    try:
-        return None if value == "auto" else switch(value)
-    except ValueError:
-        raise ValueError("'auto', true or false") from None
-
-
-def slots(value: str) -> int | None:
-    """Take a number of slots, or ``auto`` for one per CPU."""
-    if value == "auto":
-        return None
-    try:
-        return whole(1, 4096)(value)
-    except ValueError:
-        raise ValueError("'auto' (one per CPU) or a whole number from 1 to 4096") from None
-
-
 def start_method(value: str) -> str:
-    """Take one of the standard library's start methods, or ``auto`` for the one that suits the system."""
+    """Parse a start method of ``multiprocessing``; return the default of this system for ``auto``."""
     if value == "auto":
         return "fork" if sys.platform.startswith("linux") else "spawn"
     known = ("spawn",) if sys.platform == "win32" else ("fork", "spawn", "forkserver")
@@ -159,20 +143,15 @@ def start_method(value: str) -> str:
 
 
 def feather_file(value: str) -> str:
-    """Take a file name; .feather is added where it has no suffix."""
+    """Return a file name, with ``.feather`` added if it has no suffix."""
     return value if Path(value).suffix else f"{value}.feather"
-
-
-def unchanged(value: str) -> str:
-    """Take a text of another system as it is."""
-    return value
 
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
 def span(value: str) -> Range:
-    """Take a range of numbers: ``4-16``, ``4-``, ``-16`` or ``8``; empty for any."""
+    """Parse a range of numbers: ``4-16``, ``4-``, ``-16`` or ``8``; empty for any."""
     found = re.fullmatch(rf"({_NUMBER})|({_NUMBER})?-({_NUMBER})?", value.strip()) if value.strip() else None
     if not value.strip():
         return ANY
@@ -182,22 +161,22 @@ def span(value: str) -> Range:
     if exact is not None:
         return Range(float(exact), float(exact))
     if low is not None and high is not None and float(low) > float(high):
-        raise ValueError("a range whose first number is not above its second")
+        raise ValueError("a range with its lower bound first")
     return Range(None if low is None else float(low), None if high is None else float(high))
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Take words that are separated by spaces or commas."""
+    """Split a list of words that are separated by spaces or commas."""
     return tuple(re.split(r"[\s,]+", value.strip())) if value.strip() else ()
 
 
 def phrases(value: str) -> tuple[str, ...]:
-    """Take texts that are separated by commas."""
+    """Split a list of texts that are separated by commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def markets(value: str) -> tuple[Market, ...]:
-    """Take one or both markets."""
+    """Parse a list of markets."""
     found = words(value)
     if not found or not set(found) <= set(Market):
         raise ValueError("spot, on-demand, or both separated by a space")

@@ -1,4 +1,4 @@
-"""The settings that only one provider of machines has; those of all are in ``pool_fields``."""
+"""The settings of single providers; ``pool_fields`` has those that providers share."""
 
 from dataclasses import dataclass
 
@@ -8,41 +8,39 @@ from taskfleet.settings.parsers import optional, text, words
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsSettings:
-    """What only machines of AWS have."""
+    """The settings of AWS."""
 
     instance_profile: str | None = setting(
-        "aws", "The instance profile whose role the machines have.", optional(text), metavar="NAME"
+        "aws", "Instance profile of the machines; its role grants their permissions.", optional(text), metavar="NAME"
     )
     security_groups: tuple[str, ...] = setting(
-        "aws", "Security groups, by id; empty for the default one.", words, metavar="LIST"
+        "aws", "Security group IDs; empty: the default security group.", words, metavar="LIST"
     )
     subnets: tuple[str, ...] = setting(
-        "aws", "Subnets, by id; empty for the default ones of each zone.", words, metavar="LIST"
+        "aws", "Subnet IDs; empty: the default subnet of each zone.", words, metavar="LIST"
     )
-    key_name: str | None = setting(
-        "aws", "A key pair to log in with, for looking into a machine.", optional(text), metavar="NAME"
-    )
+    key_name: str | None = setting("aws", "EC2 key pair for SSH access to machines.", optional(text), metavar="NAME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcpSettings:
-    """What only machines of Google Cloud have."""
+    """The settings of Google Cloud."""
 
-    project_id: str | None = setting("gcp", "The Google Cloud project.", optional(text), metavar="ID")
+    project_id: str | None = setting("gcp", "Google Cloud project ID.", optional(text), metavar="ID")
     service_account: str | None = setting(
         "gcp",
-        "The service account the machines have; empty for the project's default one.",
+        "Service account of the machines; empty: the default one of the project.",
         optional(text),
         metavar="EMAIL",
     )
-    network: str | None = setting("gcp", "The network; empty for 'default'.", optional(text), metavar="NAME")
+    network: str | None = setting("gcp", "VPC network; empty: 'default'.", optional(text), metavar="NAME")
     subnetwork: str | None = setting(
         "gcp",
-        "The subnetwork of each region; needed where the network makes none by itself.",
+        "Subnetwork, of this name in each region; required if the network creates none automatically (custom mode).",
         optional(text),
         metavar="NAME",
     )
 
 
-#: One class for each provider that has settings of its own.
+#: The settings classes of all providers that have some.
 PROVIDER_SETTINGS: tuple[type, ...] = (AwsSettings, GcpSettings)

@@ -1,4 +1,4 @@
-"""What people read about the settings, made from the fields."""
+"""The settings as ``.env`` files and as a reference table, generated from the fields."""
 
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -8,24 +8,24 @@ from taskfleet.settings.describing import describe
 
 
 def task_env(values: Mapping[str, str], exports: str = "") -> str:
-    """Return the text of ``config/task.env``: every setting with its sentence, those without a value commented out.
+    """Return the text of ``config/task.env``: every setting with its sentence; settings without a value are commented out.
 
     Args:
-        values: Texts by upper-case name.
-        exports: What stands at the end, for the user's own variables.
+        values: Texts, by upper-case name.
+        exports: Lines to append, for the user's own variables.
     """
     head = (
-        "# The settings of this job. The environment and the flags of a command come before this file.\n"
-        "# Lines NAME=value are settings; lines export NAME=value are your own variables, handed to your tasks.\n"
+        "# The settings of this job. Flags and environment variables override this file.\n"
+        "# NAME=value lines are settings; export NAME=value lines are your own environment variables, passed to your tasks.\n"
     )
     return head + _sections([group for group in GROUPS if group not in POOL_GROUPS], values) + exports
 
 
 def pool_env(provider: str, values: Mapping[str, str], exports: str = "") -> str:
-    """Return the text of ``config/pool.env`` with the settings that matter to a provider; see ``task_env``."""
+    """Return the text of ``config/pool.env`` with the settings that apply to a provider; see ``task_env``."""
     others = " or ".join(name for name in PROVIDER_GROUPS if name != provider)
     head = (
-        "# The machines of this job's pool. The environment and the flags of a command come before this file.\n"
+        "# The settings of this job's pool. Flags and environment variables override this file.\n"
         f"# For another provider ({others}): uv run poe settings --provider NAME --pool-env > pool.new && mv pool.new config/pool.env\n"
     )
     return head + _sections(PROVIDER_GROUPS[provider], {"PROVIDER": provider, **values}) + exports
@@ -38,7 +38,7 @@ def table() -> str:
         lines += [f"\n### {title}\n", "| setting | flag | default | meaning |", "|---|---|---|---|"]
         for field in describe():
             if field.group == group:
-                sentence = field.sentence + "".join(f" Older name: `{old}`." for old in field.old_names)
+                sentence = field.sentence + "".join(f" Alias: `{alias}`." for alias in field.aliases)
                 default = f"`{field.default}`" if field.default else ""
                 lines.append(f"| `{field.name}` | `{field.flag} {field.metavar}` | {default} | {sentence} |")
     return "\n".join(lines).strip() + "\n"

@@ -1,7 +1,7 @@
-"""Where a table is, what format it has, and how its bytes are reached.
+"""The location and the format of a table, and access to its bytes.
 
-A table is a local path (also ``file://``), ``s3://``, ``gs://`` or ``https://`` (``http://``). Buckets are read in place through
-``pyarrow.fs``; a web address is fetched into a temporary file first, because feather and parquet are read from their end.
+A table is a local path (or ``file://``), ``s3://``, ``gs://``, ``https://`` or ``http://``. Buckets are read in place with ``pyarrow.fs``;
+a URL is downloaded to a temporary file first, because readers of Feather and Parquet start at the end of a file.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from taskfleet.errors import TableError
+from taskfleet.tables.values import one_line
 
 FORMATS = {
     ".feather": "feather",
@@ -25,7 +26,7 @@ FORMATS = {
     ".yaml": "yaml",
     ".yml": "yaml",
 }
-"""The format that a file's suffix stands for."""
+"""The format of each file suffix."""
 
 _GZIPPED_FORMATS = ("csv", "json", "jsonl")
 _NETWORK_SECONDS = 60
@@ -33,7 +34,7 @@ _NETWORK_SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a table is and how it is written; `text` is what messages show, without passwords and signatures."""
+    """The location and the format of a table; messages show ``text``, which has no passwords and signatures."""
 
     text: str
     scheme: str
@@ -43,18 +44,18 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """The bytes of a table; each call opens them anew, from the start."""
+class TableBytes:
+    """Access to the bytes of a table; each call opens them again, at the start."""
 
     stream: Callable[[], BinaryIO]
     random_access: Callable[[], Any]
 
 
 def parse_address(source: str | os.PathLike[str]) -> Address:
-    """Understand an address without opening it.
+    """Parse an address without opening it.
 
     Raises:
-        TableError: the scheme or the suffix is not known.
+        TableError: The scheme or the suffix is not supported.
     """
     text = os.fspath(source)
     scheme, separator, rest = text.partition("://")
@@ -73,7 +74,7 @@ def parse_address(source: str | os.PathLike[str]) -> Address:
         host, slash, tail = path.partition("/")
         shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{tail}"
         return _address(shown, scheme, text, name=path)
-    raise TableError(f"{scheme}:// is not a known kind of address ({text}); use a path, s3://, gs:// or https://")
+    raise TableError(f"{text}: {scheme}:// is not supported. Use a path, s3://, gs:// or https://.")
 
 
 def _address(shown: str, scheme: str, location: str, *, name: str) -> Address:
@@ -84,15 +85,15 @@ def _address(shown: str, scheme: str, location: str, *, name: str) -> Address:
     if known is None or (gzipped and known not in _GZIPPED_FORMATS):
         suffixes = " ".join([*FORMATS, *(f".{name}.gz" for name in _GZIPPED_FORMATS)])
         ending = f"the suffix {suffix + '.gz' * gzipped!r}" if suffix else "no suffix"
-        raise TableError(f"{shown} has {ending}, which is not a known table format; use one of {suffixes}")
+        raise TableError(f"{shown} has {ending}, which is not a supported table format. Use one of {suffixes}")
     return Address(text=shown, scheme=scheme, location=location, format=known, gzipped=gzipped)
 
 
 def check_local(address: Address) -> None:
-    """Refuse a local file that is missing, a directory or empty; other kinds of address are not touched.
+    """Check that a local file exists, is not a directory and not empty; do nothing for other addresses.
 
     Raises:
-        TableError: the file cannot be a table.
+        TableError: The check failed.
     """
     if address.scheme != "local":
         return
@@ -102,71 +103,71 @@ def check_local(address: Address) -> None:
         if os.path.isdir(address.location):
             raise IsADirectoryError
         if os.path.getsize(address.location) == 0:
-            raise EmptyFile
-    except (OSError, ValueError, EmptyFile) as error:
+            raise EmptyFileError
+    except (OSError, ValueError, EmptyFileError) as error:
         raise table_error(error, address) from error
 
 
-class EmptyFile(Exception):
-    """The file has no bytes at all."""
+class EmptyFileError(Exception):
+    """A file has 0 bytes."""
 
 
 def table_error(error: Exception, address: Address, rows_read: int = 0) -> TableError:
-    """Say in one sentence what a foreign exception means for the table at `address`."""
+    """Return the error that explains an exception of another library for the table at ``address``."""
     shown = address.text
     if isinstance(error, FileNotFoundError):
-        return TableError(f"{shown} does not exist; check the path (relative ones start at {Path.cwd()})")
+        return TableError(f"{shown} does not exist. Check the path (relative paths start at {Path.cwd()}).")
     if isinstance(error, IsADirectoryError):
-        return TableError(f"{shown} is a directory; name one file in it")
+        return TableError(f"{shown} is a directory. Name one file in it.")
     if isinstance(error, PermissionError):
-        return TableError(f"{shown} may not be read (permission denied); change its permissions or your credentials")
-    if isinstance(error, EmptyFile):
-        return TableError(f"{shown} is empty (0 bytes); write the table again")
+        return TableError(f"{shown} cannot be read: permission denied. Change its permissions or your credentials.")
+    if isinstance(error, EmptyFileError):
+        return TableError(f"{shown} is empty (0 bytes). Write the table again.")
     where = f" after row {rows_read}" if rows_read else ""
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = one_line(error, 300) or type(error).__name__
     if address.scheme != "local" and isinstance(error, OSError):
         return TableError(
-            f"{shown} cannot be read{where}: {reason}; check the address, the network, your credentials and the region"
+            f"{shown} cannot be read{where}: {reason}. Check the address, the network, your credentials and the region."
         )
     written = f"{address.format} file" + " (gzipped)" * address.gzipped
     return TableError(
-        f"{shown} cannot be read as a {written}{where}: {reason}; the file is damaged, cut short "
-        "or of another format: write it again, or give it the suffix of its format"
+        f"{shown} cannot be read as a {written}{where}: {reason}. The file is damaged, truncated or in another format: "
+        "write it again, or rename it with the suffix of its format."
     )
 
 
 @contextmanager
-def opened(address: Address) -> Iterator[Place]:
-    """Make the bytes of a table reachable as long as the context lasts.
+def opened(address: Address) -> Iterator[TableBytes]:
+    """Provide access to the bytes of a table while the context lasts.
 
     Raises:
-        TableError: a web address cannot be fetched. Everything else raises what the file system raises.
+        TableError: A URL cannot be downloaded. Exceptions of the file system are passed on.
     """
     if address.scheme == "local":
         check_local(address)
-        yield _local_place(address.location, address.gzipped)
+        yield _local_bytes(address.location, address.gzipped)
     elif address.scheme in ("http", "https"):
         from taskfleet.tables.download import downloaded
 
         with downloaded(address.location, address.text) as path:
             if path.stat().st_size == 0:
-                raise EmptyFile
-            yield _local_place(str(path), address.gzipped)
+                raise EmptyFileError
+            yield _local_bytes(str(path), address.gzipped)
     else:
         filesystem = s3_filesystem(address.location) if address.scheme == "s3" else gs_filesystem()
-        yield _bucket_place(filesystem, address)
+        yield _bucket_bytes(filesystem, address)
 
 
-def _local_place(path: str, gzipped: bool) -> Place:
+def _local_bytes(path: str, gzipped: bool) -> TableBytes:
     def random_access() -> Any:
         import pyarrow
 
         return pyarrow.memory_map(path, "r")
 
-    return Place(stream=lambda: _unzipped(open(path, "rb"), gzipped), random_access=random_access)
+    return TableBytes(stream=lambda: _unzipped(open(path, "rb"), gzipped), random_access=random_access)
 
 
-def _bucket_place(filesystem: Any, address: Address) -> Place:
+def _bucket_bytes(filesystem: Any, address: Address) -> TableBytes:
     import io
 
     from pyarrow.fs import FileType
@@ -174,14 +175,15 @@ def _bucket_place(filesystem: Any, address: Address) -> Place:
     path = address.location
     info = filesystem.get_file_info(path)
     if info.type == FileType.NotFound:
-        raise TableError(f"{address.text} does not exist; check the bucket, the name and your credentials")
+        raise TableError(f"{address.text} does not exist. Check the bucket, the name and your credentials.")
     if info.type == FileType.Directory:
         raise IsADirectoryError
     if info.size == 0:
-        raise EmptyFile
-    return Place(
+        raise EmptyFileError
+    return TableBytes(
         stream=lambda: _unzipped(
-            cast(BinaryIO, io.BufferedReader(filesystem.open_input_stream(path), 1 << 20)), address.gzipped
+            cast(BinaryIO, io.BufferedReader(filesystem.open_input_stream(path, compression=None), 1 << 20)),
+            address.gzipped,
         ),
         random_access=lambda: filesystem.open_input_file(path),
     )
@@ -192,14 +194,14 @@ def _unzipped(raw: BinaryIO, gzipped: bool) -> BinaryIO:
         return raw
     import gzip
 
-    # GzipFile leaves a file it was handed open unless it knows it as its own.
+    # GzipFile closes a file that it did not open only if the file is its myfileobj.
     zipped = gzip.GzipFile(fileobj=raw)
     zipped.myfileobj = cast(Any, raw)
     return cast(BinaryIO, zipped)
 
 
 def s3_filesystem(path: str) -> Any:
-    """Open S3, or the service that AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names, in the region of the environment."""
+    """Open S3, or the service at AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, in the region of the environment."""
     from pyarrow.fs import S3FileSystem, resolve_s3_region
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -213,16 +215,16 @@ def s3_filesystem(path: str) -> Any:
 
 
 def gs_filesystem() -> Any:
-    """Open Google's storage, or the emulator that STORAGE_EMULATOR_HOST names, without credentials."""
+    """Open Google Cloud Storage, or the emulator at STORAGE_EMULATOR_HOST, which needs no credentials."""
     from datetime import timedelta
 
     from pyarrow.fs import GcsFileSystem
 
-    patience = timedelta(seconds=_NETWORK_SECONDS)
+    limit = timedelta(seconds=_NETWORK_SECONDS)
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if not emulator:
-        return GcsFileSystem(retry_time_limit=patience)
+        return GcsFileSystem(retry_time_limit=limit)
     scheme, separator, host = emulator.rstrip("/").rpartition("://")
     return GcsFileSystem(
-        anonymous=True, scheme=scheme if separator else "http", endpoint_override=host, retry_time_limit=patience
+        anonymous=True, scheme=scheme if separator else "http", endpoint_override=host, retry_time_limit=limit
     )

@@ -1,10 +1,10 @@
-"""Columns into JSON texts, many rows at once.
+"""Fast conversion of columns to JSON texts.
 
-Integers, bools and texts without anything to escape are written by pyarrow; floats by Python's repr; every other kind of column
-goes value by value through the rules in `values`. Either way gives the same text.
+pyarrow formats integers, bools, and texts without characters to escape; Python's repr formats floats. Columns of other types are
+converted value by value with the rules in ``values``. Both ways give the same text.
 
-Texts and floats enter and leave pyarrow as bare memory: `pa.scalar`, `pa.array` and `to_numpy` import pandas, which takes longer than a
-small insertion, and `to_pylist` is slow in older releases.
+Texts and floats are exchanged with pyarrow as memory buffers: ``pa.scalar``, ``pa.array`` and ``to_numpy`` import pandas, which takes
+longer than a small insertion, and ``to_pylist`` is slow in older releases.
 """
 
 import math
@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taskfleet.tables.ids import MAX_ID_CHARACTERS, id_text
-from taskfleet.tables.values import Refused, json_text, to_json
+from taskfleet.tables.values import UnsupportedValueError, json_text, to_json
 
-ValueFault: TypeAlias = Callable[[int, Exception], Exception]
-"""Make the error for the value at an index of a column from what is wrong with it."""
+ErrorFactory: TypeAlias = Callable[[int, Exception], Exception]
+"""Returns the exception to raise for the value at an index of a column, given the cause."""
 
-# 32-bit offsets would end a batch at 2 GiB of text.
+# 32-bit offsets would limit a batch to 2 GiB of text.
 _TEXT = pa.large_string()
 
 
@@ -38,7 +38,7 @@ def _scalar(text: str) -> Any:
 
 
 def _strings(texts: Any) -> list[str]:
-    """Return texts of type _TEXT, none of them null."""
+    """Return an array of type _TEXT without nulls as a list."""
     if not len(texts):
         return []
     _, offsets, characters = texts.buffers()
@@ -60,22 +60,22 @@ _ESCAPED = r'["\\\x00-\x1f]'
 _CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
 
 
-def object_texts(columns: Mapping[str, Any], length: int, fault_of: Callable[[str], ValueFault]) -> list[str]:
-    """Write each of `length` rows as the JSON object of its values."""
+def object_texts(columns: Mapping[str, Any], length: int, error_of: Callable[[str], ErrorFactory]) -> list[str]:
+    """Return ``length`` rows as JSON objects."""
     if not columns:
         return ["{}"] * length
     pieces: list[Any] = []
     opening = "{"
     for name in sorted(columns):
         pieces.append(_scalar(f"{opening}{json_text(name)}:"))
-        pieces.append(_texts(columns[name], fault_of(name)))
+        pieces.append(_texts(columns[name], error_of(name)))
         opening = ","
     texts = pc.binary_join_element_wise(*pieces, _scalar("}"), _EMPTY)
     return _strings(texts)
 
 
-def id_texts(column: Any, fault_of: Callable[[int, str], Exception]) -> list[str]:
-    """Return a column of task ids as texts, by the rules of `ids.id_text`."""
+def id_texts(column: Any, error_of: Callable[[int, str], Exception]) -> list[str]:
+    """Return a column of task ids as texts, by the rules of ``ids.id_text``."""
     if _is_arrow(column) and (pa.types.is_integer(column.type) or _is_text(column.type)) and column.null_count == 0:
         texts = column.cast(_TEXT)
         lengths = pc.min_max(pc.utf8_length(texts)).as_py()
@@ -83,29 +83,29 @@ def id_texts(column: Any, fault_of: Callable[[int, str], Exception]) -> list[str
         if usable and not pc.any(pc.match_substring_regex(texts, _CONTROL)).as_py():
             return _strings(texts)
     ids = []
-    for index, value in enumerate(python_values(column, lambda index, error: fault_of(index, str(error)))):
+    for index, value in enumerate(python_values(column, lambda index, error: error_of(index, str(error)))):
         try:
             ids.append(id_text(value))
-        except Refused as error:
-            raise fault_of(index, f"task_id {error.why}; {error.remedy}") from None
+        except UnsupportedValueError as error:
+            raise error_of(index, f"task_id is invalid: {error.reason}. {error.remedy}") from None
         except ValueError as error:
-            raise fault_of(index, str(error)) from None
+            raise error_of(index, str(error)) from None
     return ids
 
 
 def field_columns(column: Any) -> dict[str, Any] | None:
-    """Return the fields of a struct column as columns; None when only a look at each row can tell what it holds."""
+    """Return the fields of a struct column as columns; None if rows have to be inspected one by one."""
     if not _is_arrow(column) or not pa.types.is_struct(column.type) or column.null_count:
         return None
     names = [field.name for field in column.type]
     return dict(zip(names, column.flatten(), strict=True)) if len(set(names)) == len(names) else None
 
 
-def python_values(column: Any, fault_of: ValueFault) -> list[Any]:
-    """Return a column's values as Python objects; maps become dicts."""
+def python_values(column: Any, error_of: ErrorFactory) -> list[Any]:
+    """Return the values of a column as Python objects; maps become dicts."""
     if not _is_arrow(column):
         return list(column)
-    # The word in the type's text may also be a field's name, which does no harm.
+    # "map<" may also be part of a field's name, which is harmless.
     options = {"maps_as_pydicts": "strict"} if "map<" in str(column.type) else {}
     try:
         return list(column.to_pylist(**options))
@@ -115,17 +115,17 @@ def python_values(column: Any, fault_of: ValueFault) -> list[Any]:
             try:
                 values.append(scalar.as_py(**options))
             except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
-                raise fault_of(index, error) from error
+                raise error_of(index, error) from error
         return values
 
 
-def _texts(column: Any, fault_of: ValueFault) -> Any:
-    """Return each value's JSON text."""
+def _texts(column: Any, error_of: ErrorFactory) -> Any:
+    """Return the JSON texts of the values."""
     if not _is_arrow(column):
-        return _each(column, fault_of)
+        return _each(column, error_of)
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _texts(column.dictionary_decode(), fault_of)
+        return _texts(column.dictionary_decode(), error_of)
     if pa.types.is_null(kind):
         return pa.repeat(_NULL, len(column))
     if pa.types.is_integer(kind):
@@ -133,32 +133,32 @@ def _texts(column: Any, fault_of: ValueFault) -> Any:
     if pa.types.is_boolean(kind):
         return pc.if_else(column, _scalar("true"), _scalar("false")).fill_null(_NULL)
     if pa.types.is_floating(kind):
-        return _float_texts(column, fault_of)
+        return _float_texts(column, error_of)
     if _is_text(kind):
         texts = column.cast(_TEXT)
         if not pc.any(pc.match_substring_regex(texts, _ESCAPED)).as_py():
             return pc.binary_join_element_wise(_QUOTE, texts, _QUOTE, _EMPTY).fill_null(_NULL)
-    return _each(python_values(column, fault_of), fault_of)
+    return _each(python_values(column, error_of), error_of)
 
 
-def _float_texts(column: Any, fault_of: ValueFault) -> Any:
+def _float_texts(column: Any, error_of: ErrorFactory) -> Any:
     numbers = column.cast(pa.float64()).fill_null(_NAN)
     stop = numbers.offset + len(numbers)
     values = memoryview(numbers.buffers()[1] or b"").cast("B").cast("d")[numbers.offset : stop].tolist()
     texts = [repr(value) if value == value else "null" for value in values]
     for text in ("inf", "-inf"):
         if text in texts:
-            return _each(values, fault_of)
+            return _each(values, error_of)
     return _array(texts)
 
 
-def _each(values: list[Any], fault_of: ValueFault) -> Any:
+def _each(values: list[Any], error_of: ErrorFactory) -> Any:
     texts = []
     for index, value in enumerate(values):
         try:
             texts.append(json_text(to_json(value)))
-        except Refused as error:
-            raise fault_of(index, error) from None
+        except UnsupportedValueError as error:
+            raise error_of(index, error) from None
     return _array(texts)
 
 

@@ -1,9 +1,9 @@
-"""CSV files: read twice, first to learn what kind of values each column holds, then for the values.
+"""Reader of CSV files, in two passes: the first determines the types of the columns, the second reads the values.
 
-A column is of integers, floats or bools (``true``, ``True``, ``TRUE``) when every cell in the whole file is, and of text otherwise;
-dates stay the text they are. An empty cell is null; a quoted empty one (``""``) is an empty text. In columns of numbers and bools,
-``NA``, ``null``, ``None`` and ``NaN`` are null, too. Whole numbers with leading zeros (``007``), columns with whole numbers beyond
-64 bits, and ``task_id`` stay text. One pass would have to guess from the first rows and fail at the first ``0.5`` in row 2,000,000.
+A column has integers, floats or bools (``true``, ``True``, ``TRUE``) if all its cells in the whole file do, and text otherwise; dates are
+text. An empty cell is null; a quoted empty cell (``""``) is an empty text. In columns of numbers and bools, ``NA``, ``null``, ``None`` and
+``NaN`` are null too. Integers with leading zeros (``007``), columns with integers beyond 64 bits, and ``task_id`` are text. A single pass
+would have to infer types from the first rows and would fail at the first ``0.5`` in row 2,000,000.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from taskfleet.errors import TableError
-from taskfleet.tables.address import Place
+from taskfleet.tables.address import TableBytes
 from taskfleet.tables.arrow import check_unique, column_batches
 from taskfleet.tables.batch import ColumnBatch
 
@@ -29,14 +29,14 @@ _KINDS = ((_INTEGER, pa.int64()), (_FLOAT, pa.float64()), (_BOOL, pa.bool_()))
 
 @dataclass(slots=True)
 class _Column:
-    """What is known of a column so far: the kinds that all its cells fit, and whether it has any cell with a value."""
+    """The types that all cells of a column have had so far, and whether any cell has a value."""
 
     fits: list[bool]
     seen: bool = False
     too_large: bool = False
 
     def learn(self, cells: Any) -> None:
-        """Take the cells of one more block into account."""
+        """Update the types with the cells of a block."""
         if not any(self.fits):
             return
         values = cells.filter(pc.invert(pc.is_in(cells, _NULLS))).drop_null()
@@ -53,7 +53,7 @@ class _Column:
                 self.too_large = True
 
     def kind(self) -> Any:
-        """Return the column's type in pyarrow."""
+        """Return the pyarrow type of the column."""
         if not self.seen:
             return pa.string()
         if self.fits[0] and self.too_large:
@@ -61,45 +61,45 @@ class _Column:
         return next((kind for (_, kind), fits in zip(_KINDS, self.fits, strict=True) if fits), pa.string())
 
 
-def csv_batches(place: Place, source: str, batch_rows: int) -> Iterator[ColumnBatch]:
-    """Read a CSV file with a line of column names."""
-    with place.stream() as file:
+def csv_batches(table: TableBytes, source: str, batch_rows: int) -> Iterator[ColumnBatch]:
+    """Read a CSV file with a header."""
+    with table.stream() as file:
         header = _reader(file, source, None).schema.names
     names = [name.strip() for name in header]
     check_unique(names, source)
     columns = [_Column(fits=[name != "task_id"] * len(_KINDS)) for name in names]
-    for block in _blocks(place, source, header):
+    for block in _blocks(table, source, header):
         for column, cells in zip(columns, block.columns, strict=True):
             column.learn(cells)
     kinds = [column.kind() for column in columns]
     batches = (
         pa.record_batch([_typed(cells, kind) for cells, kind in zip(block.columns, kinds, strict=True)], names=names)
-        for block in _blocks(place, source, header)
+        for block in _blocks(table, source, header)
     )
     yield from column_batches(batches, names, source, batch_rows)
 
 
-def _blocks(place: Place, source: str, header: list[str]) -> Iterator[Any]:
-    with place.stream() as file:
+def _blocks(table: TableBytes, source: str, header: list[str]) -> Iterator[Any]:
+    with table.stream() as file:
         yield from _reader(file, source, header)
 
 
 def _reader(file: BinaryIO, source: str, header: list[str] | None) -> Any:
-    """Open a stream of record batches, all of text when the header is known."""
+    """Open a stream of record batches; all columns are text if the header is given."""
 
-    def refuse(row: Any) -> str:
-        # pyarrow counts the line of names as row 1.
-        wrong.append(
+    def reject(row: Any) -> str:
+        # pyarrow counts the header as row 1.
+        errors.append(
             f"{source} has {row.actual_columns} cells instead of {row.expected_columns} in row {row.number - 1} "
-            f"({row.text[:60]!r}); quote cells that hold a comma, and give every row all its cells"
+            f"({row.text[:60]!r}). Quote cells that contain a comma, and give every row all its cells."
         )
         return "error"
 
-    wrong: list[str] = []
+    errors: list[str] = []
     options = {
-        # One thread, because the rows are not counted with more.
+        # One thread: with several, pyarrow reports no row numbers.
         "read_options": pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-        "parse_options": pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+        "parse_options": pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=reject),
         "convert_options": pa_csv.ConvertOptions(
             column_types={name: pa.string() for name in header or ()},
             null_values=[""],
@@ -110,15 +110,15 @@ def _reader(file: BinaryIO, source: str, header: list[str] | None) -> Any:
     try:
         reader = pa_csv.open_csv(file, **options)
     except pa.ArrowInvalid as error:
-        raise (TableError(wrong[0]) if wrong else error) from error
-    return reader if header is None else _checked(reader, wrong)
+        raise (TableError(errors[0]) if errors else error) from error
+    return reader if header is None else _checked(reader, errors)
 
 
-def _checked(reader: Any, wrong: list[str]) -> Iterator[Any]:
+def _checked(reader: Any, errors: list[str]) -> Iterator[Any]:
     try:
         yield from reader
     except pa.ArrowInvalid as error:
-        raise (TableError(wrong[0]) if wrong else error) from error
+        raise (TableError(errors[0]) if errors else error) from error
 
 
 def _typed(cells: Any, kind: Any) -> Any:

@@ -1,5 +1,6 @@
-"""A table behind a web address, fetched into a temporary file."""
+"""Download of a table from a URL to a temporary file."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,16 +12,18 @@ from urllib.request import urlopen
 
 from taskfleet.errors import TableError
 
+logger = logging.getLogger(__name__)
+
 _CHUNK_BYTES = 1 << 20
-_SILENCE_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 
 
 @contextmanager
 def downloaded(url: str, shown: str) -> Iterator[Path]:
-    """Fetch `url` into a file that is deleted when the context ends; `shown` stands for it in messages.
+    """Download ``url`` to a file that is deleted when the context ends; messages show ``shown`` instead of it.
 
     Raises:
-        TableError: the host cannot be reached, answers with an error, or the file arrives incomplete.
+        TableError: The host cannot be reached or responds with an error, or the download is incomplete.
     """
     handle, name = tempfile.mkstemp(prefix="taskfleet-table-")
     try:
@@ -32,21 +35,23 @@ def downloaded(url: str, shown: str) -> Iterator[Path]:
 
 
 def _fetch(url: str, shown: str, write: Callable[[bytes], object]) -> None:
+    logger.info("Downloading %s", shown)
     try:
-        with urlopen(url, timeout=_SILENCE_SECONDS) as answer:
-            promised = answer.headers.get("Content-Length")
+        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+            expected = response.headers.get("Content-Length")
             received = 0
-            while chunk := answer.read(_CHUNK_BYTES):
+            while chunk := response.read(_CHUNK_BYTES):
                 write(chunk)
                 received += len(chunk)
     except HTTPError as error:
         with error:
             raise TableError(
-                f"{shown} cannot be fetched: the server answered {error.code} {error.reason}; "
-                "check the address, and whether the file is public or the address signed"
+                f"{shown} cannot be downloaded: the server responded with {error.code} {error.reason}. "
+                "Check the URL, and whether the file is public or the URL is signed."
             ) from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise TableError(f"{shown} cannot be fetched: {reason}; check the address and the network") from error
-    if promised is not None and promised.isdigit() and received != int(promised):
-        raise TableError(f"{shown} arrived incomplete: {received} of {promised} bytes; try again")
+        raise TableError(f"{shown} cannot be downloaded: {reason}. Check the URL and the network.") from error
+    if expected is not None and expected.isdigit() and received != int(expected):
+        raise TableError(f"{shown} was downloaded incompletely: {received} of {expected} bytes. Run the command again.")
+    logger.info("Downloaded %s: %s bytes", shown, received)

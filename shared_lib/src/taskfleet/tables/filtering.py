@@ -1,8 +1,8 @@
-"""The user's ``filter_tasks(table, output_path)`` between reading and inserting.
+"""Application of the user's ``filter_tasks(table, output_path)`` to the batches of a table.
 
-It gets each batch as a pandas DataFrame whose index is the rows' places in the table, from 1, and returns a DataFrame of some of
-these rows. Columns that it leaves alone are taken from the batch itself, so that nothing changes its kind on the way through
-pandas; columns that it changes or adds are taken from its DataFrame.
+The function gets each batch as a pandas DataFrame whose index is the row numbers in the table, from 1, and returns a DataFrame with some
+of these rows. Unchanged columns are taken from the batch itself, so that pandas does not change their types; changed and new columns are
+taken from the returned DataFrame.
 """
 
 from array import array
@@ -10,24 +10,31 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from taskfleet.errors import InsertError, TaskfleetError
+from taskfleet.extras import require
 from taskfleet.tables.batch import Batch, ColumnBatch, ListBatch, gives_id
-from taskfleet.tables.values import Refused, shown, to_json
+from taskfleet.tables.values import UnsupportedValueError, one_line, shown, to_json
 
 FilterTasks: TypeAlias = Callable[[Any, Any], Any]
 """``filter_tasks(table, output_path)``: DataFrame in, DataFrame out."""
 
 
 def filter_batches(batches: Iterable[Batch], filter_tasks: FilterTasks, output_path: Any) -> Iterator[Batch]:
-    """Yield what the user's function leaves of each batch; rows keep their numbers, batches without rows are left out.
+    """Yield the rows of each batch that the user's function returns. Rows keep their numbers; empty batches are omitted.
 
     Args:
-        batches: they are asked for one at a time.
-        filter_tasks: the user's function. Columns of integers or bools with nulls reach it as Int64 and boolean.
-        output_path: passed on to it as it is.
+        batches: Read one at a time.
+        filter_tasks: The user's function. It gets columns of integers or bools with nulls as Int64 and boolean.
+        output_path: Passed to the function unchanged.
 
     Raises:
-        InsertError: the function raised an exception, or returned something else than a DataFrame of rows of its table.
+        MissingPackageError: At once; pandas is not installed.
+        InsertError: During the iteration; the function raised an exception, or did not return a DataFrame with rows of its table.
     """
+    require("pandas", "filter_tasks")
+    return _filtered(batches, filter_tasks, output_path)
+
+
+def _filtered(batches: Iterable[Batch], filter_tasks: FilterTasks, output_path: Any) -> Iterator[Batch]:
     for batch in batches:
         if not len(batch):
             continue
@@ -40,7 +47,7 @@ def filter_batches(batches: Iterable[Batch], filter_tasks: FilterTasks, output_p
             raise
         except Exception as error:
             raise InsertError(
-                f"filter_tasks raised {type(error).__name__}: {error} ({place}); mend the function"
+                f"filter_tasks raised {type(error).__name__}: {error} ({place}). Correct the function."
             ) from error
         positions = _positions(table, result, place)
         if len(positions):
@@ -48,26 +55,28 @@ def filter_batches(batches: Iterable[Batch], filter_tasks: FilterTasks, output_p
 
 
 def _positions(table: Any, result: Any, place: str) -> Any:
-    """Find each returned row in the table it was given.
+    """Return the positions of the returned rows in the table.
 
     Raises:
-        InsertError: the result is no DataFrame, or its index is not that of rows of the table.
+        InsertError: The result is not a DataFrame, or its index has values that are not in the table's index.
     """
     import pandas
 
     if not isinstance(result, pandas.DataFrame):
         raise InsertError(
-            f"filter_tasks returned {shown(result)} ({type(result).__name__}) instead of a DataFrame {place}; "
-            "return the rows to keep, such as table[table['num1'] > 3]"
+            f"filter_tasks returned {shown(result)} ({type(result).__name__}) instead of a DataFrame {place}. "
+            "Return the rows to keep, such as table[table['num1'] > 3]."
         )
     if not result.columns.is_unique:
         twice = sorted(map(str, result.columns[result.columns.duplicated()]))
-        raise InsertError(f"filter_tasks returned more than one column {', '.join(twice)} {place}; drop or rename them")
+        raise InsertError(
+            f"filter_tasks returned more than one column {', '.join(twice)} {place}. Drop or rename them."
+        )
     positions = table.index.get_indexer(result.index) if result.index.nlevels == 1 else [-1]
     if not result.index.is_unique or (len(result) and min(positions) < 0):
         raise InsertError(
-            f"filter_tasks returned a DataFrame whose index is not that of its table's rows {place}; keep the index "
-            "(no reset_index, no ignore_index=True), and return each row at most once"
+            f"filter_tasks returned a DataFrame whose index is not a subset of its table's index {place}. Keep the index "
+            "(no reset_index, no ignore_index=True), and return each row at most once."
         )
     return positions
 
@@ -100,7 +109,7 @@ def _rebuilt(batch: Batch, table: Any, result: Any, positions: Any) -> Batch:
 
 
 def _is_unchanged(table: Any, result: Any, name: Any, positions: Any) -> bool:
-    # The values of object columns may have been changed in place, in both tables at once.
+    # A change in place of a value in an object column changes both tables.
     if name not in table or result[name].dtype == object:
         return False
     return bool(table[name].iloc[positions].equals(result[name]))
@@ -113,7 +122,7 @@ def _taken(column: Any, positions: Any) -> Any:
 def _is_null(value: object) -> bool:
     try:
         return to_json(value) is None
-    except Refused:
+    except UnsupportedValueError:
         return False
 
 
@@ -133,7 +142,7 @@ def _frame(batch: Batch, place: str) -> Any:
         return pandas.DataFrame(columns, index=index)
     except (ValueError, TypeError, ArithmeticError, NotImplementedError) as error:
         raise InsertError(
-            f"pandas cannot hold the table {place}: {error}; write such columns as text or as numbers"
+            f"pandas cannot represent the table {place}: {one_line(error, 300)}. Write such columns as text or as numbers."
         ) from error
 
 

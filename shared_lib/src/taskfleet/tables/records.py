@@ -1,7 +1,7 @@
-r"""Tables that come one record at a time: JSON, JSON lines, YAML, and the iterables of a task factory.
+r"""Readers of tables with one record at a time: JSON, JSON Lines, YAML, and generators.
 
-JSON arrays are read by ijson, which never holds more than a record. It has two limits: a lone half of a surrogate pair
-(``"\ud800"``) reaches us as ``?``, and arrays nested tens of thousands deep exhaust the memory.
+ijson reads JSON arrays with one record in memory. It has two limitations: a lone surrogate (``"\ud800"``) becomes ``?``, and arrays that
+are nested tens of thousands of levels deep exhaust the memory.
 """
 
 import codecs
@@ -9,16 +9,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
 from taskfleet.errors import TableError, TaskfleetError
-from taskfleet.tables.address import Place
+from taskfleet.tables.address import TableBytes
 from taskfleet.tables.batch import ListBatch, gives_id
-from taskfleet.tables.values import shown
+from taskfleet.tables.values import one_line, shown
 
 
 def list_batches(records: Iterable[dict[str, Any]], source: str, batch_rows: int) -> Iterator[ListBatch]:
-    """Gather records into batches; the first one decides whether the table gives ids."""
+    """Group records into batches; the first record decides whether the table has ids."""
     records = iter(records)
     first_row = 1
     with_ids = False
@@ -30,43 +30,44 @@ def list_batches(records: Iterable[dict[str, Any]], source: str, batch_rows: int
 
 
 def iterable_records(source: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
-    """Check what a task factory yields, and copy it, since a factory may fill the same dict again and again."""
+    """Check and copy the records of a generator, which may yield the same dict repeatedly."""
     row = 0
     try:
         for row, record in enumerate(source, start=1):
             if not isinstance(record, Mapping):
                 kind = type(record).__name__
                 raise TableError(
-                    f"row {row} of {name} is {shown(record)} ({kind}), not a mapping; yield one dict of keyword "
-                    "arguments per task"
+                    f"Row {row} of {name} is {shown(record)} ({kind}), not a mapping. Yield one dict of keyword "
+                    "arguments per task."
                 )
             yield dict(record)
     except TaskfleetError:
         raise
     except Exception as error:
         raise TableError(
-            f"{name} raised {type(error).__name__}: {error} after {row} rows; mend the task factory"
+            f"{name} raised {type(error).__name__}: {error} after {row} rows. Correct the generator."
         ) from error
 
 
-def json_records(place: Place, source: str) -> Iterator[dict[str, Any]]:
-    """Read a JSON file that holds one list of objects."""
+def json_records(table: TableBytes, source: str) -> Iterator[dict[str, Any]]:
+    """Read a JSON file with one list of objects."""
     import ijson
 
-    with place.stream() as file:
-        start = _after_mark(file).lstrip(b" \t\r\n")
+    with table.stream() as file:
+        start = file.read(4096)
+        mark = codecs.BOM_UTF8 if start.startswith(codecs.BOM_UTF8) else b""
+        start = start.removeprefix(mark).lstrip(b" \t\r\n")
         while not start and (more := file.read(4096)):
             start = more.lstrip(b" \t\r\n")
     if not start.startswith(b"["):
         found = "an object" if start.startswith(b"{") else f"{start[:20]!r}"
         raise TableError(
-            f"{source} has {found} at its top level instead of a list; write [{{...}}, {{...}}], or one object per line "
-            "in a .jsonl file"
+            f"{source} has {found} at its top level instead of a list. Write [{{...}}, {{...}}], or one object per line "
+            "in a .jsonl file."
         )
     row = 0
-    with place.stream() as file:
-        if file.read(3) != codecs.BOM_UTF8:
-            file.seek(0)
+    with table.stream() as file:
+        file.read(len(mark))  # streams from buckets cannot seek
         try:
             for row, value in enumerate(ijson.items(file, "item"), start=1):
                 yield _with_floats(_record(value, row, source))
@@ -74,40 +75,40 @@ def json_records(place: Place, source: str) -> Iterator[dict[str, Any]]:
             raise _syntax_error(source, "JSON", row + 1, error) from error
 
 
-def jsonl_records(place: Place, source: str) -> Iterator[dict[str, Any]]:
-    """Read JSON lines; empty lines are passed over."""
+def jsonl_records(table: TableBytes, source: str) -> Iterator[dict[str, Any]]:
+    """Read JSON Lines; empty lines are skipped."""
     row = 0
-    with place.stream() as file:
+    with table.stream() as file:
         for number, line in enumerate(file, start=1):
             text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if not text.strip():
                 continue
             row += 1
             try:
-                value = json.loads(text.decode(), parse_constant=_refuse_constant)
+                value = json.loads(text.decode(), parse_constant=_reject_constant)
             except (ValueError, RecursionError) as error:
-                raise _syntax_error(f"line {number} of {source}", "JSON", row, error) from error
+                raise _syntax_error(f"Line {number} of {source}", "JSON", row, error) from error
             yield _record(value, row, source)
 
 
-def yaml_records(place: Place, source: str) -> Iterator[dict[str, Any]]:
-    """Read a YAML file that holds one sequence of mappings, by the rules of ``yaml.safe_load``."""
+def yaml_records(table: TableBytes, source: str) -> Iterator[dict[str, Any]]:
+    """Read a YAML file with one sequence of mappings, by the rules of ``yaml.safe_load``."""
     import yaml
 
-    from taskfleet.tables.yaml_items import SeveralDocuments, WrongTop, sequence_items
+    from taskfleet.tables.yaml_items import NotASequenceError, SeveralDocumentsError, sequence_items
 
     row = 0
-    with place.stream() as file:
+    with table.stream() as file:
         try:
             for row, value in enumerate(sequence_items(file), start=1):
                 yield _record(value, row, source)
-        except WrongTop as error:
+        except NotASequenceError as error:
             raise TableError(
-                f"{source} has {error} at its top level instead of a sequence; write one '- ' item per task"
+                f"{source} has {error} at its top level instead of a sequence. Write one '- ' item per task."
             ) from None
-        except SeveralDocuments:
+        except SeveralDocumentsError:
             raise TableError(
-                f"{source} has more than one YAML document (another '---' after row {row}); join them in one sequence"
+                f"{source} has more than one YAML document (another '---' after row {row}). Join them in one sequence."
             ) from None
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise _syntax_error(source, "YAML", row + 1, error) from error
@@ -118,21 +119,21 @@ def _record(value: Any, row: int, source: str) -> dict[str, Any]:
         return value
     kind = type(value).__name__
     raise TableError(
-        f"row {row} of {source} is {shown(value)} ({kind}), not an object; write the keyword arguments of one task per row"
+        f"Row {row} of {source} is {shown(value)} ({kind}), not an object. Write the keyword arguments of one task per row."
     )
 
 
 def _syntax_error(source: str, language: str, row: int, error: Exception) -> TableError:
-    reason = " ".join(str(error).split())[:300]
-    return TableError(f"{source} is not valid {language} at row {row}: {reason}; correct it there, or write it again")
+    reason = one_line(error, 300)
+    return TableError(f"{source} is not valid {language} at row {row}: {reason}. Correct it there, or write it again.")
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON (write null, or a finite number)")
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON (use null, or a finite number)")
 
 
 def _with_floats(value: Any) -> Any:
-    """Replace, in place, the Decimals by which ijson keeps whole numbers of any size apart from floats."""
+    """Replace Decimals with floats, in place: ijson returns Decimals for numbers that are not integers."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in items:
         if isinstance(item, Decimal):
@@ -140,7 +141,3 @@ def _with_floats(value: Any) -> Any:
         elif isinstance(item, dict | list):
             _with_floats(item)
     return value
-
-
-def _after_mark(file: BinaryIO) -> bytes:
-    return file.read(4096).removeprefix(codecs.BOM_UTF8)

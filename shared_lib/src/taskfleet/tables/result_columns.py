@@ -1,4 +1,4 @@
-"""Tables of results as feather and parquet."""
+"""Writer of result tables as Feather and Parquet."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": p
 
 
 def write_arrow(part: Path, rows: Iterator[Row], kinds: Kinds, format_name: str) -> int:
-    """Write the rows to the file `part`, a batch at a time, and return their number."""
+    """Write the rows to the file ``part``, a batch at a time, and return their number."""
     types = {name: column_type(known) for name, known in kinds.items()}
     schema = pa.schema([(name, _TYPES.get(kind, pa.string())) for name, kind in types.items()])
     count = 0

@@ -1,4 +1,4 @@
-"""Values of results: their kinds, the columns they make, and how they are written as text."""
+"""The types of result values and of their columns, and their text form."""
 
 import json
 import math
@@ -9,26 +9,23 @@ from typing import Any, TypeAlias
 from taskfleet.tables.values import JSON
 
 Row: TypeAlias = dict[str, JSON]
-
-
 RowSource: TypeAlias = Callable[[], Iterator[Row]]
-
-
 Kinds: TypeAlias = dict[str, set[str]]
-"""For each column, in order, the kinds of its values: bool, int, large (an integer beyond 64 bits), float, str, other."""
+"""The types of the values of each column, in column order: bool, int, large (an integer beyond 64 bits), float, str, other."""
 
 
 BATCH_ROWS = 10_000
 
 
-def _kind(value: JSON) -> str:
+def value_kind(value: JSON) -> str:
+    """Return the type of a value, as in ``Kinds``."""
     if isinstance(value, int) and not isinstance(value, bool):
         return "int" if -(2**63) <= value < 2**63 else "large"
     return type(value).__name__ if isinstance(value, bool | float | str) else "other"
 
 
 def column_type(kinds: set[str]) -> str:
-    """Return what a column with values of these kinds becomes: bool, int, float, str, text (of integers) or json."""
+    """Return the type of a column with values of these types: bool, int, float, str, text (of integers) or json."""
     if len(kinds) <= 1:
         only = next(iter(kinds), "str")
         return {"large": "text", "other": "json"}.get(only, only)
@@ -36,7 +33,7 @@ def column_type(kinds: set[str]) -> str:
 
 
 def column_value(value: JSON, kind: str) -> Any:
-    """Return a value as a column of this kind holds it."""
+    """Return a value as it is stored in a column of this type."""
     if value is None:
         return None
     if kind == "float":
@@ -49,13 +46,13 @@ def column_value(value: JSON, kind: str) -> Any:
 
 
 def batches_of(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Gather rows into lists of at most BATCH_ROWS."""
+    """Group rows into lists of at most BATCH_ROWS."""
     while part := list(islice(rows, BATCH_ROWS)):
         yield part
 
 
 def json_line(value: JSON) -> str:
-    """Write a value as JSON on one line; lone surrogates as escapes, NaN and infinity as null."""
+    """Return a value as JSON on one line; lone surrogates become escapes, NaN and infinity null."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:

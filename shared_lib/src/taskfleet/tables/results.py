@@ -1,8 +1,8 @@
-"""Tables of results, written in two passes: one to learn the columns, one to write.
+"""Writer of result tables, in two passes: the first determines the columns and their types, the second writes the rows.
 
-In feather, parquet and CSV, a column whose values are all bools, integers, numbers or texts keeps that kind; null fits everywhere.
-Integers beyond 64 bits make a column of text, and any other mixture, lists and objects a column of JSON texts. A column
-without a value is of text. JSON and JSON lines keep every value as it is, except that NaN and infinity, which JSON lacks, become null.
+In Feather, Parquet and CSV, a column has the type of its values if all are bools, integers, numbers or texts; every column may have nulls.
+Integers beyond 64 bits make it a text column; other mixtures, lists and objects make it a column of JSON texts. A column without values is
+a text column. JSON and JSON Lines keep all values, except NaN and infinity, which become null.
 """
 
 import os
@@ -16,30 +16,30 @@ from taskfleet.tables.result_values import (
     Kinds,
     Row,
     RowSource,
-    _kind,
     batches_of,
     column_type,
     column_value,
     json_line,
+    value_kind,
 )
 
 _WRITABLE = tuple(suffix for suffix, name in FORMATS.items() if name != "yaml")
 
 
 def write_results(path: str | os.PathLike[str], rows: RowSource, columns: Sequence[str] = ()) -> int:
-    """Write a table of results in the format of the path's suffix and return the number of its rows.
+    """Write a table of results in the format of the path's suffix and return the number of rows.
 
-    The file appears complete or not at all: it is written under another name beside `path`, which it then replaces.
+    The file is written atomically: first under another name in the same folder, then renamed.
 
     Args:
-        path: a local path; an existing file is replaced.
-        rows: makes an iterator over the rows. It is called twice for feather, parquet and CSV, and must give the same both
-            times. What it raises is passed on, except that an OSError is taken for the disk's.
-        columns: come first and exist even when no row has them.
+        path: A local path; an existing file is replaced.
+        rows: Returns an iterator over the rows. It is called twice for Feather, Parquet and CSV, and must return the same rows both times.
+            Its exceptions are passed on, except that an OSError is reported as an error of the disk.
+        columns: Columns that come first and exist even if no row has them.
 
     Raises:
-        TableError: the suffix is not known, the folder is missing, the file cannot be written, or the rows differed
-            between the passes.
+        TableError: The suffix is not supported, the folder is missing, the file cannot be written, or the rows differed between the
+            passes.
     """
     target = _target(path)
     format_name = FORMATS[target.suffix.lower()]
@@ -57,26 +57,26 @@ def write_results(path: str | os.PathLike[str], rows: RowSource, columns: Sequen
 def _target(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if "://" in text:
-        raise TableError(f"results cannot be written to {text}; write a local file and copy it there")
+        raise TableError(f"Results cannot be written to {text}. Write a local file and copy it there.")
     target = Path(text).expanduser()
     if target.suffix.lower() not in _WRITABLE:
         ending = f"the suffix {target.suffix!r}" if target.suffix else "no suffix"
-        raise TableError(f"{text} has {ending}, which is not a format for results; use one of {' '.join(_WRITABLE)}")
+        raise TableError(f"{text} has {ending}, which is not a format for results. Use one of {' '.join(_WRITABLE)}")
     return target
 
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Give the path of a new file that replaces `target` when the context ends well, and is gone when not."""
+    """Provide the path of a new file, which replaces ``target`` when the context ends and is deleted after an exception."""
     part = target.with_name(f".taskfleet-{os.urandom(6).hex()}.part")
     made = False
     try:
         if not target.parent.is_dir():
             raise TableError(
-                f"the folder {target.parent} of {target.name} does not exist; make it, or correct the path"
+                f"The folder {target.parent} of {target.name} does not exist. Create it, or correct the path."
             )
         if target.is_dir():
-            raise TableError(f"{target} is a directory; name a file in it")
+            raise TableError(f"{target} is a directory. Name a file in it.")
         with open(part, "xb"):
             made = True
         yield part
@@ -86,7 +86,7 @@ def _replacing(target: Path) -> Iterator[Path]:
             raise
         reason = getattr(error, "strerror", None) or error
         raise TableError(
-            f"{target} cannot be written: {reason}; make room, or choose another folder or name"
+            f"{target} cannot be written: {reason}. Free disk space, or choose another folder or name."
         ) from error
     finally:
         if made:
@@ -103,17 +103,17 @@ def _learn(rows: Iterable[Row], columns: Sequence[str]) -> Kinds:
         for name, value in row.items():
             known = kinds.setdefault(name, set())
             if value is not None:
-                known.add(_kind(value))
+                known.add(value_kind(value))
     return kinds
 
 
 def _same(rows: Iterable[Row], kinds: Kinds, target: Path) -> Iterator[Row]:
-    """Pass the rows on as long as they are those of the first pass."""
+    """Yield the rows if they have the columns and types of the first pass."""
     for row in rows:
         for name, value in row.items():
-            if name not in kinds or (value is not None and _kind(value) not in kinds[name]):
+            if name not in kinds or (value is not None and value_kind(value) not in kinds[name]):
                 raise TableError(
-                    f"the results changed while {target.name} was being written (column {name!r}); try again"
+                    f"The results changed while {target.name} was written (column {name!r}). Run the command again."
                 )
         yield row
 
@@ -146,7 +146,7 @@ def _write_csv(part: Path, rows: Iterator[Row], kinds: Kinds) -> int:
 
 
 def _cell(value: bool | int | float | str | None) -> str:
-    """Write one cell; null is an empty one, an empty text a quoted one."""
+    """Return the text of a cell: empty for null, quoted for an empty text."""
     if value is None:
         return ""
     if isinstance(value, bool):

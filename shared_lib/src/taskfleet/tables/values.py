@@ -1,4 +1,4 @@
-"""What becomes of each value on its way from a table into the JSON text of a task.
+"""The conversion of table values to the JSON text of a task.
 
 ================================================  =================================================================
 in the table                                      in the task
@@ -6,21 +6,21 @@ in the table                                      in the task
 null, ``None``, NaN, ``NaT``, ``pd.NA``           ``null``
 bool                                              ``true``, ``false``
 int, of any size                                  the integer, exactly
-float                                             the shortest text that gives the same float; ±infinity is refused
-str                                               the text; lone surrogates are refused
-date, datetime, time, timestamp                   ISO 8601 text; a zone stays as its offset, nanoseconds if not zero
+float                                             the shortest text that gives the same float; ±infinity is rejected
+str                                               the text; lone surrogates are rejected
+date, datetime, time, timestamp                   ISO 8601 text, with the UTC offset of its zone, and nanoseconds if not zero
 timedelta, duration                               seconds, as a float
 ``Decimal``                                       its text
 ``UUID``, a path                                  its text
 list, tuple, numpy array, pandas Series or Index  a list
 dict, struct, map                                 an object; keys must be text
-numpy scalar                                      what the same Python value becomes
-categorical, dictionary-encoded                   what its values become
-bytes, set, complex, anything else                refused
+numpy scalar                                      as the same Python value
+categorical, dictionary-encoded                   as its values
+bytes, set, complex, anything else                rejected
 ================================================  =================================================================
 
-The text is canonical: keys sorted, at every depth, no spaces, characters beyond ASCII as they are. The same table therefore
-gives the same text whatever its file format or the order of its columns.
+The text is canonical: sorted keys at every level, no spaces, no escapes for non-ASCII characters. The same table therefore gives the
+same text in any file format and with any order of columns.
 """
 
 import datetime
@@ -32,65 +32,76 @@ from pathlib import PurePath
 from typing import Any, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-"""A value that JSON can carry."""
+"""A value that JSON can represent."""
 
 Path: TypeAlias = tuple[str | int, ...]
-"""The way from a task to a nested value: names of columns and keys, positions in lists (from 0)."""
+"""The path from a task to a nested value: names of columns and keys, and list indices from 0."""
 
 MAX_DEPTH = 100
-"""Levels of nesting; deeper values are nearly always a list or a dict that contains itself."""
+"""Levels of nesting; a deeper value is almost always a list or dict that contains itself."""
 
 _SECOND = datetime.timedelta(seconds=1)
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
 
 
-class Refused(Exception):
-    """A value that JSON cannot carry; whoever knows the row and the table turns this into an ``InsertError``."""
+class UnsupportedValueError(Exception):
+    """A value that JSON cannot represent. Callers that know the row and the table raise an ``InsertError`` instead.
 
-    def __init__(self, path: Path, value: object, why: str, remedy: str) -> None:
-        """Keep what was refused, why, and what to do."""
-        super().__init__(path, value, why, remedy)
+    Args:
+        path: The path of the value.
+        value: The value.
+        reason: Why JSON cannot represent it.
+        remedy: What to do, as a sentence.
+    """
+
+    def __init__(self, path: Path, value: object, reason: str, remedy: str) -> None:
+        super().__init__(path, value, reason, remedy)
         self.path = path
         self.value = value
-        self.why = why
+        self.reason = reason
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Say what is wrong, with the value, and what to do."""
-        return self.sentence()
+        """Return the message without a place."""
+        return self.message()
 
-    def sentence(self, place: str = "") -> str:
-        """Say the same with the place in it, such as ``row 3 of tasks.csv``."""
+    def message(self, place: str = "") -> str:
+        """Return what is wrong and what to do, with a place such as ``row 3 of tasks.csv``."""
         kind = type(self.value).__name__
         where = place and f" in {place}"
-        return f"{path_text(self.path)} is {shown(self.value)} ({kind}){where}: {self.why}; {self.remedy}"
+        return f"{path_text(self.path)} is {shown(self.value)} ({kind}){where}: {self.reason}. {self.remedy}"
 
 
 def to_json(value: object, path: Path = ()) -> JSON:
-    """Turn a value into what JSON can carry, by the rules of this module.
+    """Convert a value to one that JSON can represent, by the rules of this module.
 
     Raises:
-        Refused: no rule fits; `path` then leads to the innermost value at fault.
+        UnsupportedValueError: No rule applies; its ``path`` is that of the innermost unsupported value.
     """
     return _rule_of(type(value))(value, path)  # type: ignore[arg-type]  # classes are hashable
 
 
 def json_text(value: JSON) -> str:
-    """Write what `to_json` made as canonical JSON text."""
+    """Return a result of ``to_json`` as canonical JSON text."""
     return _encode(value)
 
 
 def path_text(path: Path) -> str:
-    """Write a path the way a user would: ``opts.scale[2]``."""
+    """Return a path in the notation of Python: ``opts.scale[2]``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    # A key may hold the lone surrogate that it is refused for, which no terminal prints.
+    # A key may contain a lone surrogate, which is rejected and which no terminal can print.
     return text.removeprefix(".").encode(errors="backslashreplace").decode() or "the value"
 
 
 def shown(value: object) -> str:
-    """Return the value's repr, cut to what fits in a message."""
+    """Return the repr of a value, shortened for a message."""
     return _short.repr(value)
+
+
+def one_line(error: Exception, most: int) -> str:
+    """Return the text of an exception on one line, without a full stop at its end and cut to ``most`` characters."""
+    return " ".join(str(error).split())[:most].removesuffix(".")
 
 
 _encode = json.JSONEncoder(
@@ -110,7 +121,7 @@ def _integer(value: int, path: Path) -> JSON:
         try:
             str(number)
         except ValueError:
-            raise Refused(path, "an integer", "it has too many digits to be written", "write it as text") from None
+            raise UnsupportedValueError(path, "an integer", "it has too many digits", "Write it as text.") from None
     return number
 
 
@@ -119,7 +130,9 @@ def _real(value: float, path: Path) -> JSON:
     if number != number:
         return None
     if number in (float("inf"), float("-inf")):
-        raise Refused(path, value, "JSON has no infinity", "write a finite number, or leave the value empty")
+        raise UnsupportedValueError(
+            path, value, "JSON has no infinity", "Write a finite number, or leave the value empty."
+        )
     return number
 
 
@@ -129,8 +142,8 @@ def _text(value: str, path: Path) -> JSON:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise Refused(
-                path, value, "it contains half of a character (a lone surrogate)", "write the whole character"
+            raise UnsupportedValueError(
+                path, value, "it contains a lone surrogate (half of a character)", "Write the whole character."
             ) from None
     return text
 
@@ -139,7 +152,9 @@ def _decimal(value: Any, path: Path) -> JSON:
     if value.is_nan():
         return None
     if value.is_infinite():
-        raise Refused(path, value, "JSON has no infinity", "write a finite number, or leave the value empty")
+        raise UnsupportedValueError(
+            path, value, "JSON has no infinity", "Write a finite number, or leave the value empty."
+        )
     return str(value)
 
 
@@ -154,7 +169,9 @@ def _object(value: dict[object, object], path: Path) -> JSON:
     for key, item in value.items():
         if not isinstance(key, str):
             kind = type(key).__name__
-            raise Refused(path, value, f"its key {shown(key)} ({kind}) is not text", "write the keys as text")
+            raise UnsupportedValueError(
+                path, value, f"its key {shown(key)} ({kind}) is not text", "Write the keys as text."
+            )
         name = str.__str__(key)
         _text(name, (*path, name))
         result[name] = to_json(item, (*path, name))
@@ -163,13 +180,15 @@ def _object(value: dict[object, object], path: Path) -> JSON:
 
 def _check_depth(value: object, path: Path) -> None:
     if len(path) > MAX_DEPTH:
-        raise Refused(path[:3], value, f"it is nested deeper than {MAX_DEPTH} levels", "write it flatter")
+        raise UnsupportedValueError(
+            path[:3], value, f"it is nested deeper than {MAX_DEPTH} levels", "Reduce the nesting."
+        )
 
 
 def _numpy_scalar(value: Any, path: Path) -> JSON:
     python = value.item()
-    if type(python) is type(value):  # a long double stays what it is
-        return _refuse(value, path)
+    if type(python) is type(value):  # a long double has no Python equivalent
+        return _reject(value, path)
     return to_json(python, path)
 
 
@@ -177,14 +196,13 @@ def _numpy_time(value: Any, path: Path) -> JSON:
     python = value.item()
     if not isinstance(python, int):
         return to_json(python, path)
-    import pandas
-
-    # An integer means that Python's classes are too coarse or too narrow for it.
+    # An integer: the resolution or the range of Python's classes is too small.
     if value.dtype.name == "datetime64[ns]":
-        return str(pandas.Timestamp(value).isoformat())
+        second, _, nanoseconds = str(value).partition(".")
+        return f"{second}.{nanoseconds.removesuffix('000')}".removesuffix(".000000")
     if value.dtype.name in ("timedelta64[ns]", "timedelta64[us]", "timedelta64[ms]", "timedelta64[s]"):
         return float(value / value.dtype.type(1, "s"))
-    return _refuse(value, path)
+    return _reject(value, path)
 
 
 def _numpy_array(value: Any, path: Path) -> JSON:
@@ -192,17 +210,17 @@ def _numpy_array(value: Any, path: Path) -> JSON:
 
 
 _REMEDIES = {
-    "bytes": "write it as text, or put it in a file and write the file's path",
-    "bytearray": "write it as text, or put it in a file and write the file's path",
-    "set": "write a list",
-    "frozenset": "write a list",
-    "complex": "write the real and the imaginary part as two columns",
+    "bytes": "Write it as text, or store it in a file and write the path.",
+    "bytearray": "Write it as text, or store it in a file and write the path.",
+    "set": "Write a list.",
+    "frozenset": "Write a list.",
+    "complex": "Write the real and the imaginary part as two columns.",
 }
 
 
-def _refuse(value: object, path: Path) -> JSON:
-    remedy = _REMEDIES.get(type(value).__name__, "write a number, a text, a list or an object")
-    raise Refused(path, value, "JSON has no such kind of value", remedy)
+def _reject(value: object, path: Path) -> JSON:
+    remedy = _REMEDIES.get(type(value).__name__, "Write a number, a text, a list or an object.")
+    raise UnsupportedValueError(path, value, "JSON has no such type", remedy)
 
 
 _BUILTIN: dict[type, Rule] = {
@@ -221,7 +239,7 @@ _BUILTIN: dict[type, Rule] = {
     dict: _object,
 }
 
-# By package and name, so that these packages are not imported for a table that has none of their values.
+# By package and name, to import these packages only for tables with their values.
 _FOREIGN: dict[tuple[str, str], Rule] = {
     ("decimal", "Decimal"): _decimal,
     ("uuid", "UUID"): lambda value, _: str(value),
@@ -243,4 +261,4 @@ def _rule_of(kind: type) -> Rule:
         rule = _BUILTIN.get(base) or _FOREIGN.get((base.__module__.partition(".")[0], base.__name__))
         if rule is not None:
             return rule
-    return _refuse
+    return _reject

@@ -1,4 +1,4 @@
-"""The items of a YAML sequence, one at a time: PyYAML itself loads whole documents only."""
+"""Incremental reader of a YAML sequence; PyYAML itself loads whole documents only."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -11,16 +11,16 @@ from yaml.resolver import Resolver
 _KINDS = {yaml.MappingStartEvent: "a mapping", yaml.ScalarEvent: "a single value", yaml.AliasEvent: "an alias"}
 
 
-class WrongTop(Exception):
-    """The document is no sequence; the message says what it is."""
+class NotASequenceError(Exception):
+    """The document is not a sequence; the message names what it is."""
 
 
-class SeveralDocuments(Exception):
-    """Another document follows the first."""
+class SeveralDocumentsError(Exception):
+    """The stream has more than one document."""
 
 
 class _Items(Composer, SafeConstructor, Resolver):
-    """Builds objects by the rules of ``yaml.safe_load`` from the events of libyaml's parser, where it is installed."""
+    """Constructs objects by the rules of ``yaml.safe_load``, with the parser of libyaml if it is installed."""
 
     def __init__(self, stream: BinaryIO) -> None:
         Composer.__init__(self)
@@ -33,22 +33,22 @@ class _Items(Composer, SafeConstructor, Resolver):
 
 
 def sequence_items(stream: BinaryIO) -> Iterator[Any]:
-    """Yield the items of the stream's only document.
+    """Yield the items of the only document of a stream.
 
-    Anchors stay known from one item to the next; everything else of an item is forgotten.
+    Anchors are kept from item to item; the rest of an item is freed.
 
     Raises:
-        WrongTop: the document is no sequence.
-        SeveralDocuments: there is a second document.
-        yaml.YAMLError: a syntax error.
+        NotASequenceError: The document is not a sequence.
+        SeveralDocumentsError: There is a second document.
+        yaml.YAMLError: The document has a syntax error.
     """
     items: Any = _Items(stream)
     items.get_event()  # the start of the stream
     if items.check_event(yaml.StreamEndEvent):
-        raise WrongTop("nothing")
+        raise NotASequenceError("nothing")
     items.get_event()  # the start of the document
     if not items.check_event(yaml.SequenceStartEvent):
-        raise WrongTop(_KINDS[type(items.peek_event())])
+        raise NotASequenceError(_KINDS[type(items.peek_event())])
     sequence = items.get_event()
     index = 0
     while not items.check_event(yaml.SequenceEndEvent):
@@ -58,4 +58,4 @@ def sequence_items(stream: BinaryIO) -> Iterator[Any]:
     items.get_event()  # the end of the sequence
     items.get_event()  # the end of the document
     if not items.check_event(yaml.StreamEndEvent):
-        raise SeveralDocuments
+        raise SeveralDocumentsError

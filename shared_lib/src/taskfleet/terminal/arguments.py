@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taskfleet.errors import CommandError, TaskfleetError
+from taskfleet.errors import TaskfleetError, UsageError
 from taskfleet.invocation import remember_flags
 from taskfleet.settings import DEFAULT_FILE, Configuration, describe, read_configuration
 from taskfleet.settings.declaring import GROUPS, POOL_GROUPS, PROVIDER_GROUPS
@@ -140,12 +140,12 @@ def queue_argument(flag: str, url: str) -> str:
     """Return the address of a queue from the command line.
 
     Raises:
-        CommandError: It is none.
+        UsageError: It is none.
     """
     try:
         return queue_url(url)
     except ValueError as error:
-        raise CommandError(f"{flag} {url!r}: it must be {error}.") from error
+        raise UsageError(f"{flag} {url!r}: it must be {error}.") from error
 
 
 def script_folder() -> Path | None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from taskfleet.errors import CommandError, DeclinedError
+from taskfleet.errors import DeclinedError, UsageError
 
 
 def confirm(what: str, word: str, *, yes: bool) -> None:
@@ -15,12 +15,12 @@ def confirm(what: str, word: str, *, yes: bool) -> None:
 
     Raises:
         DeclinedError: Something else was typed.
-        CommandError: Standard input is not a terminal.
+        UsageError: Standard input is not a terminal.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError(f"{what} Not an interactive terminal: add --yes to confirm. Nothing was changed.")
+        raise UsageError(f"{what} Not an interactive terminal: add --yes to confirm. Nothing was changed.")
     print(what, file=sys.stderr)
     if prompt(f"Type {word} to continue: ") != word:
         raise DeclinedError("The confirmation did not match. Nothing was changed.")
@@ -31,10 +31,10 @@ def confirm_start() -> None:
 
     Raises:
         DeclinedError: The answer is not yes.
-        CommandError: Standard input is not a terminal.
+        UsageError: Standard input is not a terminal.
     """
     if not sys.stdin.isatty():
-        raise CommandError("Not an interactive terminal: add --yes to start machines. Nothing was started.")
+        raise UsageError("Not an interactive terminal: add --yes to start machines. Nothing was started.")
     if prompt("\nStart? [y/N] ").lower() not in ("y", "yes"):
         raise DeclinedError("Nothing was started.")
 

@@ -71,7 +71,7 @@ def clear(client: AwsClient, settings: LaunchSettings) -> dict[str, int]:
                     _delete(client, region, kind, one)
         return {kind.title: sum(1 for _ in _list(client, settings, region, kind)) for kind in _KINDS}
 
-    found = client.side_by_side({region: partial(clear_region, region) for region in settings.regions})
+    found = client.run_parallel({region: partial(clear_region, region) for region in settings.regions})
     return {kind.title: sum(one[kind.title] for one in found.values()) for kind in _KINDS}
 
 
@@ -82,7 +82,7 @@ def _list(client: AwsClient, settings: LaunchSettings, region: str, kind: _Kind)
 
 def _delete(client: AwsClient, region: str, kind: _Kind, one: Mapping[str, Any]) -> None:
     try:
-        client.ask_plainly(region, kind.delete, **{kind.id: one[kind.id]})
+        client.call_raw(region, kind.delete, **{kind.id: one[kind.id]})
     except ERRORS as error:
         code = code_of(error)
         if ".NotFound" not in code and not code.endswith(("InUse", "AlreadyInUse")):

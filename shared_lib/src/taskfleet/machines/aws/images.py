@@ -37,7 +37,7 @@ def fetch_images(region: str, *, now: float) -> list[Image]:
     chosen = [one for one in newest if one is not None]
     if not chosen:
         return []
-    described = {one["ImageId"]: one for one in client.ask(region, "DescribeImages", ImageIds=chosen)["Images"]}
+    described = {one["ImageId"]: one for one in client.call(region, "DescribeImages", ImageIds=chosen)["Images"]}
     return [
         Image(
             id=one,
@@ -72,7 +72,7 @@ def read_parameters(client: AwsClient, region: str, names: Sequence[str]) -> dic
     found: dict[str, str] = {}
     for start in range(0, len(names), _MAX_PARAMETERS):
         batch = [*names[start : start + _MAX_PARAMETERS]]
-        response = client.ask(region, "GetParameters", service="ssm", Names=batch)
+        response = client.call(region, "GetParameters", service="ssm", Names=batch)
         found |= {one["Name"]: one["Value"] for one in response["Parameters"]}
     return found
 

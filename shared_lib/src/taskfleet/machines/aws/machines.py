@@ -105,7 +105,7 @@ class AwsMachines:
             for is_latest in (True, False):
                 options: dict[str, Any] = {"Latest": True} if is_latest else {}
                 try:
-                    response = self._client.ask_plainly(region, "GetConsoleOutput", InstanceId=instance_id, **options)
+                    response = self._client.call_raw(region, "GetConsoleOutput", InstanceId=instance_id, **options)
                     return str(response.get("Output") or "")
                 except ERRORS as error:
                     code = code_of(error)
@@ -174,7 +174,7 @@ class AwsMachines:
             try:
                 self._create_template(region.name, template)
                 action = "CreateFleet"
-                fleet = self._client.ask_plainly(region.name, action, tries=1, **parameters)
+                fleet = self._client.call_raw(region.name, action, max_attempts=1, **parameters)
             except ERRORS as raised:
                 cause, error = raised, self._client.explain(raised, region.name, action)
             else:
@@ -208,7 +208,7 @@ class AwsMachines:
 
     def _create_template(self, region: str, template: Mapping[str, Any]) -> None:
         try:
-            self._client.ask_plainly(region, "CreateLaunchTemplate", **template)
+            self._client.call_raw(region, "CreateLaunchTemplate", **template)
         except ClientError as error:
             if code_of(error) != _TEMPLATE_EXISTS:
                 raise
@@ -225,7 +225,7 @@ class AwsMachines:
 
     def _in_all_regions(self, action: Callable[[str], _T]) -> dict[str, _T]:
         """Call a function for every region, even if it fails for some; return the results by region."""
-        return self._client.side_by_side({region: partial(action, region) for region in self._settings.regions})
+        return self._client.run_parallel({region: partial(action, region) for region in self._settings.regions})
 
     def _no_subnet_text(self, zone: str) -> str:
         return f"none of SUBNETS is in {zone}" if self._settings.subnets else f"{zone} has no default subnet"
@@ -240,7 +240,7 @@ class AwsMachines:
             ]
             while ids:
                 try:
-                    self._client.ask_plainly(region, "TerminateInstances", InstanceIds=ids)
+                    self._client.call_raw(region, "TerminateInstances", InstanceIds=ids)
                     logger.info("Terminated in %s: %s.", region, ", ".join(ids))
                     break
                 except ERRORS as error:

@@ -73,7 +73,7 @@ def fetch(regions: Sequence[str], *, now: float) -> Catalogue:
     jobs |= {
         (family, region): partial(_disk_prices, client, region, family) for region in regions for family in _FAMILIES
     }
-    found = client.side_by_side(jobs, all_or_nothing=True)
+    found = client.run_parallel(jobs, all_or_nothing=True)
     types: dict[str, InstanceType] = {}
     prices: list[tuple[str, Market, str, float | None]] = []
     for region in regions:
@@ -104,9 +104,9 @@ def regions() -> list[tuple[str, list[str]]]:
         ProviderError: As ``fetch``.
     """
     client = AwsClient()
-    response = client.ask(client.region or PRICES_REGION, "DescribeRegions")
+    response = client.call(client.region or PRICES_REGION, "DescribeRegions")
     names = sorted(one["RegionName"] for one in response["Regions"] if one.get("OptInStatus") != "not-opted-in")
-    found = client.side_by_side({name: partial(_zones, client, name) for name in names}, all_or_nothing=True)
+    found = client.run_parallel({name: partial(_zones, client, name) for name in names}, all_or_nothing=True)
     return [(name, found[name]) for name in names]
 
 
@@ -208,7 +208,7 @@ def _disks(
 
 def _zones(client: AwsClient, region: str) -> list[str]:
     wanted = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
-    response = client.ask(region, "DescribeAvailabilityZones", Filters=wanted)
+    response = client.call(region, "DescribeAvailabilityZones", Filters=wanted)
     return sorted(one["ZoneName"] for one in response["AvailabilityZones"])
 
 

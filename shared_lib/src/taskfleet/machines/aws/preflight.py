@@ -45,7 +45,7 @@ def preflight(client: AwsClient, settings: LaunchSettings, regions: Regions) -> 
         return [*_errors(client, settings, regions, name)]
 
     found: dict[str, str] = {}
-    for errors in client.side_by_side({name: partial(errors_in, name) for name in settings.regions}).values():
+    for errors in client.run_parallel({name: partial(errors_in, name) for name in settings.regions}).values():
         for error in errors:
             key = error.permission if isinstance(error, PermissionDeniedError) else str(error)
             found.setdefault(key, str(error))
@@ -68,7 +68,7 @@ def _errors(client: AwsClient, settings: LaunchSettings, regions: Regions, name:
         if action in unclear:  # with more arguments it would be denied for the same reason
             continue
         try:
-            client.ask_plainly(name, action, DryRun=True, **arguments)
+            client.call_raw(name, action, DryRun=True, **arguments)
         except ERRORS as cause:
             explained = client.explain(cause, name, action)
             if not isinstance(cause, ClientError):

@@ -34,6 +34,7 @@ class AwsProvider:
     #: 16 KiB before base64: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
     longest_script_bytes: ClassVar[int] = 16 << 10
     permissions: ClassVar[Permissions | None] = AWS
+    sdk: ClassVar[str] = "botocore"
     example_queue_url: ClassVar[str] = "sqs://NAME"
     example_region: ClassVar[str] = "us-east-1"
 

@@ -92,7 +92,7 @@ class Regions:
         settings = self._settings
         image_id = settings.image or self._newest_ubuntu(region)
         wanted = [{"Name": "image-id", "Values": [image_id]}]
-        found = self._client.ask(region, "DescribeImages", Filters=wanted)["Images"]
+        found = self._client.call(region, "DescribeImages", Filters=wanted)["Images"]
         if not found:
             raise WrongSettingError(
                 f"AWS EC2 in {region} has no image {image_id}: an image exists in one region. Set IMAGE to an image of that region "

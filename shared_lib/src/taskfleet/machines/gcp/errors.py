@@ -8,7 +8,7 @@ from typing import Final
 from google.api_core.exceptions import GoogleAPICallError
 
 from taskfleet.clouds.google import COMPUTE
-from taskfleet.clouds.google_errors import PASSING_CODES, THROTTLED, explain, reasons_of, text_of
+from taskfleet.clouds.google_errors import THROTTLED, TRANSIENT_CODES, explain, reasons_of, text_of
 from taskfleet.clouds.google_permissions import GOOGLE
 from taskfleet.invocation import poe
 from taskfleet.machines import FailureReason
@@ -61,7 +61,7 @@ def read_request_error(error: GoogleAPICallError, project: str) -> InsertFailure
         return known
     if error.code == 429:
         return InsertFailure(FailureReason.THROTTLED, text)
-    if error.code in PASSING_CODES:
+    if error.code in TRANSIENT_CODES:
         return None
     if error.code == 404 and _ZONAL.search(text):
         return InsertFailure(FailureReason.INVALID, text)

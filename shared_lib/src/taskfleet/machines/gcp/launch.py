@@ -9,7 +9,7 @@ from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
 
-from taskfleet.clouds.google_errors import ERRORS, PASSING_CODES
+from taskfleet.clouds.google_errors import ERRORS, TRANSIENT_CODES
 from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
 from taskfleet.machines import FailureReason, LaunchFailure, LaunchRequest
 from taskfleet.machines.gcp.bodies import JOB_LABEL, ORDER_LABEL, request_id
@@ -108,7 +108,7 @@ class Launch:
                 operation = operations.wait(request, retry=None, timeout=min(left, REQUEST_SECONDS))
                 is_done = operation.status == compute_v1.Operation.Status.DONE
             except ERRORS as error:
-                if isinstance(error, GoogleAPICallError) and error.code not in PASSING_CODES:
+                if isinstance(error, GoogleAPICallError) and error.code not in TRANSIENT_CODES:
                     return []
                 logger.debug("Waiting for operation %s failed, it is retried: %s", operation.name, error)
                 is_done = False

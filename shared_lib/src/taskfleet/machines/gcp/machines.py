@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from taskfleet.clouds.google import COMPUTE, RESOURCE_MANAGER
 from taskfleet.clouds.google_session import PATIENCE_SECONDS, GoogleSession
-from taskfleet.clouds.side_by_side import side_by_side
+from taskfleet.clouds.parallel import run_parallel
 from taskfleet.errors import ProviderError, SettingsError, UnreachableError, WrongSettingError
 from taskfleet.machines import (
     EndReason,
@@ -139,7 +139,7 @@ class GcpMachines:
                 delete(session, client.delete_unary, request, "compute.instances.delete")
                 logger.info("Deleted instance %s in %s.", name, zone)
 
-            side_by_side({one: partial(delete_instance, *one) for one in found}, most=PARALLEL)
+            run_parallel({one: partial(delete_instance, *one) for one in found}, max_threads=PARALLEL)
 
     def console(self, instance_id: str) -> str:
         """Return the output of a machine's first serial port; see ``Machines.console``.
@@ -199,7 +199,7 @@ class GcpMachines:
                 logger.info("Deleted disk %s in %s.", name, zone)
 
             unused = [(last(one.zone), one.name) for one in found if not one.users]
-            side_by_side({one: partial(delete_disk, *one) for one in unused}, most=PARALLEL)
+            run_parallel({one: partial(delete_disk, *one) for one in unused}, max_threads=PARALLEL)
         return {"disks": len(found)}
 
     def preflight(self) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from taskfleet.clouds.google import BILLING, COMPUTE
 from taskfleet.clouds.google_session import PATIENCE_SECONDS, REQUEST_SECONDS, GoogleSession, json_of
-from taskfleet.clouds.side_by_side import side_by_side
+from taskfleet.clouds.parallel import run_parallel
 from taskfleet.errors import SettingsError, WrongSettingError
 from taskfleet.machine_terms import Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, make_catalogue
@@ -66,7 +66,7 @@ def fetch(
         "types": lambda: _machine_types(session, regions),
         "rates": lambda: _rates(session),
     }
-    found = side_by_side(jobs, most=len(jobs), stop=session.stop)
+    found = run_parallel(jobs, max_threads=len(jobs), stop=session.stop)
     return _join(regions, found["zones"], found["types"], found["rates"], now)
 
 
@@ -99,7 +99,7 @@ def images(*, compute_endpoint: str | None = None, patience_seconds: float = PAT
     """
     session = GoogleSession("", endpoints={COMPUTE: compute_endpoint}, patience_seconds=patience_seconds)
     jobs = {families: partial(newest, session, project, families) for project, families in FAMILIES}
-    found = side_by_side(jobs, most=len(jobs))
+    found = run_parallel(jobs, max_threads=len(jobs))
     return [as_image(one) for one in found.values() if one is not None]
 
 

@@ -35,6 +35,7 @@ class GcpProvider:
     #: 256 KB per metadata value: https://cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations
     longest_script_bytes: ClassVar[int] = 256 << 10
     permissions: ClassVar[Permissions | None] = GOOGLE
+    sdk: ClassVar[str] = "google.cloud.compute_v1"
     example_queue_url: ClassVar[str] = "pubsub://PROJECT/NAME"
     example_region: ClassVar[str] = "us-central1"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from taskfleet.errors import UnreachableError
-from taskfleet.files import write_whole
+from taskfleet.files import write_atomically
 from taskfleet.machine_terms import Market
 from taskfleet.machines import (
     FailureReason,
@@ -131,7 +131,7 @@ class LocalMachines:
             "command": self._command,
             "project": str(self._project),
         }
-        write_whole(folder / METADATA, json.dumps(metadata))
+        write_atomically(folder / METADATA, json.dumps(metadata))
         with (folder / CONSOLE).open("ab") as console:
             subprocess.run(
                 [sys.executable, "-m", "taskfleet.machines.local.shim", str(folder)],

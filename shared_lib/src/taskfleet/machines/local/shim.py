@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from taskfleet.files import write_whole
+from taskfleet.files import write_atomically
 from taskfleet.machines.local.machines import ENDED, LOCK, METADATA, PID
 from taskfleet.processes.tree import die_with_parent
 
@@ -48,10 +48,10 @@ class Shim:
             pass_fds=[lock],  # in case this process is killed, and the system does not end its children
             preexec_fn=lambda: die_with_parent(True),
         )
-        write_whole(self._folder / PID, str(os.getpid()))
+        write_atomically(self._folder / PID, str(os.getpid()))
         os.close(writer)
         reason = self._wait(worker)
-        write_whole(self._folder / ENDED, json.dumps({"at": time.time(), "reason": reason}))
+        write_atomically(self._folder / ENDED, json.dumps({"at": time.time(), "reason": reason}))
 
     def _on_signal(self, *_: object) -> None:
         self._signals += 1
