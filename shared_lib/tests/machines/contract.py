@@ -134,7 +134,7 @@ class Contract:
         until(lambda: not any(cloud.machines.clear().values()), "an end of what is left")
         assert not any(cloud.machines.clear().values())
 
-    def test_what_is_not_to_be_had_is_refused_with_a_reason(self, cloud):
+    def test_what_is_not_to_be_had_is_rejected_with_a_reason(self, cloud):
         if cloud.dry is None:
             pytest.skip("this provider has room for whatever is asked for")
         answer = cloud.machines.launch(self.order(cloud, number=2, offers=(cloud.dry,)))

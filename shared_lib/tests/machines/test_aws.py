@@ -233,7 +233,7 @@ def test_each_offer_of_an_order_has_its_own_disk(ec2, machines):
     assert found == {"c5.xlarge": 20, "c5.2xlarge": 40}
 
 
-def test_aws_is_asked_for_the_cheapest_that_is_likely_to_stay(ec2, machines):
+def test_aws_is_requested_the_cheapest_that_is_likely_to_stay(ec2, machines):
     """The strategy by price and capacity launches all machines where there is capacity for all; by price alone one would be in A."""
     ec2.stock("c5.xlarge", A, 1)
     answer = machines.launch(order(offer(), offer(zone=B), number=3))
@@ -252,7 +252,7 @@ def test_types_may_be_mixed_and_less_is_better_than_nothing(ec2, machines):
 
 
 @pytest.mark.parametrize("market", Market)
-def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, market):
+def test_where_there_is_none_it_is_reported_also_if_others_had_all(ec2, machines, market):
     ec2.stock("c5.xlarge", A, 0)
     if market is Market.SPOT:
         ec2.stock("c5.xlarge", B, 2)  # neither has capacity for all, so the cheaper is first
@@ -334,7 +334,7 @@ def test_a_quota_stops_at_what_is_left_of_it(ec2, machines):
     assert [(one.reason, "VcpuLimitExceeded" in one.text) for one in answer.failures] == [(FailureReason.QUOTA, True)]
 
 
-def test_a_type_that_a_zone_has_not_is_refused_for_good_and_others_are_had(ec2, machines):
+def test_a_type_that_a_zone_has_not_is_rejected_for_good_and_others_are_had(ec2, machines):
     answer = machines.launch(order(offer("m5.xlarge", "us-east-1e"), offer(), number=1))
     assert [one.instance_type for one in answer.launched] == ["c5.xlarge"]
     answer = machines.launch(order(offer("m5.xlarge", "us-east-1e"), token="t2"))
@@ -380,7 +380,7 @@ def test_a_token_of_any_length_is_carried(ec2, machines):
 
 
 @pytest.mark.parametrize("fault", [{"kind": "lost"}, {"code": "InternalError", "status": 500}])
-def test_a_lost_answer_is_asked_for_again(ec2, machines, fault):
+def test_a_lost_answer_is_requested_again(ec2, machines, fault):
     ec2.fault("CreateFleet", times=2, **fault)
     answer = machines.launch(order(number=2))
     assert ids(answer) == alive()
@@ -436,7 +436,7 @@ def test_a_template_that_is_not_known_everywhere_yet_is_waited_for(ec2, machines
         machines.launch(order(token="t2"))
 
 
-def test_an_address_where_nobody_answers_is_said(ec2, monkeypatch):
+def test_an_address_where_nobody_answers_is_reported(ec2, monkeypatch):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
@@ -576,7 +576,7 @@ def test_what_asking_again_does_not_help_against_comes_with_its_remedy(ec2, mach
         machines.launch(order(offer(), offer(zone=B)))
 
 
-def test_missing_credentials_are_said(ec2, monkeypatch):
+def test_missing_credentials_are_reported(ec2, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     for call in (lambda: make().launch(order()), make().list, make().preflight):
@@ -619,7 +619,7 @@ def test_subnets_that_are_set_are_taken_the_first_of_a_zone(ec2):
         make(subnets=[first, default_subnets(EAST)[B]]).launch(order())
 
 
-def test_a_region_without_default_subnets_is_said(ec2):
+def test_a_region_without_default_subnets_is_reported(ec2):
     for one in default_subnets("eu-west-3").values():
         client("eu-west-3").delete_subnet(SubnetId=one)
     with pytest.raises(
@@ -660,7 +660,7 @@ def test_a_script_arrives_whole_compressed_if_it_is_long(ec2, script):
     assert (gzip.decompress(content) if is_packed else content).decode() == script
 
 
-def test_a_script_that_is_too_long_is_said_with_its_length(ec2):
+def test_a_script_that_is_too_long_is_reported_with_its_length(ec2):
     with pytest.raises(
         StartUpError,
         match=r"^The start-up script has 60,000 bytes, compressed \d\d,\d\d\d; the limit of AWS is 16,384\.",
@@ -779,7 +779,7 @@ def test_what_is_gone_between_two_calls_does_not_keep_the_others(ec2, machines):
         machines.terminate([gone])
 
 
-def test_what_may_not_be_ended_is_said(ec2, machines):
+def test_what_may_not_be_ended_is_reported(ec2, machines):
     started = ids(machines.launch(order()))
     ec2.deny("ec2:TerminateInstances")
     with pytest.raises(PermissionDeniedError, match=r"lack the permission ec2:TerminateInstances on .*user/test\."):

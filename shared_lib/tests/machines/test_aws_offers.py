@@ -165,7 +165,7 @@ def test_each_region_has_its_own_disk_prices(whole):
     assert min(ratios) > 1
 
 
-def test_no_more_pages_are_asked_for_than_needed(ec2):
+def test_no_more_pages_are_requested_than_needed(ec2):
     """The valid spot prices are fetched, not the history of 90 days."""
     count = {}
     client = boto3.client("ec2", region_name=SMALL)
@@ -251,7 +251,7 @@ SENTENCES = [
 @pytest.mark.parametrize(
     ("action", "fault", "sentence"), SENTENCES, ids=[f"{action}-{fault['code']}" for action, fault, _ in SENTENCES]
 )
-def test_what_does_not_pass_is_said_with_the_remedy(ec2, action, fault, sentence):
+def test_what_does_not_pass_is_reported_with_the_remedy(ec2, action, fault, sentence):
     ec2.fault(action, **fault, times=None)
     with pytest.raises(ProviderError, match=sentence) as caught:
         aws_offers.fetch([SMALL], now=time.time())
@@ -265,7 +265,7 @@ def test_what_does_not_pass_is_said_with_the_remedy(ec2, action, fault, sentence
         ({"code": "InternalError", "status": 500}, r"internal error for ec2:DescribeRegions\. Try again"),
     ],
 )
-def test_trouble_that_lasts_is_said_after_several_tries(ec2, monkeypatch, fault, sentence):
+def test_a_lasting_error_is_reported_after_several_attempts(ec2, monkeypatch, fault, sentence):
     monkeypatch.setattr(aws_client, "MAX_ATTEMPTS", 3)
     ec2.fault("DescribeRegions", **fault, times=None)
     before = ec2.requests()
@@ -285,7 +285,7 @@ def test_one_refusal_ends_the_other_questions(ec2):
     assert sum(asked.values()) < 25
 
 
-def test_no_credentials_are_said(ec2, monkeypatch):
+def test_no_credentials_are_reported(ec2, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(
@@ -306,7 +306,7 @@ def nobody(ec2, monkeypatch):
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-def test_no_network_is_said(nobody, monkeypatch):
+def test_no_network_is_reported(nobody, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
     sentence = (
         r"^(AWS EC2 in us-west-1|The price list of AWS in us-east-1) does not answer \(.*\)\. "
@@ -324,14 +324,14 @@ def test_no_network_is_said(nobody, monkeypatch):
         ("eu west", r"^AWS region 'eu west' is not known to the installed SDK\. Did you mean eu-west-"),
     ],
 )
-def test_an_unknown_region_is_said(nobody, monkeypatch, region, sentence):
+def test_an_unknown_region_is_reported(nobody, monkeypatch, region, sentence):
     """EC2 has no endpoint there; the price list, in another region, just has no such prices."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", nobody)
     with pytest.raises(ProviderError, match=sentence):
         aws_offers.fetch([region], now=time.time())
 
 
-def test_what_is_not_aws_is_said(ec2, monkeypatch):
+def test_what_is_not_aws_is_reported(ec2, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", ec2.environment()["AWS_ENDPOINT_URL"] + "/moto-api/")
     with pytest.raises(ProviderError, match=r"the response is not from AWS\. Check the network"):
         aws_offers.regions()
@@ -374,7 +374,7 @@ def test_images_of_releases_to_come_are_not_needed(ec2):
     assert any("debian-13" in one.name for one in earlier)
 
 
-def test_missing_permissions_for_images_are_said(ec2):
+def test_missing_permissions_for_images_are_reported(ec2):
     ec2.fault("GetParameters", code="AccessDeniedException")
     with pytest.raises(
         ProviderError, match=r"AWS Systems Manager in us-west-1: .* lack the permission ssm:GetParameters\. Ask"

@@ -92,11 +92,11 @@ def test_each_rejected_type_has_its_reason(asked, misfit, reason):
     assert "1 type would fit" in choice.no_fit_text()
 
 
-def test_burstable_types_are_taken_when_asked_for():
+def test_burstable_types_are_taken_when_requested():
     assert choose(need(allow_burstable=True), catalogue((kind(is_burstable=True), 1.0))).best
 
 
-def test_what_excludes_most_is_said():
+def test_what_excludes_most_is_reported():
     types = [(kind(f"m{n}", cpus=n), 1.0) for n in range(1, 9)] + [(kind("arm", cpus=9, architecture=ARM), 1.0)]
     said = choose(need(cpus=Range(9), memory_gib=Range(1)), catalogue(*types)).no_fit_text()
     assert said == (
@@ -273,7 +273,7 @@ def within(value, allowed):
 
 
 @pytest.mark.slow
-def test_it_is_the_best_of_all_there_are():
+def test_it_is_the_best_of_all_that_exist():
     chance = random.Random(20261121)
     found = 0
     for _ in range(4000):

@@ -110,7 +110,7 @@ def test_each_type_that_does_not_fit_has_its_reasons(poe, kept):
     assert "burstable" in str(reasons["t3.large"])
 
 
-def test_prices_are_kept_and_fetched_again_when_they_are_old_or_asked_for(poe, kept, ec2):
+def test_prices_are_kept_and_fetched_again_when_they_are_old_or_requested(poe, kept, ec2):
     def fetches(*words):
         before = ec2.requests()["GetProducts"]
         said = poe(*words)
@@ -139,7 +139,7 @@ def test_without_an_account_the_kept_prices_do(poe, kept, ec2):
     assert poe("plan", "--refresh").code == 1
 
 
-def test_damaged_kept_prices_are_said(poe, kept):
+def test_damaged_kept_prices_are_reported(poe, kept):
     kept.write_text(kept.read_text()[:100])
     said = poe("plan")
     assert said.code == 1
@@ -189,7 +189,7 @@ def test_a_plan_before_anything_is_inserted(poe, kept):
         (["--provider", "gcp", "--regions", "us-central1"], "PROJECT_ID is not set"),
     ],
 )
-def test_what_makes_no_sense_is_said_in_a_sentence(poe, kept, words, sentence, monkeypatch):
+def test_what_makes_no_sense_is_reported_in_a_sentence(poe, kept, words, sentence, monkeypatch):
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
     said = poe("plan", *words)
     assert said.code == 2

@@ -128,7 +128,7 @@ def test_only_what_fields_names_is_sent(gce):
         ("/v1/services/1234/skus", 404, "services/1234"),
     ],
 )
-def test_what_the_services_do_not_know_is_refused(gce, path, code, said):
+def test_what_the_services_do_not_know_is_rejected(gce, path, code, said):
     answered, message = refused(gce, path)
     assert answered == code
     assert said in message
@@ -235,7 +235,7 @@ def test_answers_about_machines_have_no_fields_but_the_services(gce):
         ("?requestid=1", {}, 400, "requestid"),
     ],
 )
-def test_machines_that_the_service_does_not_take_are_refused(gce, query, change, code, said):
+def test_machines_that_the_service_does_not_take_are_rejected(gce, query, change, code, said):
     answered, message = turned_away(gce, INSTANCES + query, body(**change))
     assert (answered, said in message) == (code, True), message
 
@@ -249,7 +249,7 @@ def test_machines_that_the_service_does_not_take_are_refused(gce, query, change,
         ({"labels": {"Job": "mine"}}, "labels"),
     ],
 )
-def test_disks_that_the_service_does_not_take_are_refused(gce, change, said):
+def test_disks_that_the_service_does_not_take_are_rejected(gce, change, said):
     content = body()
     content["disks"][0]["initializeParams"] |= change
     assert said in turned_away(gce, INSTANCES, content)[1]
@@ -286,7 +286,7 @@ def test_filters_are_those_of_the_service(gce, expression, names):
     assert {one["name"] for one in found} == names
 
 
-def test_a_filter_that_is_not_understood_is_refused(gce):
+def test_a_filter_that_is_not_understood_is_rejected(gce):
     for expression in ("(name = a)", '(name = "a"', '(name ~ "a")', '(name = "a") XOR (name = "b")'):
         query = urllib.parse.urlencode({"filter": expression})
         assert refused(gce, f"{COMPUTE}/aggregated/instances?{query}")[0] == 400

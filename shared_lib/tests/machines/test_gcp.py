@@ -246,7 +246,7 @@ def test_the_image_is_looked_for_once(machines, gce):
 @pytest.mark.parametrize(
     "name", ["Run-1", "1run", "run_1", "run-", "r" * 62]
 )  # "-1" is appended, so the last one has 64 characters
-def test_names_that_cannot_be_are_said_before_anything_is_started(machines, gce, name):
+def test_names_that_cannot_be_are_reported_before_anything_is_started(machines, gce, name):
     token = f"{name}" if name != "run-" else "-run"
     with pytest.raises(
         WrongSettingError,
@@ -263,7 +263,7 @@ def test_the_longest_name_is_taken(machines):
     assert one.request_token == token
 
 
-def test_a_script_that_is_too_long_is_said_before_anything_is_started(make, gce):
+def test_a_script_that_is_too_long_is_reported_before_anything_is_started(make, gce):
     longest = make(script=lambda order: "ä" * 131072)
     assert longest.launch(order()).launched
     machines = make(script=lambda order: "ä" * 131072 + "x")
@@ -311,7 +311,7 @@ def test_a_name_that_is_the_orders_own_already_counts_as_started(machines, gce):
 @pytest.mark.parametrize(
     "labels", [{}, {"taskfleet-job": "another", "taskfleet-order": "run-1-abc"}, {"taskfleet-job": label_value(JOB)}]
 )
-def test_a_name_that_is_somebody_elses_is_refused(machines, gce, labels):
+def test_a_name_that_is_somebody_elses_is_rejected(machines, gce, labels):
     insert_stranger(gce, "run-1-abc-1", labels=labels)
     answer = machines.launch(order(2))
     assert [one.instance_id for one in answer.launched] == ["run-1-abc-2"]
@@ -435,7 +435,7 @@ def test_who_is_throttled_does_not_ask_for_the_rest(machines, gce):
     assert one_refusal(answer) == (FailureReason.THROTTLED, "Slowly")
 
 
-def test_what_is_wrong_with_one_kind_says_nothing_of_others(machines):
+def test_what_is_wrong_with_one_kind_is_no_failure(machines):
     answer = machines.launch(
         order(1, offer(name="h3-standard-88", zone="europe-west4-a"), offer(zone="europe-west4-a"))
     )
@@ -496,13 +496,13 @@ TWO = (offer(), offer(zone=OTHER_ZONE))
         ),
     ],
 )
-def test_what_is_not_there_is_said_in_one_sentence(make, given, said):
+def test_what_is_not_there_is_reported_in_one_sentence(make, given, said):
     text = everywhere(make(**given).launch(order(2, *TWO)))
     assert text.startswith(said)
     assert "\n" not in text
 
 
-def test_an_image_that_was_deleted_meanwhile_is_said(machines, gce):
+def test_an_image_that_was_deleted_meanwhile_is_reported(machines, gce):
     text = "The resource 'projects/debian-cloud/global/images/debian-9' was not found"
     gce.fault("instances.insert", code=404, reason="notFound", message=text)
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
@@ -532,7 +532,7 @@ def test_a_permission_that_is_missing_is_named(make, gce, permission, role):
     assert gce.requests()["instances.insert"] - before <= 20
 
 
-def test_a_permission_that_only_the_message_names_is_said(machines, gce):
+def test_a_permission_that_only_the_message_names_is_reported(machines, gce):
     text = "Required 'compute.subnetworks.use' permission for 'projects/p/regions/r/subnetworks/default'"
     gce.fault("instances.insert", code=403, reason="forbidden", message=text)
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
@@ -541,14 +541,14 @@ def test_a_permission_that_only_the_message_names_is_said(machines, gce):
     )
 
 
-def test_a_service_account_one_may_not_act_as_is_said(machines, gce):
+def test_a_service_account_one_may_not_act_as_is_reported(machines, gce):
     gce.forbid("iam.serviceAccounts.actAs")
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
         "Compute Engine: this account lacks the permission iam.serviceAccounts.actAs on service account "
     )
 
 
-def test_a_service_that_is_not_enabled_and_a_wrong_project_are_said(machines, make, gce):
+def test_a_service_that_is_not_enabled_and_a_wrong_project_are_reported(machines, make, gce):
     disabled = {"code": 403, "status": "PERMISSION_DENIED", "reason": "SERVICE_DISABLED", "message": "It is off."}
     gce.fault("instances.insert", **disabled)
     enable = (
@@ -615,7 +615,7 @@ def test_a_trouble_that_passes_is_not_noticed(make, gce, fault):
         ("projects.testIamPermissions", lambda machines: machines.preflight()),
     ],
 )
-def test_a_trouble_that_lasts_is_said(make, gce, action, verb, fault):
+def test_a_trouble_that_lasts_is_reported(make, gce, action, verb, fault):
     make().launch(order(token="there"))
     gce.fault(action, times=None, **fault)
     began_at = time.monotonic()
@@ -937,7 +937,7 @@ def test_each_permission_that_is_missing_is_named(machines, make, gce):
     assert len(make(network="projects/host/global/networks/mine").preflight()) == 2
 
 
-def test_what_is_not_there_is_said_by_the_preflight(make):
+def test_what_is_not_there_is_reported_by_the_preflight(make):
     assert [one.partition(". ")[0] for one in make(network="nope", image="nope").preflight()] == [
         "Compute Engine has no image or image family nope, or this account lacks access to it",
         "Compute Engine: project test-project has no network nope",
@@ -953,7 +953,7 @@ def test_what_the_preflight_may_not_see_is_no_trouble(machines, gce):
     assert machines.preflight() == []
 
 
-def test_permissions_that_cannot_be_checked_are_said(machines, gce):
+def test_permissions_that_cannot_be_checked_are_reported(machines, gce):
     gce.fault(
         "projects.testIamPermissions",
         code=403,

@@ -121,7 +121,7 @@ def test_m2_costs_its_premium_too(catalogue):
     assert price(catalogue, "m2-ultramem-208", ON_DEMAND, "us-central1-a") == pytest.approx(208 * 0.055 + 5888 * 0.008)
 
 
-def test_what_has_no_price_anywhere_is_said(catalogue):
+def test_what_has_no_price_anywhere_is_reported(catalogue):
     """No memory of C4D, no spot market of H3 and M2, a price of zero (T2A, G1), a local disk of unknown size (Q9)."""
     assert catalogue.unpriced == {
         ("c4d-standard-4", SPOT),
@@ -166,7 +166,7 @@ def test_offers_are_of_zones_that_are_up_the_cheapest_first(catalogue):
     assert {one.zone for one in catalogue.prices["h3-standard-88", ON_DEMAND]} == {f"us-central1-{it}" for it in "abf"}
 
 
-def test_only_the_regions_asked_for_are_there(fetch, gce):
+def test_only_the_regions_requested_are_there(fetch, gce):
     gce.fault("machineTypes.aggregatedList", "pages", size=50, times=None)
     before = gce.requests()["machineTypes.aggregatedList"]
     found = fetch(["europe-west4", "europe-west4"])
@@ -285,7 +285,7 @@ def refusal(fetch, **more):
     return text
 
 
-def test_throttling_without_end_is_said(fetch, gce):
+def test_throttling_without_end_is_reported(fetch, gce):
     gce.fault("skus.list", times=None, code=429, status="RESOURCE_EXHAUSTED", message="Quota exceeded.")
     assert refusal(fetch) == (
         "Cloud Billing is busy or throttles requests (429: Quota exceeded). Try again in a minute."
@@ -325,12 +325,12 @@ def test_a_service_that_is_off_is_named_with_the_command(fetch, gce, action, rea
     assert refusal(fetch) == said
 
 
-def test_a_project_without_a_billing_account_is_said(fetch, gce):
+def test_a_project_without_a_billing_account_is_reported(fetch, gce):
     gce.fault("zones.list", code=403, status="PERMISSION_DENIED", reason="BILLING_DISABLED", message="needs billing")
     assert "gcloud billing projects link test-project --billing-account" in refusal(fetch)
 
 
-def test_a_project_that_may_not_be_charged_is_said(fetch, gce):
+def test_a_project_that_may_not_be_charged_is_reported(fetch, gce):
     gce.fault(
         "skus.list", code=403, status="PERMISSION_DENIED", reason="USER_PROJECT_DENIED", message="Caller lacks it"
     )
@@ -339,14 +339,14 @@ def test_a_project_that_may_not_be_charged_is_said(fetch, gce):
     assert "Service Usage Consumer" in said
 
 
-def test_a_wrong_project_is_said(fetch):
+def test_a_wrong_project_is_reported(fetch):
     assert refusal(fetch, project="nope") == (
         "Compute Engine: project nope does not exist. Correct PROJECT_ID: gcloud projects list shows your projects. "
         "(The resource 'projects/nope' was not found)"
     )
 
 
-def test_a_deleted_project_is_said(fetch, gce):
+def test_a_deleted_project_is_reported(fetch, gce):
     gce.fault(
         "skus.list", code=403, status="PERMISSION_DENIED", reason="CONSUMER_INVALID", message="Project was deleted."
     )
@@ -356,17 +356,17 @@ def test_a_deleted_project_is_said(fetch, gce):
     )
 
 
-def test_no_project_is_said(fetch):
+def test_no_project_is_reported(fetch):
     assert "PROJECT_ID is not set" in refusal(fetch, project="")
 
 
-def test_unknown_regions_are_said_with_those_there_are(fetch):
+def test_unknown_regions_are_reported_with_those_that_exist(fetch):
     assert refusal(fetch, regions=["us-central1", "us-centrall"]) == (
         "Google Cloud has no region us-centrall with a zone that is up. The regions are: asia-northeast1, europe-west4, us-central1."
     )
 
 
-def test_credentials_that_are_not_accepted_are_said():
+def test_credentials_that_are_not_accepted_are_reported():
     said = explain(
         Unauthorized("GET https://compute.googleapis.com/x: Invalid Credentials"), api=COMPUTE, project=PROJECT
     )
@@ -375,7 +375,7 @@ def test_credentials_that_are_not_accepted_are_said():
     assert str(said).endswith("(Invalid Credentials)")
 
 
-def test_anything_else_is_said_as_the_service_says_it(fetch, gce):
+def test_anything_else_is_reported_as_the_service_says_it(fetch, gce):
     gce.fault(
         "zones.list", code=412, status="FAILED_PRECONDITION", reason="conditionNotMet", message="Some: odd\nthing"
     )
@@ -386,7 +386,7 @@ def test_anything_else_is_said_as_the_service_says_it(fetch, gce):
     ("endpoint", "service_name", "api"),
     [("compute_endpoint", "Compute Engine", COMPUTE), ("billing_endpoint", "Cloud Billing", BILLING)],
 )
-def test_no_network_is_said(fetch, endpoint, service_name, api):
+def test_no_network_is_reported(fetch, endpoint, service_name, api):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -412,12 +412,12 @@ def no_login(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_no_credentials_are_said(no_login, fetch):
+def test_no_credentials_are_reported(no_login, fetch):
     said = refusal(fetch, compute_endpoint=None, billing_endpoint=None)
     assert said.startswith("Compute Engine: no Google Cloud credentials were found. Log in (gcloud auth application-")
 
 
-def test_expired_credentials_are_said(gce):
+def test_expired_credentials_are_reported(gce):
     login = Credentials(None, refresh_token="x", token_uri=f"{gce.endpoint}/token", client_id="x", client_secret="x")
     with pytest.raises(RefreshError) as caught:
         login.refresh(Request())
@@ -450,7 +450,7 @@ def test_regions_come_with_their_zones_that_are_up(gce):
     ]
 
 
-def test_images_are_the_newest_there_are(gce):
+def test_images_are_the_newest_that_exist(gce):
     gce.fault("images.getFromFamily", code=503, status="UNAVAILABLE", message="Backend Error")
     found = gcp_offers.images(compute_endpoint=gce.endpoint)
     assert [(one.name, one.architecture) for one in found] == [
@@ -463,7 +463,7 @@ def test_images_are_the_newest_there_are(gce):
     assert (found[0].created_at, found[0].provider) == (1793877164.321, "gcp")
 
 
-def test_images_that_may_not_be_seen_are_said(gce):
+def test_images_that_may_not_be_seen_are_reported(gce):
     gce.fault(
         "images.getFromFamily", times=None, code=403, status="PERMISSION_DENIED", reason="forbidden", message="No."
     )

@@ -94,7 +94,7 @@ class TestLocalMachines(Contract):
         until(lambda: not self.there(cloud.machines), "its end")
         assert cloud.machines.list()[0].detail == "its lifetime is over"
 
-    def test_told_twice_it_does_not_wait(self, cloud):
+    def test_a_second_termination_does_not_wait(self, cloud):
         (cloud.project / "stubborn").touch()
         [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         until(lambda: "machine" in cloud.machines.console(one.instance_id), "the worker")
@@ -112,14 +112,14 @@ class TestLocalMachines(Contract):
         assert self.states(cloud.machines) == {one.instance_id: MachineState.ENDED}
         assert cloud.machines.list()[0].detail == "its processes were killed"
 
-    def test_a_process_that_took_its_number_is_not_taken_for_it(self, cloud):
+    def test_a_process_that_got_its_pid_is_not_mistaken_for_it(self, cloud):
         [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
         self.end(cloud.machines)
         (cloud.folder / one.instance_id / PID).write_text(str(os.getpid()))
         assert self.there(cloud.machines) == set()
         cloud.machines.terminate([one.instance_id])  # the machine's PID is that of the test
 
-    def test_one_that_cannot_start_is_refused_with_what_it_said(self, cloud):
+    def test_one_that_cannot_start_is_rejected_with_what_it_said(self, cloud):
         cloud.project.rename(cloud.project.with_name("elsewhere"))
         answer = cloud.machines.launch(self.order(cloud))
         assert answer.launched == ()

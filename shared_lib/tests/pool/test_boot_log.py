@@ -131,7 +131,7 @@ SUMMARIES = {
 
 
 @pytest.mark.parametrize(("console", "said"), SUMMARIES.values(), ids=SUMMARIES)
-def test_how_far_a_boot_came_is_said_in_a_sentence_or_two(console, said):
+def test_how_far_a_boot_came_is_summarized(console, said):
     assert summary(console) == said
 
 

@@ -146,7 +146,7 @@ def test_a_bucket_that_does_not_exist_is_one_error_and_has_nothing_to_remove(pro
     assert bundles.remove(bucket, job_id="one", provider=provider) == 0
 
 
-def test_a_bucket_of_the_wrong_kind_is_refused_before_anything_is_asked(provider, bundle):
+def test_a_bucket_of_the_wrong_kind_is_rejected_before_anything_is_asked(provider, bundle):
     other = {"aws": "gs", "gcp": "s3"}[provider]
     with pytest.raises(
         WrongSettingError,

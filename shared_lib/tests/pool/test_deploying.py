@@ -70,7 +70,7 @@ def instances():
     return boto3.client("ec2").describe_instances()["Reservations"]
 
 
-def test_all_is_looked_at_before_the_question_is_asked(poe):
+def test_everything_is_checked_before_the_confirmation(poe):
     said = poe("deploy_pool")
     assert said.code == 2
     assert "Code: " in said.out
@@ -93,7 +93,7 @@ def test_all_is_looked_at_before_the_question_is_asked(poe):
         (["--provider", "gcp", "--queue-url", "pubsub://p/sums", "--project-id", ""], "PROJECT_ID", 2),
     ],
 )
-def test_an_error_is_reported_in_one_message(poe, words, sentence, code, monkeypatch):
+def test_what_is_wrong_is_reported_in_a_sentence(poe, words, sentence, code, monkeypatch):
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
     said = poe("deploy_pool", "--yes", *words)
     assert said.code == code

@@ -53,7 +53,7 @@ def test_if_nothing_was_launched_all_tokens_failed():
     assert assigned() == ({}, (FIRST, SECOND, THIRD))
 
 
-def test_more_machines_than_were_asked_for_have_no_token():
+def test_more_machines_than_were_requested_have_no_token():
     found = assign(REQUEST, LaunchResult(launched("i-1", "i-2", "i-3", "i-4")))
     assert found == Assignment(
         launched=dict(zip(REQUEST.tokens, launched("i-1", "i-2", "i-3"), strict=True)), failed=()
@@ -109,14 +109,14 @@ def test_a_machine_that_is_queued_does_not_run():
     assert record().max_cost_usd(NOW) == 3600.0
 
 
-def test_what_it_waits_for_is_told_when_it_changes():
+def test_the_reason_for_waiting_is_recorded_when_it_changes():
     one = record(detail="Priority")
     assert seen(one, listed(MachineState.QUEUED, detail="Priority")) == Changes()
     assert seen(one, listed(MachineState.QUEUED, detail="Resources")).details == {FIRST: "Resources"}
     assert seen(one, listed(MachineState.RUNNING, running_since=NOW - 5)).details == {FIRST: ""}
 
 
-def test_it_runs_from_when_its_provider_says():
+def test_it_runs_from_the_start_that_its_provider_reports():
     found = seen(record(), listed(MachineState.RUNNING, running_since=NOW - 300.0))
     assert found == Changes(running_at={FIRST: NOW - 300.0})
 
@@ -126,7 +126,7 @@ def test_a_clock_that_differs_has_it_run_neither_before_its_request_nor_later_th
     assert seen(record(), listed(MachineState.RUNNING, running_since=NOW + 99)).running_at == {FIRST: NOW}
 
 
-def test_if_nobody_says_it_runs_since_it_was_last_known_to_wait():
+def test_without_a_reported_start_it_runs_since_it_was_last_listed_as_queued():
     running = listed(MachineState.RUNNING)
     assert seen(record(), running).running_at == {FIRST: NOW - 60.0 - LIST_GRACE_SECONDS}
     assert seen(record(), running, listed_at=None).running_at == {FIRST: ASKED_AT}
@@ -147,7 +147,7 @@ def test_one_that_ran_and_ended_between_two_looks_has_run():
     assert seen(record(), gone).ended == {FIRST: End(EndReason.ENDED, "TIMEOUT", NOW - 30.0)}
 
 
-def test_one_whose_worker_was_heard_has_run_whatever_its_provider_knows():
+def test_a_machine_with_a_heartbeat_has_run_whatever_its_provider_reports():
     gone = listed(MachineState.ENDED)
     assert seen(record(ready_at=NOW - 500.0), gone).ended == {FIRST: End(EndReason.GONE, "", NOW - 500.0)}
 

@@ -174,7 +174,7 @@ def test_a_lifetime_begins_when_the_machine_runs(ledger):
     assert the_machine(ledger).ended_at == 9000.0 + 3600.0
 
 
-def test_what_never_ran_cost_nothing_and_says_nothing_of_others(ledger):
+def test_what_never_ran_cost_nothing_and_is_no_failure(ledger):
     token = ask(ledger)
     updates.mark_started(ledger, token, token, None, 1000.0, None)
     updates.mark_ended(ledger, {token: End(EndReason.CANCELLED, "by hand")}, 9000.0)

@@ -249,7 +249,7 @@ def test_a_quiet_cloud_needs_no_more_machines_than_there_may_be(run):
     assert 0 < len(job.world.instances) <= 4
 
 
-def test_the_first_machine_is_alone_until_its_worker_is_heard(run):
+def test_the_first_machine_is_alone_until_its_first_heartbeat(run):
     job = run(Weather(boot_seconds=(100.0, 100.0)), tasks=500)
     job.new_controller()
     while job.world.now < 1_000_090:
@@ -331,7 +331,7 @@ def test_a_computer_that_slept_for_an_hour_ends_no_machine_that_worked_meanwhile
     job.tear_down()
 
 
-def test_what_is_there_without_being_known_is_ended(run):
+def test_an_unexpected_machine_is_terminated(run):
     job = run(tasks=10)
     job.new_controller()
     other = run(tasks=10, seed=2)
@@ -348,7 +348,7 @@ def test_what_is_there_without_being_known_is_ended(run):
     assert job.world.alive() == []
 
 
-def test_a_machine_that_takes_no_notice_is_told_again(run):
+def test_a_machine_that_ignores_its_termination_is_terminated_again(run):
     job = run(Weather(deaf_to_endings=1.0), tasks=5)
     job.play()
     assert all(one.reason == "terminated" for one in job.world.instances.values())
@@ -383,7 +383,7 @@ def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
     assert replace(record, started_at=30.0, ended_at=200.0).max_cost_usd(500.0) == pytest.approx(2.0)
 
 
-def test_a_budget_that_is_too_small_for_anything_is_said(run):
+def test_a_budget_that_is_too_small_for_anything_is_reported(run):
     job = run(budget_usd=0.0001)
     job.play()
     assert job.gave_up is HoldReason.BUDGET
@@ -484,7 +484,7 @@ def test_where_one_looks_every_five_minutes_a_worker_that_fell_silent_is_noticed
     assert EndReason.SILENT in {one.end_reason for one in records.all_machines(job.database)}
 
 
-def test_with_a_canary_nothing_is_asked_for_while_the_first_machine_waits(run):
+def test_with_a_canary_nothing_is_requested_while_the_first_machine_waits(run):
     job = run(QUEUE, tasks=500)
     job.new_controller()
     while all(one.waits(job.world.now) for one in job.world.alive()):
@@ -494,7 +494,7 @@ def test_with_a_canary_nothing_is_asked_for_while_the_first_machine_waits(run):
     job.tear_down()
 
 
-def test_without_a_canary_all_machines_are_asked_for_at_once(run):
+def test_without_a_canary_all_machines_are_requested_at_once(run):
     job = run(QUEUE, tasks=5000, offers=[one_slot()], max_machines=250, needs_canary=False, machines_per_request=1000)
     job.new_controller()
     job.step()
@@ -503,7 +503,7 @@ def test_without_a_canary_all_machines_are_asked_for_at_once(run):
     job.tear_down()
 
 
-def test_if_the_first_machines_do_nothing_the_others_are_taken_out_of_the_queue(run):
+def test_if_the_first_machines_do_nothing_the_others_are_removed_from_the_queue(run):
     weather = Weather(queue_seconds=(0.0, 20 * 3600.0), never_boots=True)
     job = run(weather, tasks=5000, offers=[one_slot()], max_machines=100, needs_canary=False)
     job.play()
@@ -516,7 +516,7 @@ def test_if_the_first_machines_do_nothing_the_others_are_taken_out_of_the_queue(
     assert job.world.now < third_at + 2 * job.limits.boot_seconds + 200  # some had begun to boot by then
 
 
-def test_what_is_cancelled_in_the_queue_is_asked_for_again_but_not_on_and_on(run):
+def test_what_is_cancelled_in_the_queue_is_requested_again_but_not_endlessly(run):
     weather = Weather(queue_seconds=(30.0, 90.0), cancelled_in_queue=1.0)
     job = run(weather, offers=[one_slot()], max_machines=1)
     job.new_controller()
