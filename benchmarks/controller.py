@@ -22,7 +22,8 @@ from taskfleet.machines.catalogue import DiskType, InstanceType, make_catalogue
 from taskfleet.machines.choosing import Offer, choose
 from taskfleet.machines.needs import Need
 from taskfleet.pool import records
-from taskfleet.pool.controller import Controller, LedgerWork
+from taskfleet.pool.controller import Controller
+from taskfleet.pool.job_state import LedgerJobState
 from taskfleet.pool.planning import Limits
 
 
@@ -149,10 +150,10 @@ def main():
         controller = Controller(
             database,
             provider,
-            LedgerWork(database),
+            LedgerJobState(database),
             name="job",
             offers=offers,
-            limits=Limits(most_machines=arguments.machines),
+            limits=Limits(max_machines=arguments.machines),
             say=lambda _: None,
         )
         before_mib = resident_mib()

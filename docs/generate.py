@@ -1,4 +1,4 @@
-"""Generate docs/*.md, shared_lib/poe.toml, the template's config/*.env and installed_names.txt.
+"""Generate docs/*.md, shared_lib/poe.toml, the template's config/task.env, templates/pool.*.env and installed_names.txt.
 
 uv run poe generate            write the files
 uv run poe generate --check    list the files that are out of date; exit with 1 if there are any
@@ -13,6 +13,7 @@ import importlib
 import inspect
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,15 @@ POE_HEAD = """# Generated from the code by `poe generate`. A project's pyproject
 # use_exec: the command replaces poe, which would kill it two seconds after Ctrl-C.
 """
 
+#: Machines of a cloud cannot open the ledger.
+QUEUE_SUGGESTION = """\
+{%- if cookiecutter.provider == "aws" %}
+#QUEUE_URL=sqs://{{ cookiecutter.__distribution }}
+{%- elif cookiecutter.provider == "gcp" %}
+#QUEUE_URL=pubsub://MY-PROJECT/{{ cookiecutter.__distribution }}
+{%- endif %}
+"""
+
 #: Variables of uv that refer to this repository's project, and must not affect another one.
 NOT_PASSED_ON = ("UV_PROJECT", "UV_FROZEN", "UV_LOCKED", "UV_NO_SYNC", "UV_EXCLUDE_NEWER")
 PERMISSIONS_HEAD = """# Permissions
@@ -92,9 +102,9 @@ def main() -> int:
         ROOT / "installed_names.txt": "".join(f"{name}\n" for name in names),
         ROOT / "docs" / "settings.md": SETTINGS_HEAD + table(),
         ROOT / "docs" / "commands.md": COMMANDS_HEAD + "".join(map(command_section, COMMANDS)),
-        ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": task_env(VALUES, EXPORTS),
-        ROOT / "{{cookiecutter.project_slug}}" / "config" / "pool.env": pool_env("local", {}),
         ROOT / "shared_lib" / "poe.toml": POE_HEAD + "".join(map(poe_group, Heading)),
+        ROOT / "{{cookiecutter.project_slug}}" / "config" / "task.env": task_template(),
+        **{ROOT / "templates" / f"pool.{name}.env": pool_env(name, {}) for name in PROVIDERS},
         ROOT / "docs" / "permissions.md": PERMISSIONS_HEAD + permissions_page(),
     }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
@@ -106,6 +116,14 @@ def main() -> int:
         path.write_text(wanted[path], encoding="utf-8")
         print(f"wrote {path.relative_to(ROOT)}")
     return 0
+
+
+def task_template() -> str:
+    """Return the template of config/task.env. Machines of a cloud need a queue service, so it suggests one for the chosen provider."""
+    text = task_env(VALUES, EXPORTS)
+    default = "#QUEUE_URL=ledger\n"
+    assert default in text
+    return text.replace(default, default + QUEUE_SUGGESTION)
 
 
 def command_section(name: str) -> str:
@@ -143,6 +161,7 @@ def installed_names() -> list[str]:
     newest = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]["exclude-newer"]
     with tempfile.TemporaryDirectory() as folder:
         project = bake(Path(folder))
+        with_every_extra(project)
         own = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
         lock(project, newest)
         packages = tomllib.loads((project / "uv.lock").read_text(encoding="utf-8"))["package"]
@@ -171,6 +190,17 @@ def bake(folder: Path) -> Path:
         env=os.environ | {"TMPDIR": str(folder)},
     )
     return folder / "names"
+
+
+def with_every_extra(project: Path) -> None:
+    """Have a project depend on all extras of the library: its user may add any of them later."""
+    library = tomllib.loads((ROOT / "shared_lib" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    path = project / "pyproject.toml"
+    text = path.read_text(encoding="utf-8")
+    extras = ",".join(library["optional-dependencies"])
+    changed = re.sub(r"^dependencies = .*$", f'dependencies = ["taskfleet[{extras}]"]', text, flags=re.MULTILINE)
+    assert changed != text
+    path.write_text(changed, encoding="utf-8")
 
 
 def lock(project: Path, newest: str) -> None:
@@ -220,7 +250,7 @@ def permission_table(found: tuple[Permission, ...], who: Who) -> Iterator[str]:
                 f"`{one.name}`",
                 resources,
                 narrowing(grant),
-                grant.why or one.why,
+                grant.purpose or one.purpose,
                 *([grant.role or one.role] if has_roles else []),
             ]
             yield f"| {' | '.join(cells)} |"

@@ -109,9 +109,17 @@ def uv():
 
 
 @pytest.fixture(scope="module")
-def synced(bake_in, tmp_path_factory, run, uv):
+def extras():
+    """The extras of the library that the project of ``synced`` has beyond those of a bake with the default answers; modules override it."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def synced(bake_in, tmp_path_factory, run, uv, extras):
     """A project in an empty folder, synced; its packages are in uv's cache, and its environment serves copies of it as well."""
     project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
+    if extras:
+        run(uv, "add", f"taskfleet[{','.join(extras)}]", folder=project)
     run(uv, "sync", folder=project)
     return project
 

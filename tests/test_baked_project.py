@@ -1,8 +1,11 @@
 """A baked project does what its README says: it is synced and its commands are run as a user would type them."""
 
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -216,6 +219,66 @@ def test_a_project_may_be_named_like_a_module_that_no_distribution_it_installs_i
 ):
     """Only names of distributions stand in each other's way: nothing is imported by the name of the project's folder."""
     run(uv, "lock", folder=bake_in(tmp_path, project_slug=slug))
+
+
+@pytest.fixture
+def copy(project, tmp_path, run, uv):
+    """The project in another folder, with an environment of its own."""
+    folder = tmp_path / "copy"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".venv", "jobs", ".git"))
+    run(uv, "sync", folder=folder)
+    return folder
+
+
+def test_the_default_project_has_no_cloud_sdk(project):
+    modules = {path.name for path in project.glob(".venv/lib/python*/site-packages/*")}
+    assert not modules & {"botocore", "boto3", "google", "grpc", "psycopg"}
+
+
+@pytest.mark.parametrize(
+    ("words", "extra", "module"),
+    [
+        (["show_queue", "--queue-url", "sqs://one"], "aws", "botocore"),
+        (["show_queue", "--queue-url", "postgresql://me@127.0.0.1:1/one"], "postgresql", "psycopg"),
+        (["list_regions", "--provider", "gcp"], "gcp", "google"),
+    ],
+)
+def test_the_command_in_the_message_adds_what_is_missing(copy, run, uv, words, extra, module):
+    said = run(uv, "run", "poe", *words, folder=copy, status=2).stderr
+    command = f"uv add 'taskfleet[{extra}]'"
+    assert said.endswith(f" Add it to the project: {command}\n")
+    before = tomllib.loads((copy / "pyproject.toml").read_text())
+    run("bash", "-c", command, folder=copy)
+    after = tomllib.loads((copy / "pyproject.toml").read_text())
+    [dependency] = after["project"].pop("dependencies")
+    del before["project"]["dependencies"]
+    assert after == before
+    assert set(re.findall(r"\w+", dependency)) == {"taskfleet", "pandas", extra}
+    assert list(copy.glob(f".venv/lib/python*/site-packages/{module}"))
+    # there is no such service here: a different error, which is not about packages
+    done = subprocess.run([uv, "run", "poe", *words], cwd=copy, env=clean_of_clouds(), capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "uv add" not in done.stderr
+
+
+def clean_of_clouds():
+    """An environment without an account at any cloud."""
+    return {name: os.environ[name] for name in ("PATH", "HOME")} | {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_GCE_CHECK": "true",
+    }
+
+
+def test_without_pandas_only_filtering_is_missing(copy, run, uv):
+    text = (copy / "pyproject.toml").read_text()
+    (copy / "pyproject.toml").write_text(text.replace("taskfleet[pandas]", "taskfleet"))
+    run(uv, "sync", folder=copy)
+    assert not list(copy.glob(".venv/lib/python*/site-packages/pandas"))
+    said = run(uv, "run", "poe", "insert_tasks", folder=copy, status=2).stderr
+    assert "\nerror: filter_tasks needs the package pandas" in said
+    script = copy / "insert_tasks.py"
+    script.write_text(script.read_text().replace("filter_tasks=task.filter_tasks", ""))
+    assert "10,000" in run(uv, "run", "poe", "insert_tasks", folder=copy).stdout
 
 
 def test_nothing_that_git_should_keep_is_left_lying_about(project, run, worked):

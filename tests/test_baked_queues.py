@@ -20,6 +20,11 @@ PATIENCE_SECONDS = 200
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def extras():
+    return "aws", "gcp", "postgresql"
+
+
 @pytest.fixture(params=SERVICES)
 def service(request, lacking):
     service = SERVICES[request.param]()

@@ -3,6 +3,7 @@
 import json
 import keyword
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -43,6 +44,7 @@ COMBINATIONS = {
             "description": "Measures stars.",
             "author_name": "A. Person",
             "python_version": "3.13",
+            "provider": "aws",
             "use_docker": False,
         },
         set(),
@@ -68,21 +70,21 @@ HOSTILE = [
 
 #: Refused project names, each with words of the reason.
 REFUSED = {
-    "9lives": "small letters",
-    "My_Tasks": "small letters",
-    "a-b": "small letters",
-    "a b": "small letters",
-    "_private": "small letters",
-    "tail_": "small letters",
-    "ünder": "small letters",
-    "a\nb": "small letters",
-    "{{ 7 }}": "small letters",
-    "a/b": "small letters",
-    "../escaped": "small letters",
-    "..": "small letters",
+    "9lives": "lower-case letters",
+    "My_Tasks": "lower-case letters",
+    "a-b": "lower-case letters",
+    "a b": "lower-case letters",
+    "_private": "lower-case letters",
+    "tail_": "lower-case letters",
+    "ünder": "lower-case letters",
+    "a\nb": "lower-case letters",
+    "{{ 7 }}": "lower-case letters",
+    "a/b": "lower-case letters",
+    "../escaped": "lower-case letters",
+    "..": "lower-case letters",
     "": "empty",
     "a" * 300: "longer than 80",
-    "class": "Python language",
+    "class": "keyword of Python",
     "json": "standard library",
     "random": "standard library",
     "taskfleet": "every project uses",
@@ -91,14 +93,13 @@ REFUSED = {
     "test": "every project uses",
     "tests": "every project uses",
     "insert_tasks": "every project uses",
-    "pandas": "every project installs",
-    "boto3": "every project installs",
-    "botocore": "every project installs",
-    "google_auth": "every project installs",
-    "psycopg_binary": "every project installs",
-    "python__dateutil": "every project installs",
-    "tzdata": "every project installs",
-    "pytest": "every project installs",
+    "pandas": "a project may install",
+    "botocore": "a project may install",
+    "google_auth": "a project may install",
+    "psycopg_binary": "a project may install",
+    "python__dateutil": "a project may install",
+    "tzdata": "a project may install",
+    "pytest": "a project may install",
 }
 
 
@@ -215,13 +216,39 @@ class TestAnswers:
             "description": "Measures stars.",
             "authors": [{"name": "A. Person"}],
             "requires-python": ">=3.13",
-            "dependencies": ["taskfleet"],
+            "dependencies": ["taskfleet[aws,pandas]"],
         }
         assert (project / "README.md").read_text().startswith("# Star Catalogue\n\nMeasures stars.\n\nOne function")
         assert "\nJOB_ID=stars2\n" in (project / "config/task.env").read_text()
 
     def test_the_docker_image_has_the_chosen_python(self, bake):
         assert "\nFROM python:3.12-slim\n" in (bake(python_version="3.12") / "Dockerfile").read_text()
+
+    @pytest.mark.parametrize(
+        ("provider", "extras", "suggestion"),
+        [
+            ("local", "pandas", None),
+            ("aws", "aws,pandas", "sqs://my-tasks"),
+            ("gcp", "gcp,pandas", "pubsub://MY-PROJECT/my-tasks"),
+        ],
+    )
+    def test_the_provider_decides_about_packages_and_settings(self, bake, template, provider, extras, suggestion):
+        project = bake(provider=provider)
+        assert settings(project)["project"]["dependencies"] == [f"taskfleet[{extras}]"]
+        assert (project / "config/pool.env").read_text() == (template / f"templates/pool.{provider}.env").read_text()
+        assert f"\nPROVIDER={provider}\n" in (project / "config/pool.env").read_text()
+        lines = (project / "config/task.env").read_text().splitlines()
+        suggested = [line.removeprefix("#QUEUE_URL=") for line in lines if line.startswith("#QUEUE_URL=")]
+        assert suggested == ["ledger", *filter(None, [suggestion])]
+        assert not any(line.startswith("QUEUE_URL=") for line in lines), "the default works without an account"
+
+    def test_every_extra_that_the_template_names_is_one_of_the_library(self, bake, template):
+        with (template / "shared_lib/pyproject.toml").open("rb") as file:
+            extras = tomllib.load(file)["project"]["optional-dependencies"].keys()
+        for provider in ("local", "aws", "gcp"):
+            project = bake(provider=provider, project_slug=f"with_{provider}")
+            named = re.findall(r"taskfleet\[([^\]]+)\]", "".join(files(project)[1].values()))
+            assert {extra for one in named for extra in one.split(",")} <= extras
 
     def test_no_author_leaves_no_trace(self, bake):
         assert "authors" not in settings(bake(author_name="  "))["project"]

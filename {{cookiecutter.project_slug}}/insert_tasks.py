@@ -5,6 +5,6 @@ from taskfleet import insert_tasks
 import task
 
 if __name__ == "__main__":
-    # The table is TASK_TABLE in config/task.env. Tasks made in Python go in like this:
+    # The table is TASK_TABLE in config/task.env. To insert tasks made in Python:
     #     insert_tasks(source=task.make_tasks(), filter_tasks=task.filter_tasks)
     insert_tasks(filter_tasks=task.filter_tasks)

@@ -1,4 +1,4 @@
-"""Work on the tasks in the queue, with every core of this machine: uv run poe launch_worker"""
+"""Run the tasks in the queue on all cores of this machine: uv run poe launch_worker"""
 
 from taskfleet import launch_worker
 

@@ -47,7 +47,7 @@ class Callable:
         (lambda x: x, "x", "x", False, "", False),
     ],
 )
-def test_what_a_function_wants(function, required, accepted, accepts_any, filled, is_rms_style):
+def test_the_parameters_of_a_function(function, required, accepted, accepts_any, filled, is_rms_style):
     found = examine(function)
     assert found.required == set(required.split())
     assert found.accepted == set(accepted.split())
@@ -98,7 +98,7 @@ def test_a_function_that_cannot_be_used_is_refused(function, fault):
         (
             injected,
             "a context",
-            "the table has column context that injected has no parameter for; the name context is the worker's to fill in. It takes a.",
+            "the table has column context that injected has no parameter for; the name context is reserved for the worker. It takes a.",
         ),
     ],
 )
@@ -108,7 +108,9 @@ def test_whether_a_tables_columns_fit(function, columns, fault):
         assert found is None
     else:
         name = function.__name__
-        assert found.replace(" Rename the columns or the parameters.", "") == f"The columns do not fit {name}: {fault}"
+        assert (
+            found.replace(" Rename the columns or the parameters.", "") == f"The columns do not match {name}: {fault}"
+        )
 
 
 @pytest.mark.parametrize("function", [anything, injected, process_task])
@@ -117,7 +119,7 @@ def test_columns_that_the_worker_fills_in_are_refused_where_they_would_be_overwr
     assert (found is None) is (function is not injected)
 
 
-def test_a_call_gets_its_columns_and_what_it_names():
+def test_a_call_gets_its_columns_and_the_injected_parameters():
     context = TaskContext.for_test("t1", output_path="out")
     assert examine(two).arguments('{"a": 1, "b": null}', context) == {"a": 1, "b": None}
     expected = {"a": [1], "context": context, "output_path": "out", "task_id": "t1"}
@@ -131,7 +133,7 @@ def test_the_answer_of_an_rms_function_is_taken_apart():
     function = examine(process_task)
     assert function.result((False, [1])) == [1]
     assert function.result((False, None)) == {}
-    with pytest.raises(Retry, match="process_task asked for another try: 'why'"):
+    with pytest.raises(Retry, match="process_task requested a retry: 'why'"):
         function.result((True, "why"))
     for answer in (None, [False, 1], (0, 1), (False,), (False, 1, 2)):
         with pytest.raises(TypeError, match="not a tuple"):
@@ -147,7 +149,7 @@ def test_the_answer_of_an_rms_function_is_taken_apart():
         ("async def f(): ...", "here_{n}:f", "f is an async function"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch, source, name, fault):
+def test_a_function_that_cannot_be_loaded_is_reported(tmp_path, monkeypatch, source, name, fault):
     monkeypatch.syspath_prepend(tmp_path)
     n = abs(hash(source))
     (tmp_path / f"here_{n}.py").write_text(source)
@@ -156,7 +158,7 @@ def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch, source, name, faul
     assert fault in str(caught.value)
 
 
-def test_a_module_that_imports_what_is_not_there_says_what(tmp_path, monkeypatch):
+def test_a_missing_import_of_the_module_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "needs_something.py").write_text("import certainly_not_there")
     with pytest.raises(FunctionError, match="certainly_not_there"):
@@ -164,7 +166,7 @@ def test_a_module_that_imports_what_is_not_there_says_what(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("delay", [-1, float("nan"), float("inf"), -0.001])
-def test_a_retry_after_no_sensible_time_is_refused(delay):
+def test_an_invalid_retry_delay_is_rejected(delay):
     with pytest.raises(ValueError, match="delay_seconds is"):
         Retry(delay_seconds=delay)
 

@@ -49,7 +49,7 @@ def test_a_child_lives_until_it_is_killed_and_waited_for(sleeper):
     assert is_surely_dead(name)
 
 
-def test_a_killed_child_that_nobody_waits_for_is_dead(sleeper):
+def test_a_zombie_is_dead(sleeper):
     name = identity(sleeper.pid)
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
@@ -76,12 +76,12 @@ def test_nothing_is_known_of_processes_elsewhere(place):
 
 
 @pytest.mark.parametrize("name", ["", "|", "||", "x", "x|1", "x|y|z", "a|b|c|d"])
-def test_nothing_is_known_of_what_is_no_name(name):
+def test_an_invalid_name_is_not_known_to_be_dead(name):
     assert not is_surely_dead(name)
 
 
 @pytest.mark.parametrize("pid", ["", "-1", "x", "1.5"])
-def test_nothing_is_known_of_what_is_no_pid(pid):
+def test_an_invalid_process_id_is_not_known_to_be_dead(pid):
     assert not is_surely_dead(renamed(identity(), pid=pid))
 
 
@@ -91,7 +91,7 @@ def test_a_process_of_another_user_is_seen():
     assert is_surely_dead(renamed(first, start=first.split("|")[2] + "0"))
 
 
-def test_a_process_whose_name_has_brackets_and_spaces_is_named(tmp_path):
+def test_a_process_name_with_brackets_and_spaces_is_parsed(tmp_path):
     program = tmp_path / "odd) S 1 (name"
     program.symlink_to("/bin/sleep")
     child = subprocess.Popen([program, "1000"])

@@ -8,6 +8,12 @@ from tests.machines.host import Host, left_over, missing
 
 
 @pytest.fixture(scope="module")
+def extras():
+    """For both clouds."""
+    return "aws", "gcp"
+
+
+@pytest.fixture(scope="module")
 def baked(request, lacking):
     """A project whose packages are in uv's cache, because they were installed here."""
     if reason := missing():

@@ -15,6 +15,7 @@ import pytest
 from taskfleet.pool import bundle as bundles
 from taskfleet.pool.boot_log import parse_stages, summary
 from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, script
+from taskfleet.pool.worker_packages import read_lock, unneeded_packages
 
 from shared_lib.tests.services import buckets
 from shared_lib.tests.services.pubsub import PubSub
@@ -110,7 +111,11 @@ class Home:
 
         packed = bundles.pack(self.folder, folder, leave_out=[self.folder / "jobs"])
         boto3.client("s3").create_bucket(Bucket=BUCKET)
-        return bundles.upload(packed, f"s3://{BUCKET}", job_id=self.job_id, provider="aws")
+        stored = bundles.upload(packed, f"s3://{BUCKET}", job_id=self.job_id, provider="aws")
+        return replace(stored, unneeded=self.unneeded())
+
+    def unneeded(self):
+        return unneeded_packages(read_lock(self.folder), self._environment["QUEUE_URL"])
 
     def results(self):
         self.run("-m", "taskfleet", "results", "-o", "results.json")
@@ -233,7 +238,7 @@ def test_a_machine_of_google_gets_its_code_and_works_there(host, home, tmp_path,
             provider="gcp",
             job_id=home.job_id,
             lifetime_seconds=LIFETIME_SECONDS,
-            code=bundles.StoredBundle(address=f"gs://{BUCKET}/{key}", hash=packed.hash),
+            code=bundles.StoredBundle(address=f"gs://{BUCKET}/{key}", hash=packed.hash, unneeded=home.unneeded()),
             environment=home.queue
             | {
                 "STORAGE_EMULATOR_HOST": host.publish(storage),
@@ -383,12 +388,24 @@ def test_a_machine_whose_power_is_cut_loses_no_task(host, home, make_script):
     assert {one["result_TASKFLEET_MACHINE"] for one in home.results().values()} == {"i-next"}
 
 
+def test_a_package_that_the_project_does_not_declare_is_missing_on_machines_and_the_console_says_so(
+    host, home, make_script
+):
+    home.insert([{"num1": 1, "num2": 1}])
+    (home.folder / "task.py").write_text("import pandas\n" + TASK)
+    instance = host.start(make_script(restarts=0), "i-1", environment=SYSTEM)
+    instance.wait(PATIENCE_SECONDS)
+    said = summary(instance.console())
+    assert "failed in its stage worker" in said, instance.console()
+    assert "error: the module 'pandas' is not installed. Add its package to the project: uv add pandas" in said
+
+
 def test_a_worker_that_crashes_is_started_again_and_then_given_up(host, home, make_script):
     (home.folder / "run.py").write_text("raise SystemExit('the reason why')\n")
     instance = host.start(make_script(restarts=2), "i-1", environment=SYSTEM)
     instance.wait(PATIENCE_SECONDS)
     found = parse_stages(instance.console())
-    assert (found.failed.name, found.failed.text) == ("worker", "code=1, 3 times")
+    assert (found.failed.name, found.failed.text) == ("worker", "code=1, 3 attempts")
     assert instance.console().count("taskfleet-said: the reason why") == 3
     assert stages(instance)["end"] is False
 
@@ -399,7 +416,7 @@ def test_a_worker_that_crashes_is_started_again_and_then_given_up(host, home, ma
         "changed": ("echo '# patched' >>task.py", "task.py was changed"),
         "settings": ("echo NONSENSE=1 >>config/task.env", "config/task.env was changed"),
         "gone": ("rm -r config shared_lib/README.md", "config/pool.env is missing, and 2 more"),
-        "another": ('echo \'["more.py", "file", ""]\' >>.taskfleet/bundle.jsonl', "it holds bundle "),
+        "another": ('echo \'["more.py", "file", ""]\' >>.taskfleet/bundle.jsonl', "it contains bundle "),
     }.values(),
     ids=["changed", "settings", "gone", "another"],
 )
@@ -412,13 +429,13 @@ def test_a_worker_refuses_to_start_with_other_code_than_the_bundles(host, home, 
     instance.wait(PATIENCE_SECONDS)
     console = instance.console()
     found = parse_stages(console)
-    assert (found.failed.name, found.failed.text) == ("worker", "code=2, it refuses to start")
+    assert (found.failed.name, found.failed.text) == ("worker", "code=2, wrong settings, code or packages")
     [line] = found.last_lines  # it is not started again
-    start = f"error: /opt/taskfleet/project does not hold the code of bundle {code.hash[:12]}: {difference}"
+    start = f"error: /opt/taskfleet/project does not contain the code of bundle {code.hash[:12]}: {difference}"
     assert line.startswith(start), console
     said = summary(console)
     assert said.startswith("The start-up script failed in its stage worker after "), said
-    assert f" (code=2, it refuses to start): {start}" in said
+    assert f" (code=2, wrong settings, code or packages): {start}" in said
     assert stages(instance)["end"] is False
 
 
@@ -433,7 +450,7 @@ def test_a_bundle_that_cannot_be_had_is_told_and_ends_the_machine(host, home, ma
     instance.wait(PATIENCE_SECONDS)
     found = parse_stages(instance.console())
     assert found.failed.name == "project"
-    said = {"hash": "is not what its name says", "role": "this machine has no role to read s3://code/"}[wrong]
+    said = {"hash": "has the wrong content", "role": "this machine has no role to read s3://code/"}[wrong]
     assert said in found.last_lines[-1]
 
 

@@ -8,6 +8,7 @@ A task function gets a row's columns as keyword arguments and may use ``TaskCont
 from typing import TYPE_CHECKING
 
 from taskfleet.context import Fail, Retry, TaskContext
+from taskfleet.version import VERSION
 
 if TYPE_CHECKING:
     from taskfleet.api.job import Job
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from taskfleet.errors import TaskfleetError
 
 __all__ = ["Fail", "Job", "Retry", "TaskContext", "TaskfleetError", "insert_tasks", "launch_worker"]
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 _HOMES = {

@@ -4,6 +4,7 @@
 
     TaskfleetError                  what is wrong, where, and what to do
     ├── SettingsError *             settings are invalid or missing (one message has all errors)
+    ├── MissingPackageError *       a setting needs an optional package that is not installed: ``extra``
     ├── CommandError                a command cannot run in the current state of the job
     │   └── UsageError *                flags or arguments are missing, invalid or contradict each other
     ├── DeclinedError               the user declined a confirmation; nothing was done
@@ -60,6 +61,21 @@ class UsageError(CommandError):
 
 class DeclinedError(TaskfleetError):
     """The user declined a confirmation; nothing was done, and the message is not shown as an error."""
+
+
+class MissingPackageError(TaskfleetError):
+    """An optional package is not installed; a worker that is started again would lack it again.
+
+    Args:
+        text: What needs it, and the command that installs it.
+        extra: The extra of this library that has the package, such as ``aws``.
+    """
+
+    exit_code = 2
+
+    def __init__(self, text: str, *, extra: str) -> None:
+        super().__init__(text)
+        self.extra = extra
 
 
 class TableError(TaskfleetError):
@@ -163,8 +179,6 @@ class BundleError(TaskfleetError):
 
 class StartUpError(TaskfleetError):
     """The start-up script cannot be generated: it would contain a secret, a file is missing, or it is too long."""
-
-    exit_code = 2
 
 
 class WrongCodeError(TaskfleetError):

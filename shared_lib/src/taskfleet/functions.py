@@ -1,4 +1,4 @@
-"""The user's task function: finding it, what it wants to be given, and calling it."""
+"""Load the user's task function, inspect its parameters, and prepare its calls."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from taskfleet.context import Retry, TaskContext
 from taskfleet.errors import FunctionError
 from taskfleet.tracebacks import describe_error
 
-#: Parameters that the worker fills in; columns may not have these names.
+#: Parameters that the worker provides; columns must not have these names.
 INJECTED = frozenset({"context", "output_path", "task_id"})
 
 #: The parameters of a function written for rms-cloud-tasks.
@@ -22,22 +22,22 @@ RMS_PARAMETERS = ("task_id", "task_data", "worker_data")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFunction:
-    """A task function and what it wants."""
+    """A task function and its parameters."""
 
     name: str
     call: Callable[..., Any]
     required: frozenset[str]
-    """Columns it cannot do without."""
+    """Columns that it requires."""
     accepted: frozenset[str]
-    """All columns it has parameters for."""
+    """All columns that it has parameters for."""
     accepts_any: bool
     """Whether it has ``**kwargs``, or takes its data as one mapping."""
     injected: frozenset[str]
-    """The parameters the worker fills in."""
+    """The parameters that the worker provides."""
     is_rms_style: bool
 
     def column_mismatch(self, columns: frozenset[str]) -> str | None:
-        """Say what does not fit between a table's columns and the parameters, None if they fit."""
+        """Return how a table's columns and the parameters differ; None if they match."""
         missing = sorted(self.required - columns)
         surplus = [] if self.accepts_any else sorted(columns - self.accepted)
         if not missing and not surplus:
@@ -49,16 +49,16 @@ class TaskFunction:
             parts.append(f"the table has {_listed('column', surplus)} that {self.name} has no parameter for")
         filled = sorted((columns & INJECTED) - self.accepted)
         if filled:
-            parts.append(f"{_listed('the name', filled)} is the worker's to fill in")
+            parts.append(f"{_listed('the name', filled)} {'are' if len(filled) > 1 else 'is'} reserved for the worker")
         wanted = ", ".join(sorted(self.accepted)) or "no columns"
-        return f"The columns do not fit {self.name}: {'; '.join(parts)}. It takes {wanted}. Rename the columns or the parameters."
+        return f"The columns do not match {self.name}: {'; '.join(parts)}. It takes {wanted}. Rename the columns or the parameters."
 
     def arguments(self, data: str, context: TaskContext) -> dict[str, Any]:
-        """Give the keyword arguments of a call.
+        """Return the keyword arguments of a call.
 
         Args:
             data: The task's arguments, a JSON object.
-            context: Of this attempt.
+            context: The context of the attempt.
         """
         found: dict[str, Any] = json.loads(data)
         if self.is_rms_style:
@@ -75,11 +75,11 @@ class TaskFunction:
         return found
 
     def result(self, answer: Any) -> Any:
-        """Give what counts as the result of a call that returned ``answer``.
+        """Return the result of a call that returned ``answer``.
 
         Raises:
-            Retry: A function of the rms style asked for another try.
-            TypeError: It returned something else than ``(retry, result)``.
+            Retry: A function in the style of rms-cloud-tasks requested a retry.
+            TypeError: It returned something other than ``(retry, result)``.
         """
         if not self.is_rms_style:
             return answer
@@ -87,7 +87,7 @@ class TaskFunction:
             raise TypeError(f"{self.name} returned {answer!r:.100}, not a tuple (retry, result) with a bool first")
         retry, result = answer
         if retry:
-            raise Retry(f"{self.name} asked for another try: {result!r:.500}")
+            raise Retry(f"{self.name} requested a retry: {result!r:.500}")
         return {} if result is None else result
 
 
@@ -96,16 +96,16 @@ def load_function(name: str, project: Path) -> TaskFunction:
 
     Args:
         name: ``module:function``.
-        project: The folder that holds the module; it goes first on ``sys.path``.
+        project: The folder of the module; it is added to the front of ``sys.path``.
 
     Raises:
-        FunctionError: There is no such module or function, it raises while it is imported, or its parameters are not usable.
+        FunctionError: The module or function does not exist, it raises while it is imported, or its parameters are not supported.
     """
     return examine(load_object(name, project))
 
 
 def load_object(name: str, project: Path) -> Any:
-    """Import what ``module:name`` stands for; errors as for ``load_function``."""
+    """Import the object ``module:name``; errors as for ``load_function``."""
     module_name, _, attribute = name.partition(":")
     if str(project) not in sys.path:
         sys.path.insert(0, str(project))
@@ -116,7 +116,12 @@ def load_object(name: str, project: Path) -> Any:
             raise FunctionError(
                 f"{name}: there is no module {module_name!r} in {project}. Set TASK_FUNCTION to module:function."
             ) from None
-        raise FunctionError(f"{name} cannot be imported: {describe_error(error).decode()}") from error
+        package = (error.name or "NAME").partition(".")[0]
+        raise FunctionError(
+            f"{name} cannot be imported: {describe_error(error).decode().rstrip()}\n"
+            f"error: the module {error.name!r} is not installed. Add its package to the project: uv add {package} (machines install only "
+            "what a worker needs and what the project itself depends on)."
+        ) from error
     except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise FunctionError(f"{name} cannot be imported: {describe_error(error).decode()}") from error
     try:
@@ -128,7 +133,7 @@ def load_object(name: str, project: Path) -> Any:
 
 
 def examine(function: Any) -> TaskFunction:
-    """Look at the parameters of a function.
+    """Inspect the parameters of a function.
 
     Raises:
         FunctionError: It cannot be called with keyword arguments.

@@ -1,10 +1,10 @@
-"""For functions written for rms-cloud-tasks: ``from taskfleet.rms import WorkerData`` in place of their own import."""
+"""Support functions written for rms-cloud-tasks: ``from taskfleet.rms import WorkerData`` replaces their own import."""
 
 from taskfleet.context import TaskContext
 
 
 class WorkerData:
-    """What such a function reads from its third argument, under the names it knows."""
+    """The third argument of such a function, with the attribute names that it expects."""
 
     def __init__(self, context: TaskContext) -> None:
         self._context = context
@@ -18,10 +18,10 @@ class WorkerData:
 
     @property
     def received_termination_notice(self) -> bool:
-        """Whether the machine is about to be taken away."""
+        """Whether a termination notice for the machine was received."""
         return self._context.terminating
 
     @property
     def received_shutdown_request(self) -> bool:
-        """Whether the worker was asked to stop."""
+        """Whether the worker is stopping."""
         return self._context.stopping

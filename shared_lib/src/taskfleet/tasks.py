@@ -1,70 +1,70 @@
-"""The words of a job: what states a task goes through and how an attempt at it can end."""
+"""The terms of a job: the states of a task, the outcomes of an attempt, leases and retries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
-#: Any JSON value; the only place where the library allows ``Any``-like looseness.
+#: Any JSON value.
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
-#: An attempt's key in the ledger is its task's sequence number times this, plus its number (see ``attempt_key``).
+#: An attempt's key in the ledger is its task's sequence number times this, plus the attempt's number (see ``attempt_key``).
 ATTEMPTS_PER_TASK = 1000
 #: The highest number an attempt can have.
 LAST_ATTEMPT = ATTEMPTS_PER_TASK - 1
 
 
 class State(IntEnum):
-    """Where a task stands. The numbers are stored in the ledger and never change."""
+    """The state of a task. The numbers are stored in the ledger and never change."""
 
     WAITING = 0
-    """It depends on tasks that have not succeeded yet."""
+    """It depends on tasks that have not succeeded."""
     PENDING = 1
-    """It can be leased, now or after its retry delay."""
+    """It is in the queue and can be leased, now or after its retry delay."""
     RUNNING = 2
     """A worker holds a lease on it."""
     SUCCEEDED = 3
-    """An attempt returned; its result is kept."""
+    """An attempt returned, and its result is stored."""
     FAILED = 4
-    """No further attempt will be made unless somebody asks for it (``poe retry``)."""
+    """It gets no further attempt, unless a user asks for one (``poe retry``)."""
     KILLED = 5
-    """Somebody took it out of the queue (``poe purge_queue``)."""
+    """A user removed it from the queue (``poe purge_queue``)."""
 
     @property
     def word(self) -> str:
-        """The state as users write it: lower case."""
+        """The name of the state in commands and output: lower case."""
         return self.name.lower()
 
 
 class Outcome(IntEnum):
-    """How one attempt ended. The numbers are stored in the ledger and never change."""
+    """How an attempt ended. The numbers are stored in the ledger and never change."""
 
     SUCCEEDED = 0
-    """The function returned a value that JSON can carry."""
+    """The function returned a value that JSON can represent."""
     EXCEPTION = 1
-    """The function raised, or returned what JSON cannot carry."""
+    """The function raised, or returned a value that JSON cannot represent."""
     TIMEOUT = 2
-    """It ran longer than ``MAX_RUNTIME_SECONDS`` and was killed."""
+    """The attempt ran longer than ``MAX_RUNTIME_SECONDS`` and was killed."""
     EXIT = 3
-    """Its process ended before the function returned: a crash, a signal, ``os._exit``."""
+    """The process ended before the function returned: a crash, a signal, ``os._exit``."""
     MEMORY = 4
-    """It used more memory than ``MEMORY_LIMIT_GIB`` and was killed."""
+    """The process used more memory than ``MEMORY_LIMIT_GIB`` and was killed."""
     LOST = 5
-    """Its worker's lease ran out: the worker or its machine died."""
+    """The worker's lease expired: the worker or its machine died."""
     UPSTREAM = 6
-    """A task it depends on failed."""
+    """A task on which this one depends failed."""
     RETRY = 7
-    """The function asked for another try."""
+    """The function asked for another attempt."""
     INTERRUPTED = 8
-    """The worker was stopped meanwhile; this never costs the task one of its tries."""
+    """The worker was stopped; this does not count against the task's retries."""
 
     @property
     def word(self) -> str:
-        """The outcome as users write it: lower case."""
+        """The name of the outcome in commands and output: lower case."""
         return self.name.lower()
 
 
-#: The outcomes that can be the kind of a failure, in the order in which reports list them.
+#: The outcomes that can be the kind of a failure, in the order of reports.
 FAILURE_KINDS = (
     Outcome.EXCEPTION,
     Outcome.TIMEOUT,
@@ -76,51 +76,51 @@ FAILURE_KINDS = (
 
 
 class WorkerEnd(StrEnum):
-    """How a worker ended. The words are stored in ledgers and sent in events, and never change."""
+    """How a worker ended. The values are stored in ledgers and sent in events, and never change."""
 
     STOPPED = "stopped"
-    """There was nothing left for it to do, or somebody stopped it."""
+    """No tasks were left, or a user stopped it."""
     PREEMPTED = "preempted"
-    """A termination notice for its machine had come."""
+    """It received a termination notice for its machine."""
     FAILED = "failed"
-    """It met an error of its own."""
+    """It ended with an error of its own, not of a task."""
     LOST = "lost"
-    """It was not heard of for so long that it counts as dead."""
+    """Its lease expired or its heartbeats stopped, so it counts as dead."""
     RELEASED = "released"
-    """Somebody revoked its leases (``poe release``)."""
+    """A user revoked its leases (``poe release``)."""
 
     @classmethod
     def read(cls, word: str) -> "WorkerEnd":
-        """Return what a stored or sent word means; one of a later version, which is unknown here, counts as ``STOPPED``."""
+        """Return the end that a stored or sent value stands for; ``STOPPED`` for a value that only later versions know."""
         try:
             return cls(word)
         except ValueError:
             return cls.STOPPED
 
 
-#: What one attempt is known by in a worker: (seq, attempt).
+#: Identifies an attempt: (seq, attempt).
 AttemptKey = tuple[int, int]
 
 
 class Lease(NamedTuple):
-    """The right of one worker to try one task; a plain tuple, because there is one per task."""
+    """The right of one worker to run one attempt of a task; a plain tuple, because there is one per task."""
 
     seq: int
     """The task's position in the job, from 1."""
     attempt: int
-    """The attempt's number, from 1; with the worker it fences late finishers out."""
+    """The attempt's number, from 1. Together with the worker it fences out reports that come too late."""
     task_id: str
     data: str
     """The function's keyword arguments, a JSON object."""
 
     @property
     def key(self) -> AttemptKey:
-        """Which attempt it is for."""
+        """The attempt that it is for."""
         return self.seq, self.attempt
 
 
 class Finished(NamedTuple):
-    """What became of one attempt; a plain tuple, because there is one per task."""
+    """How an attempt ended; a plain tuple, because there is one per task."""
 
     seq: int
     attempt: int
@@ -131,68 +131,68 @@ class Finished(NamedTuple):
     result: str | None = None
     """The returned value as JSON text, if it succeeded."""
     error: str | None = None
-    """What went wrong: one line, then the traceback if there is one."""
+    """The reason of a failure: one line, then the traceback if there is one."""
     output: str | None = None
-    """The end of what the attempt printed, if it printed anything."""
+    """The end of the attempt's output, if it printed anything."""
     retry_delay_seconds: float | None = None
-    """The delay the function asked for with ``Retry``; negative when it forbade a retry with ``Fail``."""
+    """The delay that the function asked for with ``Retry``; ``NO_RETRY`` if it raised ``Fail``."""
     exit_code: int | None = None
-    """Of the attempt's process, if it ended before the function returned; negative for a signal."""
+    """The exit code of the attempt's process if it ended before the function returned; negative for a signal."""
     peak_memory_mib: float | None = None
-    """The most memory its process held, if it had a process of its own."""
+    """The peak memory of its process, if it had a process of its own."""
 
     @property
     def key(self) -> AttemptKey:
-        """Which attempt it was."""
+        """The attempt that it was."""
         return self.seq, self.attempt
 
 
 class LeaseLostError(Exception):
-    """The worker's lease ran out, or somebody released it; its tasks belong to others now."""
+    """The worker's lease expired or was revoked; other workers may have its tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishReport:
-    """What the ledger made of a batch of finished attempts; what is not listed here came to its end.
+    """How a batch of finished attempts was recorded. The tasks of attempts that are not listed here have ended.
 
-    By (seq, attempt), as a batch may hold an attempt that had lost its lease and a later one at the same task.
+    Keys are (seq, attempt): a batch may have an attempt that had lost its lease and a later one of the same task.
     """
 
     duplicates: set[AttemptKey] = field(default_factory=set)
-    """Attempts that had lost their lease: nothing was changed."""
+    """Attempts that had lost their lease; they changed nothing."""
     retry_delay_seconds: dict[AttemptKey, float] = field(default_factory=dict)
-    """Attempts after which the task gets another try, and when."""
+    """The attempts that are followed by another one, and its delay."""
 
 
-#: A task that was lost so often with its worker may be why.
+#: A task that was lost this many times with its worker is suspected to be the cause.
 SUSPECT_LOSSES = 2
 
-#: The value of ``Finished.retry_delay_seconds`` that forbids another try.
+#: The value of ``Finished.retry_delay_seconds`` that forbids another attempt.
 NO_RETRY = -1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How many more tries a task gets after each kind of unsuccessful attempt, and when.
+    """The number of retries after each kind of unsuccessful attempt, and their delays.
 
-    The n-th retry of a kind waits ``delay_seconds * 2**(n-1)``, at most ``max_delay_seconds``; one whose worker was lost does not wait.
+    The n-th retry of a kind is delayed by ``delay_seconds * 2**(n-1)``, at most ``max_delay_seconds``; after a lost worker, not at all.
     """
 
     retries: dict[Outcome, int]
     delay_seconds: float = 1.0
     max_delay_seconds: float = 300.0
     delays: Mapping[Outcome, tuple[float, float | None]] = field(default_factory=dict)
-    """For some kinds, what stands in for ``delay_seconds`` and, unless None, for ``max_delay_seconds``."""
+    """By kind, what replaces ``delay_seconds`` and, unless None, ``max_delay_seconds``."""
 
     def delay_after(self, finished: Finished, earlier: int, *, has_begun: bool = True) -> float | None:
-        """Return after how many seconds a task gets another try once an attempt at it has ended; None if it gets none.
+        """Return the delay in seconds of the attempt that follows one that ended; None if none follows.
 
-        The whole decision, for every kind of queue: a delay that the function asked for replaces the policy's, but lifts no cap.
+        This is the whole decision, for every kind of queue. A delay that the function asked for replaces the policy's, but lifts no cap.
 
         Args:
             finished: How the attempt ended.
-            earlier: How many attempts of this task ended the same way before this one, of those that count.
-            has_begun: False if the attempt was lost with a worker that may not have begun it: see ``delay_before_loss``.
+            earlier: The number of attempts of this task that ended in the same way before this one, of those that count.
+            has_begun: False if the attempt was lost with a worker that may not have begun it; see ``delay_before_loss``.
         """
         outcome = Outcome(finished.outcome)
         if outcome is Outcome.SUCCEEDED or finished.retry_delay_seconds == NO_RETRY:
@@ -205,11 +205,11 @@ class RetryPolicy:
         return finished.retry_delay_seconds
 
     def delay_before_retry(self, finished_outcome: Outcome, earlier: int) -> float | None:
-        """Return after how many seconds to try again, or None if the cap is reached.
+        """Return the delay in seconds of the next attempt; None if the cap is reached.
 
         Args:
             finished_outcome: How the attempt ended.
-            earlier: How many attempts of this task ended the same way before this one.
+            earlier: The number of attempts of this task that ended in the same way before this one.
         """
         if finished_outcome is Outcome.INTERRUPTED:
             return 0.0
@@ -220,10 +220,10 @@ class RetryPolicy:
         return float(min(first * 2.0 ** min(earlier, 60), self.max_delay_seconds if longest is None else longest))
 
     def delay_before_loss(self, earlier: int) -> float | None:
-        """As ``delay_before_retry``, for a task whose worker died, which may not have begun it: the first time costs it no try.
+        """Return the delay after the death of a worker that may not have begun the task: the first such loss does not count.
 
         Args:
-            earlier: How often this task was lost before.
+            earlier: The number of earlier losses of this task.
         """
         if not self.retries.get(Outcome.LOST, 0):
             return None

@@ -1,15 +1,15 @@
-"""What is kept of an exception in user code: one line, and the traceback without the library's own frames."""
+"""Format exceptions in user code: one line, and the traceback without the library's own frames."""
 
 import os
 import traceback
 
 MAX_ERROR_BYTES = 64 * 1024
-#: Of an error's first line, which stands in lists and reports; what is cut there stands in the traceback.
+#: Maximum length of an error's first line, which lists and reports show; the traceback has the rest.
 MAX_FIRST_LINE = 500
 
 
 def describe_error(error: BaseException) -> bytes:
-    """Give an error as one line, and below it the traceback without the library's own frames."""
+    """Return an error as one line, followed by the traceback without the library's own frames."""
     try:
         summary = "".join(traceback.format_exception_only(error)).strip()
     except Exception:  # a broken __str__ must not hide the error
@@ -37,7 +37,7 @@ def describe_error(error: BaseException) -> bytes:
 
 
 def shorten_error(text: str) -> bytes:
-    """Encode an error's text, its middle cut out if it is very long."""
+    """Encode an error's text; remove its middle if it is very long."""
     encoded = text.encode("utf-8", errors="backslashreplace")
     if len(encoded) > MAX_ERROR_BYTES:
         half = MAX_ERROR_BYTES // 2

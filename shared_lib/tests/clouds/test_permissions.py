@@ -24,18 +24,21 @@ from taskfleet.errors import PermissionDeniedError
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import LaunchRequest, MachineState
+from taskfleet.machines.aws import images as aws_images
 from taskfleet.machines.aws import machines as aws_machines
 from taskfleet.machines.aws import offers as aws_offers
 from taskfleet.machines.aws.machines import AwsMachines
+from taskfleet.machines.aws.regions import LaunchSettings as AwsSettings
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.gcp import offers as gcp_offers
+from taskfleet.machines.gcp.bodies import LaunchSettings as GcpSettings
 from taskfleet.machines.gcp.bodies import label_value
 from taskfleet.machines.gcp.machines import GcpMachines
 from taskfleet.pool import bundle as bundles
 from taskfleet.pool import on_machine
 from taskfleet.pool.controller import Controller
-from taskfleet.pool.ending import by_ledger, end_all
 from taskfleet.pool.planning import Limits
+from taskfleet.pool.teardown import ledger_terminator, terminate_all
 
 from shared_lib.tests.machines.conftest import point_at
 from shared_lib.tests.queues.test_whole_jobs import Place
@@ -68,7 +71,7 @@ def run_task(n):
 """
 
 
-class Work:
+class Job:
     """Tasks that nobody does."""
 
     def tasks_left(self):
@@ -77,7 +80,7 @@ class Work:
     def last_heartbeats(self):
         return {}
 
-    def has_worked(self):
+    def productive_machines(self):
         return {}
 
 
@@ -111,10 +114,10 @@ class Cloud:
         return Controller(
             self.database,
             machines,
-            Work(),
+            Job(),
             name=RUN,
             offers=[self.offer],
-            limits=Limits(most_machines=1),
+            limits=Limits(max_machines=1),
             say=self.said.append,
         )
 
@@ -163,13 +166,13 @@ class Amazon(Cloud):
         self.s3.create_bucket(Bucket="code")
 
     def machines(self, **more):
-        given = {"job_id": "job1", "run": RUN, "regions": ["us-east-1"], "architecture": Architecture.X86_64}
-        return AwsMachines(**given | {"script": lambda _: "#!/bin/sh\n"} | more)
+        given = {"job_id": "job1", "run": RUN, "regions": ("us-east-1",), "architecture": Architecture.X86_64}
+        return AwsMachines(AwsSettings(**given | more), script=lambda _: "#!/bin/sh\n")
 
     def choose(self):
         aws_offers.regions()
         aws_offers.fetch(["us-west-1"], now=time.time())
-        aws_offers.images("us-west-1", now=time.time())
+        aws_images.fetch_images("us-west-1", now=time.time())
 
     def with_everything(self):
         """Machines with all that may be set about them."""
@@ -238,8 +241,8 @@ class Google(Cloud):
         self.gce.set(operation_seconds=0.2)
 
     def machines(self, **more):
-        given = {"project": PROJECT, "job_id": "job1", "run_name": RUN, "regions": ["us-central1"]}
-        return GcpMachines(**given | {"script": lambda _: "#!/bin/sh\n", "patience_seconds": 0.3} | more)
+        given = {"project": PROJECT, "job_id": "job1", "run": RUN, "regions": ("us-central1",)}
+        return GcpMachines(GcpSettings(**given | more), script=lambda _: "#!/bin/sh\n", patience_seconds=0.3)
 
     def choose(self):
         gcp_offers.regions(PROJECT)
@@ -373,8 +376,8 @@ def test_who_only_ends_and_clears_needs_what_the_table_says(cloud):
     cloud.leave_behind()
     with cloud.recorded() as found:
         machines = cloud.machines()
-        end = by_ledger(machines, cloud.database, "torn down", cloud.said.append)
-        left = end_all(machines, end, cloud.said.append, clear=cloud.remove, pause=lambda _: None)
+        end = ledger_terminator(machines, cloud.database, "torn down", cloud.said.append)
+        left = terminate_all(machines, end, cloud.said.append, clear=cloud.remove, pause=lambda _: None)
     assert not any(left.values())
     assert differences(found, wanted(cloud, Who.TEARDOWN)) == NONE
 
@@ -429,7 +432,7 @@ def test_the_tables_are_whole(table):
     assert len({row.name for row in table.rows}) == len(table.rows)
     assert len({call for row in table.rows for call in row.calls}) == sum(len(row.calls) for row in table.rows)
     for row in table.rows:
-        assert row.why
+        assert row.purpose
         assert row.grants
         assert bool(row.role) is (table is GOOGLE)
         assert table.of_call(row.name) is table[row.name] is row

@@ -43,7 +43,7 @@ def test_rows_without_ids_get_ids_from_their_content(project, poe):
     [
         ([{"num1": 1}], ["lacks column num2", "row 1", "tasks.json"]),
         ([{"num1": 1, "num2": 2, "colour": 3}], ["has column colour", "no parameter", "row 1"]),
-        ([{"num1": 1, "num2": 2, "context": 3}], ["context", "worker's to fill in"]),
+        ([{"num1": 1, "num2": 2, "context": 3}], ["context", "reserved for the worker"]),
         ([{"num1": 1, "num2": 2}, {"num1": 1, "num3": 2}], ["lacks column num2", "has column num3", "row 2"]),
         ([{"task_id": "a", "data": {"num1": 1, "num2": 2}}] * 2, ["'a'", "twice", "row 2"]),
         ([], ["has no rows"]),

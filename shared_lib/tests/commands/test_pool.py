@@ -8,7 +8,7 @@ from taskfleet.ledger import leasing
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machine_terms import Market
 from taskfleet.machines import EndReason, LaunchRequest
-from taskfleet.pool import control, records
+from taskfleet.pool import control, updates
 from taskfleet.pool.records import End
 
 from shared_lib.tests.machines.contract import offer
@@ -28,7 +28,7 @@ def order(ledger, token, *, number=1, ago=3600.0, usd=0.36):
     made = LaunchRequest(
         token=token, number=number, offers=(offer("c5.large", "us-east-1a", Market.SPOT, usd, 2),), lifetime_seconds=1e5
     )
-    records.write_request(ledger, made, provider="local", now=time.time() - ago)
+    updates.add_request(ledger, made, provider="local", now=time.time() - ago)
     return made.tokens
 
 
@@ -44,11 +44,11 @@ def test_what_machines_cost_and_what_of_that_was_for_nothing(poe, ledger):
     now = time.time()
     ready, late = order(ledger, "sums-1-a", number=2)
     for token in (ready, late):
-        records.note_started(ledger, token, token, None, now - 3500, now - 3500)
-    records.note_ready(ledger, [ready], now - 1800)
+        updates.mark_started(ledger, token, token, None, now - 3500, now - 3500)
+    updates.mark_ready(ledger, [ready], now - 1800)
     worker = work_on(ledger, ready)
     ledger.execute("UPDATE worker SET busy_seconds = 1800 WHERE worker_id = ?", (worker,))  # of two slots for 1800 s
-    records.note_ended(ledger, {late: End(EndReason.LATE)}, now - 1800)
+    updates.mark_ended(ledger, {late: End(EndReason.LATE)}, now - 1800)
     costs = json.loads(poe("status", "--json").out)["costs"]
     assert costs["so_far_usd"] == pytest.approx(0.36 + 0.18, abs=0.001)
     assert costs["boot_usd"] == pytest.approx(0.18 + 0.18, abs=0.001)
@@ -99,33 +99,36 @@ def test_tasks_that_wait_or_run_are_explained(poe, ledger):
 
 def test_a_pool_is_explained(poe, ledger):
     now = time.time()
-    assert "Nobody looks after the pool and no machine is there" in poe("explain", "pool").out
+    assert "The pool has no controller, and no machines exist." in poe("explain", "pool").out
     [token] = order(ledger, "sums-1-a")
-    records.note_started(ledger, token, "i-1", None, now - 3500, now - 3500)
-    assert "1 machine may be there and none is replaced; poe deploy_pool --continue" in poe("explain", "pool").out
-    control.take_control(ledger, "here|1|2", now)
-    assert (
-        "i-1 was ordered 1h 00m ago and no worker was heard: poe machines --console i-1" in poe("explain", "pool").out
-    )
+    updates.mark_started(ledger, token, "i-1", None, now - 3500, now - 3500)
+    assert "1 machine may still exist, and failed machines are not replaced." in poe("explain", "pool").out
+    control.acquire(ledger, "here|1|2", now)
+    found = poe("explain", "pool").out
+    assert "i-1 was launched 58m" in found
+    assert "poe machines --console i-1" in found
     work_on(ledger, "i-1", seen_ago=600.0)
-    assert "The worker on i-1 is silent since 10m 00s." in poe("explain", "pool").out
+    assert "The last heartbeat from i-1 was 10m 00s ago." in poe("explain", "pool").out
     tokens = order(ledger, "sums-2-b", number=3, ago=60.0)
-    records.note_never_started(ledger, dict.fromkeys(tokens, End(EndReason.STOCK_OUT, "Insufficient capacity")))
-    assert "3 machines were refused (no capacity), the last one c5.large in us-east-1a" in poe("explain", "pool").out
-    assert "The budget is used up" not in poe("explain", "pool").out
-    assert "The budget is used up: of 0.40 USD" in poe("explain", "pool", "--budget-usd", "0.4").out
+    updates.mark_never_started(ledger, dict.fromkeys(tokens, End(EndReason.STOCK_OUT, "Insufficient capacity")))
+    assert (
+        "3 machines not launched in the last hour (no capacity), the last one c5.large in us-east-1a"
+        in poe("explain", "pool").out
+    )
+    assert "is used up" not in poe("explain", "pool").out
+    assert "The budget of 0.40 USD is used up" in poe("explain", "pool", "--budget-usd", "0.4").out
 
 
 def test_machines_are_listed_with_what_is_overdue(poe, ledger):
     now = time.time()
     [token] = order(ledger, "sums-1-a")
-    records.note_started(ledger, token, "i-1", None, now - 3500, now - 3500)
+    updates.mark_started(ledger, token, "i-1", None, now - 3500, now - 3500)
     [row] = [json.loads(line) for line in poe("machines", "--json").out.splitlines()]
     assert (row["instance_id"], row["remark"]) == ("i-1", "not in the provider's list")
     assert row["usd"] == pytest.approx(0.36, abs=0.001)
-    records.note_ended(ledger, {token: End(EndReason.GONE)}, now)
+    updates.mark_ended(ledger, {token: End(EndReason.GONE)}, now)
     assert poe("machines").out.startswith("No machines are active; --all lists those that have ended.")
-    assert "gone" in poe("machines", "--all").out
+    assert "no longer listed by the provider" in poe("machines", "--all").out
 
 
 @pytest.mark.slow

@@ -33,7 +33,15 @@ POLICY = RetryPolicy(
 #: The tables that say where tasks stand and what follows from it.
 GUARDED = frozenset({"state", "segment", "unsent", "counter", "tally", "throughput"})
 #: What is written for a transition and by nobody else; the one who asks for it has to be ``transitions``.
-HELPERS = frozenset({"taskfleet.ledger.database", "taskfleet.ledger.counters", "contextlib"})
+HELPERS = frozenset(
+    {
+        "taskfleet.ledger.connection",
+        "taskfleet.ledger.migrations",
+        "taskfleet.ledger.database",
+        "taskfleet.ledger.counters",
+        "contextlib",
+    }
+)
 #: What may be written elsewhere: how far tasks were sent changes no state.
 EXCEPTIONS = frozenset(
     {("taskfleet.ledger.sending", "segment", "sent_seq"), ("taskfleet.ledger.sending", "unsent", None)}
@@ -136,7 +144,7 @@ class Job:
     # --- what became of it ---
 
     def states(self) -> dict[int, State]:
-        """Give each accepted task's state, from the tables."""
+        """Return each accepted task's state, from the tables."""
         return {
             seq: State(state)
             for seq, state in self.database.rows(
@@ -149,12 +157,12 @@ class Job:
         return {state: n for state, n in counters.by_state(self.database).items() if n}
 
     def attempts(self, seq: int) -> list[tuple[int, Outcome]]:
-        """Give the numbers and outcomes of a task's attempts."""
+        """Return the numbers and outcomes of a task's attempts."""
         rows = self.database.rows("SELECT key % 1000, outcome FROM attempt WHERE key / 1000 = ? ORDER BY key", (seq,))
         return [(number, Outcome(outcome)) for number, outcome in rows]
 
     def dump(self, *without: str) -> dict[str, list[tuple[object, ...]]]:
-        """Give all there is in the ledger."""
+        """Return everything in the ledger."""
         tables = [name for (name,) in self.database.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         kept = sorted(set(tables) - set(without) - {"sqlite_sequence"})
         return {name: sorted(self.database.rows(f"SELECT * FROM {name}"), key=repr) for name in kept}

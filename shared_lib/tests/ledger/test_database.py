@@ -3,12 +3,14 @@
 import os
 import re
 import sqlite3
+from pathlib import Path
 
 import pytest
 from taskfleet.errors import LedgerError
-from taskfleet.ledger import database as module
-from taskfleet.ledger import insertion
-from taskfleet.ledger.database import create, ledger_error, open_ledger
+from taskfleet.ledger import connection, insertion
+from taskfleet.ledger.database import create, open_ledger
+from taskfleet.ledger.sqlite_errors import ledger_error
+from taskfleet.version import VERSION
 
 
 def opened(path, how):
@@ -40,21 +42,13 @@ def test_another_jobs_ledger_is_refused(tmp_path, refused):
     assert path.read_bytes() == before
 
 
-def test_a_newer_ledger_is_refused(tmp_path, refused):
-    path = tmp_path / "a.db"
-    database = opened(path, "create")
-    database.execute(f"PRAGMA user_version = {len(module.MIGRATIONS) + 1}")
-    database.close()
-    refused(path, r"newer version of taskfleet .*Update shared_lib/")
-
-
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_a_foreign_sqlite_file_is_refused_and_left_as_it_is(tmp_path, refused, journal):
     path = tmp_path / "a.db"
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA journal_mode = {journal}")
-    connection.execute("CREATE TABLE stamps (n)")
-    connection.close()
+    raw = sqlite3.connect(path)
+    raw.execute(f"PRAGMA journal_mode = {journal}")
+    raw.execute("CREATE TABLE stamps (n)")
+    raw.close()
     before = path.read_bytes()
     refused(path, r"is an SQLite file, but not a ledger\. Choose another LEDGER_PATH or JOB_ID")
     assert path.read_bytes() == before
@@ -62,10 +56,10 @@ def test_a_foreign_sqlite_file_is_refused_and_left_as_it_is(tmp_path, refused, j
 
 def test_a_foreign_sqlite_file_with_a_version_is_refused(tmp_path, refused):
     path = tmp_path / "a.db"
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE stamps (n)")
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
+    raw = sqlite3.connect(path)
+    raw.execute("CREATE TABLE stamps (n)")
+    raw.execute("PRAGMA user_version = 1")
+    raw.close()
     refused(path, "not a ledger")
 
 
@@ -167,7 +161,7 @@ def test_any_file_name_will_do(tmp_path, name):
 
 def test_a_relative_path_will_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = module.Path("sub/a.db")
+    path = Path("sub/a.db")
     opened(path, "create").close()
     opened(path, "read only").close()
     assert (tmp_path / "sub" / "a.db").exists()
@@ -177,7 +171,7 @@ def test_creating_again_opens_what_is_there(job):
     job.insert(3)
     before = job.dump()
     again = create(job.path, job_id="job", project=job.folder, now=99.0)
-    assert again.rows("SELECT * FROM job") == [("job", job.folder.name, 0.0, None)]
+    assert again.rows("SELECT * FROM job") == [("job", job.folder.name, 0.0, None, 5, VERSION)]
     again.close()
     assert job.dump() == before
 
@@ -301,7 +295,7 @@ def test_a_snapshot_is_of_one_instant_and_keeps_nobody_waiting(job):
 
 @pytest.mark.parametrize("how", ["create", "open"])
 def test_a_ledger_that_is_locked_for_too_long_says_so(job, monkeypatch, how):
-    monkeypatch.setattr(module, "BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_SECONDS", 0.05)
 
     def write():
         other = opened(job.path, how)
@@ -388,5 +382,5 @@ def test_what_sqlite_says_is_put_into_words(tmp_path, name, text, remedy):
     error.sqlite_errorname = name
     assert re.search(
         rf"^The ledger /x/a\.db: {re.escape(text)} \({name}\): .*{remedy}",
-        str(ledger_error(module.Path("/x/a.db"), error)),
+        str(ledger_error(Path("/x/a.db"), error)),
     )

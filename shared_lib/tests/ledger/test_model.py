@@ -72,7 +72,7 @@ class Inserter:
 
 
 def named(rows: list[str]) -> list[str]:
-    """Give the derived ids of rows: the second of equal ones gets a number."""
+    """Return the derived ids of rows: the second of equal ones gets a number."""
     return [f"{x}-{n}" if n > 1 else x for i, x in enumerate(rows) for n in [rows[: i + 1].count(x)]]
 
 

@@ -2,13 +2,12 @@
 
 import json
 import sqlite3
-from importlib import resources
 from pathlib import Path
 
 import pytest
 from taskfleet.ledger import counters, inquiry, insertion, leasing, moving, recording, repair, sending
-from taskfleet.ledger import database as module
 from taskfleet.ledger.database import open_ledger
+from taskfleet.ledger.migrations import APPLICATION_ID, MIGRATIONS
 from taskfleet.ledger.small_insertion import insert_few
 from taskfleet.messages.events import Batch, Worker
 from taskfleet.tasks import Finished, Outcome, RetryPolicy, State
@@ -78,7 +77,7 @@ def recounted(database):
 @pytest.mark.parametrize("read_only", [True, False])
 def test_it_says_the_same_as_before(old, read_only):
     database = open_ledger(old("embedded"), job_id="job", read_only=read_only)
-    assert database.value("PRAGMA user_version") == len(module.MIGRATIONS)
+    assert database.value("PRAGMA user_version") == (3 if read_only else len(MIGRATIONS))
     assert states(database) == STATES
     assert list(states(database)) == list(STATES)
     assert counts(database) == recounted(database)
@@ -153,7 +152,7 @@ def test_what_was_not_sent_is_sent_and_events_are_recorded(opened):
     assert sending.count_unsent(database) == 0
     worker = Worker(source="worker|b", hostname="h", pid=1, slots=1, started_at=0.0)
     ended = [(Finished(one.seq, one.attempt + 1, Outcome.SUCCEEDED, 0.0, 1.0), None) for one in sent]
-    batch = Batch(job_id="job", ledger="", worker=worker, number=0, told_at=2000.0, ended=ended)
+    batch = Batch(job_id="job", ledger="", worker=worker, number=0, reported_at=2000.0, ended=ended)
     assert recording.record(database, batch, now=2000.0).duplicates == 0
     assert counts(database) == {State.SUCCEEDED: 6, State.RUNNING: 1, State.PENDING: 1} == recounted(database)
 
@@ -179,8 +178,8 @@ def one_task_segments(tmp_path):
 
     def make(n, *, used_up, sent=0):
         connection = sqlite3.connect(tmp_path / f"{n}-{used_up}.db")
-        for name in module.MIGRATIONS[:3]:
-            connection.executescript((resources.files("taskfleet.ledger") / "sql" / name).read_text(encoding="utf-8"))
+        for migration in MIGRATIONS[:3]:
+            connection.executescript(migration.script())
         connection.execute("INSERT INTO job VALUES ('job', 'p', 0, NULL)")
         seqs = range(1, n + 1)
         connection.executemany("INSERT INTO insertion VALUES (NULL, 't', 'p', 0, ?, 0, 1)", [(seq,) for seq in seqs])
@@ -195,7 +194,7 @@ def one_task_segments(tmp_path):
         )
         connection.execute("INSERT INTO counter VALUES (3, 0, ?), (1, 0, ?)", (used_up, n - used_up))
         connection.execute("INSERT INTO tally VALUES ('inserted', ?)", (n,))
-        connection.execute(f"PRAGMA application_id = {module.APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 3")
         connection.commit()
         connection.close()

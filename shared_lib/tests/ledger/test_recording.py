@@ -26,14 +26,14 @@ def new_ledger(path, project):
     return database
 
 
-def batch(number, *, source="w1", told_at=None, end_reason="", leased=(), returned=(), ended=()):
+def batch(number, *, source="w1", reported_at=None, end_reason="", leased=(), returned=(), ended=()):
     worker = Worker(source=source, hostname="h", pid=1, slots=1, started_at=0.0)
     return Batch(
         job_id="job",
         ledger="",
         worker=worker,
         number=number,
-        told_at=float(number) if told_at is None else told_at,
+        reported_at=float(number) if reported_at is None else reported_at,
         end_reason=end_reason,
         leased=list(leased),
         returned=list(returned),
@@ -101,13 +101,13 @@ def test_a_success_after_a_failure_for_good_wins(database):
 
 
 def test_a_silent_worker_counts_as_dead_until_it_tells_something_again(database):
-    recording.record(database, batch(0, leased=[(1, 1)], told_at=10.0), now=10.0)
+    recording.record(database, batch(0, leased=[(1, 1)], reported_at=10.0), now=10.0)
     assert recording.end_silent(database, silent_seconds=100, now=105.0) == 0
     assert recording.end_silent(database, silent_seconds=100, now=111.0) == 1
     assert inquiry.workers(database) == []
     assert states(database)[0] is State.PENDING
     check(database)
-    recording.record(database, batch(1, ended=[(attempt(1, 1), None)], told_at=120.0), now=120.0)
+    recording.record(database, batch(1, ended=[(attempt(1, 1), None)], reported_at=120.0), now=120.0)
     assert len(inquiry.workers(database)) == 1
     assert states(database)[0] is State.SUCCEEDED
     check(database)
@@ -200,7 +200,7 @@ def test_whatever_is_told_in_whatever_order_and_twice_the_counts_add_up(tmp_path
     database = new_ledger(folder / "a.db", folder)
     try:
         for one in delivered:
-            recording.record(database, one, now=one.told_at)
+            recording.record(database, one, now=one.reported_at)
             check(database)
         succeeded = {f.seq for one in sent for f, _ in one.ended if f.outcome == Outcome.SUCCEEDED}
         assert {n for n, state in enumerate(states(database), 1) if state is State.SUCCEEDED} == succeeded

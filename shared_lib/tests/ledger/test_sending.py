@@ -74,7 +74,13 @@ class Job:
             recording.record(
                 self.database,
                 Batch(
-                    job_id="job", ledger="", worker=worker, number=number, told_at=NOW + number, end_reason="", **batch
+                    job_id="job",
+                    ledger="",
+                    worker=worker,
+                    number=number,
+                    reported_at=NOW + number,
+                    end_reason="",
+                    **batch,
                 ),
                 now=NOW,
             )

@@ -1,11 +1,9 @@
 """Ledgers that several hosts share, projects that share a ledger by mistake, and ledgers of older versions."""
 
 import resource
-import sqlite3
 
 import pytest
 from taskfleet.errors import LedgerError
-from taskfleet.ledger import database as ledger_database
 from taskfleet.ledger import insertion, leasing
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
@@ -97,42 +95,3 @@ def test_two_projects_on_one_ledger_are_told_apart(tmp_path):
         open_ledger(tmp_path / "a.db", job_id="job", project=tmp_path / "theirs")
     with pytest.raises(LedgerError, match="another project"):
         create(tmp_path / "a.db", job_id="job", project=tmp_path / "theirs", now=0.0)
-
-
-@pytest.mark.parametrize("read_only", [True, False])
-def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path, monkeypatch, read_only):
-    path = tmp_path / "a.db"
-    create(path, job_id="job", project=tmp_path, now=0.0).close()
-    with sqlite3.connect(path) as raw:
-        before = raw.execute("SELECT * FROM job").fetchall()
-    raw.close()
-
-    def run_script(database, name):
-        assert name == "999_test.sql"
-        database.execute("CREATE TABLE added (n INTEGER) STRICT")
-
-    monkeypatch.setattr(ledger_database, "MIGRATIONS", (*ledger_database.MIGRATIONS, "999_test.sql"))
-    monkeypatch.setattr(ledger_database, "_run_script", run_script)
-    database = open_ledger(path, job_id="job", read_only=read_only)
-    assert database.rows("SELECT * FROM added") == []
-    assert database.rows("SELECT * FROM job") == before
-    assert database.value("PRAGMA user_version") == len(ledger_database.MIGRATIONS)
-    database.close()
-
-
-def test_a_migration_that_fails_leaves_the_ledger_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "a.db"
-    create(path, job_id="job", project=tmp_path, now=0.0).close()
-
-    def run_script(database, name):
-        database.execute("CREATE TABLE added (n INTEGER) STRICT")
-        database.execute("CREATE TABLE added (n INTEGER) STRICT")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger_database, "MIGRATIONS", (*ledger_database.MIGRATIONS, "999_test.sql"))
-        patch.setattr(ledger_database, "_run_script", run_script)
-        with pytest.raises(LedgerError, match="already exists"):
-            open_ledger(path, job_id="job")
-    database = open_ledger(path, job_id="job")
-    assert database.value("PRAGMA user_version") == len(ledger_database.MIGRATIONS)
-    database.close()

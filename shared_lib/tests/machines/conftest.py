@@ -1,4 +1,4 @@
-"""AWS EC2 and Google's Compute Engine on this machine, each started once when a test first wants it."""
+"""AWS EC2 and Compute Engine on this machine, each started once by the first test that needs it."""
 
 import os
 
@@ -9,7 +9,7 @@ from shared_lib.tests.services.gce import Gce
 
 
 def point_at(monkeypatch, service, home):
-    """Have the SDK find the service, and nothing of the user's."""
+    """Configure the SDK for the double, without the user's configuration."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)

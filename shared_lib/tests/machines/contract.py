@@ -1,4 +1,4 @@
-"""What every provider of machines keeps to; each is a subclass with the fixture ``cloud``."""
+"""The contract of all providers of machines; the tests of a provider are a subclass with the fixture ``cloud``."""
 
 import time
 
@@ -19,7 +19,7 @@ def until(condition, what, seconds=PATIENCE_SECONDS):
 
 
 class Contract:
-    """The verbs of ``Machines``, each called again, too late or for nothing.
+    """The methods of ``Machines``, called repeatedly, too late, or without effect.
 
     The fixture ``cloud`` gives an object with:
 
@@ -58,7 +58,7 @@ class Contract:
         assert listed.keys() == {one.instance_id for one in answer.launched}
         for one in answer.launched:
             machine = listed[one.instance_id]
-            assert machine.order == order.token
+            assert machine.request_token == order.token
             assert (machine.instance_type, machine.zone) == (one.instance_type, one.zone)
             assert (one.instance_type, one.zone) in {(offer.instance_type, offer.zone) for offer in order.offers}
             assert machine.market is order.offers[0].market
@@ -146,7 +146,7 @@ class Contract:
 
 
 def offer(instance_type, zone, market=Market.ON_DEMAND, usd=0.0, slots=1, **more):
-    """Make an offer."""
+    """Return an offer."""
     from taskfleet.machines.choosing import Offer
 
     values = {

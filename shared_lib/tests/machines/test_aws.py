@@ -1,4 +1,4 @@
-"""The real boto3 starts, lists and ends machines at the stand-in for EC2; and what is made of every kind of refusal."""
+"""The real boto3 launches, lists and terminates machines at the double of EC2, with every kind of error."""
 
 import base64
 import gzip
@@ -23,6 +23,7 @@ from taskfleet.machine_terms import Architecture, Market, region_of
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, MachineState
 from taskfleet.machines.aws import machines as aws
 from taskfleet.machines.aws.machines import AwsMachines
+from taskfleet.machines.aws.regions import LaunchSettings
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
@@ -35,7 +36,7 @@ from shared_lib.tests.services.ec2 import Ec2
 EAST, WEST = "us-east-1", "us-west-2"
 A, B = "us-east-1a", "us-east-1b"
 SCRIPT = "#!/bin/sh\necho works\n"
-#: Of machines: what starts them, looks at them, ends them and clears up.
+#: The uses of permissions for machines.
 MACHINE_USES = (Use.START, Use.LOOK, Use.END, Use.CLEAR)
 PERMISSIONS = [row.name for row in AWS.of(who=Who.POOL, uses=MACHINE_USES)]
 
@@ -64,17 +65,10 @@ def machines(ec2):
     return make()
 
 
-def make(**wishes):
-    return AwsMachines(
-        **{
-            "job_id": "job1",
-            "run": "run1",
-            "regions": [EAST],
-            "architecture": Architecture.X86_64,
-            "script": lambda order: SCRIPT + order.token,
-            **wishes,
-        }
-    )
+def make(**changes):
+    script = changes.pop("script", lambda request: SCRIPT + request.token)
+    settings = {"job_id": "job1", "run": "run1", "regions": (EAST,), "architecture": Architecture.X86_64} | changes
+    return AwsMachines(LaunchSettings(**settings), script=script)
 
 
 def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0):
@@ -212,9 +206,9 @@ def test_an_image_that_is_set_is_taken(ec2):
 
 
 @pytest.mark.parametrize(
-    ("disk", "gib", "wishes", "wanted"),
+    ("disk", "gib", "changes", "wanted"),
     [
-        ("gp3", 3.0, {}, ("gp3", 15, None, None)),  # the image takes 15 GiB
+        ("gp3", 3.0, {}, ("gp3", 15, None, None)),  # the image needs 15 GiB
         ("gp3", 20.0, {"boot_disk_iops": 4000.5, "boot_disk_mibps": 200}, ("gp3", 20, 4001, 200)),
         ("gp3", 20.0, {"boot_disk_iops": 3000, "boot_disk_mibps": 125}, ("gp3", 20, None, None)),
         ("io2", 20.0, {}, ("io2", 20, 100, None)),
@@ -222,8 +216,8 @@ def test_an_image_that_is_set_is_taken(ec2):
         ("gp2", 20.0, {"boot_disk_iops": 90}, ("gp2", 20, None, None)),
     ],
 )
-def test_a_boot_disk_is_as_large_and_as_fast_as_it_has_to_be(ec2, disk, gib, wishes, wanted):
-    make(**wishes).launch(order(offer(disk=disk, gib=gib)))
+def test_a_boot_disk_is_as_large_and_as_fast_as_it_has_to_be(ec2, disk, gib, changes, wanted):
+    make(**changes).launch(order(offer(disk=disk, gib=gib)))
     [one] = client().describe_volumes()["Volumes"]
     assert (one["VolumeType"], one["Size"], one.get("Iops"), one.get("Throughput")) == wanted
 
@@ -240,7 +234,7 @@ def test_each_offer_of_an_order_has_its_own_disk(ec2, machines):
 
 
 def test_aws_is_asked_for_the_cheapest_that_is_likely_to_stay(ec2, machines):
-    """The strategy by price and capacity takes all machines from where there is room for all; by price alone one would be in A."""
+    """The strategy by price and capacity launches all machines where there is capacity for all; by price alone one would be in A."""
     ec2.stock("c5.xlarge", A, 1)
     answer = machines.launch(order(offer(), offer(zone=B), number=3))
     assert [one.zone for one in answer.launched] == [B] * 3
@@ -261,7 +255,7 @@ def test_types_may_be_mixed_and_less_is_better_than_nothing(ec2, machines):
 def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, market):
     ec2.stock("c5.xlarge", A, 0)
     if market is Market.SPOT:
-        ec2.stock("c5.xlarge", B, 2)  # neither has room for all, so the cheaper is tried first
+        ec2.stock("c5.xlarge", B, 2)  # neither has capacity for all, so the cheaper is first
     ec2.price("c5.xlarge", EAST, 0.1)
     answer = machines.launch(order(offer(market=market), offer("c5.xlarge", B, market), number=2))
     assert len(answer.launched) == 2
@@ -269,9 +263,9 @@ def test_where_there_is_none_it_is_said_also_if_others_had_all(ec2, machines, ma
 
 
 def test_an_answer_without_a_reason_gets_one(ec2, machines):
-    """AWS may start fewer and not say why; the contract has a refusal for that."""
-    from taskfleet.machines.aws.answers import read_fleet
+    """AWS may launch fewer without an error; the contract requires a failure."""
     from taskfleet.machines.aws.regions import Region
+    from taskfleet.machines.aws.responses import read_fleet
 
     region = Region(name=EAST, image="i", root_device="d", image_gib=1, subnets={A: "s"}, security_groups=())
     where = {"Overrides": {"InstanceType": "c5.xlarge", "SubnetId": "s"}}
@@ -279,7 +273,7 @@ def test_an_answer_without_a_reason_gets_one(ec2, machines):
     answer = read_fleet(fleet, region, [offer()], 2, str)
     assert [one.instance_id for one in answer.launched] == ["i-1"]
     assert [(one.reason, one.text) for one in answer.failures] == [
-        (FailureReason.STOCK_OUT, "1 of 2 were started, and AWS does not say why no more")
+        (FailureReason.STOCK_OUT, "AWS launched 1 of 2 machines and reported no error")
     ]
 
 
@@ -406,7 +400,7 @@ def test_when_all_answers_are_lost_nobody_knows_and_the_same_order_finds_out(ec2
 def test_an_answer_that_is_repeated_without_its_machines_is_not_believed(ec2, machines):
     ec2.mute_repeats()
     ec2.fault("CreateFleet", "lost")
-    with pytest.raises(UnreachableError, match="its list tells what was started"):
+    with pytest.raises(UnreachableError, match="list of machines will show"):
         machines.launch(order(number=2))
     assert {one.instance_id for one in machines.list()} == alive()
     assert len(alive()) == 2
@@ -455,7 +449,7 @@ def test_an_address_where_nobody_answers_is_said(ec2, monkeypatch):
             unreachable.clear,
             unreachable.preflight,
         ]
-        monkeypatch.setattr("taskfleet.clouds.aws_client.TRIES", 1)
+        monkeypatch.setattr("taskfleet.clouds.aws_client.MAX_ATTEMPTS", 1)
         for call in calls:
             with pytest.raises(UnreachableError, match="does not answer"):
                 call()
@@ -464,17 +458,21 @@ def test_an_address_where_nobody_answers_is_said(ec2, monkeypatch):
 # --- what is wrong with the account or the settings ---
 
 WRONG = [
-    ({"image": "ami-0123"}, "IMAGE", r"^AWS EC2 in us-east-1 has no image ami-0123\. Set IMAGE to one of its own"),
+    (
+        {"image": "ami-0123"},
+        "IMAGE",
+        r"^AWS EC2 in us-east-1 has no image ami-0123: .* Set IMAGE to an image of that region",
+    ),
     (
         {"architecture": Architecture.ARM64, "image": "amd64"},
         "ARCHITECTURE",
-        r"is for x86_64, and ARCHITECTURE is arm64",
+        r"is for x86_64, but ARCHITECTURE is arm64",
     ),
-    ({"subnets": ["subnet-0123"]}, "SUBNETS", r"^AWS EC2 in us-east-1 has no subnet-0123, of SUBNETS\."),
+    ({"subnets": ["subnet-0123"]}, "SUBNETS", r"^AWS EC2 in us-east-1 has no subnet-0123\. Set SUBNETS"),
     (
         {"security_groups": ["sg-0123"]},
         "SECURITY_GROUPS",
-        r"^AWS EC2 in us-east-1 has no sg-0123, of SECURITY_GROUPS\.",
+        r"^AWS EC2 in us-east-1 has no sg-0123\. Set SECURITY_GROUPS",
     ),
     (
         {"instance_profile": "nobody"},
@@ -490,20 +488,20 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("wishes", "setting", "sentence"), WRONG, ids=["-".join(one) for one, _, _ in WRONG])
-def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, wishes, setting, sentence):
-    if wishes.get("image") == "amd64":
+@pytest.mark.parametrize(("changes", "setting", "sentence"), WRONG, ids=["-".join(one) for one, _, _ in WRONG])
+def test_a_wrong_name_is_one_clear_sentence_and_starts_nothing(ec2, changes, setting, sentence):
+    if changes.get("image") == "amd64":
         images = client().describe_images()["Images"]
-        wishes = wishes | {"image": next(one["ImageId"] for one in images if one["Architecture"] == "x86_64")}
+        changes = changes | {"image": next(one["ImageId"] for one in images if one["Architecture"] == "x86_64")}
     with pytest.raises(WrongSettingError, match=sentence) as caught:
-        make(**wishes).launch(order(offer(), offer(zone=B)))
+        make(**changes).launch(order(offer(), offer(zone=B)))
     assert caught.value.setting == setting
     assert "\n" not in str(caught.value)
     assert not alive()
 
 
 LAUNCHING = [row.name for row in AWS.of(uses=[Use.START])]
-#: EC2 says of these whether they are permitted, of others a service does.
+#: EC2 itself checks these permissions, other services check the others.
 BY_EC2 = ["ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"]
 
 
@@ -533,7 +531,7 @@ def test_who_may_not_have_refusals_read_is_told_what_it_may_be(ec2, machines, pe
     ec2.deny(permission, "sts:DecodeAuthorizationMessage", is_terse=True)
     with pytest.raises(
         PermissionDeniedError,
-        match=rf"lack the permission {permission}, or may not pass this role \(iam:PassRole\)\. Ask for it to be",
+        match=rf"lack the permission {permission}, or iam:PassRole for the configured role\. Ask for it to be",
     ):
         machines.launch(order())
 
@@ -556,13 +554,13 @@ def test_settings_are_not_blamed_while_another_offer_is_out_of_stock(ec2, machin
     ("code", "kind", "sentence"),
     [
         ("ExpiredToken", CredentialsError, r"The AWS credentials have expired\. Get new ones"),
-        ("AuthFailure", CredentialsError, r"does not accept these credentials"),
+        ("AuthFailure", CredentialsError, r"rejects these credentials"),
         (
             "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
             PermissionDeniedError,
             r"create-service-linked-role --aws-service-name spot\.",
         ),
-        ("OptInRequired", WrongSettingError, r"IMAGE has to be subscribed to in the AWS Marketplace"),
+        ("OptInRequired", WrongSettingError, r"Subscribe to the IMAGE in the AWS Marketplace"),
         ("InvalidGroup.NotFound", WrongSettingError, r"Check SECURITY_GROUPS"),
         ("InvalidSubnetID.NotFound", WrongSettingError, r"Check SUBNETS"),
         ("InvalidAMIID.Unavailable", WrongSettingError, r"Set IMAGE"),
@@ -598,7 +596,7 @@ def default_subnets(region):
 
 
 def test_subnets_that_are_set_are_taken_the_first_of_a_zone(ec2):
-    """A fleet takes no two subnets of one zone."""
+    """A fleet rejects two subnets of one zone."""
     network = client().create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     first, second, other = (
         client().create_subnet(VpcId=network, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=zone)["Subnet"]["SubnetId"]
@@ -617,7 +615,7 @@ def test_subnets_that_are_set_are_taken_the_first_of_a_zone(ec2):
     answer = make(subnets=[other]).launch(order(offer(), token="t4"))
     assert (answer.launched, len(answer.failures)) == ((), 1)
     assert not (ec2.requests() - before)["CreateFleet"]
-    with pytest.raises(WrongSettingError, match=r"SUBNETS are of several networks in us-east-1 \(vpc-\w+, vpc-\w+\)"):
+    with pytest.raises(WrongSettingError, match=r"SUBNETS are in several VPCs in us-east-1 \(vpc-\w+, vpc-\w+\)"):
         make(subnets=[first, default_subnets(EAST)[B]]).launch(order())
 
 
@@ -641,7 +639,7 @@ def test_settings_of_several_regions_are_told_apart(ec2):
         assert found["SubnetId"] == subnet
         assert [one["GroupId"] for one in found["NetworkInterfaces"][0]["Groups"]] == [group]
     assert {region_of(one.zone) for one in machines.list()} == {EAST, WEST}
-    with pytest.raises(WrongSettingError, match=rf"AWS EC2 in {EAST} has no sg-1, of SECURITY_GROUPS"):
+    with pytest.raises(WrongSettingError, match=rf"AWS EC2 in {EAST} has no sg-1\. Set SECURITY_GROUPS"):
         make(regions=[EAST], security_groups=[groups[0], "sg-1"]).launch(order(token="t9"))
 
 
@@ -664,7 +662,8 @@ def test_a_script_arrives_whole_compressed_if_it_is_long(ec2, script):
 
 def test_a_script_that_is_too_long_is_said_with_its_length(ec2):
     with pytest.raises(
-        StartUpError, match=r"^The start-up script has 60,000 bytes, compressed \d\d,\d\d\d, and AWS takes 16,384\."
+        StartUpError,
+        match=r"^The start-up script has 60,000 bytes, compressed \d\d,\d\d\d; the limit of AWS is 16,384\.",
     ):
         make(script=lambda _: noise(60_000)).launch(order())
     assert not alive()
@@ -676,7 +675,7 @@ def test_a_script_that_is_too_long_is_said_with_its_length(ec2):
 def test_a_machine_is_listed_in_all_its_states(ec2, machines):
     ec2.delays(visible_seconds=10, boot_seconds=30, ending_seconds=20)
     before = machines.launch(order(number=2))
-    assert machines.list() == []  # what was started a moment ago
+    assert machines.list() == []  # the launched machines are not listed yet
     ec2.advance(11)
     assert {(one.state, one.detail) for one in machines.list()} == {(MachineState.STARTING, "")}
     ec2.advance(20)
@@ -684,7 +683,7 @@ def test_a_machine_is_listed_in_all_its_states(ec2, machines):
     assert listed.keys() == ids(before)
     for one in listed.values():
         assert (one.state, one.end_reason, one.detail, one.market) == (MachineState.RUNNING, None, "", Market.SPOT)
-        assert (one.order, one.zone, one.instance_type) == ("job1-1-abcdef", A, "c5.xlarge")
+        assert (one.request_token, one.zone, one.instance_type) == ("job1-1-abcdef", A, "c5.xlarge")
         [there] = instances(InstanceIds=[one.instance_id])
         assert one.created_at == there["LaunchTime"].timestamp()
     first, second = sorted(listed)
@@ -774,7 +773,7 @@ def test_what_is_gone_between_two_calls_does_not_keep_the_others(ec2, machines):
     message = f"The instance IDs '{gone}, {third}' do not exist"
     ec2.fault("TerminateInstances", code="InvalidInstanceID.NotFound", message=message)
     machines.terminate([gone, other, third])
-    assert alive() == {gone, third}  # they were said to be gone
+    assert alive() == {gone, third}  # EC2 reported them as missing
     ec2.fault("TerminateInstances", code="InvalidInstanceID.NotFound", message="None of them exists")
     with pytest.raises(ProviderError, match="None of them exists"):
         machines.terminate([gone])
@@ -787,7 +786,7 @@ def test_what_may_not_be_ended_is_said(ec2, machines):
         machines.terminate(list(started))
     ec2.fault("TerminateInstances", code="OperationNotPermitted", message="It is protected.")
     with pytest.raises(
-        ProviderError, match=r"ec2:TerminateInstances is refused: It is protected\. \(OperationNotPermitted\)"
+        ProviderError, match=r"ec2:TerminateInstances was rejected: It is protected\. \(OperationNotPermitted\)"
     ):
         machines.terminate(list(started))
 
@@ -796,7 +795,7 @@ def test_an_overloaded_service_may_be_asked_again(ec2, machines):
     ec2.fault("DescribeInstances", code="RequestLimitExceeded", status=503, times=2)
     assert machines.list() == []
     ec2.fault("DescribeInstances", code="ThrottlingException", status=400, times=5)
-    with pytest.raises(UnreachableError, match="too often"):
+    with pytest.raises(UnreachableError, match="AWS throttles"):
         machines.list()
     assert machines.list() == []
 
@@ -840,7 +839,7 @@ def test_everything_is_removed_and_what_is_still_used_is_counted(ec2):
     assert disk not in {one["VolumeId"] for one in client().describe_volumes()["Volumes"]}
     assert len(alive()) == 1
     assert sum(1 for one in client().describe_volumes()["Volumes"]) == 1  # the other job's
-    assert machines.launch(order(token="t20")).launched  # its template is made again
+    assert machines.launch(order(token="t20")).launched  # its template is created again
 
 
 def test_what_somebody_else_removes_meanwhile_is_no_trouble(ec2, machines):
@@ -898,7 +897,7 @@ def test_preflight_finds_wrong_names(ec2):
         if "INSTANCE_PROFILE" in text or "KEY_NAME" in text
     ]
     [text] = make(subnets=["subnet-1"]).preflight()
-    assert "of SUBNETS" in text
+    assert "Set SUBNETS" in text
 
 
 # --- the stand-in ---
@@ -942,8 +941,8 @@ def test_the_stand_in_is_strict_where_aws_is(ec2):
 # --- under the controller ---
 
 
-class Work:
-    """Tasks that nobody does, and machines that are heard when the test says so."""
+class Job:
+    """A job whose tasks never end, with the heartbeats that the test sets."""
 
     def __init__(self):
         self.heard = {}
@@ -954,37 +953,37 @@ class Work:
     def last_heartbeats(self):
         return self.heard
 
-    def has_worked(self):
+    def productive_machines(self):
         return self.heard
 
 
 def test_the_controller_keeps_a_pool_with_it(ec2, machines, tmp_path):
     database = create(tmp_path / "job.db", job_id="job1", project=tmp_path, now=1_000_000.0)
-    work, now, said = Work(), 1_000_000.0, []
+    job, now, said = Job(), 1_000_000.0, []
     controller = Controller(
         database,
         machines,
-        work,
+        job,
         name="job1",
         offers=[offer(), offer(zone=B)],
-        limits=Limits(most_machines=3),
+        limits=Limits(max_machines=3),
         say=said.append,
     )
     controller.step(now)
     assert len(alive()) == 1  # the canary
     [first] = records.open_machines(database)
-    work.heard = {first.token: now + 30}
+    job.heard = {first.token: now + 30}
     controller.step(now + 30)
     assert len(alive()) == 3
     assert {one.instance_id for one in records.open_machines(database)} == alive()
     ec2.interrupt(first.instance_id)
     ec2.stock("c5.xlarge", A, 0)
     controller.step(now + 40)
-    assert any(f"{first.token} (c5.xlarge in {A}) has ended: preempted" in text for text in said)
+    assert any(f"{first.token} (c5.xlarge in {A}) ended: preempted" in text for text in said)
     assert len(alive()) == 3
     assert sum(one.zone == B for one in records.open_machines(database)) == 1
     for _ in range(3):
-        left = controller.end_all(now + 50, End(EndReason.STOPPED))
+        left = controller.terminate_all(now + 50, End(EndReason.STOPPED))
     assert left == 0
     assert not alive()
     assert set(machines.clear().values()) == {0}
@@ -993,8 +992,8 @@ def test_the_controller_keeps_a_pool_with_it(ec2, machines, tmp_path):
 def test_of_a_machine_that_is_not_ready_in_time_the_controller_says_how_far_it_came(ec2, machines, tmp_path):
     database = create(tmp_path / "job.db", job_id="job1", project=tmp_path, now=1_000_000.0)
     now, said = 1_000_000.0, []
-    limits = Limits(most_machines=1)
-    controller = Controller(database, machines, Work(), name="job1", offers=[offer()], limits=limits, say=said.append)
+    limits = Limits(max_machines=1)
+    controller = Controller(database, machines, Job(), name="job1", offers=[offer()], limits=limits, say=said.append)
     controller.step(now)
     [late] = alive()
     ec2.console(
@@ -1004,11 +1003,11 @@ def test_of_a_machine_that_is_not_ready_in_time_the_controller_says_how_far_it_c
         "taskfleet-boot: 37.3 s  stage=packages  failed  code=2\n"
         "taskfleet-said: error: no such package\n" + "[  OK  ] Stopped target Network.\n" * 30,
     )
-    while late in alive():  # which it looks at often enough not to begin anew
+    while late in alive():  # in steps that leave no gap between lists
         assert now < 1_000_000.0 + limits.boot_seconds + 100
         now += 30
         controller.step(now)
     last = "\n".join(["    [  OK  ] Stopped target Network."] * 15)
-    words = f"The start-up script failed in its stage packages after 37.3 s (code=2): error: no such package. It printed at last:\n{last}"
+    words = f"The start-up script failed in stage packages after 37.3 s (code=2): error: no such package. Its last console lines:\n{last}"
     assert f"{late}: {words}" in said
-    assert controller.last_words == words
+    assert controller.last_console == words

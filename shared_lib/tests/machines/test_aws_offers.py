@@ -1,4 +1,4 @@
-"""The real client asks the stand-in for AWS; what it makes of the answers, and of refusals."""
+"""The catalogue and images of AWS, with the real client at the double, and its errors."""
 
 import math
 import socket
@@ -9,6 +9,7 @@ import boto3
 import pytest
 from taskfleet.clouds import aws_client
 from taskfleet.errors import ProviderError
+from taskfleet.machines.aws import images as aws_images
 from taskfleet.machines.aws import offers as aws_offers
 from taskfleet.machines.aws.cpus import AWS, cpu_of
 from taskfleet.machines.catalogue import Architecture, Market
@@ -26,7 +27,7 @@ LOCAL_ZONE = "us-east-1-bos-1a"
 
 @pytest.fixture(scope="module")
 def catalogue(ec2_service, tmp_path_factory):
-    """Of two regions, with some prices set; ``requests`` is what it took."""
+    """The catalogue of two regions, with some prices set; ``requests`` are the requests for it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         point_at(monkeypatch, ec2_service, tmp_path_factory.mktemp("home"))
         for place, usd in {ZONES[0]: 0.0312, ZONES[1]: 0.0297, SMALL: 0.106}.items():
@@ -55,7 +56,7 @@ def test_spot_prices_are_of_a_zone_and_list_prices_of_all_the_cheapest_first(who
 
 
 def test_each_offer_of_both_regions_is_there_with_its_price_and_no_other(ec2, whole):
-    """Every page was read, and neither Windows, dedicated, reserved nor former prices were taken."""
+    """Every page was read, and prices for Windows, dedicated or reserved instances and former prices were ignored."""
     wanted = {}
     for region in (SMALL, LARGE):
         client = boto3.client("ec2", region_name=region)
@@ -133,7 +134,7 @@ def test_macs_are_left_out(whole):
 
 
 def test_a_type_that_is_not_sold_on_a_market_has_no_price_there(whole):
-    """EC2 tells that machines for high performance computing are on demand only; that is no missing price."""
+    """EC2 reports that HPC instances are on-demand only: their spot price is not missing."""
     spotless = {name for name in whole.types if (name, Market.SPOT) not in whole.prices}
     assert any(name.startswith("hpc") for name in spotless)
     assert not [name for name, market in whole.unpriced if name.startswith("hpc") and market == Market.SPOT]
@@ -165,7 +166,7 @@ def test_each_region_has_its_own_disk_prices(whole):
 
 
 def test_no_more_pages_are_asked_for_than_needed(ec2):
-    """Of spot prices that means: the valid ones, not the history of 90 days."""
+    """The valid spot prices are fetched, not the history of 90 days."""
     count = {}
     client = boto3.client("ec2", region_name=SMALL)
     for name, key in (("types", "InstanceTypes"), ("type_offerings", "InstanceTypeOfferings")):
@@ -183,7 +184,7 @@ def test_no_more_pages_are_asked_for_than_needed(ec2):
 
 
 def test_of_several_spot_prices_the_newest_counts(ec2, whole):
-    """EC2 gives what was valid an hour ago, and what has changed since."""
+    """EC2 returns the prices that were valid an hour ago, and the changes since."""
     earlier = aws_offers.fetch([SMALL], now=time.time() - 3600)
     assert in_small(earlier, "c5.large", Market.SPOT) == in_small(whole, "c5.large", Market.SPOT)
 
@@ -228,21 +229,21 @@ SENTENCES = [
         {"code": "AccessDeniedException"},
         r"The price list of AWS in us-east-1: these AWS credentials lack the permission pricing:GetProducts\. Ask",
     ),
-    ("DescribeInstanceTypes", {"code": "RequestExpired"}, r"Set this machine's clock right"),
-    ("DescribeInstanceTypes", {"code": "ExpiredToken", "status": 403}, r"credentials have expired\. Get new ones"),
-    ("GetProducts", {"code": "ExpiredTokenException"}, r"The price list of AWS .*credentials have expired\. Get new"),
+    ("DescribeInstanceTypes", {"code": "RequestExpired"}, r"the clock of this machine is wrong"),
+    ("DescribeInstanceTypes", {"code": "ExpiredToken", "status": 403}, r"credentials have expired\. Renew them"),
+    ("GetProducts", {"code": "ExpiredTokenException"}, r"The price list of AWS .*credentials have expired\. Renew"),
     ("GetProducts", {"code": "UnrecognizedClientException"}, r"does not know these credentials\. .*AWS_PROFILE"),
-    ("GetProducts", {"code": "InvalidSignatureException"}, r"secret key is wrong, or this machine's clock"),
+    ("GetProducts", {"code": "InvalidSignatureException"}, r"secret key or the clock of this machine is wrong"),
     (
         "DescribeInstanceTypeOfferings",
         {"code": "AuthFailure", "status": 401},
         r"does not accept these credentials, or region us-west-1 is not enabled .*--region-name us-west-1",
     ),
-    ("DescribeInstanceTypes", {"code": "OptInRequired"}, r"Enable the region for this account"),
+    ("DescribeInstanceTypes", {"code": "OptInRequired"}, r"the region is not enabled for this account"),
     (
         "DescribeInstanceTypes",
         {"code": "InvalidParameterValue", "message": "Value (3) is invalid."},
-        r"ec2:DescribeInstanceTypes is refused: Value \(3\) is invalid\. \(InvalidParameterValue\)",
+        r"ec2:DescribeInstanceTypes was rejected: Value \(3\) is invalid\. \(InvalidParameterValue\)",
     ),
 ]
 
@@ -260,12 +261,12 @@ def test_what_does_not_pass_is_said_with_the_remedy(ec2, action, fault, sentence
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ({"code": "RequestLimitExceeded", "status": 503}, r"calls ec2:DescribeRegions too often"),
+        ({"code": "RequestLimitExceeded", "status": 503}, r"AWS throttles ec2:DescribeRegions"),
         ({"code": "InternalError", "status": 500}, r"internal error for ec2:DescribeRegions\. Try again"),
     ],
 )
 def test_trouble_that_lasts_is_said_after_several_tries(ec2, monkeypatch, fault, sentence):
-    monkeypatch.setattr(aws_client, "TRIES", 3)
+    monkeypatch.setattr(aws_client, "MAX_ATTEMPTS", 3)
     ec2.fault("DescribeRegions", **fault, times=None)
     before = ec2.requests()
     with pytest.raises(ProviderError, match=sentence):
@@ -298,8 +299,8 @@ def test_no_credentials_are_said(ec2, monkeypatch):
 
 @pytest.fixture
 def nobody(ec2, monkeypatch):
-    """An address where nothing listens, which is asked once only."""
-    monkeypatch.setattr(aws_client, "TRIES", 1)
+    """An endpoint without a server, which is called once only."""
+    monkeypatch.setattr(aws_client, "MAX_ATTEMPTS", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -318,13 +319,13 @@ def test_no_network_is_said(nobody, monkeypatch):
 @pytest.mark.parametrize(
     ("region", "sentence"),
     [
-        ("us-east-1a", r"^AWS has no region 'us-east-1a', as far as is known here\. Did you mean us-east-1 "),
-        ("qqqq", r"^AWS has no region 'qqqq', as far as is known here\. Write it as in eu-west-1\.$"),
-        ("eu west", r"^AWS has no region 'eu west', as far as is known here\. Did you mean eu-west-"),
+        ("us-east-1a", r"^AWS region 'us-east-1a' is not known to the installed SDK\. Did you mean us-east-1 "),
+        ("qqqq", r"^AWS region 'qqqq' is not known to the installed SDK\. Regions look like eu-west-1\.$"),
+        ("eu west", r"^AWS region 'eu west' is not known to the installed SDK\. Did you mean eu-west-"),
     ],
 )
 def test_an_unknown_region_is_said(nobody, monkeypatch, region, sentence):
-    """EC2 has no address there; the price list, which is elsewhere, just has no such prices."""
+    """EC2 has no endpoint there; the price list, in another region, just has no such prices."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", nobody)
     with pytest.raises(ProviderError, match=sentence):
         aws_offers.fetch([region], now=time.time())
@@ -332,7 +333,7 @@ def test_an_unknown_region_is_said(nobody, monkeypatch, region, sentence):
 
 def test_what_is_not_aws_is_said(ec2, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", ec2.environment()["AWS_ENDPOINT_URL"] + "/moto-api/")
-    with pytest.raises(ProviderError, match=r"what answers there is not AWS\. Check the network"):
+    with pytest.raises(ProviderError, match=r"the response is not from AWS\. Check the network"):
         aws_offers.regions()
 
 
@@ -346,7 +347,7 @@ def test_regions_are_the_enabled_ones_with_their_zones(ec2):
 
 def test_images_are_the_newest_releases_for_both_architectures(ec2):
     now = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
-    found = aws_offers.images(SMALL, now=now)
+    found = aws_images.fetch_images(SMALL, now=now)
     for architecture, word in ((Architecture.X86_64, "amd64"), (Architecture.ARM64, "arm64")):
         names = [one.name for one in found if one.architecture == architecture]
         assert [name.partition("-server")[0] for name in names if "ubuntu" in name] == [
@@ -362,9 +363,9 @@ def test_images_are_the_newest_releases_for_both_architectures(ec2):
 
 
 def test_images_of_releases_to_come_are_not_needed(ec2):
-    """In 2031 it asks for more, and gets what there is; in 2025 26.04 is not asked for."""
-    later = aws_offers.images(SMALL, now=datetime(2031, 1, 1, tzinfo=UTC).timestamp())
-    earlier = aws_offers.images(SMALL, now=datetime(2025, 9, 1, tzinfo=UTC).timestamp())
+    """In 2031 later releases are searched for, too; in 2025, 26.04 is not."""
+    later = aws_images.fetch_images(SMALL, now=datetime(2031, 1, 1, tzinfo=UTC).timestamp())
+    earlier = aws_images.fetch_images(SMALL, now=datetime(2025, 9, 1, tzinfo=UTC).timestamp())
     assert any("ubuntu-resolute-26.04" in one.name for one in later)
     assert {one.name.split("-server")[0] for one in earlier if "ubuntu" in one.name} == {
         "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64",
@@ -378,7 +379,7 @@ def test_missing_permissions_for_images_are_said(ec2):
     with pytest.raises(
         ProviderError, match=r"AWS Systems Manager in us-west-1: .* lack the permission ssm:GetParameters\. Ask"
     ):
-        aws_offers.images(SMALL, now=time.time())
+        aws_images.fetch_images(SMALL, now=time.time())
 
 
 @pytest.mark.parametrize(

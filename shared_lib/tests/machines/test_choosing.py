@@ -1,4 +1,4 @@
-"""The choice is the best there is, also if one tries all; and it says why."""
+"""The choice equals that of an exhaustive search, and has its reasons."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ def kind(name="m.large", cpus=4, memory_gib=16.0, **more):
 
 
 def catalogue(*priced, disks=(PLAIN,), regions=("east",)):
-    """Of (type, USD per hour on demand in east-a)."""
+    """Return a catalogue of (type, on-demand USD per hour in east-a)."""
     return make_catalogue(
         provider="test",
         regions=regions,
@@ -44,22 +44,22 @@ def test_the_least_price_per_task_wins_not_the_least_price():
 
 
 def test_the_boot_disk_counts():
-    dear = need(boot_disk_gib=5000)
-    assert choose(dear, catalogue((kind("small", 1, 4), 0.03), (kind("big", 16, 64), 0.8))).best.instance_type == "big"
+    large = need(boot_disk_gib=5000)
+    assert choose(large, catalogue((kind("small", 1, 4), 0.03), (kind("big", 16, 64), 0.8))).best.instance_type == "big"
     assert (
         choose(need(), catalogue((kind("small", 1, 4), 0.03), (kind("big", 16, 64), 0.8))).best.instance_type == "small"
     )
 
 
 @pytest.mark.parametrize("price", [0, 0.0, None, -1.0, math.nan, math.inf])
-def test_a_price_that_makes_no_sense_never_wins(price):
+def test_an_invalid_price_is_never_chosen(price):
     choice = choose(need(), catalogue((kind("free"), price), (kind("paid"), 1.0)))
     assert [one.instance_type for one in choice.ranked] == ["paid"]
     [rejection] = choice.rejected["free"]
-    assert (rejection.constraint, str(rejection)) == (Constraint.PRICED, "price: none that makes sense (on-demand)")
+    assert (rejection.constraint, str(rejection)) == (Constraint.PRICED, "price: no valid price (on-demand)")
 
 
-def test_of_two_equally_dear_ones_the_faster_is_taken():
+def test_of_two_equally_expensive_offers_the_faster_is_taken():
     choice = choose(need(), catalogue((kind("slow", cpu_rank=40), 1.0), (kind("fast", cpu_rank=60), 1.0)))
     assert choice.best.instance_type == "fast"
 
@@ -67,21 +67,21 @@ def test_of_two_equally_dear_ones_the_faster_is_taken():
 @pytest.mark.parametrize(
     ("asked", "misfit", "reason"),
     [
-        ({}, {"architecture": ARM}, "architecture: arm64, the image wants x86_64"),
+        ({}, {"architecture": ARM}, "architecture: arm64, the image needs x86_64"),
         ({}, {"is_burstable": True}, "burstable"),
         ({"instance_types": ("m.*", "c.*")}, {"name": "x.large"}, "instance types: not one of m.*, c.*"),
         ({"cpu_families": ("*ice lake*",)}, {"cpu_family": "AMD Rome"}, "CPU family: AMD Rome"),
-        ({"cpu_rank": Range(50)}, {"cpu_rank": 49}, "CPU rank: 49, wanted is at least 50"),
-        ({"cpus": Range(4, 8)}, {"cpus": 16}, "CPUs: 16, wanted is at least 4 and at most 8"),
-        ({"memory_gib": Range(None, 16)}, {"memory_gib": 16.5}, "memory: 16.5, wanted is at most 16"),
+        ({"cpu_rank": Range(50)}, {"cpu_rank": 49}, "CPU rank: 49, required is at least 50"),
+        ({"cpus": Range(4, 8)}, {"cpus": 16}, "CPUs: 16, required is at least 4 and at most 8"),
+        ({"memory_gib": Range(None, 16)}, {"memory_gib": 16.5}, "memory: 16.5, required is at most 16"),
         ({"memory_gib_per_cpu": Range(4)}, {"memory_gib": 15.0}, "memory per CPU: 3.75"),
-        ({"local_ssd_gib": Range(100)}, {}, "local SSD: 0, wanted is at least 100"),
+        ({"local_ssd_gib": Range(100)}, {}, "local SSD: 0, required is at least 100"),
         ({"memory_gib_per_task": Range(20)}, {}, "memory per task: 16 GiB"),
-        ({"cpus_per_task": 5}, {}, "CPUs per task: has 4, wanted are 5"),
-        ({"tasks_per_machine": Range(5)}, {}, "tasks per machine: has room for 4"),
-        ({"price_usd_per_hour": Range(None, 0.5)}, {}, "number of machines: the limits leave none of this kind"),
-        ({"zones": ("west-*",)}, {}, "zone: in none of those wanted"),
-        ({"boot_disk_iops": 1000}, {}, "boot disk or number of machines: no disk of the types wanted"),
+        ({"cpus_per_task": 5}, {}, "CPUs per task: 4, required are 5"),
+        ({"tasks_per_machine": Range(5)}, {}, "tasks per machine: at most 4"),
+        ({"price_usd_per_hour": Range(None, 0.5)}, {}, "number of machines: the limits allow no machine of this type"),
+        ({"zones": ("west-*",)}, {}, "zone: not offered in the required zones"),
+        ({"boot_disk_iops": 1000}, {}, "boot disk or number of machines: no disk of the required types"),
     ],
 )
 def test_each_rejected_type_has_its_reason(asked, misfit, reason):
@@ -89,7 +89,7 @@ def test_each_rejected_type_has_its_reason(asked, misfit, reason):
     assert choice.best is None
     [[said, *_]] = choice.rejected.values()
     assert str(said).startswith(reason)
-    assert "1 type would fit" in choice.why_nothing()
+    assert "1 type would fit" in choice.no_fit_text()
 
 
 def test_burstable_types_are_taken_when_asked_for():
@@ -98,8 +98,11 @@ def test_burstable_types_are_taken_when_asked_for():
 
 def test_what_excludes_most_is_said():
     types = [(kind(f"m{n}", cpus=n), 1.0) for n in range(1, 9)] + [(kind("arm", cpus=9, architecture=ARM), 1.0)]
-    said = choose(need(cpus=Range(9), memory_gib=Range(1)), catalogue(*types)).why_nothing()
-    assert said == "None of 9 types of machines fits. CPUs excludes most of them (8). Without CPUs, 8 types would fit."
+    said = choose(need(cpus=Range(9), memory_gib=Range(1)), catalogue(*types)).no_fit_text()
+    assert said == (
+        "None of 9 instance types fits. The constraint that excludes most is: CPUs (8). "
+        "Without the constraint on CPUs, 8 types would fit."
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,7 @@ def some_catalogue(chance):
                 region=region,
                 usd_per_gib_month=0.04,
                 iops_per_gib=0.75,
-                most_iops=3000,
+                max_iops=3000,
                 mibps_per_gib=0.12,
             ),
             DiskType(
@@ -214,7 +217,7 @@ def some_catalogue(chance):
 
 
 def try_all(need, catalogue, prices):
-    """Find the least price per slot, and the most machines at it, by the plainest reading of each constraint."""
+    """Return the lowest price per slot and the number of machines, by the simplest implementation of each constraint."""
     fits = []
     for (name, market, zone, usd), disk in itertools.product(prices, catalogue.disks):
         kind = catalogue.types[name]

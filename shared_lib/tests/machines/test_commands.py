@@ -1,4 +1,4 @@
-"""The commands about machines, asked of the stand-in for AWS as a user asks."""
+"""The commands about offers, run at the double of AWS as a user runs them."""
 
 import json
 import time
@@ -41,7 +41,7 @@ def poe(project, capsys):
 
 @pytest.fixture
 def kept(poe, tmp_path):
-    """The file of the prices that were fetched."""
+    """The cache file of the fetched catalogue."""
     assert poe("list_instance_types").code == 0
     [path] = (tmp_path / "cache").rglob("*.json")
     return path
@@ -56,7 +56,7 @@ def insert(project, number):
 
 
 def cheapest(path, market, cpus):
-    """The least price per CPU of types that fit by default, found by looking at each."""
+    """The lowest price per CPU of types that fit by default, by an exhaustive search."""
     catalogue = load(path)
     disk_usd = min(20 * one.usd_per_gib_month / 730 for one in catalogue.disks)
     return min(
@@ -135,7 +135,7 @@ def test_without_an_account_the_kept_prices_do(poe, kept, ec2):
     kept.write_text(json.dumps(content | {"fetched_at": 0.0}))
     said = poe("plan")
     assert said.code == 0, said.err
-    assert "The prices that were kept are used." in said.err
+    assert "The cached prices are used." in said.err
     assert poe("plan", "--refresh").code == 1
 
 
@@ -143,7 +143,7 @@ def test_damaged_kept_prices_are_said(poe, kept):
     kept.write_text(kept.read_text()[:100])
     said = poe("plan")
     assert said.code == 1
-    assert "Delete it" in said.err
+    assert "Delete the file" in said.err
 
 
 def test_the_plan_is_the_cheapest_and_says_what_limits_it(poe, project, kept):
@@ -179,7 +179,7 @@ def test_a_plan_before_anything_is_inserted(poe, kept):
     ("words", "sentence"),
     [
         (["--cpus", "3"], "None of 6"),
-        (["--cpus", "3"], "CPUs excludes most of them"),
+        (["--cpus", "3"], "excludes most is: CPUs"),
         (["--cpus", "3"], "poe list_instance_types --rejected"),
         (["--cpus", "8-4"], "CPUS='8-4' is invalid; expected a range"),
         (["--cpus", "many"], "CPUS='many' is invalid; expected a number or a range"),

@@ -1,4 +1,4 @@
-"""The contract of machines, at the stand-ins for AWS and Google Cloud; that of local machines is in ``test_local``."""
+"""The contract of machines at the doubles of AWS and Google Cloud; ``test_local`` has that of local machines."""
 
 from types import SimpleNamespace
 
@@ -6,6 +6,8 @@ import pytest
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines.aws import machines as aws_machines
 from taskfleet.machines.aws.machines import AwsMachines
+from taskfleet.machines.aws.regions import LaunchSettings as AwsSettings
+from taskfleet.machines.gcp.bodies import LaunchSettings as GcpSettings
 from taskfleet.machines.gcp.machines import GcpMachines
 
 from shared_lib.tests.machines.contract import Contract, offer
@@ -14,7 +16,7 @@ from shared_lib.tests.services.gce import PROJECT, Gce
 
 
 class Printing:
-    """Has a machine print something."""
+    """Print something on a machine's console."""
 
     def __init__(self, show):
         self._show = show
@@ -53,11 +55,10 @@ class TestAws(Contract):
 
         def machines(job_id):
             return AwsMachines(
-                job_id=job_id,
-                run=f"{job_id}-run",
-                regions=["us-east-1"],
-                architecture=Architecture.X86_64,
-                script=lambda order: f"#!/bin/sh\necho {order.token}\n",
+                AwsSettings(
+                    job_id=job_id, run=f"{job_id}-run", regions=("us-east-1",), architecture=Architecture.X86_64
+                ),
+                script=lambda request: f"#!/bin/sh\necho {request.token}\n",
             )
 
         def made(zone):
@@ -83,11 +84,8 @@ class TestGcp(Contract):
 
         def machines(job_id):
             return GcpMachines(
-                project=PROJECT,
-                job_id=job_id,
-                run_name=job_id,
-                regions=["us-central1"],
-                script=lambda order: f"#!/bin/sh\necho {order.token}\n",
+                GcpSettings(project=PROJECT, job_id=job_id, run=job_id, regions=("us-central1",)),
+                script=lambda request: f"#!/bin/sh\necho {request.token}\n",
                 patience_seconds=0.3,
                 operation_seconds=20.0,
                 compute_endpoint=gce.endpoint,

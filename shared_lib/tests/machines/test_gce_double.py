@@ -1,4 +1,4 @@
-"""The stand-in for Compute Engine and Cloud Billing answers as they do, as far as their real clients and types can tell."""
+"""The double of Compute Engine and Cloud Billing responds as they do, as seen by their real clients and types."""
 
 import json
 import time
@@ -20,7 +20,7 @@ SKUS = "/v1/services/6F81-5844-456A/skus"
 
 @pytest.fixture
 def client(gce):
-    """Makes one of Google's clients for the double."""
+    """Creates Google's clients for the double."""
     clients = []
 
     def client(kind, **options):
@@ -167,7 +167,7 @@ IMAGE = "projects/debian-cloud/global/images/debian-13-trixie-v20261010"
 
 
 def body(**more):
-    """Describe a machine that the service takes."""
+    """Return a valid request body of an instance."""
     disk = {"sourceImage": IMAGE, "diskType": "zones/us-central1-a/diskTypes/pd-standard", "diskSizeGb": "10"}
     found = {"name": "one", "machineType": "zones/us-central1-a/machineTypes/e2-micro", "scheduling": {}}
     found |= {"disks": [{"boot": True, "autoDelete": True, "initializeParams": disk}]}

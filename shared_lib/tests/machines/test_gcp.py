@@ -1,4 +1,4 @@
-"""Machines of Google Cloud, as its real clients start, list and end them at a double over a socket."""
+"""Machines of Google Cloud: the real clients launch, list and terminate them at a double over a socket."""
 
 import json
 import re
@@ -28,9 +28,9 @@ from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machines, MachineState
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.gcp.bodies import label_text, label_value
+from taskfleet.machines.gcp.bodies import LaunchSettings, label_text, label_value
+from taskfleet.machines.gcp.errors import read_operation_errors, read_request_error
 from taskfleet.machines.gcp.machines import GcpMachines
-from taskfleet.machines.gcp.refusals import of_operation, of_request
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
 
@@ -64,13 +64,15 @@ def order(number=1, *offers, token="run-1-abc", lifetime_seconds=3600.0):
 
 @pytest.fixture
 def make(gce):
-    """Makes the machines of a job at the double; ``make(job_id=..., ...)``."""
+    """Returns the machines of a job at the double; ``make(job_id=..., ...)``."""
 
     def make(**more):
-        given = {"project": PROJECT, "job_id": JOB, "run_name": "run", "regions": ["us-central1"]}
-        given |= {"script": lambda order: SCRIPT + order.token, "patience_seconds": 0.3, "operation_seconds": 20.0}
-        given |= {"compute_endpoint": gce.endpoint, "resource_manager_endpoint": gce.endpoint}
-        return GcpMachines(**given | more)
+        settings = {"project": PROJECT, "job_id": JOB, "run": "run", "regions": ("us-central1",)}
+        options = {"script": lambda order: SCRIPT + order.token, "patience_seconds": 0.3, "operation_seconds": 20.0}
+        options |= {"compute_endpoint": gce.endpoint, "resource_manager_endpoint": gce.endpoint}
+        for name, value in more.items():
+            (options if name in options else settings)[name] = value
+        return GcpMachines(LaunchSettings(**settings), **options)
 
     return make
 
@@ -82,7 +84,7 @@ def machines(make) -> Machines:
 
 @pytest.fixture
 def instance(gce):
-    """Gives a machine as the service has it."""
+    """Returns an instance as the service has it."""
 
     def instance(name, zone=ZONE):
         options = {"api_endpoint": gce.endpoint}
@@ -93,7 +95,7 @@ def instance(gce):
 
 
 def ask(gce, method, path, body=None):
-    """Ask the double for something by hand."""
+    """Send a request to the double without the library."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{gce.endpoint}/compute/v1/projects/{PROJECT}/{path}", data, method=method)
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -129,9 +131,9 @@ def test_the_machines_of_an_order_are_started(machines):
     found = machines.list()
     assert sorted(one.instance_id for one in found) == ["run-1-abc-1", "run-1-abc-2", "run-1-abc-3"]
     one = found[0]
-    assert (one.order, one.state, one.zone) == ("run-1-abc", MachineState.RUNNING, ZONE)
+    assert (one.request_token, one.state, one.zone) == ("run-1-abc", MachineState.RUNNING, ZONE)
     assert (one.instance_type, one.market) == ("n2-standard-8", Market.SPOT)
-    assert one.created_at > time.time() - 60  # the double's clock may have been put forward
+    assert one.created_at > time.time() - 60  # the double's clock may have been advanced
 
 
 def test_a_spot_machine_is_told_everything(machines, instance):
@@ -243,11 +245,12 @@ def test_the_image_is_looked_for_once(machines, gce):
 
 @pytest.mark.parametrize(
     "name", ["Run-1", "1run", "run_1", "run-", "r" * 62]
-)  # "-1" is appended, so the last one has 64 signs
+)  # "-1" is appended, so the last one has 64 characters
 def test_names_that_cannot_be_are_said_before_anything_is_started(machines, gce, name):
     token = f"{name}" if name != "run-" else "-run"
     with pytest.raises(
-        WrongSettingError, match=r"Google Cloud has no machines called .*-1': a name is at most 63 lower"
+        WrongSettingError,
+        match=r"-1' is not a valid name for an instance of Compute Engine: a name has at most 63 lower",
     ):
         machines.launch(order(token=token))
     assert machines.list() == []
@@ -257,14 +260,16 @@ def test_the_longest_name_is_taken(machines):
     token = "r" * 61
     assert [one.instance_id for one in machines.launch(order(token=token)).launched] == [f"{token}-1"]
     [one] = machines.list()
-    assert one.order == token
+    assert one.request_token == token
 
 
 def test_a_script_that_is_too_long_is_said_before_anything_is_started(make, gce):
     longest = make(script=lambda order: "ä" * 131072)
     assert longest.launch(order()).launched
     machines = make(script=lambda order: "ä" * 131072 + "x")
-    with pytest.raises(StartUpError, match=r"The start-up script has 262,145 bytes, and Google Cloud takes 262,144"):
+    with pytest.raises(
+        StartUpError, match=r"The start-up script has 262,145 bytes; the limit of Google Cloud is 262,144"
+    ):
         machines.launch(order(token="run-2-abc"))
     assert len(machines.list()) == 1
 
@@ -285,8 +290,9 @@ def test_an_order_that_is_given_again_after_its_machines_are_gone_starts_nothing
     assert set(states(machines).values()) == {MachineState.ENDED}
 
 
-def test_requests_have_numbers_of_their_own_that_are_always_the_same(machines, make, gce):
-    """A lost answer is asked for again: the double would refuse the name, if the number were another one."""
+def test_requests_have_numbers_of_their_own_that_are_always_the_same(make, gce):
+    """After a lost response the request is repeated: the double would reject the name if the request ID were another one."""
+    machines = make(patience_seconds=10.0)
     gce.fault("instances.insert", "lost", times=2)
     before = gce.requests()
     assert len(machines.launch(order(2)).launched) == 2
@@ -311,7 +317,7 @@ def test_a_name_that_is_somebody_elses_is_refused(machines, gce, labels):
     assert [one.instance_id for one in answer.launched] == ["run-1-abc-2"]
     [refused] = answer.failures
     assert refused.reason is FailureReason.INVALID
-    assert refused.text == "There is a machine called run-1-abc-1 already, and it is not this job's."
+    assert refused.text == "there is an instance named run-1-abc-1 that does not belong to this job"
 
 
 # --- operations ---
@@ -394,10 +400,10 @@ def test_what_an_operation_says_is_told_apart(machines, gce, codes, refusal):
     assert f"So: {codes[-1]}" in text
 
 
-def test_a_machine_that_is_taken_away_before_it_is_there_was_not_to_be_had():
-    fault = of_operation([("UNSUPPORTED_OPERATION", "Instance was preempted during creation.")], PROJECT)
-    assert fault.reason is FailureReason.STOCK_OUT
-    assert of_operation([], PROJECT).reason is FailureReason.INVALID
+def test_a_machine_that_is_preempted_during_its_creation_counts_as_no_capacity():
+    failure = read_operation_errors([("UNSUPPORTED_OPERATION", "Instance was preempted during creation.")], PROJECT)
+    assert failure.reason is FailureReason.STOCK_OUT
+    assert read_operation_errors([], PROJECT).reason is FailureReason.INVALID
 
 
 @pytest.mark.parametrize(
@@ -439,7 +445,7 @@ def test_what_is_wrong_with_one_kind_says_nothing_of_others(machines):
 
 
 def everywhere(answer):
-    """What is refused of all offers alike."""
+    """Return the text of the failure that all offers have."""
     assert answer.launched == ()
     assert [(one.instance_type, one.zone) for one in answer.failures] == [
         ("n2-standard-8", ZONE),
@@ -459,12 +465,12 @@ TWO = (offer(), offer(zone=OTHER_ZONE))
         (
             {"network": "nope"},
             "Compute Engine: project test-project has no network nope. Correct NETWORK in config/pool.env; gcloud compute networks list "
-            "--project test-project shows those there are. (",
+            "--project test-project lists the existing ones. (",
         ),
         (
             {"subnetwork": "nope"},
             "Compute Engine: project test-project has no subnetwork nope. Correct SUBNETWORK in config/pool.env; gcloud compute networks "
-            "subnets list --project test-project shows those there are. (",
+            "subnets list --project test-project lists the existing ones. (",
         ),
         (
             {"service_account": "nobody@test-project.iam.gserviceaccount.com"},
@@ -473,21 +479,20 @@ TWO = (offer(), offer(zone=OTHER_ZONE))
         ),
         (
             {"image": "nope"},
-            "Compute Engine has no image or image family nope, or this account may not see it. Correct IMAGE in config/pool.env; "
-            "poe list_images shows some.",
+            "Compute Engine has no image or image family nope, or this account lacks access to it. Correct IMAGE in config/pool.env; ",
         ),
         (
             {"image": "projects/a/b"},
-            "Compute Engine has no image or image family projects/a/b, or this account may not see it. Correct IMAGE in "
-            "config/pool.env; poe list_images shows some.",
+            "Compute Engine has no image or image family projects/a/b, or this account lacks access to it. Correct IMAGE in "
+            "config/pool.env; ",
         ),
         (
             {"image": "my-arm-image"},
-            "Image my-arm-image is for arm64 machines, and ARCHITECTURE is x86_64. Correct one of them in config/pool.env.",
+            "Image my-arm-image is for arm64, but ARCHITECTURE is x86_64. Change IMAGE or ARCHITECTURE in config/pool.env.",
         ),
         (
             {"image": "my-big-image"},
-            "Image my-big-image needs a boot disk of 50 GiB, and 21 GiB are ordered. Set BOOT_DISK_GIB to 50 or more in config/pool.env.",
+            "Image my-big-image needs a boot disk of 50 GiB, but the boot disk has 21 GiB. Set BOOT_DISK_GIB to 50 or more",
         ),
     ],
 )
@@ -501,7 +506,7 @@ def test_an_image_that_was_deleted_meanwhile_is_said(machines, gce):
     text = "The resource 'projects/debian-cloud/global/images/debian-9' was not found"
     gce.fault("instances.insert", code=404, reason="notFound", message=text)
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
-        "Compute Engine: project debian-cloud has no image debian-9. Correct IMAGE in config/pool.env; poe list_images shows"
+        "Compute Engine: project debian-cloud has no image debian-9. Correct IMAGE in config/pool.env; "
     )
 
 
@@ -531,8 +536,8 @@ def test_a_permission_that_only_the_message_names_is_said(machines, gce):
     text = "Required 'compute.subnetworks.use' permission for 'projects/p/regions/r/subnetworks/default'"
     gce.fault("instances.insert", code=403, reason="forbidden", message=text)
     assert everywhere(machines.launch(order(1, *TWO))).startswith(
-        "Compute Engine: this account lacks the permission compute.subnetworks.use in project test-project, or there is no such project. "
-        "Ask for a role with it to be granted, for example Compute Network User. ("
+        "Compute Engine: this account lacks the permission compute.subnetworks.use in project test-project, or the project does not exist. "
+        "Ask for a role that has it, for example Compute Network User. ("
     )
 
 
@@ -553,7 +558,7 @@ def test_a_service_that_is_not_enabled_and_a_wrong_project_are_said(machines, ma
     gce.fault("instances.aggregatedList", **disabled)
     with pytest.raises(NotEnabledError, match=re.escape(enable)):
         machines.list()
-    with pytest.raises(WrongSettingError, match=r"project nope does not exist\. Correct it: gcloud projects"):
+    with pytest.raises(WrongSettingError, match=r"project nope does not exist\. Correct PROJECT_ID: gcloud projects"):
         make(project="nope").list()
     assert everywhere(make(project="nope").launch(order(1, *TWO))).startswith(
         "Compute Engine: project nope does not exist."
@@ -565,8 +570,8 @@ def test_a_service_that_is_not_enabled_and_a_wrong_project_are_said(machines, ma
 def test_a_login_that_is_not_accepted_is_raised(machines):
     with pytest.raises(
         CredentialsError, match="does not accept these credentials"
-    ):  # a login at the double has no secret
-        of_request(Unauthorized("POST https://compute.googleapis.com/x: Invalid Credentials"), PROJECT)
+    ):  # credentials at the double have no secret
+        read_request_error(Unauthorized("POST https://compute.googleapis.com/x: Invalid Credentials"), PROJECT)
 
 
 # --- trouble on the way ---
@@ -614,7 +619,7 @@ def test_a_trouble_that_lasts_is_said(make, gce, action, verb, fault):
     make().launch(order(token="there"))
     gce.fault(action, times=None, **fault)
     began_at = time.monotonic()
-    with pytest.raises(UnreachableError, match=r"cannot be reached|is busy or turns away"):
+    with pytest.raises(UnreachableError, match=r"cannot be reached|is busy or throttles"):
         verb(make())
     assert time.monotonic() - began_at < 15
 
@@ -624,7 +629,7 @@ def test_if_one_request_finds_no_answer_the_others_are_not_made(machines, gce):
     before = gce.requests()["instances.insert"]
     with pytest.raises(UnreachableError):
         machines.launch(order(100))
-    assert gce.requests()["instances.insert"] - before < 150  # each of the first is made some times
+    assert gce.requests()["instances.insert"] - before < 150  # each of the first is sent several times
 
 
 def test_no_network_is_unreachable(make):
@@ -669,7 +674,7 @@ def test_machines_of_all_zones_are_listed_page_after_page(machines, gce):
 def test_a_zone_that_does_not_answer_is_not_taken_for_an_empty_one(machines, gce, action, verb):
     machines.launch(order())
     gce.fault(action, "unreachable", zones=[ZONE])
-    with pytest.raises(UnreachableError, match=rf"cannot say now what is in {ZONE}\."):
+    with pytest.raises(UnreachableError, match=rf"incomplete list, without {ZONE}\."):
         verb(machines)
     verb(machines)
 
@@ -677,7 +682,7 @@ def test_a_zone_that_does_not_answer_is_not_taken_for_an_empty_one(machines, gce
 @pytest.mark.parametrize("said", ["unreachables", "scope", "page"])
 def test_however_the_service_says_that_a_zone_is_missing_it_is_heard(machines, gce, said):
     gce.fault("instances.aggregatedList", "unreachable", zones=[ZONE], said=said)
-    with pytest.raises(UnreachableError, match=r"cannot say now what is in"):
+    with pytest.raises(UnreachableError, match=r"incomplete list"):
         machines.list()
 
 
@@ -709,7 +714,7 @@ def test_an_outage_elsewhere_does_not_matter(make, gce):
     ],
 )
 def test_states_are_what_they_cost(machines, gce, status, state):
-    """A machine that is stopped still costs its disk, and nobody would delete it if it looked ended."""
+    """A stopped machine still costs its disk, and would never be deleted if it counted as ended."""
     gce.set(boot_seconds=1000.0 if status == "STAGING" else 0.0)
     machines.launch(order())
     gce.stop_machine("run-1-abc-1", status)
@@ -741,7 +746,12 @@ def test_a_machine_that_was_taken_back_is_listed_with_the_reason(machines, gce):
     found = {one.instance_id: one for one in machines.list()}
     assert found["run-1-abc-1"].state is MachineState.RUNNING
     gone = found["run-1-abc-2"]
-    assert (gone.state, gone.order, gone.zone, gone.market) == (MachineState.ENDED, "run-1-abc", ZONE, Market.SPOT)
+    assert (gone.state, gone.request_token, gone.zone, gone.market) == (
+        MachineState.ENDED,
+        "run-1-abc",
+        ZONE,
+        Market.SPOT,
+    )
     assert gone.end_reason is EndReason.PREEMPTED
 
 
@@ -778,7 +788,7 @@ def test_a_machine_whose_deletion_is_under_way_has_not_ended(machines, gce):
 
 
 def test_filters_of_the_service_are_not_relied_upon(machines, make, gce):
-    """Nobody else's machine is ended, whatever the service lists."""
+    """No machine of another job is terminated, whatever the service lists."""
     make(job_id="another").launch(order(token="run-2-xyz"))
     machines.launch(order(2))
     gce.preempt("run-1-abc-2", seconds_ago=2.5 * 3600)
@@ -795,7 +805,7 @@ def test_filters_of_the_service_are_not_relied_upon(machines, make, gce):
 
 def test_what_was_taken_back_long_ago_or_of_others_is_not_listed(machines, make, gce):
     machines.launch(order(2))
-    make(job_id="another", run_name="other").launch(order(token="other-1-abc"))
+    make(job_id="another", run="other").launch(order(token="other-1-abc"))
     gce.preempt("run-1-abc-1", seconds_ago=2.5 * 3600)
     gce.preempt("run-1-abc-2", seconds_ago=1.5 * 3600)
     gce.preempt("other-1-abc-1")
@@ -917,7 +927,7 @@ def test_if_all_is_well_the_preflight_says_nothing(machines, make):
 
 def test_each_permission_that_is_missing_is_named(machines, make, gce):
     gce.forbid("compute.instances.create", "compute.disks.delete", "compute.subnetworks.useExternalIp")
-    where = "in project test-project. Ask for a role with it to be granted, for example"
+    where = "in project test-project. Ask for a role that has it, for example"
     assert machines.preflight() == [
         f"This account lacks the permission compute.disks.delete {where} Compute Instance Admin (v1).",
         f"This account lacks the permission compute.instances.create {where} Compute Instance Admin (v1).",
@@ -929,7 +939,7 @@ def test_each_permission_that_is_missing_is_named(machines, make, gce):
 
 def test_what_is_not_there_is_said_by_the_preflight(make):
     assert [one.partition(". ")[0] for one in make(network="nope", image="nope").preflight()] == [
-        "Compute Engine has no image or image family nope, or this account may not see it",
+        "Compute Engine has no image or image family nope, or this account lacks access to it",
         "Compute Engine: project test-project has no network nope",
     ]
     found = make(subnetwork="inner", regions=["us-central1", "europe-west4"]).preflight()
@@ -981,7 +991,7 @@ def test_labels_that_fit_are_left_as_they_are_and_long_ones_stay_apart():
 # --- with the controller ---
 
 
-class _Work:
+class _Job:
     def __init__(self):
         self.left, self.heard = 16, {}
 
@@ -991,30 +1001,30 @@ class _Work:
     def last_heartbeats(self):
         return self.heard
 
-    def has_worked(self):
+    def productive_machines(self):
         return self.heard
 
 
 def test_the_controller_keeps_a_pool_of_them(machines, gce, tmp_path):
-    said, work = [], _Work()
+    said, job = [], _Job()
     offers = [offer(), offer(zone=OTHER_ZONE)]
     gce.capacity(ZONE, "n2-standard-8", 1)
     database = create(tmp_path / "job.db", job_id="job", project=tmp_path, now=0.0)
     controller = Controller(
-        database, machines, work, name="run", offers=offers, limits=Limits(most_machines=2), say=said.append
+        database, machines, job, name="run", offers=offers, limits=Limits(max_machines=2), say=said.append
     )
     now = time.time()
     controller.step(now)  # the canary
     [first] = [one for one in machines.list() if one.state is MachineState.RUNNING]
-    work.heard = {first.instance_id: now + 1}
-    controller.step(now + 2)  # there is no other one here
+    job.heard = {first.instance_id: now + 1}
+    controller.step(now + 2)  # there is no more capacity in this zone
     controller.step(now + 4)
     running = {one.zone: one.instance_id for one in machines.list() if one.state is MachineState.RUNNING}
     assert running.keys() == {ZONE, OTHER_ZONE}
     gce.preempt(running[OTHER_ZONE])
     controller.step(now + 6)
-    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) has ended: preempted" in one for one in said)
-    work.left = 0
+    assert any(f"{running[OTHER_ZONE]} (n2-standard-8 in {OTHER_ZONE}) ended: preempted" in one for one in said)
+    job.left = 0
     controller.step(now + 8)
     controller.step(now + 10)
     assert controller.step(now + 12).is_complete

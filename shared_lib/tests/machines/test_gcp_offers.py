@@ -1,4 +1,4 @@
-"""What Google Cloud offers, as its real clients hear it from a double over a socket. Prices are worked out by hand from ``gce_data``."""
+"""The catalogue of Google Cloud, with its real clients at a double over a socket. Prices are computed by hand from ``gce_data``."""
 
 import json
 import socket
@@ -122,7 +122,7 @@ def test_m2_costs_its_premium_too(catalogue):
 
 
 def test_what_has_no_price_anywhere_is_said(catalogue):
-    """No memory of C4D, no spot market of H3 and M2, a price of zero (T2A, G1), a local disk of a size that nobody knows (Q9)."""
+    """No memory of C4D, no spot market of H3 and M2, a price of zero (T2A, G1), a local disk of unknown size (Q9)."""
     assert catalogue.unpriced == {
         ("c4d-standard-4", SPOT),
         ("c4d-standard-4", ON_DEMAND),
@@ -200,7 +200,7 @@ def test_types_say_what_they_are(catalogue):
     assert catalogue.types["e2-micro"].cpus == 2  # billed as a quarter, but shown as two
 
 
-@pytest.mark.parametrize("name", ["c4a-standard-4", "t2a-standard-4"])  # the latter's is not given by the service
+@pytest.mark.parametrize("name", ["c4a-standard-4", "t2a-standard-4"])  # the service does not report the latter's
 def test_arm_is_known(catalogue, name):
     assert catalogue.types[name].architecture is Architecture.ARM64
     assert {one.name for one in catalogue.types.values() if one.architecture is Architecture.ARM64} == {
@@ -245,7 +245,7 @@ def test_disks_cost_what_their_region_asks(catalogue):
     assert ("hyperdisk-balanced", "asia-northeast1") not in disks  # no entry for its capacity
     assert (
         disks["hyperdisk-balanced", "europe-west4"].usd_per_hour(100, iops=5000) is None
-    )  # at no price, not for nothing
+    )  # without a price, not free of charge
 
 
 def test_a_catalogue_is_kept_as_it_was(catalogue, tmp_path):
@@ -288,7 +288,7 @@ def refusal(fetch, **more):
 def test_throttling_without_end_is_said(fetch, gce):
     gce.fault("skus.list", times=None, code=429, status="RESOURCE_EXHAUSTED", message="Quota exceeded.")
     assert refusal(fetch) == (
-        "Cloud Billing is busy or turns away so many requests (429: Quota exceeded). Try again in a minute."
+        "Cloud Billing is busy or throttles requests (429: Quota exceeded). Try again in a minute."
     )
 
 
@@ -300,8 +300,8 @@ def test_a_missing_permission_is_named(fetch, gce, action, permission):
     message = f"Required '{permission}' permission for 'projects/{PROJECT}'"
     gce.fault(action, code=403, status="PERMISSION_DENIED", reason="forbidden", message=message)
     assert refusal(fetch) == (
-        f"Compute Engine: this account lacks the permission {permission} in project {PROJECT}, or there is no such project. Ask for a "
-        f"role with it to be granted, for example Compute Viewer. ({message})"
+        f"Compute Engine: this account lacks the permission {permission} in project {PROJECT}, or the project does not exist. Ask for a "
+        f"role that has it, for example Compute Viewer. ({message})"
     )
 
 
@@ -341,7 +341,7 @@ def test_a_project_that_may_not_be_charged_is_said(fetch, gce):
 
 def test_a_wrong_project_is_said(fetch):
     assert refusal(fetch, project="nope") == (
-        "Compute Engine: project nope does not exist. Correct it: gcloud projects list shows yours. "
+        "Compute Engine: project nope does not exist. Correct PROJECT_ID: gcloud projects list shows your projects. "
         "(The resource 'projects/nope' was not found)"
     )
 
@@ -351,17 +351,18 @@ def test_a_deleted_project_is_said(fetch, gce):
         "skus.list", code=403, status="PERMISSION_DENIED", reason="CONSUMER_INVALID", message="Project was deleted."
     )
     assert refusal(fetch) == (
-        "Cloud Billing: project test-project does not exist. Correct it: gcloud projects list shows yours. (Project was deleted)"
+        "Cloud Billing: project test-project does not exist. Correct PROJECT_ID: gcloud projects list shows your "
+        "projects. (Project was deleted)"
     )
 
 
 def test_no_project_is_said(fetch):
-    assert "No Google Cloud project is named" in refusal(fetch, project="")
+    assert "PROJECT_ID is not set" in refusal(fetch, project="")
 
 
 def test_unknown_regions_are_said_with_those_there_are(fetch):
     assert refusal(fetch, regions=["us-central1", "us-centrall"]) == (
-        "Google Cloud has no region us-centrall with a zone that is up. There are: asia-northeast1, europe-west4, us-central1."
+        "Google Cloud has no region us-centrall with a zone that is up. The regions are: asia-northeast1, europe-west4, us-central1."
     )
 
 
@@ -378,7 +379,7 @@ def test_anything_else_is_said_as_the_service_says_it(fetch, gce):
     gce.fault(
         "zones.list", code=412, status="FAILED_PRECONDITION", reason="conditionNotMet", message="Some: odd\nthing"
     )
-    assert refusal(fetch) == "Compute Engine refuses what was asked of project test-project: Some: odd thing (412)"
+    assert refusal(fetch) == "Compute Engine rejects the request of project test-project: Some: odd thing (412)"
 
 
 @pytest.mark.parametrize(
@@ -399,7 +400,7 @@ def test_no_network_is_said(fetch, endpoint, service_name, api):
 
 @pytest.fixture
 def no_login(monkeypatch, tmp_path):
-    """Takes away what a login may be found in."""
+    """Removes all sources of credentials."""
     for name in (
         "GOOGLE_APPLICATION_CREDENTIALS",
         *(api.variable for api in (COMPUTE, BILLING)),
@@ -454,7 +455,7 @@ def test_images_are_the_newest_there_are(gce):
     found = gcp_offers.images(compute_endpoint=gce.endpoint)
     assert [(one.name, one.architecture) for one in found] == [
         ("ubuntu-2604-resolute-amd64-v20261105", Architecture.X86_64),
-        ("ubuntu-2404-noble-arm64-v20261101", Architecture.ARM64),  # 26.04 is not there for Arm
+        ("ubuntu-2404-noble-arm64-v20261101", Architecture.ARM64),  # 26.04 does not exist for Arm
         ("debian-13-trixie-v20261010", Architecture.X86_64),
         ("debian-13-trixie-arm64-v20261010", Architecture.ARM64),
     ]

@@ -14,7 +14,7 @@ from taskfleet.machines.local.machines import PID, LocalMachines, is_locked
 
 from shared_lib.tests.machines.contract import Contract, offer, until
 
-#: Stands for a worker: says who it is, and takes its time when it is told to stop.
+#: Replaces a worker: prints its name, and stops slowly after SIGTERM.
 WORKER = """
 import os, signal, sys, time
 print("machine", os.environ["TASKFLEET_MACHINE"], "slots", os.environ["SLOTS"], flush=True)
@@ -80,11 +80,11 @@ class TestLocalMachines(Contract):
         cloud.machines.launch(self.order(cloud, number=1))
         (cloud.project / "done").write_text("0")
         until(lambda: not self.there(cloud.machines), "its end")
-        assert cloud.machines.list()[0].detail == "its worker is done"
+        assert cloud.machines.list()[0].detail == "its worker has finished"
         (cloud.project / "done").write_text("3")
         cloud.machines.launch(self.order(cloud, "job-2-abc", number=1))
         until(lambda: not self.there(cloud.machines), "its end")
-        assert [one.detail for one in cloud.machines.list() if one.order == "job-2-abc"] == [
+        assert [one.detail for one in cloud.machines.list() if one.request_token == "job-2-abc"] == [
             "its worker ended with code 3"
         ]
 
@@ -117,11 +117,11 @@ class TestLocalMachines(Contract):
         self.end(cloud.machines)
         (cloud.folder / one.instance_id / PID).write_text(str(os.getpid()))
         assert self.there(cloud.machines) == set()
-        cloud.machines.terminate([one.instance_id])  # else this would be our own end
+        cloud.machines.terminate([one.instance_id])  # the machine's PID is that of the test
 
     def test_one_that_cannot_start_is_refused_with_what_it_said(self, cloud):
         cloud.project.rename(cloud.project.with_name("elsewhere"))
         answer = cloud.machines.launch(self.order(cloud))
         assert answer.launched == ()
-        assert "no process can be started" in answer.failures[0].text
+        assert "the process cannot be started" in answer.failures[0].text
         cloud.project.with_name("elsewhere").rename(cloud.project)

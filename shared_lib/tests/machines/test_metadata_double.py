@@ -1,4 +1,4 @@
-"""The metadata services' stand-in, seen through what real programs use: botocore, google-auth and plain requests."""
+"""The double of the metadata services, used by real programs: botocore, google-auth and plain requests."""
 
 import http.client
 import json
@@ -45,7 +45,7 @@ def test_ec2_gives_nothing_without_a_token_that_counts(metadata):
 
 
 def told(service, home, program):
-    """Run a program that finds the service by itself, as it would on a machine; give what it prints."""
+    """Run a program that finds the service as it would on a machine; return its output."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), **service.environment()}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from taskfleet.machines.provider import PROVIDERS, Provider, load_provider, watc
 from taskfleet.settings.declaring import PROVIDER_GROUPS
 
 SOURCE = Path(taskfleet.__file__).parent
-#: Where names of providers may stand: the registry, the sections of settings, and the program that machines boot with, which is one file.
+#: Modules that may contain names of providers: the registry, the sections of settings, and the program that machines boot with.
 KNOWS_NAMES = ("machines/provider.py", "settings/declaring.py", "settings/provider_fields.py", "pool/on_machine.py")
 
 
@@ -54,12 +54,12 @@ def names_in(node):
 
 
 def test_no_provider_is_known_by_its_name_outside_its_package():
-    """Comparisons, keys and cases with the name of a provider: what differs belongs into the provider."""
+    """Yield comparisons, keys and cases with the name of a provider: differences belong in the provider's package."""
     found = []
     for path in sorted(SOURCE.rglob("*.py")):
         place = path.relative_to(SOURCE).as_posix()
         own = place.split("/")[1] if place.startswith("machines/") and place.count("/") > 1 else ""
-        if place in KNOWS_NAMES or place.startswith("tables/"):  # where "local" is a kind of address
+        if place in KNOWS_NAMES or place.startswith("tables/"):  # where "local" is a kind of URL
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Compare):

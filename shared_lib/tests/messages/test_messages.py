@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from taskfleet.errors import QueueError
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, EndedAttempt, Worker
+from taskfleet.messages.formats import NewerFormatError
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, group, overhead_bytes
 from taskfleet.tasks import Finished, Outcome, WorkerEnd
+from taskfleet.version import VERSION
 
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -18,11 +20,11 @@ JSONS = st.recursive(
     max_leaves=5,
 )
 DATA = st.dictionaries(st.text(max_size=8), JSONS, max_size=3).map(lambda row: json.dumps(row, ensure_ascii=False))
-TRIES = st.dictionaries(st.sampled_from([1, 2, 3, 5]), st.integers(1, 900), max_size=3).map(
-    lambda tries: tuple(sorted(tries.items()))
+OUTCOME_COUNTS = st.dictionaries(st.sampled_from([1, 2, 3, 5]), st.integers(1, 900), max_size=3).map(
+    lambda counts: tuple(sorted(counts.items()))
 )
 TASKS = st.builds(
-    QueuedTask, st.integers(1, 1 << 40), st.text(min_size=1, max_size=30), DATA, st.integers(0, 999), TRIES
+    QueuedTask, st.integers(1, 1 << 40), st.text(min_size=1, max_size=30), DATA, st.integers(0, 999), OUTCOME_COUNTS
 )
 SAFE = "\t\n\r"
 
@@ -82,9 +84,16 @@ KEYS = st.lists(st.tuples(st.integers(1, 1 << 40), st.integers(1, 999)), max_siz
 
 @given(st.lists(st.tuples(FINISHED, st.none() | st.floats(0, 1000)), max_size=5), KEYS, KEYS)
 def test_a_batch_of_events_comes_out_as_it_went_in(ended, leased, returned):
-    worker = Worker(source="w|1", hostname="höst", pid=7, slots=2, started_at=1.5)
+    worker = Worker(source="w|1", hostname="höst", pid=7, slots=2, started_at=1.5, version="0.1.0")
     sent = Batch(
-        job_id="job", ledger="1.5", worker=worker, number=3, told_at=2.5, leased=leased, returned=returned, ended=ended
+        job_id="job",
+        ledger="1.5",
+        worker=worker,
+        number=3,
+        reported_at=2.5,
+        leased=leased,
+        returned=returned,
+        ended=ended,
     )
     body = events.pack(sent)
     found = events.unpack(body)
@@ -99,15 +108,20 @@ def test_a_batch_of_events_comes_out_as_it_went_in(ended, leased, returned):
 
 @pytest.mark.parametrize("body", ["", "x", "{}", "[]", "null", '{"taskfleet": 1}', '{"taskfleet": 1, "tasks": [[1]]}'])
 def test_what_is_no_message_of_ours_is_said(body):
-    with pytest.raises(QueueError, match="not one of taskfleet's"):
+    with pytest.raises(QueueError, match="taskfleet did not write"):
         tasks.unpack(body)
-    with pytest.raises(QueueError, match="not one of taskfleet's"):
+    with pytest.raises(QueueError, match="taskfleet did not write"):
         events.unpack(body)
 
 
-def test_a_message_of_another_version_is_said():
-    with pytest.raises(QueueError, match=r"another version of taskfleet \(format 2, this one reads 1\)"):
-        tasks.unpack('{"taskfleet": 2}')
+@pytest.mark.parametrize("module", [tasks, events])
+def test_a_message_of_a_newer_or_a_much_older_format_is_refused(module):
+    with pytest.raises(
+        NewerFormatError, match=rf"newer version of taskfleet \(format 2; taskfleet {VERSION} reads up to 1\)"
+    ):
+        module.unpack('{"taskfleet": 2}')
+    with pytest.raises(QueueError, match=r"older version of taskfleet \(format 0"):
+        module.unpack('{"taskfleet": 0}')
 
 
 #: What the workers and commands of commit d7e5b3d wrote.
@@ -142,7 +156,7 @@ TASKS_WRITTEN = TaskMessage(
     ledger="1718000000.25",
     tasks=[
         QueuedTask(seq=7, task_id="t-7", data='{"n": 1}'),
-        QueuedTask(seq=8, task_id="ä\uffff", data='{"text": "é\\uffff"}', attempt=3, tries=((1, 2), (5, 1))),
+        QueuedTask(seq=8, task_id="ä\uffff", data='{"text": "é\\uffff"}', attempt=3, outcome_counts=((1, 2), (5, 1))),
     ],
 )
 CLAIM_WRITTEN = TaskMessage(
@@ -158,7 +172,7 @@ EVENTS_WRITTEN = Batch(
     ledger="1718000000.25",
     worker=WORKER,
     number=3,
-    told_at=1718000002.75,
+    reported_at=1718000002.75,
     leased=[(1, 1), (2, 1)],
     returned=[(3, 2)],
     ended=[
@@ -202,7 +216,7 @@ EVENTS_WRITTEN = Batch(
     ],
 )
 END_WRITTEN = Batch(
-    job_id="job", ledger="", worker=WORKER, number=4, told_at=1718000003.0, end_reason=WorkerEnd.PREEMPTED
+    job_id="job", ledger="", worker=WORKER, number=4, reported_at=1718000003.0, end_reason=WorkerEnd.PREEMPTED
 )
 
 
@@ -248,7 +262,7 @@ def test_a_worker_that_ended_in_a_way_not_known_here_counts_as_stopped():
     ],
 )
 def test_a_message_whose_last_line_is_missing_is_refused(module, text):
-    with pytest.raises(QueueError, match="not one of taskfleet's"):
+    with pytest.raises(QueueError, match="taskfleet did not write"):
         module.unpack(text.rpartition("\n")[0])
 
 

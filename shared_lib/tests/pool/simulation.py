@@ -1,4 +1,4 @@
-"""A made-up cloud and made-up workers on a clock of their own, under the real plan, the real controller and a real ledger.
+"""A simulated cloud with simulated workers and its own clock, under the real plan, the real controller and a real ledger.
 
 Everything that happens is drawn from a seed. ``Cloud`` is what a provider knows; the controller sees it only through the verbs of
 ``Machines``, which fail, lie by omission and lose answers as real ones do.
@@ -25,65 +25,65 @@ from taskfleet.machines.choosing import Offer
 
 HEARTBEAT_SECONDS = 60.0
 LEASE_SECONDS = 30.0
-#: So long after it got ready, a machine that is looked after is known to be.
+#: A running controller knows after this time that a machine is ready.
 TOLD_SECONDS = 60.0
 
 
 class ControllerDied(BaseException):
-    """The process of the controller was killed just here."""
+    """The process of the controller was killed here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weather:
-    """How bad the cloud is."""
+    """The rates of failures of the cloud."""
 
     stock_out: float = 0.0
     """Share of offers that are out of stock at any time."""
     quota: int | None = None
     throttling: float = 0.0
     lost_answers: float = 0.0
-    """Share of calls whose answer, or which themselves, are lost."""
+    """Share of calls that are lost, or whose responses are."""
     list_delay_seconds: float = 0.0
-    """New machines are missing in the list for up to so long."""
+    """The maximum time for which new machines are missing in the list."""
     boot_seconds: tuple[float, float] = (30.0, 90.0)
     broken_boots: float = 0.0
     slow_boots: float = 0.0
     preemption_seconds: float = math.inf
-    """Mean time until a spot machine is taken away."""
+    """Mean time until a spot machine is preempted."""
     silence_seconds: float = math.inf
-    """Mean time until a machine's worker dies while the machine lives."""
+    """Mean time until a machine's worker dies while the machine runs on."""
     deaths: float = 0.0
-    """Share of the controller's moments at which it is killed."""
+    """Share of the controller's calls and transactions at which it is killed."""
     longest_absence_seconds: float = 600.0
-    """For how long nobody looks after the pool then."""
+    """The maximum time without a controller after that."""
     never_boots: bool = False
     deaf_to_endings: float = 0.0
-    """Share of machines that take no notice the first time they are to end."""
+    """Share of machines that ignore the first termination."""
     chooses: bool = False
-    """The cloud takes whichever offer it has, and names machines itself."""
+    """Whether the cloud chooses among the offers, and names machines itself."""
     queue_seconds: tuple[float, float] | None = None
-    """Accepted machines wait for so long, unpaid, before they begin to run, in any order; None if they never wait."""
+    """The range of times for which accepted machines are queued at no cost, in any order; None if they are never queued."""
     days_in_queue: float = 0.0
-    """Share of them that wait for one to three days."""
+    """Share of them that are queued for one to three days."""
     cancelled_in_queue: float = 0.0
-    """Share of them that the cloud takes out of the queue before they run."""
+    """Share of them that the cloud removes from the queue before they run."""
     state_lag_seconds: float = 0.0
-    """The list says for up to so long that a machine waits which has begun to run."""
+    """The maximum time for which the list shows a running machine as queued."""
 
 
 @dataclass
 class Instance:
-    """A machine as it truly is."""
+    """The actual state of a machine."""
 
     instance_id: str
     offer: Offer
     order: object
     created_at: float
-    """When the cloud accepted it."""
+    """The time at which the cloud accepted it."""
     running_at: float
-    """When it begins to run, and to be paid for."""
+    """The time at which it starts to run and to cost money."""
     cancelled_at: float
-    """When the cloud takes it out of the queue, unless it runs by then."""
+    """The time at which the cloud removes it from the queue, unless it runs by then."""
     visible_at: float
     ready_at: float
     silent_at: float
@@ -94,10 +94,10 @@ class Instance:
     heard_at: float = 0.0
     done: int = 0
     running: list = field(default_factory=list)
-    """When each of its tasks is done."""
+    """The times at which its tasks are done."""
 
     def waits(self, now):
-        """Whether it waits in the queue."""
+        """Return whether it is queued."""
         return self.ended_at is None and now < self.running_at
 
     def cost_usd(self, now):
@@ -116,7 +116,7 @@ class World:
         self.answers = {}
         self.waiting = tasks
         self.coming_back = []
-        """(when, number) of the tasks of machines that died."""
+        """(time, number) of the tasks of machines that died."""
         self.done = 0
         self.tasks = tasks
         self.task_seconds = task_seconds
@@ -125,9 +125,9 @@ class World:
         self._told = {}
         self.is_over = False
         self.ended_in_vain = 0
-        """Machines that were ended while they worked and there was work."""
+        """Productive machines that were terminated while tasks were left."""
         self.cancelled_in_vain = 0
-        """Machines that were ended while they waited in the queue and there was work."""
+        """Queued machines that were terminated while tasks were left."""
         self.database = None
 
     def alive(self):
@@ -137,7 +137,7 @@ class World:
         return [one for one in self.alive() if one.ready_at <= self.now < one.silent_at]
 
     def advance(self, seconds):
-        """Let time go by, in small steps."""
+        """Advance the clock in small steps."""
         end = self.now + seconds
         while self.now < end:
             self.now = min(end, self.now + min(15.0, self.task_seconds))
@@ -185,19 +185,19 @@ class World:
             self._lose(one)
         one.ended_at, one.reason = at, reason
 
-    # --- as work ---
+    # --- as ``JobState`` ---
 
     def tasks_left(self):
         return self.tasks - self.done
 
-    def take_in(self):
-        """Have the ledger know what workers have told so far."""
+    def record_events(self):
+        """Record the events of workers so far in the ledger."""
         self._told = {one.instance_id: (one.heard_at, one.done) for one in self.instances.values() if one.heard_at}
 
     def last_heartbeats(self):
         return {token: self._told[one.instance_id][0] for token, one in self._known() if one.instance_id in self._told}
 
-    def has_worked(self):
+    def productive_machines(self):
         return {
             token: self._told[one.instance_id][0]
             for token, one in self._known()
@@ -212,7 +212,7 @@ class World:
 
 
 class Cloud:
-    """What the controller sees of it: the verbs of ``Machines``."""
+    """The cloud as the controller sees it: an implementation of ``Machines``."""
 
     name = "simulated"
 
@@ -291,7 +291,7 @@ class Cloud:
         return one
 
     def _wait(self):
-        """Draw when a machine that is accepted now begins to run, and when it is cancelled before."""
+        """Draw the time at which a machine that is accepted now starts to run, and at which it is cancelled before."""
         now, weather, chance = self._world.now, self._world.weather, self._world.chance
         if weather.queue_seconds is None:
             return now, math.inf
@@ -301,7 +301,7 @@ class Cloud:
         return now + wait, now + wait * chance.random() if is_cancelled else math.inf
 
     def _is_dry(self, offer):
-        """Each offer is out of stock for some quarter of an hour at a time."""
+        """Return whether an offer is out of stock in the current quarter of an hour."""
         world = self._world
         quarter = int(world.now // 900)
         key = offer.instance_type, offer.zone, offer.market, quarter
@@ -315,7 +315,7 @@ class Cloud:
         return [
             Machine(
                 instance_id=one.instance_id,
-                order=one.order.token,
+                request_token=one.order.token,
                 state=self._state(one),
                 zone=one.offer.zone,
                 instance_type=one.offer.instance_type,
@@ -362,7 +362,7 @@ class Cloud:
         self._falter("terminated")
 
     def _is_deaf(self, instance_id):
-        """Whether a machine takes no notice now; it does the next time."""
+        """Return whether a machine ignores this termination; it obeys the next one."""
         if instance_id in self._deaf or self._world.chance.random() >= self._world.weather.deaf_to_endings:
             return False
         self._deaf.add(instance_id)
@@ -384,7 +384,7 @@ class Cloud:
 
 
 class MortalLedger:
-    """A ledger before, within and after whose transactions the controller may die."""
+    """A ledger at whose transactions the controller may die: before, within and after."""
 
     def __init__(self, database, world):
         self._database, self._world = database, world
@@ -397,7 +397,7 @@ class MortalLedger:
         self._perhaps_die()
         with self._database.transaction():
             yield
-            self._perhaps_die()  # nothing of it is kept
+            self._perhaps_die()  # the transaction is rolled back
         self._perhaps_die()
 
     def _perhaps_die(self):
@@ -406,7 +406,7 @@ class MortalLedger:
 
 
 def draw_weather(chance):
-    """Draw how bad it is."""
+    """Draw the rates of failures."""
     few = chance.choice([0.0, 0.0, 0.02, 0.1])
     return Weather(
         stock_out=chance.choice([0.0, 0.0, 0.3, 0.8]),
@@ -427,7 +427,7 @@ def draw_weather(chance):
 
 
 def draw_queue(chance):
-    """Draw how bad it is where machines wait in a queue: for hours, or for the minutes that a node takes to appear, or not at all."""
+    """Draw the rates of failures of a cloud with a queue: of hours, of the minutes that a new node takes, or without waiting."""
     return replace(
         draw_weather(chance),
         queue_seconds=chance.choice([(0.0, 6 * 3600.0), (240.0, 360.0), (0.0, 900.0)]),
@@ -438,7 +438,7 @@ def draw_queue(chance):
 
 
 def draw_offers(chance):
-    """Draw what may be ordered, the best first."""
+    """Draw the offers, the best first."""
     found = []
     for index in range(chance.choice([1, 4, 10])):
         slots = chance.choice([1, 4, 16])
@@ -464,6 +464,6 @@ def draw_offers(chance):
 
 
 def draw(seed, draw_weather=draw_weather):
-    """Draw a run: its chance, weather and offers."""
+    """Draw a run: its random numbers, weather and offers."""
     chance = random.Random(seed)
     return chance, draw_weather(chance), draw_offers(chance)

@@ -1,4 +1,4 @@
-"""A machine's console as it is read: how far its boot came, and what is said of that. Whole machines print one in ``tests/machines``."""
+"""The summary of a machine's boot from its console output. ``tests/machines`` has tests with booting machines."""
 
 import pytest
 from taskfleet.pool.boot_log import parse_stages, report, summary
@@ -75,58 +75,57 @@ taskfleet-boot: 6.0 s  stage=after_worker  ok
 taskfleet-boot: 6.0 s  stage=end  failed  the worker does not run, powering off in 60 s
 [  OK  ] Stopped target Host and Network Name Lookups.
 """
-BEFORE = "Before that: timer 0.1 s, uv 2.5 s."
-#: Consoles, and what is said of them.
+BEFORE = "Stages before: timer 0.1 s, uv 2.5 s."
+#: Consoles and their summaries.
 SUMMARIES = {
     "nothing of ours": ("[    0.000000] Linux version 6.8.0\nlogin:", ""),
     "nothing": ("", ""),
     "at work": (
         WORKS,
-        "The start-up script has come to its stage worker, begun 5 s after its start and not ended (attempt 1). "
-        "Before that: timer 0.1 s, project 1.3 s.",
+        "The start-up script is in stage worker, which began 5 s after its start (attempt 1). "
+        "Stages before: timer 0.1 s, project 1.3 s.",
     ),
     "slow": (
         CONSOLE,
-        "The start-up script has come to its stage packages, begun 2.7 s after its start and not ended (Downloading pyarrow). "
-        f"{BEFORE}",
+        f"The start-up script is in stage packages, which began 2.7 s after its start (Downloading pyarrow). {BEFORE}",
     ),
     "failed": (
         CONSOLE + FAILED,
-        f"The start-up script failed in its stage packages after 37.3 s (code=2): error: no such package. {BEFORE}",
+        f"The start-up script failed in stage packages after 37.3 s (code=2): error: no such package. {BEFORE}",
     ),
     "crashed": (
         CONSOLE + FAILED + AGAIN,
-        "The start-up script has come to its stage worker, begun 19 s after its start and not ended (attempt 2). Before that: timer 0.1 s.",
+        "The start-up script is in stage worker, which began 19 s after its start (attempt 2). Stages before: timer 0.1 s.",
     ),
     "refused": (
         WORKS + REFUSES,
-        "The start-up script failed in its stage worker after 0.9 s (code=2, it refuses to start): error: /opt/taskfleet/project does not "
-        "hold the code of bundle 012345678901: task.py was changed. Before that: timer 0.1 s, project 1.3 s.",
+        "The start-up script failed in stage worker after 0.9 s (code=2, it refuses to start): error: /opt/taskfleet/project does not "
+        "hold the code of bundle 012345678901: task.py was changed. Stages before: timer 0.1 s, project 1.3 s.",
     ),
     "ended": (
         WORKS
         + "taskfleet-boot: 315.0 s  stage=worker  ok  code=0\ntaskfleet-boot: 315.1 s  stage=end  ok  powering off\n",
-        "The start-up script came to its end after 315.1 s (powering off). Before that: timer 0.1 s, project 1.3 s, worker 310 s.",
+        "The start-up script ended after 315.1 s (powering off). Stages before: timer 0.1 s, project 1.3 s, worker 310 s.",
     ),
     "too old": (
         WORKS + "taskfleet-boot: 3600.1 s  stage=lifetime  failed  it is over, powering off\n",
-        "The start-up script failed in its stage lifetime 3600.1 s after its start (it is over, powering off). "
-        "Before that: timer 0.1 s, project 1.3 s.",
+        "The start-up script failed in stage lifetime 3600.1 s after its start (it is over, powering off). "
+        "Stages before: timer 0.1 s, project 1.3 s.",
     ),
     "between stages": (
         CONSOLE.partition("taskfleet-boot: 2.7 s  stage=packages")[0],
-        "The start-up script has been through its stage uv in 2.5 s, and not begun the next. Before that: timer 0.1 s.",
+        "The start-up script finished stage uv in 2.5 s, and has not begun the next one. Stages before: timer 0.1 s.",
     ),
     "ended by itself": (
         CONSOLE
         + "taskfleet-boot: 33.0 s  stage=end  failed  the start-up script itself ended, powering off in 60 s\n"
         + "taskfleet-said: user-data: line 3: unbound variable\n",
-        "The start-up script failed in its stage end 33 s after its start (the start-up script itself ended, powering off in 60 s): "
-        "user-data: line 3: unbound variable. Before that: timer 0.1 s, uv 2.5 s.",
+        "The start-up script failed in stage end 33 s after its start (the start-up script itself ended, powering off in 60 s): "
+        "user-data: line 3: unbound variable. Stages before: timer 0.1 s, uv 2.5 s.",
     ),
     "begins after a while": (
         "s  stage=project  ok\ntaskfleet-boot: 4.0 s  stage=packages  ok\n",
-        "The start-up script has been through its stage packages, and not begun the next.",
+        "The start-up script finished stage packages, and has not begun the next one.",
     ),
 }
 
@@ -141,23 +140,23 @@ def test_of_what_a_stage_printed_the_line_with_the_error_is_shown():
         console = CONSOLE + "taskfleet-boot: 40.0 s  stage=packages  failed  code=1\n"
         return summary(console + "".join(f"taskfleet-said: {line}\n" for line in lines))
 
-    assert "(code=1). Before" in said()
-    assert "(code=1): the reason why. Before" in said("first", "the reason why.", "")
-    assert "(code=1): ValueError: no such thing. Before" in said(
+    assert "(code=1). Stages before" in said()
+    assert "(code=1): the reason. Stages before" in said("first", "the reason.", "")
+    assert "(code=1): ValueError: no such thing. Stages before" in said(
         "Traceback:", "ValueError: no such thing", "hint: another"
     )
-    assert "(code=1): error: two. Before" in said("error: one", "error: two", "  from elsewhere")
-    assert "(code=1): botocore.exceptions.ClientError: no. Before" in said(
+    assert "(code=1): error: two. Stages before" in said("error: one", "error: two", "  from elsewhere")
+    assert "(code=1): botocore.exceptions.ClientError: no. Stages before" in said(
         "botocore.exceptions.ClientError: no", "at last"
     )
-    assert "(code=1): at last. Before" in said("no error at all", "at last")
+    assert "(code=1): at last. Stages before" in said("no error at all", "at last")
 
 
 def test_the_last_lines_of_a_console_come_after_the_summary():
     assert report(WORKS + REFUSES, 2) == (
-        f"{summary(WORKS + REFUSES)} It printed at last:\n"
+        f"{summary(WORKS + REFUSES)} Its last console lines:\n"
         "    taskfleet-boot: 6.0 s  stage=end  failed  the worker does not run, powering off in 60 s\n"
         "    [  OK  ] Stopped target Host and Network Name Lookups."
     )
-    assert report("one\ntwo\nthree\n\n", 2) == "It printed at last:\n    two\n    three"
+    assert report("one\ntwo\nthree\n\n", 2) == "Its last console lines:\n    two\n    three"
     assert report(" \n", 2) == ""

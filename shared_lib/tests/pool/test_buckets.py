@@ -1,4 +1,4 @@
-"""Bundles in buckets, through the real clients: S3 as moto plays it, Google's storage as its emulator does."""
+"""Bundles in buckets, through the real clients: S3 by moto, Cloud Storage by its emulator."""
 
 import json
 import os
@@ -20,7 +20,7 @@ PROVIDERS = {"aws": "s3", "gcp": "gs"}
 
 
 class S3:
-    """Looks into S3 past the code under test."""
+    """Access to S3 without the code under test."""
 
     def __init__(self, address):
         self.client = boto3.client("s3", endpoint_url=address, region_name="eu-west-3")
@@ -38,7 +38,7 @@ class S3:
 
 
 class Gs:
-    """Looks into Google's storage past the code under test."""
+    """Access to Cloud Storage without the code under test."""
 
     def __init__(self, address):
         self.address = address
@@ -140,7 +140,7 @@ def test_teardown_removes_the_jobs_bundles_and_nothing_else(provider, store, bun
 def test_a_bucket_that_does_not_exist_is_one_error_and_has_nothing_to_remove(provider, store, bundle):
     bucket = f"{PROVIDERS[provider]}://nobody-has-this"
     with pytest.raises(
-        WrongSettingError, match=rf"^{bucket} does not exist\. Make it \(.*{bucket}\), or correct BUCKET\.$"
+        WrongSettingError, match=rf"^{bucket} does not exist\. Create it with: .*{bucket}, or correct BUCKET\.$"
     ):
         bundles.upload(bundle, bucket, job_id="one", provider=provider)
     assert bundles.remove(bucket, job_id="one", provider=provider) == 0
@@ -149,11 +149,12 @@ def test_a_bucket_that_does_not_exist_is_one_error_and_has_nothing_to_remove(pro
 def test_a_bucket_of_the_wrong_kind_is_refused_before_anything_is_asked(provider, bundle):
     other = {"aws": "gs", "gcp": "s3"}[provider]
     with pytest.raises(
-        WrongSettingError, match=f"does not fit PROVIDER={provider}.*: {PROVIDERS[provider]}://bucket/folder"
+        WrongSettingError,
+        match=f"does not match PROVIDER={provider}.* Set BUCKET={PROVIDERS[provider]}://bucket/folder",
     ):
         bundles.upload(bundle, f"{other}://code", job_id="one", provider=provider)
     for wrong in ("code", "https://code", f"{PROVIDERS[provider]}:///folder"):
-        with pytest.raises(WrongSettingError, match="is not the address of a bucket"):
+        with pytest.raises(WrongSettingError, match="is not the URL of a bucket"):
             bundles.upload(bundle, wrong, job_id="one", provider=provider)
 
 
@@ -170,7 +171,7 @@ def test_what_s3_does_not_permit_is_named(aws, bundle, denied):
         how = {"job_id": "one", "provider": "aws"}
         act = partial(bundles.upload, bundle) if denied == "s3:PutObject" else bundles.remove
         sentence = (
-            rf"^s3://theirs: these AWS credentials lack the permission {denied}\..* a bucket of yours in BUCKET\. "
+            rf"^s3://theirs: these AWS credentials lack the permission {denied}\..* set BUCKET to a bucket of yours\. "
         )
         with pytest.raises(PermissionDeniedError, match=sentence) as caught:
             act("s3://theirs", **how)
@@ -204,7 +205,7 @@ def test_a_service_that_does_not_answer_is_one_error(bundle, monkeypatch, aws):
 
 
 def test_what_google_does_not_permit_is_named(bundle, monkeypatch):
-    """The emulator permits everything; this one is as strict as Google with somebody who may not write."""
+    """The emulator permits everything; this one denies writing as Google does."""
 
     class Forbidding(BaseHTTPRequestHandler):
         def do_GET(self):

@@ -187,27 +187,27 @@ def test_a_link_within_the_project_stays_one_and_one_that_leads_out_is_refused(p
         assert tar.getmember("link").linkname == "config/task.env"
     (tmp_path / "outside").mkdir()
     (project / "data2").symlink_to("../outside")
-    assert "data2 is a link to ../outside, out of the project" in refused(project, tmp_path)
+    assert "data2 is a link to ../outside, which is not in the project" in refused(project, tmp_path)
 
 
 def test_a_missing_lock_is_one_sentence_that_says_what_to_do(project, tmp_path):
     (project / "uv.lock").unlink()
     assert re.fullmatch(
-        r"There is no uv\.lock in .*project, which says .* Make it: uv lock", refused(project, tmp_path)
+        r"There is no uv\.lock in .*project, which lists .* Make it: uv lock", refused(project, tmp_path)
     )
 
 
 def test_a_dependency_out_of_the_project_is_refused(project, tmp_path):
     (project / "uv.lock").write_text('[[package]]\nname = "mine"\nsource = { editable = "../mine" }\n')
-    assert "The project depends on mine in ../mine, out of its folder" in refused(project, tmp_path)
+    assert "The project depends on mine in ../mine, which is outside of its folder" in refused(project, tmp_path)
 
 
-def test_a_project_that_is_too_large_is_refused_with_its_biggest_files(project, tmp_path):
+def test_a_project_that_is_too_large_is_refused_with_its_largest_files(project, tmp_path):
     (project / "images.bin").write_bytes(bytes(3 << 20))
     (project / "more.bin").write_bytes(bytes(1 << 20))
-    said = refused(project, tmp_path, most_mib=2)
+    said = refused(project, tmp_path, max_mib=2)
     lines = said.splitlines()
-    assert "has 4 MiB, more than the 2 MiB" in lines[0]
+    assert "has 4 MiB; a bundle can have at most 2 MiB" in lines[0]
     assert lines[1].split() == ["3.0", "MiB", "images.bin"]
     assert lines[2].split() == ["1.0", "MiB", "more.bin"]
 

@@ -1,4 +1,4 @@
-"""What keeps ``poe deploy_pool`` from starting machines is said in a sentence, before one has cost anything."""
+"""``poe deploy_pool`` reports obstacles in a sentence before it launches a machine."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def clouds():
 
 @pytest.fixture
 def project(tmp_path, monkeypatch, clouds):
-    """A job of three tasks whose settings are in order."""
+    """A job of three tasks with valid settings."""
     folder = tmp_path / "sums"
     (folder / "config").mkdir(parents=True)
     (folder / "config" / "task.env").write_text("JOB_ID=sums\nQUEUE_URL=sqs://sums\nTASK_TABLE=tasks.json\n")
@@ -81,7 +81,7 @@ def test_all_is_looked_at_before_the_question_is_asked(poe):
 @pytest.mark.parametrize(
     ("words", "sentence", "code"),
     [
-        (["--bucket", ""], "BUCKET is not set: name one in config/pool.env that machines can read", 2),
+        (["--bucket", ""], "BUCKET is not set: machines download", 2),
         (["--bucket", "s3://no-such-bucket"], "no-such-bucket", 2),
         (["--bucket", "gs://code"], "gs://code", 2),
         (["--code-from", "git"], "CODE_FROM=git needs GIT_URL", 2),
@@ -114,7 +114,7 @@ def test_a_permission_that_is_missing_is_named(poe, clouds):
 
 
 def test_a_queue_that_refuses_ends_the_watching_but_no_machine(poe, clouds):
-    """Machines at work are not ended because this account may not hear of it; the provider's refusal would end the pool."""
+    """Missing permissions of the queue do not terminate running machines, unlike those of the provider."""
 
     def refuse_once_there_is_a_machine():
         while not instances():
@@ -157,5 +157,5 @@ def test_a_machine_s_console_comes_after_how_far_its_boot_came(poe, clouds):
     )
     clouds.ec2.console(name, console)
     assert poe("machines", "--console", name).out == (
-        f"The start-up script failed in its stage uv after 2.5 s (code=1): curl: (6) Could not resolve host.\n\n{console}\n"
+        f"The start-up script failed in stage uv after 2.5 s (code=1): curl: (6) Could not resolve host.\n\n{console}\n"
     )

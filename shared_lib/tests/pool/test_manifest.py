@@ -60,9 +60,9 @@ def fault(folder, given):
     with pytest.raises(WrongCodeError) as caught:
         check_code(folder, {"TASKFLEET_BUNDLE": given})
     text = str(caught.value)
-    start = f"{folder} does not hold the code of bundle {given[:12]}: "
+    start = f"{folder} does not contain the code of bundle {given[:12]}: "
     assert text.startswith(start)
-    assert text.endswith(". Scripts on machines may add files to a project, but not change its own.")
+    assert text.endswith(". Scripts on machines can add files to a project, but must not change its files.")
     assert "\n" not in text or "two\nlines" in text
     return text.removeprefix(start).partition(". Scripts")[0]
 
@@ -111,14 +111,14 @@ def test_half_an_archive_is_not_the_code(bundle, tmp_path):
     folder.mkdir()
     done = subprocess.run(["tar", "-xzf", tmp_path / "half.tar.gz", "-C", folder], capture_output=True)
     assert done.returncode != 0
-    assert fault(folder, bundle.hash) == f"it was not unpacked from one, {MANIFEST} is missing"
+    assert fault(folder, bundle.hash) == f"it was not unpacked from a bundle, {MANIFEST} is missing"
 
 
 def test_the_code_of_another_bundle_is_told_by_its_hash(bundle, machine, tmp_path):
     other = pack(write(tmp_path / "other", FILES | {"task.py": "def run_task(n):\n    return n\n"}), tmp_path)
-    assert fault(machine, other.hash) == f"it holds bundle {bundle.hash[:12]}"
+    assert fault(machine, other.hash) == f"it contains bundle {bundle.hash[:12]}"
     (machine / MANIFEST).write_bytes((machine / MANIFEST).read_bytes() + b'["more.py", "file", ""]\n')
-    assert fault(machine, bundle.hash).startswith("it holds bundle ")
+    assert fault(machine, bundle.hash).startswith("it contains bundle ")
 
 
 @pytest.mark.parametrize("given", [{}, {"TASKFLEET_BUNDLE": ""}, {"TASKFLEET_BUNDLE": "git:0123"}])
@@ -147,7 +147,7 @@ def test_a_worker_starts_with_its_code_and_refuses_with_any_other(bundle, machin
     assert refused.stdout == ""
     [line] = refused.stderr.splitlines()
     assert line.startswith(
-        f"error: {machine} does not hold the code of bundle {bundle.hash[:12]}: task.py was changed."
+        f"error: {machine} does not contain the code of bundle {bundle.hash[:12]}: task.py was changed."
     )
     (machine / "task.py").write_text(FILES["task.py"])
     started = run("launch_worker", TASKFLEET_BUNDLE=bundle.hash)

@@ -150,7 +150,7 @@ def test_what_is_wrong_with_a_bundle_is_one_line(run, metadata, s3, packed, tmp_
 
     assert said("nothing") == "s3://code/nothing: 404 NoSuchKey: The specified key does not exist."
     assert said("damaged").startswith("s3://code/damaged is damaged (")
-    assert said("other").startswith("s3://code/other is not what its name says: its hash is ")
+    assert said("other").startswith("s3://code/other has the wrong content: its hash is ")
 
 
 @pytest.mark.parametrize("change", [with_other_content, with_a_program, with_another_link, without("empty")])

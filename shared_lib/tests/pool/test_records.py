@@ -1,11 +1,12 @@
-"""What the ledger remembers of machines, also what earlier versions wrote into it."""
+"""Records of machines in the ledger, including those of earlier versions."""
 
 import pytest
-from taskfleet.ledger import database as ledgers
+from taskfleet.ledger import inquiry, migrations
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machine, MachineState
-from taskfleet.pool import records
+from taskfleet.pool import records, updates
 from taskfleet.pool.records import End
+from taskfleet.version import VERSION
 
 from shared_lib.tests.machines.contract import offer
 
@@ -14,14 +15,14 @@ from shared_lib.tests.machines.contract import offer
 def old_ledger(tmp_path, monkeypatch):
     """A ledger as it was before reasons were codes."""
     with monkeypatch.context() as patch:
-        patch.setattr(ledgers, "MIGRATIONS", ledgers.MIGRATIONS[:3])
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:3])
         database = create(tmp_path / "job.db", job_id="job", project=tmp_path, now=0.0)
     yield database
     database.close()
 
 
 def write(database, reason, *, ordered_at=100.0, started_at=110.0, ended_at=200.0, ending_since=None, instance_id="i"):
-    """Write a machine down as d7e5b3d did."""
+    """Add a machine as d7e5b3d did."""
     database.execute(
         "INSERT INTO machine (token, order_token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, cpus, "
         "lifetime_seconds, ordered_at, started_at, ready_at, ended_at, end_reason, ending_since) "
@@ -31,10 +32,15 @@ def write(database, reason, *, ordered_at=100.0, started_at=110.0, ended_at=200.
 
 
 def read_again(database):
-    """Open a ledger with today's version, which brings it up to date; give its machine."""
+    """Read a ledger with today's version, then migrate it; both show the same machine, which is returned."""
+    database.close()
+    reader = open_ledger(database.path, job_id="job", read_only=True)
+    [before] = records.all_machines(reader)
+    reader.close()
     again = open_ledger(database.path, job_id="job")
     [machine] = records.all_machines(again)
     again.close()
+    assert machine == before
     return machine
 
 
@@ -54,7 +60,7 @@ def read_again(database):
 def test_what_the_pool_wrote_as_a_sentence_is_a_code(old_ledger, sentence, reason, ended_at):
     write(old_ledger, sentence, ended_at=ended_at, ending_since=150.0)
     machine = read_again(old_ledger)
-    assert (machine.end_reason, machine.detail, machine.end_text) == (reason, "", sentence)
+    assert (machine.end_reason, machine.detail, machine.end_text) == (reason, "", reason.words)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,8 @@ def test_what_the_pool_wrote_as_a_sentence_is_a_code(old_ledger, sentence, reaso
 def test_the_provider_s_words_about_an_end_are_kept(old_ledger, sentence, reason, detail):
     write(old_ledger, sentence)
     machine = read_again(old_ledger)
-    assert (machine.end_reason, machine.detail, machine.end_text) == (reason, detail, sentence)
+    assert (machine.end_reason, machine.detail) == (reason, detail)
+    assert machine.end_text == (sentence if detail else reason.words)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +101,9 @@ def test_the_provider_s_words_about_an_end_are_kept(old_ledger, sentence, reason
 def test_why_a_machine_was_not_launched_is_kept(old_ledger, sentence, reason, detail):
     write(old_ledger, sentence, started_at=None, ended_at=100.0, instance_id=None)
     machine = read_again(old_ledger)
-    assert (machine.end_reason, machine.detail, machine.end_text) == (reason, detail, sentence)
+    assert (machine.end_reason, machine.detail) == (reason, detail)
+    assert machine.end_text == reason.describe(detail)
+    assert machine.end_text.endswith(detail)
     assert machine.cost_usd(1000.0) == 0
 
 
@@ -128,9 +137,9 @@ def ledger(tmp_path):
 
 
 def ask(ledger, *, can_queue=True):
-    """Ask for a machine of 3600 USD an hour that lives for an hour; give its token."""
+    """Add a machine of 3600 USD per hour with a lifetime of an hour; return its token."""
     request = LaunchRequest(token="job-1-a", number=1, offers=(offer("t", "z", usd=3600.0),), lifetime_seconds=3600.0)
-    records.write_request(ledger, request, provider="p", now=1000.0, can_queue=can_queue)
+    updates.add_request(ledger, request, provider="p", now=1000.0, can_queue=can_queue)
     return request.tokens[0]
 
 
@@ -139,31 +148,36 @@ def the_machine(ledger):
     return one
 
 
+def test_a_machine_is_recorded_with_the_library_version_that_it_gets(ledger):
+    ask(ledger)
+    assert inquiry.library_versions(ledger).machines == {VERSION: 1}
+
+
 def test_the_time_in_the_queue_is_no_cost(ledger):
     token = ask(ledger)
-    assert the_machine(ledger).most_cost_usd(1000.0) == 3600.0
-    records.note_started(ledger, token, token, None, 1000.0, None)
+    assert the_machine(ledger).max_cost_usd(1000.0) == 3600.0
+    updates.mark_started(ledger, token, token, None, 1000.0, None)
     assert the_machine(ledger).is_queued
-    assert (the_machine(ledger).cost_usd(9000.0), the_machine(ledger).most_cost_usd(9000.0)) == (0.0, 3600.0)
-    records.note_running(ledger, {token: 9000.0})
+    assert (the_machine(ledger).cost_usd(9000.0), the_machine(ledger).max_cost_usd(9000.0)) == (0.0, 3600.0)
+    updates.mark_running(ledger, {token: 9000.0})
     assert not the_machine(ledger).is_queued
-    assert (the_machine(ledger).cost_usd(9100.0), the_machine(ledger).most_cost_usd(9100.0)) == (100.0, 3600.0)
-    records.note_ended(ledger, {token: End(EndReason.ENDED)}, 9200.0)
+    assert (the_machine(ledger).cost_usd(9100.0), the_machine(ledger).max_cost_usd(9100.0)) == (100.0, 3600.0)
+    updates.mark_ended(ledger, {token: End(EndReason.ENDED)}, 9200.0)
     assert the_machine(ledger).cost_usd(1e6) == records.spent_usd(ledger) == 200.0
 
 
 def test_a_lifetime_begins_when_the_machine_runs(ledger):
     token = ask(ledger)
-    records.note_started(ledger, token, token, None, 1000.0, None)
-    records.note_running(ledger, {token: 9000.0})
-    records.note_ended(ledger, {token: End(EndReason.GONE)}, 99_999.0)
+    updates.mark_started(ledger, token, token, None, 1000.0, None)
+    updates.mark_running(ledger, {token: 9000.0})
+    updates.mark_ended(ledger, {token: End(EndReason.GONE)}, 99_999.0)
     assert the_machine(ledger).ended_at == 9000.0 + 3600.0
 
 
 def test_what_never_ran_cost_nothing_and_says_nothing_of_others(ledger):
     token = ask(ledger)
-    records.note_started(ledger, token, token, None, 1000.0, None)
-    records.note_ended(ledger, {token: End(EndReason.CANCELLED, "by hand")}, 9000.0)
+    updates.mark_started(ledger, token, token, None, 1000.0, None)
+    updates.mark_ended(ledger, {token: End(EndReason.CANCELLED, "by hand")}, 9000.0)
     one = the_machine(ledger)
     assert (one.ended_at, one.running_at, one.cost_usd(9000.0)) == (9000.0, None, 0.0)
     assert records.spent_usd(ledger) == 0
@@ -172,8 +186,8 @@ def test_what_never_ran_cost_nothing_and_says_nothing_of_others(ledger):
 
 def test_when_one_began_to_run_may_be_known_at_its_end_only(ledger):
     token = ask(ledger)
-    records.note_started(ledger, token, token, None, 1000.0, None)
-    records.note_ended(ledger, {token: End(EndReason.ENDED, "", 8000.0)}, 9000.0)
+    updates.mark_started(ledger, token, token, None, 1000.0, None)
+    updates.mark_ended(ledger, {token: End(EndReason.ENDED, "", 8000.0)}, 9000.0)
     assert records.spent_usd(ledger) == 1000.0
     assert [one.token for one in records.ended_since(ledger, 0.0)] == [token]
 
@@ -190,9 +204,9 @@ def test_when_one_began_to_run_may_be_known_at_its_end_only(ledger):
 )
 def test_one_that_counted_as_gone_and_is_there_costs_from_when_it_runs(ledger, can_queue, state, since, running_at):
     token = ask(ledger, can_queue=can_queue)
-    records.note_never_started(ledger, {token: End(EndReason.NEVER_STARTED)})
-    machine = Machine(instance_id="i-1", order="job-1-a", state=state, running_since=since)
-    assert records.reopen(ledger, machine, 9000.0)
+    updates.mark_never_started(ledger, {token: End(EndReason.NEVER_STARTED)})
+    machine = Machine(instance_id="i-1", request_token="job-1-a", state=state, running_since=since)
+    assert updates.reopen(ledger, machine, 9000.0)
     one = the_machine(ledger)
     assert (one.instance_id, one.running_at, one.ended_at, one.ending_since) == ("i-1", running_at, None, 9000.0)
     assert one.cost_usd(9000.0) == (0.0 if running_at is None else 9000.0 - running_at)
@@ -200,11 +214,11 @@ def test_one_that_counted_as_gone_and_is_there_costs_from_when_it_runs(ledger, c
 
 def test_what_the_provider_says_of_a_machine_gives_way_to_why_it_ended(ledger):
     token = ask(ledger)
-    records.note_started(ledger, token, token, None, 1000.0, None)
-    records.note_details(ledger, {token: "Priority"})
+    updates.mark_started(ledger, token, token, None, 1000.0, None)
+    updates.update_details(ledger, {token: "Priority"})
     assert the_machine(ledger).detail == "Priority"
-    records.note_ending(ledger, [token], End(EndReason.DONE), 2000.0)
+    updates.mark_ending(ledger, [token], End(EndReason.DONE), 2000.0)
     assert the_machine(ledger).end_text == "all tasks are done"
-    records.note_details(ledger, {token: "Priority"})
-    records.note_ended(ledger, {token: End(EndReason.ENDED, "CANCELLED by 1000")}, 2010.0)
+    updates.update_details(ledger, {token: "Priority"})
+    updates.mark_ended(ledger, {token: End(EndReason.ENDED, "CANCELLED by 1000")}, 2010.0)
     assert the_machine(ledger).end_text == "all tasks are done"

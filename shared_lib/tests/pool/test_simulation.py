@@ -1,4 +1,4 @@
-"""Job runs on made-up clouds: whatever happens, no machine is left or unaccounted for, and nothing costs more than it may."""
+"""Simulated jobs on simulated clouds: no machine is orphaned or unaccounted for, and no limit is exceeded, whatever happens."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from taskfleet.machine_terms import Market
 from taskfleet.machines import EndReason, MachineState
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller
-from taskfleet.pool.planning import SHORTEST_LIFETIME_SECONDS, HoldReason, Limits
+from taskfleet.pool.planning import MIN_LIFETIME_SECONDS, HoldReason, Limits
 from taskfleet.pool.records import End
 
 from shared_lib.tests.machines.contract import offer
@@ -33,15 +33,15 @@ RUNS = 2000
 QUEUE_RUNS = 400
 FIRST_SEED = int(os.environ.get("POOL_SEED", "1000000"))
 STEP_SECONDS = 20.0
-#: Where machines queue for hours nobody looks that often.
+#: The step with queues of hours.
 QUEUE_STEP_SECONDS = 120.0
-#: A run that takes longer than this on its own clock has got stuck; with a queue, there may be days before each machine.
+#: A run that takes longer on its own clock is stuck; with a queue, there may be days before each machine.
 LONGEST_SECONDS = 10 * 86_400.0
 LONGEST_QUEUE_SECONDS = 100 * 86_400.0
 
 
 class Run:
-    """One job on one made-up cloud."""
+    """One job on one simulated cloud."""
 
     def __init__(self, folder, chance, weather, offers, *, tasks, task_seconds, limits, step_seconds=STEP_SECONDS):
         self.world = World(chance, weather, tasks=tasks, task_seconds=task_seconds)
@@ -55,12 +55,12 @@ class Run:
         self.world.database = self.database
         self.controller = None
         self.gave_up = None
-        """Why, if it did."""
+        """The reason, if it did."""
 
     def say(self, text):
         self.said.append((self.world.now, text))
 
-    def new_controller(self):
+    def new_controller(self, **options):
         self.controller = Controller(
             MortalLedger(self.database, self.world),
             self.cloud,
@@ -71,13 +71,16 @@ class Run:
             say=self.say,
             can_queue=self.world.weather.queue_seconds is not None,
             poll_seconds=self.step_seconds,
+            **options,
         )
 
-    def play(self):
-        """Until all is done, or given up, and no machine is left."""
+    def play(self, **options):
+        """Run until all tasks are done or the pool gives up, and no machine is left."""
         world = self.world
         began_at = world.now
-        self.new_controller()
+        self.gave_up = None
+        world.is_over = False
+        self.new_controller(**options)
         while world.now - began_at < self.longest_seconds:
             try:
                 found = self.step()
@@ -97,14 +100,14 @@ class Run:
 
     def step(self):
         found = self.controller.step(self.world.now)
-        self.world.take_in()  # after the step: one that begins knows only what was told before
+        self.world.record_events()  # after the step: a new controller knows only the earlier events
         return found
 
     def wait(self):
-        """Until the next step; what workers tell is taken in meanwhile."""
+        """Advance to the next step; record the events of workers meanwhile."""
         for _ in range(int(self.step_seconds // STEP_SECONDS) - 1):
             self.world.advance(STEP_SECONDS)
-            self.world.take_in()
+            self.world.record_events()
         self.world.advance(STEP_SECONDS)
 
     def tear_down(self):
@@ -112,7 +115,7 @@ class Run:
         world.is_over = True
         for _ in range(1000):
             try:
-                if not self.controller.end_all(world.now, End(EndReason.STOPPED)):
+                if not self.controller.terminate_all(world.now, End(EndReason.STOPPED)):
                     return
             except ControllerDied:
                 self.new_controller()
@@ -131,14 +134,14 @@ class Run:
         assert world.alive() == []
         assert world.ended_in_vain == 0
         assert world.cancelled_in_vain == 0 or self.gave_up is HoldReason.NOTHING_WORKED
-        assert world.most_at_once <= limits.most_machines
-        assert world.most_slots_at_once <= limits.most_slots
+        assert world.most_at_once <= limits.max_machines
+        assert world.most_slots_at_once <= limits.max_slots
         known = {one.instance_id or one.token: one for one in records.all_machines(self.database)}
         true_cost = sum(one.cost_usd(world.now) for one in world.instances.values())
         unseen = Counter()
         for one in world.instances.values():
             record = known.pop(one.instance_id, None)
-            if record is None:  # it came and went while nobody looked; which of its order it was nobody knows
+            if record is None:  # it started and ended unseen; its token is unknown
                 unseen[one.order.token] += one.cost_usd(0.0)
                 continue
             assert record.ordered_at <= one.created_at
@@ -149,7 +152,7 @@ class Run:
         assert records.spent_usd(self.database) >= true_cost - 1e-9
         assert records.open_machines(self.database) == []
         dearest = max(one.usd_per_hour for one in self.offers)
-        slack_usd = limits.most_machines * dearest * 120 / 3600
+        slack_usd = limits.max_machines * dearest * 120 / 3600
         assert true_cost <= limits.budget_usd + slack_usd
 
 
@@ -158,8 +161,8 @@ def draw_run(seed, folder, draw_weather, step_seconds):
     most = chance.choice([1, 3, 10])
     tasks = chance.choice([5, 60, 400])
     limits = Limits(
-        most_machines=most,
-        most_slots=chance.choice([math.inf, math.inf, 16, 40]),
+        max_machines=most,
+        max_slots=chance.choice([math.inf, math.inf, 16, 40]),
         budget_usd=chance.choice([math.inf, 50.0, 2.0, 0.2]),
         lifetime_seconds=chance.choice([86_400.0, 3600.0]),
         boot_seconds=600.0,
@@ -179,7 +182,7 @@ def draw_run(seed, folder, draw_weather, step_seconds):
 
 
 def play_many(folder, seeds, draw_weather, step_seconds=STEP_SECONDS):
-    """Play a run for each seed; give how many were done and how many given up."""
+    """Play a run for each seed; return how many were done and how many gave up."""
     ended = {"done": 0, "given up": 0}
     for seed in seeds:
         (folder / str(seed)).mkdir()
@@ -198,7 +201,7 @@ def play_many(folder, seeds, draw_weather, step_seconds=STEP_SECONDS):
 
 @pytest.fixture
 def folder():
-    """A folder in memory, if there is one: thousands of ledgers are made."""
+    """A folder in memory if possible, since there are thousands of ledgers."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="taskfleet-pool-", dir=place) as name:
         yield Path(name)
@@ -220,7 +223,7 @@ def run(folder):
                 offers,
                 tasks=tasks,
                 task_seconds=task_seconds,
-                limits=Limits(**{"most_machines": 4, **limits}),
+                limits=Limits(**{"max_machines": 4, **limits}),
                 step_seconds=step_seconds,
             )
         )
@@ -269,6 +272,20 @@ def test_if_no_machine_ever_gets_ready_three_are_enough(run):
     assert job.world.now - 1_000_000 < 3 * (job.limits.boot_seconds + 120)
 
 
+def test_a_pool_that_gave_up_is_not_given_up_at_once_by_the_next_controller(run):
+    job = run(Weather(never_boots=True))
+    job.play()
+    assert job.gave_up is HoldReason.NOTHING_WORKED
+    again = job.world.now
+    job.play(failures_since=again)
+    assert job.gave_up is HoldReason.NOTHING_WORKED
+    assert len(job.world.instances) == 6
+    job.world.weather = Weather()
+    job.play(failures_since=job.world.now)
+    job.check()
+    assert job.gave_up is None
+
+
 @pytest.mark.parametrize("reason", [EndReason.STOPPED, EndReason.TORN_DOWN, EndReason.TERMINATED])
 def test_machines_that_the_user_ended_while_they_booted_say_nothing_of_the_next(run, reason):
     job = run(Weather(boot_seconds=(300.0, 300.0)))
@@ -276,7 +293,7 @@ def test_machines_that_the_user_ended_while_they_booted_say_nothing_of_the_next(
         job.new_controller()
         job.step()
         job.world.advance(100)
-        while job.controller.end_all(job.world.now, End(reason)):
+        while job.controller.terminate_all(job.world.now, End(reason)):
             job.world.advance(STEP_SECONDS)
     assert [one.end_reason for one in records.all_machines(job.database)] == [reason] * 3
     job.play()
@@ -341,7 +358,7 @@ def test_a_machine_that_takes_no_notice_is_told_again(run):
 
 def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
     order = dict.fromkeys(("token", "order_token", "provider", "zone", "instance_type"), "")
-    record = records.Record(
+    record = records.MachineRecord(
         **order,
         instance_id=None,
         market=Market.SPOT,
@@ -359,11 +376,11 @@ def test_an_order_that_nobody_knows_of_may_be_carried_out_for_some_time_yet():
         can_queue=False,
         running_at=None,
     )
-    assert record.most_cost_usd(0.0) == pytest.approx(10.0)
-    assert record.most_cost_usd(60.0) == pytest.approx(10.6)
-    assert record.most_cost_usd(500.0) == pytest.approx(11.2)
-    assert replace(record, started_at=30.0).most_cost_usd(500.0) == pytest.approx(10.3)
-    assert replace(record, started_at=30.0, ended_at=200.0).most_cost_usd(500.0) == pytest.approx(2.0)
+    assert record.max_cost_usd(0.0) == pytest.approx(10.0)
+    assert record.max_cost_usd(60.0) == pytest.approx(10.6)
+    assert record.max_cost_usd(500.0) == pytest.approx(11.2)
+    assert replace(record, started_at=30.0).max_cost_usd(500.0) == pytest.approx(10.3)
+    assert replace(record, started_at=30.0, ended_at=200.0).max_cost_usd(500.0) == pytest.approx(2.0)
 
 
 def test_a_budget_that_is_too_small_for_anything_is_said(run):
@@ -377,7 +394,7 @@ def test_a_machine_is_ordered_for_as_long_as_the_budget_bears(run):
     job = run(tasks=10_000, budget_usd=1.0, lifetime_seconds=86_400.0)
     job.play()
     lifetimes = [one.order.lifetime_seconds for one in job.world.instances.values()]
-    assert all(SHORTEST_LIFETIME_SECONDS <= one < 86_400 for one in lifetimes)
+    assert all(MIN_LIFETIME_SECONDS <= one < 86_400 for one in lifetimes)
     job.check()
 
 
@@ -423,7 +440,7 @@ def test_what_waits_costs_nothing_and_sets_aside_what_it_will_cost(run):
         job.step()
         for one in records.open_machines(job.database):
             assert one.cost_usd(job.world.now) == 0
-            assert one.most_cost_usd(job.world.now) == pytest.approx(one.usd_per_hour)
+            assert one.max_cost_usd(job.world.now) == pytest.approx(one.usd_per_hour)
         job.world.advance(60)
     job.tear_down()
     assert records.spent_usd(job.database) == 0
@@ -444,7 +461,7 @@ def one_slot(usd_per_hour=0.036):
 
 
 def test_what_waits_fills_the_pool_and_is_ended_when_no_tasks_are_left(run):
-    """Of machines that wait in any order one does everything; the others never run."""
+    """Queued machines start in any order; those that start first run all tasks, and the others never run."""
     job = run(
         Weather(queue_seconds=(600.0, 86_400.0)), tasks=4, task_seconds=10.0, offers=[one_slot()], needs_canary=False
     )
@@ -478,7 +495,7 @@ def test_with_a_canary_nothing_is_asked_for_while_the_first_machine_waits(run):
 
 
 def test_without_a_canary_all_machines_are_asked_for_at_once(run):
-    job = run(QUEUE, tasks=5000, offers=[one_slot()], most_machines=250, needs_canary=False, machines_per_request=1000)
+    job = run(QUEUE, tasks=5000, offers=[one_slot()], max_machines=250, needs_canary=False, machines_per_request=1000)
     job.new_controller()
     job.step()
     assert len(job.world.instances) == 250
@@ -488,7 +505,7 @@ def test_without_a_canary_all_machines_are_asked_for_at_once(run):
 
 def test_if_the_first_machines_do_nothing_the_others_are_taken_out_of_the_queue(run):
     weather = Weather(queue_seconds=(0.0, 20 * 3600.0), never_boots=True)
-    job = run(weather, tasks=5000, offers=[one_slot()], most_machines=100, needs_canary=False)
+    job = run(weather, tasks=5000, offers=[one_slot()], max_machines=100, needs_canary=False)
     job.play()
     job.check()
     assert job.gave_up is HoldReason.NOTHING_WORKED
@@ -501,7 +518,7 @@ def test_if_the_first_machines_do_nothing_the_others_are_taken_out_of_the_queue(
 
 def test_what_is_cancelled_in_the_queue_is_asked_for_again_but_not_on_and_on(run):
     weather = Weather(queue_seconds=(30.0, 90.0), cancelled_in_queue=1.0)
-    job = run(weather, offers=[one_slot()], most_machines=1)
+    job = run(weather, offers=[one_slot()], max_machines=1)
     job.new_controller()
     began_at = job.world.now
     while job.world.now < began_at + 86_400:
@@ -516,13 +533,13 @@ def test_what_is_cancelled_in_the_queue_is_asked_for_again_but_not_on_and_on(run
 
 
 def test_what_waits_is_within_the_budget_when_all_of_it_runs_at_once(run):
-    """Machines that wait set aside what they may cost, so that no more are asked for than can be paid."""
+    """Queued machines reserve their maximum costs, so that no more are requested than the budget allows."""
     weather = Weather(queue_seconds=(36_000.0, 36_000.0))
     job = run(
         weather,
         tasks=100_000,
         offers=[one_slot(1.0)],
-        most_machines=100,
+        max_machines=100,
         budget_usd=3.0,
         lifetime_seconds=3600.0,
         needs_canary=False,

@@ -16,7 +16,13 @@ from taskfleet.pool.bundle import StoredBundle
 from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, read_scripts, script
 from taskfleet.settings.pool_fields import PoolSettings
 
-BUNDLE = StoredBundle(address="s3://bucket/folder/taskfleet-bundles/job/one.tar.gz", hash="0" * 64, region="eu-west-3")
+UNNEEDED = tuple(f"google-cloud-number-{number}" for number in range(30))
+BUNDLE = StoredBundle(
+    address="s3://bucket/folder/taskfleet-bundles/job/one.tar.gz",
+    hash="0" * 64,
+    region="eu-west-3",
+    unneeded=UNNEEDED,
+)
 CODES = {"bundle": BUNDLE, "git": GitCode(url="https://example.org/me/it's.git", revision="v1"), "image": ImageCode()}
 #: What a job usually has.
 ENVIRONMENT = {
@@ -70,6 +76,30 @@ def test_a_script_with_the_usual_settings_leaves_room_for_more():
     )
 
 
+def run_install(text, folder):
+    """Run the function that installs packages, and return the arguments that uv is called with."""
+    (folder / "uv").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (folder / "uv").chmod(0o755)
+    settings, functions = text.partition("\nset -u\n")[0], ["retry", "install_packages"]
+    bodies = [re.search(rf"^{name}\(\) {{$.*?^}}$", text, re.MULTILINE | re.DOTALL)[0] for name in functions]
+    script_text = "\n".join([settings, "set -u", f"project={folder}", *bodies, "install_packages"])
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", script_text], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_packages_that_workers_do_not_need_are_not_installed(tmp_path, code):
+    found = run_install(make(code=CODES[code]), tmp_path)
+    unneeded = UNNEEDED if code == "bundle" else ()
+    assert found == [
+        "sync",
+        "--frozen",
+        "--no-dev",
+        *(word for one in unneeded for word in ("--no-install-package", one)),
+    ]
+
+
 def test_variables_reach_the_worker_as_they_are():
     odd = {"ODD": 'it\'s $HOME `id` "x" \\ \n second line ü !', "EMPTY": "", "HASH": "#no comment"}
     text = make(environment=odd, slots=3)
@@ -113,12 +143,14 @@ def test_what_a_whole_script_replaces_is_all_but_the_self_destruct_timer_and_the
     ],
 )
 def test_secrets_are_refused_and_not_shown(name, value):
-    with pytest.raises(StartUpError, match=rf"^{name} cannot go to the machines .*INSTANCE_PROFILE") as caught:
+    with pytest.raises(
+        StartUpError, match=rf"^{name} cannot be part of the start-up script.*INSTANCE_PROFILE"
+    ) as caught:
         make(environment={name: value})
     assert value == "x" or value not in str(caught.value)
-    with pytest.raises(StartUpError, match=r"^AFTER_WORKER: it holds what looks like an AWS access key"):
+    with pytest.raises(StartUpError, match=r"^AFTER_WORKER: it contains what looks like an AWS access key"):
         make(scripts=UserScripts(after_worker="export A=AKIAIOSFODNN7EXAMPLE\n"))
-    with pytest.raises(StartUpError, match=r"^GIT_URL: it holds a login"):
+    with pytest.raises(StartUpError, match=r"^GIT_URL: it contains credentials"):
         make(code=GitCode(url="https://token@example.org/me/it.git"))
 
 
@@ -135,13 +167,13 @@ def test_what_only_sounds_like_a_secret_is_not_refused():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(StartUpError, match="'A-B' cannot be a variable"):
+    with pytest.raises(StartUpError, match="'A-B' is not a valid environment variable"):
         make(environment={"A-B": "1"})
-    with pytest.raises(StartUpError, match=r"GIT_REVISION=--x cannot be"):
+    with pytest.raises(StartUpError, match=r"GIT_REVISION=--x is invalid"):
         make(code=GitCode(url="https://example.org/it.git", revision="--x"))
     noise = random.Random(1).randbytes(15_000).hex()
     with pytest.raises(
-        StartUpError, match=r"has [\d,]+ bytes, but aws takes 16,384 at most.*: BEFORE_WORKER 30,0\d\d, JOB_ID 3\."
+        StartUpError, match=r"has [\d,]+ bytes, but aws allows at most 16,384.*: BEFORE_WORKER 30,0\d\d, JOB_ID 3\."
     ):
         make(scripts=UserScripts(before_worker=f": {noise}\n"))
     make(provider="gcp", scripts=UserScripts(before_worker=f": {noise}\n"))
@@ -156,7 +188,7 @@ def test_scripts_are_read_from_the_project(tmp_path):
     ):
         read_scripts(replace(pool, after_worker="no.sh"), tmp_path)
     (tmp_path / "first.sh").write_bytes(b"\xff\xfe")
-    with pytest.raises(StartUpError, match="not a script, but something else than UTF-8 text"):
+    with pytest.raises(StartUpError, match="not UTF-8 text"):
         read_scripts(pool, tmp_path)
 
 
@@ -165,7 +197,7 @@ def test_a_script_with_a_typo_is_refused_before_a_machine_costs_anything(tmp_pat
     (tmp_path / "typo.sh").write_text("echo one\nif true; then\n  echo two\n")
     with pytest.raises(
         StartUpError,
-        match=r"^BEFORE_WORKER=typo\.sh is no shell script that can run: line 4: syntax error: .*end of file$",
+        match=r"^BEFORE_WORKER=typo\.sh is not a valid shell script: line 4: syntax error: .*end of file$",
     ):
         read_scripts(pool, tmp_path)
     (tmp_path / "typo.sh").write_text("#!/usr/bin/env python3\nif True:\n    print('it is none')\n")

@@ -37,7 +37,7 @@ def service_class(name):
 
 @pytest.fixture(scope="session")
 def started():
-    """Gives a service by name, or the error that says what it lacks."""
+    """Returns a service by name, or raises the error that names what is missing."""
     services = {}
 
     def start(name):

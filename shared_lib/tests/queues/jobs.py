@@ -15,7 +15,7 @@ from taskfleet.messages.events import Worker
 from taskfleet.queues import receiver, sender
 from taskfleet.queues.addresses import is_remote, open_transport
 from taskfleet.queues.embedded import EmbeddedQueue, retry_policy
-from taskfleet.queues.job import JobQueues, send_if_remote, settle_queue
+from taskfleet.queues.job import JobQueues, record_queue, send_if_remote
 from taskfleet.queues.remote import RemoteQueue
 from taskfleet.settings import read_configuration
 from taskfleet.tasks import Finished, Outcome
@@ -55,7 +55,7 @@ class Job:
         self.configuration = configuration_of(folder, name, self.queue_url, settings)
         self.ahead_seconds = 0.0
         self.database = create(self.configuration.ledger_path, job_id=name, project=folder, now=time.time())
-        settle_queue(self.database, self.configuration)
+        record_queue(self.database, self.configuration)
         self.queues = None
         if self.is_remote:
             self.queues = JobQueues(self.configuration)
@@ -144,7 +144,7 @@ class Job:
         raise AssertionError(f"no task has come {seconds} s later")
 
     def work_off(self, queue, seconds=PATIENCE_SECONDS, outcome=Outcome.SUCCEEDED):
-        """Do all there is; returns the leases."""
+        """Run all pending tasks; return the leases."""
         leases, deadline = [], time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = queue.lease(100, self.now)
@@ -162,10 +162,10 @@ class Job:
             self.service.advance(seconds)
 
     def settle(self):
-        """Take what workers have told so far into the ledger."""
+        """Record the events reported by workers so far in the ledger."""
         if self.is_remote:
             if self._monitor is None:
-                self._monitor = Monitor(self.database, self.configuration, self.queues.events, prints=False)
+                self._monitor = Monitor(self.database, self.configuration, self.queues.events)
             while self._monitor.step():
                 pass
 

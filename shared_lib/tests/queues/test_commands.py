@@ -148,7 +148,7 @@ def test_tasks_move_to_the_ledger_and_back(home, service, name):
     assert "Moved 20 tasks to ledger" in said
     assert counts(home) == {"succeeded": 10, "pending": 20}
     said = home.run("launch_worker", code=1)
-    assert "travel by ledger" in said
+    assert "is ledger, but QUEUE_URL is" in said
     env = home.folder / "config" / "task.env"
     before = env.read_text()
     env.write_text(before.replace(f"QUEUE_URL={service.queue_url(name)}", "QUEUE_URL=ledger"))
@@ -198,7 +198,7 @@ def test_a_copied_task_is_done_once_in_the_ledger(home, service, name, tmp_path)
     assert (status["counts"]["succeeded"], status["duplicates"]) == (12, 12)
 
 
-def test_a_worker_without_a_queue_says_what_to_do(home):
+def test_a_worker_without_a_queue_reports_what_to_do(home):
     said = home.run("launch_worker", code=1)
     assert "does not exist" in said
     assert "poe insert_tasks" in said
@@ -238,7 +238,7 @@ def slow_job(home, numbers):
     return worker
 
 
-def test_a_queue_that_is_deleted_under_way_is_said_and_release_sends_what_was_in_it(home, service, name):
+def test_a_queue_deleted_during_the_job_is_reported_and_release_sends_its_tasks_again(home, service, name):
     worker = slow_job(home, range(150))
     transport = service.transport(name)
     transport.delete()
@@ -257,7 +257,7 @@ EXPIRED = {"sqs": {"code": "ExpiredToken", "status": 403}, "pubsub": {"code": "U
 
 
 @pytest.mark.parametrize("service", EXPIRED, indirect=True)
-def test_credentials_that_expire_under_way_are_said_and_nothing_is_lost(home, service, name):
+def test_credentials_that_expire_during_the_job_are_reported_and_nothing_is_lost(home, service, name):
     worker = slow_job(home, range(150))
     service.fault("*", **EXPIRED["sqs" if "sqs" in service.module else "pubsub"], times=None)
     assert worker.wait(60) == 1, home.text()

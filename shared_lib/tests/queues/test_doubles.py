@@ -80,7 +80,7 @@ def test_sqs_counts_bytes_and_entries_of_a_batch(client, queue):
         client.send_message(QueueUrl=queue, MessageBody="x", DelaySeconds=901)
 
 
-def test_sqs_hands_out_ten_at_most_and_again_after_the_timeout(client, queue, sqs):
+def test_sqs_delivers_ten_at_most_and_again_after_the_timeout(client, queue, sqs):
     client.send_message_batch(QueueUrl=queue, Entries=entries("abcdefghij"))
     client.send_message_batch(QueueUrl=queue, Entries=entries("klmno"))
     first = receive(client, queue)
@@ -110,7 +110,7 @@ def test_sqs_receipts_of_an_earlier_delivery_have_no_effect(client, queue, sqs):
     assert receive(client, queue) == []
 
 
-def test_sqs_lets_nobody_hold_a_message_for_more_than_twelve_hours(client, queue, sqs):
+def test_sqs_limits_the_lease_of_a_message_to_twelve_hours(client, queue, sqs):
     client.send_message(QueueUrl=queue, MessageBody="a")
     [message] = receive(client, queue, VisibilityTimeout=43_000)
     sqs.advance(40_000)
@@ -129,7 +129,7 @@ def test_sqs_keeps_a_deleted_queues_name_for_a_minute(client, sqs, name):
     client.delete_queue(QueueUrl=client.create_queue(QueueName=name)["QueueUrl"])
 
 
-def test_sqs_keeps_no_order_and_may_hand_a_message_to_two(client, queue, sqs):
+def test_sqs_keeps_no_order_and_may_deliver_a_message_twice(client, queue, sqs):
     sent = [str(n) for n in range(60)]
     for start in range(0, 60, 10):
         client.send_message_batch(QueueUrl=queue, Entries=entries(sent[start : start + 10]))
@@ -192,9 +192,7 @@ def publish(publisher, topic, bodies):
 
 
 @at_once
-def test_pubsub_delivers_what_was_published_since_the_subscription_again_and_again_until_acknowledged(
-    clients, paths, pubsub
-):
+def test_pubsub_redelivers_messages_since_the_subscription_until_acknowledged(clients, paths, pubsub):
     publisher, subscriber = clients
     topic, subscription = paths
     publish(publisher, topic, "abc")
@@ -212,7 +210,7 @@ def test_pubsub_delivers_what_was_published_since_the_subscription_again_and_aga
     assert [one.message.data for one in pull(subscriber, subscription)] == [again[0].message.data]
 
 
-def test_pubsub_refuses_what_is_beyond_its_limits(clients, paths):
+def test_pubsub_rejects_requests_beyond_its_limits(clients, paths):
     publisher, subscriber = clients
     topic, subscription = paths
     refused = [
@@ -236,7 +234,7 @@ def test_pubsub_refuses_what_is_beyond_its_limits(clients, paths):
 
 
 @at_once
-def test_pubsub_counts_deliveries_and_gives_up_where_there_is_a_topic_for_dead_letters(clients, name, pubsub):
+def test_pubsub_counts_deliveries_and_gives_up_with_a_dead_letter_topic(clients, name, pubsub):
     publisher, subscriber = clients
     topic, subscription = f"projects/p/topics/{name}", f"projects/p/subscriptions/{name}"
     publisher.create_topic(name=topic)
@@ -266,7 +264,7 @@ def test_pubsub_answers_a_waiting_pull_when_something_comes(clients, paths):
     assert time.monotonic() - began < 10
 
 
-def test_pubsub_turns_requests_away_when_told_to(clients, paths, pubsub):
+def test_pubsub_rejects_requests_when_configured_to(clients, paths, pubsub):
     publisher, _ = clients
     pubsub.fault("Publish", code="PERMISSION_DENIED", message="no", times=1)
     with pytest.raises(GoogleAPICallError, match="403 no"):

@@ -1,4 +1,4 @@
-"""What goes wrong at SQS and Pub/Sub, with their real clients: what passes is sat out, what does not is said in one sentence."""
+"""Errors of SQS and Pub/Sub, with their real clients: transient ones are retried, permanent ones are reported in one sentence."""
 
 import os
 from collections import Counter
@@ -67,7 +67,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "fault"), KINDS)
-def test_a_passing_trouble_is_sat_out_in_every_call(running, opened, name, kind, fault):
+def test_every_call_retries_a_transient_error(running, opened, name, kind, fault):
     service = running(kind)
     service.fault("*", **fault, times=None, share=0.5)
     try:
@@ -98,7 +98,7 @@ def test_a_lost_answer_may_double_a_message_and_loses_none(service, transport):
     assert sum(found.values()) > len(BODIES)
 
 
-def test_what_fails_of_a_batch_is_repeated_alone(sqs, opened, name):
+def test_only_failed_entries_of_a_batch_are_repeated(sqs, opened, name):
     transport = opened(sqs, name, patience_seconds=30.0)
     transport.create(tags={})
     for action in ("SendMessageBatch", "ChangeMessageVisibilityBatch", "DeleteMessageBatch"):
@@ -113,7 +113,7 @@ def test_what_fails_of_a_batch_is_repeated_alone(sqs, opened, name):
     transport.delete()
 
 
-def test_trouble_that_does_not_end_is_said_and_can_be_tried_again(service, opened, name):
+def test_a_lasting_error_is_reported_and_the_call_can_be_repeated(service, opened, name):
     transport = opened(service, name, patience_seconds=1.5)
     transport.create(tags={})
     code = {"code": "ServiceUnavailable", "status": 503} if service.module.endswith("sqs") else {"code": "UNAVAILABLE"}
@@ -149,7 +149,7 @@ SENTENCES = [
         "sqs",
         {"code": "SignatureDoesNotMatch", "status": 403},
         CredentialsError,
-        r"secret key is wrong, or this machine's clock",
+        r"secret key or the clock of this machine is wrong",
     ),
     (
         "sqs",
@@ -193,7 +193,7 @@ SENTENCES = [
     SENTENCES,
     ids=[f"{kind}-{fault['code']}-{n}" for n, (kind, fault, _, _) in enumerate(SENTENCES)],
 )
-def test_what_does_not_pass_is_said_at_once_with_the_remedy(running, opened, name, kind, fault, error, sentence):
+def test_a_permanent_error_is_reported_at_once_with_the_remedy(running, opened, name, kind, fault, error, sentence):
     service = running(kind)
     transport = opened(service, name, patience_seconds=30.0)
     transport.create(tags={})
@@ -205,13 +205,13 @@ def test_what_does_not_pass_is_said_at_once_with_the_remedy(running, opened, nam
     transport.delete()
 
 
-def test_no_credentials_and_no_region_are_said(sqs, name, monkeypatch, tmp_path):
+def test_missing_credentials_and_a_missing_region_are_reported(sqs, name, monkeypatch, tmp_path):
     for variable in list(os.environ):
         if variable.startswith("AWS_"):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(WrongSettingError, match=r"no AWS region is known\. Set AWS_REGION"):
+    with pytest.raises(WrongSettingError, match=r"the AWS region is unknown\. Set AWS_REGION"):
         open_transport(f"sqs://{name}", "job")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -223,7 +223,7 @@ def test_no_credentials_and_no_region_are_said(sqs, name, monkeypatch, tmp_path)
         open_transport(f"sqs://{name}", "job")
 
 
-def test_no_google_credentials_are_said(name, monkeypatch, tmp_path):
+def test_missing_google_credentials_are_reported(name, monkeypatch, tmp_path):
     for variable in ("PUBSUB_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -239,7 +239,7 @@ def test_no_google_credentials_are_said(name, monkeypatch, tmp_path):
         ("sqs://" + "a" * 80, "1 to 80 letters"),
         ("https://sqs.eu-west-1.amazonaws.com/x", "write sqs://NAME"),
         ("pubsub://project/1", "write pubsub://PROJECT/NAME"),
-        ("pubsub://project/google-x", "not beginning with goog"),
+        ("pubsub://project/google-x", "does not begin with goog"),
     ],
 )
 def test_a_wrong_address_is_refused(sqs, address, wanted):

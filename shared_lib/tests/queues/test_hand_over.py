@@ -1,4 +1,4 @@
-"""A message that a service lets nobody hold for longer is handed over to a new one, and its tasks run on."""
+"""A message at its maximum lease time is handed over to a new one, while its tasks keep running."""
 
 import math
 import time
@@ -26,7 +26,7 @@ def hand_over(job, worker):
     return leases
 
 
-def test_the_tasks_run_on_and_nobody_else_gets_them(job):
+def test_the_tasks_keep_running_and_no_other_worker_gets_them(job):
     worker, other = job.worker(), job.worker()
     leases = hand_over(job, worker)
     deadline = time.monotonic() + 20
@@ -56,7 +56,7 @@ def test_tasks_that_end_meanwhile_are_done(job):
     job.until(lambda: not (worker.lease(1, job.now) or worker.count().leasable), "the queue is not empty")
 
 
-def test_if_the_worker_dies_another_one_gets_them_when_the_claim_is_over(job, monkeypatch):
+def test_if_the_worker_dies_another_one_gets_them_after_the_claim(job, monkeypatch):
     worker = job.worker()
     hand_over(job, worker)
     deadline = time.monotonic() + 20

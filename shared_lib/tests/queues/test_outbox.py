@@ -30,7 +30,7 @@ def has_tasks(body):
 
 
 class Watched:
-    """A transport that keeps what it was asked to do and has done, fails when told to, and waits while its gate is closed."""
+    """A transport that records its calls, fails on request, and blocks while its gate is closed."""
 
     def __init__(self, transport, log):
         self._transport = transport
@@ -110,7 +110,7 @@ def test_successors_are_published_and_ends_reported_before_a_message_is_dropped(
 
 
 @pytest.mark.parametrize("new_job", ["pubsub"], indirect=True)
-def test_a_task_that_may_kill_its_worker_waits_until_what_was_sent_back_is_known(new_job):
+def test_a_task_that_may_kill_its_worker_is_leased_only_after_the_outbox_is_flushed(new_job):
     job = new_job(RETRIES_ON_LOST=9)
     job.insert(2)
     found = []
@@ -143,7 +143,7 @@ def test_a_task_that_may_kill_its_worker_waits_until_what_was_sent_back_is_known
 
 
 @pytest.mark.parametrize("new_job", ["sqs"], indirect=True)
-def test_a_worker_whose_last_reports_are_refused_says_so_when_it_closes(new_job):
+def test_a_worker_whose_last_reports_are_rejected_raises_when_it_closes(new_job):
     job = new_job()
     job.insert(1)
     log = Log()
@@ -172,7 +172,7 @@ def test_a_closed_outbox_gives_all_it_has_and_then_nothing():
     assert outbox.take(60.0) is None
 
 
-def test_that_an_attempt_was_leased_is_not_reported_once_it_has_ended_or_was_given_back():
+def test_the_lease_of_an_attempt_is_not_reported_after_its_end_or_return():
     outbox = Outbox()
     decided = Delivery()
     decided.report_to("l").leased.update(dict.fromkeys([(1, 1), (2, 1), (3, 1)]))
@@ -198,6 +198,6 @@ def test_a_message_that_was_handed_over_is_not_lost_with_its_old_lease():
     assert held.take_back(given.claim, new)
     assert held.release(new) is None
     assert held.to_renew(60.0) == ["new"]
-    task, receipt = held.settle((1, 1))
+    task, receipt = held.remove((1, 1))
     assert (task.ledger, receipt) == ("l", "new")
     assert held.to_renew(60.0) == []

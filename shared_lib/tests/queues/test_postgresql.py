@@ -19,7 +19,7 @@ from taskfleet.errors import ProviderError, UnreachableError
 from taskfleet.queues import postgresql as module
 from taskfleet.queues import postgresql_statements as statements
 from taskfleet.queues.postgresql import PostgresqlTransport
-from taskfleet.queues.postgresql_faults import Fault, shown
+from taskfleet.queues.postgresql_faults import Fault, redact_address
 from taskfleet.queues.transport import Outgoing
 
 PGBOUNCER = Path("/usr/sbin/pgbouncer")
@@ -102,17 +102,17 @@ class TestErrors:
         address = postgresql.url().replace(f":{postgresql.password}@", "@")
         refusal(open_at(address).exists, r"no password supplied.*PGPASSWORD or ~/\.pgpass")
 
-    def test_a_database_that_is_not_there(self, postgresql, open_at):
+    def test_a_missing_database(self, postgresql, open_at):
         refusal(open_at(postgresql.url(database="absent")).exists, r'database "absent" does not exist.*createdb')
 
-    def test_a_user_that_is_not_there_looks_like_a_wrong_password(self, postgresql, open_at):
+    def test_a_missing_user_is_reported_like_a_wrong_password(self, postgresql, open_at):
         refusal(open_at(postgresql.url(user="nobody-here")).exists, r"Correct the user or the password")
 
     def test_encryption_that_the_server_does_not_have(self, postgresql, open_at):
         address = postgresql.url(host="127.0.0.1") + "?sslmode=require"
         refusal(open_at(address).exists, r"does not support SSL.*Correct sslmode")
 
-    def test_an_address_the_server_lets_nobody_in_from(self, postgresql, open_at):
+    def test_an_address_from_which_the_server_accepts_no_connection(self, postgresql, open_at):
         rules = postgresql.data / "pg_hba.conf"
         before = rules.read_text()
         try:
@@ -123,7 +123,7 @@ class TestErrors:
             while "reloading" not in postgresql.log() and time.monotonic() < deadline:
                 time.sleep(0.05)
             time.sleep(0.5)
-            refusal(open_at(postgresql.url(host="127.0.0.1")).exists, r"no pg_hba\.conf entry.*let this user in")
+            refusal(open_at(postgresql.url(host="127.0.0.1")).exists, r"no pg_hba\.conf entry.*allow this user")
         finally:
             rules.write_text(before)
             with postgresql.connect() as connection:
@@ -138,7 +138,7 @@ class TestErrors:
         )
         assert 0.4 < time.monotonic() - began < 15
 
-    def test_a_host_that_is_not_there(self, open_at):
+    def test_a_missing_host(self, open_at):
         refusal(open_at("postgresql://u@no-such-host.invalid/db").exists, "Check the host in QUEUE_URL", passes=True)
 
     def test_too_many_connections(self, database, user, open_at):
@@ -146,7 +146,7 @@ class TestErrors:
         address = database.url(user=name, password="plain")
         refusal(open_at(address).exists, "too many connections.*Raise max_connections", passes=True)
 
-    def test_a_user_who_may_not_make_tables(self, database, user, open_at):
+    def test_a_user_without_permission_to_create_tables(self, database, user, open_at):
         transport = open_at(database.url(user=user(), password="plain"))
         refusal(
             lambda: transport.create(tags={}), r"permission denied for schema public\. .*GRANT CREATE ON SCHEMA public"
@@ -174,12 +174,12 @@ class TestErrors:
         assert not transport.exists()
         transport.delete()
         for verb in (transport.size, transport.purge, lambda: transport.send([Outgoing("1")])):
-            refusal(verb, "tables are not there: create the queue")
+            refusal(verb, "tables do not exist: create the queue")
 
-    def test_a_queue_that_is_not_there(self, database, queue, open_at):
+    def test_a_missing_queue(self, database, queue, open_at):
         refusal(
             open_at(database.url(), "b").size,
-            r"Queue 'b' at \S+ does not exist\. Insert tasks first \(poe insert_tasks\)",
+            r"Queue 'b' at \S+ does not exist\. Insert tasks first \((uv run )?poe insert_tasks\)",
         )
 
     def test_tables_of_another_version(self, database, queue, open_at):
@@ -211,7 +211,7 @@ class TestErrors:
             ("22003", r"SQLSTATE 22003.*not expected", False),
         ],
     )
-    def test_what_the_server_fails_with_while_it_works(self, database, queue, open_at, code, pattern, passes):
+    def test_errors_of_the_server_during_a_statement(self, database, queue, open_at, code, pattern, passes):
         """A trigger raises the error, since a disk cannot be filled here; code and words are the server's."""
         with database.connect() as connection:
             connection.execute(
@@ -245,19 +245,19 @@ class TestErrors:
             "",
         ],
     )
-    def test_an_address_that_is_none_is_refused_without_its_password(self, address):
+    def test_an_invalid_address_is_rejected_without_its_password(self, address):
         printed = refusal(
-            lambda: PostgresqlTransport(address, "queue", patience_seconds=1), "QUEUE_URL|begins with|is not valid"
+            lambda: PostgresqlTransport(address, "queue", patience_seconds=1), "QUEUE_URL|must begin with|is not valid"
         )
         assert "hush" not in printed
 
     @pytest.mark.parametrize("name", ["", "a\0b"])
-    def test_a_name_that_is_none(self, name):
-        refusal(lambda: PostgresqlTransport("postgresql:///db", name), "cannot be the name of a queue")
+    def test_an_invalid_queue_name(self, name):
+        refusal(lambda: PostgresqlTransport("postgresql:///db", name), "is not a valid queue name")
 
     def test_a_receipt_of_another_service(self, queue):
         for receipt in ("AQEB==", "1-", "1-1-1", "-1-1", "\u0661-1"):
-            refusal(lambda receipt=receipt: queue.acknowledge([receipt]), "never gave a receipt like")
+            refusal(lambda receipt=receipt: queue.acknowledge([receipt]), "is not a valid receipt")
 
     def test_text_that_is_not_unicode(self, queue):
         refusal(
@@ -283,10 +283,10 @@ class TestErrors:
     ],
 )
 def test_addresses_are_shown_without_passwords(address, expected):
-    assert shown(address) == expected
+    assert redact_address(address) == expected
 
 
-def test_what_the_address_leaves_out_comes_from_the_environment(database, queue, open_at, monkeypatch, tmp_path):
+def test_missing_parts_of_the_address_come_from_the_environment(database, queue, open_at, monkeypatch, tmp_path):
     queue.send([Outgoing("1")])
     monkeypatch.setenv("PGHOST", str(database.folder))
     monkeypatch.setenv("PGPORT", str(database.port))
@@ -399,7 +399,7 @@ def test_big_and_many_messages_are_sent_in_several_statements(database, queue, m
     assert all(n <= 7 and (size <= 1000 or n == 1) for n, size in batches)
 
 
-def test_vacuum_is_told_to_come_early(database, queue):
+def test_vacuum_is_configured_to_run_early(database, queue):
     [(options,)] = rows(database, "SELECT reloptions FROM pg_class WHERE relname = 'taskfleet_messages'")
     assert {"autovacuum_vacuum_scale_factor=0.02", "autovacuum_vacuum_cost_delay=0"} <= set(options)
 
@@ -564,7 +564,7 @@ def test_a_connection_that_is_ended_is_made_again(database, queue):
     assert queue.receive(1, wait_seconds=0, lease_seconds=60)[0].body == "1"
 
 
-def test_a_row_that_somebody_locks_keeps_nobody_waiting(database, queue):
+def test_a_locked_row_does_not_block_receivers(database, queue):
     queue.send([Outgoing(str(n)) for n in range(3)])
     with database.connect() as connection, connection.transaction():
         connection.execute("SELECT FROM taskfleet_messages ORDER BY id LIMIT 1 FOR UPDATE")

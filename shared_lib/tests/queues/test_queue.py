@@ -3,10 +3,13 @@
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from taskfleet.messages.formats import NewerFormatError
+from taskfleet.messages.tasks import pack, unpack
 from taskfleet.queues.transport import Outgoing
-from taskfleet.tasks import Outcome, State
+from taskfleet.tasks import LAST_ATTEMPT, Outcome, State
 
 from shared_lib.tests.queues.conftest import SERVICES
 from shared_lib.tests.queues.jobs import LEASE_SECONDS, ended
@@ -51,7 +54,7 @@ class TestLeasing:
         assert job.tally("duplicates") == job.tally("lost") == 0
 
     @pytest.mark.parametrize("new_job", SERVICES, indirect=True)
-    def test_what_was_sent_twice_is_done_once_by_a_worker(self, new_job):
+    def test_a_task_sent_twice_is_run_once_by_a_worker(self, new_job):
         job = new_job()
         job.insert(1)
         [message] = receive(job.queues.tasks)
@@ -81,7 +84,7 @@ class TestLeasing:
         for lease in leases:
             assert job.task(lease.task_id).attempts[-1].result == lease.data
 
-    def test_what_is_leased_shows_as_running(self, new_job):
+    def test_leased_tasks_show_as_running(self, new_job):
         job = new_job()
         job.insert(3)
         leases = job.lease(job.worker(), 3)
@@ -113,7 +116,7 @@ class TestFailing:
             worker.finish([ended(lease, outcome)], job.now)
         job.until_counts(failed=1)
 
-    def test_a_retry_waits_for_its_time(self, new_job):
+    def test_a_retry_is_delayed(self, new_job):
         job = new_job(RETRIES_ON_EXCEPTION=1, RETRY_DELAY_SECONDS=200, RETRY_DELAY_MAX_SECONDS=200)
         job.insert(1)
         worker = job.worker()
@@ -126,7 +129,7 @@ class TestFailing:
         [again] = job.lease_later(worker if job.is_remote else job.worker(), 201)
         assert again.attempt == 2
 
-    def test_being_interrupted_costs_no_try(self, new_job):
+    def test_an_interruption_does_not_count_as_an_attempt(self, new_job):
         job = new_job(RETRIES_ON_EXCEPTION=0)
         job.insert(1)
         worker = job.worker()
@@ -139,10 +142,56 @@ class TestFailing:
         job.until_counts(succeeded=1)
         assert job.tally("retries") == 0
 
+    @pytest.mark.parametrize("new_job", SERVICES, indirect=True)
+    def test_attempts_are_numbered_up_to_the_last_number_that_the_ledger_keeps(self, new_job):
+        """Attempt 1000 would have the ledger's key of the next task's attempt 0."""
+        job = new_job(RETRIES_ON_EXIT=900)
+        job.insert(1)
+        [message] = receive(job.queues.tasks)
+        sent = unpack(message.body)
+        late = replace(sent, tasks=[one._replace(attempt=LAST_ATTEMPT - 2) for one in sent.tasks])
+        job.queues.tasks.send([Outgoing(pack(late))])
+        job.queues.tasks.acknowledge([message.receipt])
+        worker = job.worker()
+        for outcome, number in (
+            (Outcome.EXIT, LAST_ATTEMPT - 1),
+            (Outcome.INTERRUPTED, LAST_ATTEMPT),
+            (Outcome.EXIT, LAST_ATTEMPT),
+        ):
+            [lease] = job.lease(worker, 1)
+            assert lease.attempt == number
+            report = worker.finish([ended(lease, outcome)], job.now)
+            assert bool(report.retry_delay_seconds) == (number < LAST_ATTEMPT)
+        job.until_counts(failed=1)
+        assert [one.number for one in job.task("t0").attempts] == [LAST_ATTEMPT - 1, LAST_ATTEMPT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("new_job", SERVICES, indirect=True)
+class TestNewerVersions:
+    def test_a_worker_leaves_a_message_of_a_newer_version_to_others_and_ends_when_its_own_tasks_have(self, new_job):
+        job = new_job(TASKS_PER_MESSAGE=1)
+        job.insert(3)
+        worker = job.worker()
+        leases = job.lease(worker, 3)
+        newer = '{"taskfleet":2,"what":"nobody here knows"}\n{}'
+        job.queues.tasks.send([Outgoing(newer)])
+        for _ in range(30):
+            assert worker.lease(1, job.now) == []
+            time.sleep(0.1)
+        worker.finish([ended(lease) for lease in leases], job.now)
+        with pytest.raises(NewerFormatError):
+            worker.lease(1, job.now)
+        worker.close(job.now)
+        job._workers.remove(worker)
+        job.until_counts(succeeded=3)
+        [message] = receive(job.queues.tasks)
+        assert (message.body, max(message.deliveries, 1)) == (newer, 1)
+
 
 @pytest.mark.slow
 class TestGivingBack:
-    def test_what_was_not_begun_is_somebody_elses_at_once_without_a_trace(self, new_job):
+    def test_tasks_given_back_are_available_at_once_without_a_recorded_attempt(self, new_job):
         job = new_job()
         job.insert(60)
         first, second = job.worker(), job.worker()
@@ -190,7 +239,7 @@ class TestDying:
         assert Counter(lease.task_id for lease in done) == {f"t{n}": 1 for n in range(250)}
         job.until_counts(succeeded=250)
 
-    def test_a_task_that_kills_its_workers_is_given_up_and_its_neighbours_are_not(self, new_job):
+    def test_a_task_that_kills_its_workers_fails_and_others_do_not(self, new_job):
         job = new_job(TASKS_PER_MESSAGE=50, RETRIES_ON_LOST=1)
         job.insert(50)
         for _ in range(12):

@@ -1,4 +1,4 @@
-"""How the sending of a job's tasks is followed: by whoever calls, who is told and prints what is to be printed."""
+"""The progress of sending a job's tasks, as the caller receives it."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize("new_job", ["pubsub"], indirect=True)
 
 
 class Heard(SendingProgress):
-    """Keeps what it hears."""
+    """Records the progress."""
 
     def __init__(self):
         self.steps = []
@@ -49,7 +49,7 @@ def test_the_library_prints_nothing_and_reports_how_far_it_has_come(new_job, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_display_says_which_process_is_waited_for(new_job, sender, capfd):
+def test_the_display_shows_which_process_is_waited_for(new_job, sender, capfd):
     class Display(SendingDisplay):
         def waits_for(self, process):
             super().waits_for(process)
@@ -62,4 +62,4 @@ def test_the_display_says_which_process_is_waited_for(new_job, sender, capfd):
     job.database.execute("INSERT INTO sender VALUES (?, ?)", (identity(sender.pid), time.time()))
     with Display() as display:
         assert send_if_remote(job.database, job.configuration, display) == 5
-    assert capfd.readouterr() == ("", f"Waiting for another process to send its tasks ({sender.pid}).\n")
+    assert capfd.readouterr() == ("", f"Waiting for another process to send its tasks (process {sender.pid}).\n")

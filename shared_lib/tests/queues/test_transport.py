@@ -10,7 +10,7 @@ from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.queues.transport import Outgoing
 
 LEASE = 300
-"""Seconds; longer than any test, so that leases end only when a test says so."""
+"""Seconds; longer than any test, so that leases end only when a test ends them."""
 
 
 def bodies(number):
@@ -95,7 +95,7 @@ class TestQueues:
         transport.send([Outgoing("new")])
         assert [message.body for message in take(transport, 1)] == ["new"]
 
-    def test_the_size_is_what_the_service_says(self, transport):
+    def test_the_size_is_what_the_service_reports(self, transport):
         delay = min(100.0, transport.longest_delay_seconds)
         transport.send([Outgoing("1")] * 5 + [Outgoing("2", delay)] * (3 if delay else 0))
         held = take(transport, 2)
@@ -205,7 +205,7 @@ class TestWaiting:
 
 
 class TestLeases:
-    def test_what_is_leased_is_nobody_elses(self, transport, other):
+    def test_a_leased_message_is_not_delivered_to_others(self, transport, other):
         transport.send([Outgoing("1")])
         take(transport, 1)
         assert is_empty(transport)
@@ -229,7 +229,7 @@ class TestLeases:
         service.advance(LEASE)
         take(other, 1)
 
-    def test_a_message_that_is_given_back_is_there_at_once(self, transport, other):
+    def test_a_message_given_back_is_available_at_once(self, transport, other):
         transport.send([Outgoing(body) for body in bodies(25)])
         messages = take(transport, 25)
         assert transport.extend(receipts(messages), 0) == set()
@@ -248,7 +248,7 @@ class TestLeases:
         told = transport.extend([former], LEASE)
         assert told == {former} if transport.knows_lost_leases else told <= {former}
 
-    def test_a_receipt_of_what_was_dropped_is_reported(self, transport):
+    def test_the_receipt_of_a_deleted_message_is_reported(self, transport):
         transport.send([Outgoing("1"), Outgoing("2")])
         gone, kept = receipts(take(transport, 2))
         transport.acknowledge([gone])
@@ -271,7 +271,7 @@ class TestLeases:
 
 
 class TestAcknowledging:
-    def test_what_is_dropped_never_comes_back(self, service, transport):
+    def test_an_acknowledged_message_is_never_delivered_again(self, service, transport):
         transport.send([Outgoing(body) for body in bodies(15)])
         messages = take(transport, 15)
         transport.acknowledge(receipts(messages[:12]))
@@ -313,7 +313,7 @@ class TestSeveralReceivers:
         service.advance(LEASE + 1)
         assert is_empty(transport)
 
-    def test_what_a_killed_process_held_is_back_after_its_lease(self, service, name, children, transport):
+    def test_messages_of_a_killed_process_are_available_after_their_lease(self, service, name, children, transport):
         transport.send([Outgoing(body) for body in bodies(20)])
         holder = children(service, name, "hold", most=20)
         assert sorted(json.loads(holder.stdout.readline())) == sorted(bodies(20))

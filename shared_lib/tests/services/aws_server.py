@@ -1,4 +1,4 @@
-"""moto's server, of which the stand-ins for AWS's services are made."""
+"""The server of moto, which the doubles of AWS's services are based on."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import threading
 from importlib import import_module
 from typing import Any
 
-#: The account that their clients have.
+#: The credentials of their clients.
 ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -17,7 +17,7 @@ ACCOUNT = {
 
 
 def make_application() -> Any:
-    """Give the application that answers for all services; None if moto is not there, and who waits for the server has heard so."""
+    """Return the WSGI application for all services; None if moto is not installed, after reporting that to the parent process."""
     try:
         moto: Any = import_module("moto.server")
         import_module("werkzeug.serving")
@@ -28,7 +28,7 @@ def make_application() -> Any:
 
 
 def serve(application: Any) -> int:
-    """Answer requests in other threads, on a free port of the loopback interface; give the port."""
+    """Serve requests in threads on a free port of the loopback interface; return the port."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Handler(WSGIRequestHandler):

@@ -1,4 +1,4 @@
-"""Buckets on this machine, for the real clients: S3 as moto plays it, Google's storage as its emulator does."""
+"""Buckets on this machine, for the real clients: S3 by moto, Cloud Storage by its emulator."""
 
 import socket
 import subprocess
@@ -6,18 +6,18 @@ import sys
 import time
 from contextlib import contextmanager
 
-#: The emulator has no module of its own to run.
+#: The emulator has no module to run.
 _GOOGLE = "import sys; from gcp_storage_emulator.__main__ import main; sys.exit(main())"
 PATIENCE_SECONDS = 60
 
 
 def s3():
-    """Serve S3, with no buckets, in a ``with`` statement; gives the port on the loopback interface."""
+    """Serve S3 without buckets in a ``with`` statement; yields the port on the loopback interface."""
     return _served("-m", "moto.server", "--host=127.0.0.1")
 
 
 def google_storage(bucket):
-    """Serve Google's storage, with one bucket, in a ``with`` statement; gives the port on the loopback interface."""
+    """Serve Cloud Storage with one bucket in a ``with`` statement; yields the port on the loopback interface."""
     return _served("-c", _GOOGLE, "start", "--host=127.0.0.1", "--in-memory", f"--default-bucket={bucket}")
 
 

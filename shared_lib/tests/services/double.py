@@ -1,4 +1,4 @@
-"""What the stand-ins for services share: a process of their own, faults to order, a clock that can be put forward.
+"""Common parts of the doubles of services: a separate process, fault injection, a clock that can be advanced.
 
 A double obeys whoever started it, in lines of JSON on its standard input, and ends when that is closed; so none outlives its tests.
 """
@@ -20,24 +20,24 @@ from typing import Any, ClassVar, Self
 from taskfleet.clouds.aws_permissions import AWS
 from taskfleet.clouds.google_permissions import GOOGLE
 
-#: The repository, where its modules are found.
+#: The repository, which is the import path of the process.
 ROOT = Path(__file__).resolve().parents[3]
-#: For how long a message is passed over that comes late.
+#: How long a delayed message is not delivered.
 LATE_SECONDS = 1.0
 
 
 class Double:
-    """A service on this machine, in a process of its own, from ``start`` to ``stop``; or in a ``with`` statement."""
+    """A service on this machine in a separate process, from ``start`` to ``stop``, or in a ``with`` statement."""
 
     module: ClassVar[str]
-    """What the process runs."""
+    """The module that the process runs."""
 
     def __init__(self) -> None:
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start it; it answers when this returns.
+        """Start the service, and return when it answers.
 
         Raises:
             FileNotFoundError: It lacks something that is to be installed.
@@ -57,11 +57,11 @@ class Double:
         self.port = answer["port"]
 
     def command(self) -> list[str]:
-        """Give the command line of its process."""
+        """Return the command line of the process."""
         return [sys.executable, "-m", self.module]
 
     def stop(self) -> None:
-        """End it, with all it has."""
+        """Stop the service and discard its state."""
         if self._process is not None:
             self.resume()
             self._process.kill()
@@ -69,17 +69,17 @@ class Double:
             self._process = None
 
     def environment(self) -> dict[str, str]:
-        """Give the variables with which the service's real clients find it."""
+        """Return the environment variables with which the service's real clients find it."""
         raise NotImplementedError
 
     def advance(self, seconds: float) -> None:
-        """Put its clock forward: leases and delays end earlier by so much."""
+        """Advance the clock: leases and delays end earlier."""
         self._ask(advance=seconds)
 
     def fault(
         self, action: str, kind: str = "error", *, times: int | None = 1, share: float = 1.0, **details: Any
     ) -> None:
-        """Have requests go wrong.
+        """Inject faults into requests.
 
         Args:
             action: Which requests; "*" for all.
@@ -94,40 +94,40 @@ class Double:
         self._ask(fault={"action": action, "kind": kind, "times": times, "share": share, **details})
 
     def clear_faults(self) -> None:
-        """Have nothing go wrong any more."""
+        """Remove all injected faults."""
         self._ask(clear=True)
 
     def requests(self) -> Counter[str]:
-        """Give how often each action was asked for so far."""
+        """Return the number of requests so far by action."""
         return Counter(self._ask()["requests"])
 
     def permissions(self) -> Counter[str]:
-        """Give how often each permission was needed so far by what was asked for, whether or not it was there."""
+        """Return how often each permission was needed so far, whether or not it was granted."""
         return Counter(self._ask()["permissions"])
 
     def unlisted(self) -> set[str]:
-        """Give the permissions that were needed, and that the library's tables do not have."""
+        """Return the needed permissions that are missing in the library's tables."""
         return {name for name in self.permissions() if name not in AWS and name not in GOOGLE}
 
     def pause(self) -> None:
-        """Have it be there, but not answer."""
+        """Suspend the process: it accepts connections, but does not answer."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Have it answer again."""
+        """Resume the process."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the service."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End it."""
+        """Stop the service."""
         self.stop()
 
     def _ask(self, **command: Any) -> dict[str, Any]:
@@ -151,18 +151,18 @@ class Double:
 
 
 class Clock:
-    """Seconds since the epoch, and what was added."""
+    """A clock that can be advanced, in seconds since the epoch."""
 
     def __init__(self) -> None:
         self.ahead_seconds = 0.0
 
     def now(self) -> float:
-        """Give the time."""
+        """Return the time."""
         return time.time() + self.ahead_seconds
 
 
 class Faults:
-    """What is to go wrong, how often each action was asked for, and what was needed for that; for several threads."""
+    """Injected faults, and counts of requests and needed permissions; thread-safe."""
 
     def __init__(self, seed: int = 0) -> None:
         self.requests: Counter[str] = Counter()
@@ -172,22 +172,22 @@ class Faults:
         self._random = random.Random(seed)
 
     def add(self, fault: Mapping[str, Any]) -> None:
-        """Order a fault."""
+        """Inject a fault."""
         with self._lock:
             self._ordered.append(dict(fault))
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove everything."""
         with self._lock:
             self._ordered.clear()
 
     def need(self, *permissions: str) -> None:
-        """Count permissions that a request needs."""
+        """Count the permissions that a request needs."""
         with self._lock:
             self.permissions.update(permissions)
 
     def draw(self, action: str) -> dict[str, Any]:
-        """Count a request, and give what is to go wrong with it: empty for nothing."""
+        """Count a request, and return its fault; empty for none."""
         with self._lock:
             self.requests[action] += 1
             for fault in self._ordered:
@@ -205,7 +205,7 @@ def obey(
     wake: Callable[[], None],
     hear: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> None:
-    """Say which port is listened on, and do what comes on standard input, until its end.
+    """Report the port, and carry out the commands from standard input until it is closed.
 
     Args:
         port: Where the clients come to.

@@ -28,13 +28,13 @@ from shared_lib.tests.services import ec2_fleets
 from shared_lib.tests.services.aws_server import ACCOUNT, make_application, serve
 from shared_lib.tests.services.double import Clock, Double, Faults, obey
 
-#: In the user agents of those whose permissions are counted: the library and what it reads tables with, not what tests look with.
+#: Parts of user agents whose permissions are counted: the library and its readers of tables, not the clients of tests.
 CLIENTS = (USER_AGENT, "aws-sdk-cpp", "Python-urllib")
-#: Of prices, this share is zero, and as many are missing.
+#: The share of prices that are zero, and of prices that are missing.
 HOLES = 0.02
-#: A zone near a town, and what is there.
+#: A local zone, and its types.
 LOCAL_ZONE, LOCAL_TYPES = "us-east-1-bos-1a", ("c5.2xlarge", "r5.2xlarge", "t3.medium")
-#: When spot prices have changed, before now; the former ones are twice as high.
+#: The age of the last two changes of spot prices; the former prices are twice as high.
 CHANGED_BEFORE = timedelta(minutes=30)
 FORMER_CHANGED_BEFORE = timedelta(days=2)
 #: Per GiB, operation or GiB/s and month in us-east-1: product family, usage, unit, USD.
@@ -57,7 +57,7 @@ DISK_PRICES = (
 
 _CPUS = {"nano": 0.25, "micro": 0.5, "small": 1.0, "medium": 1.0, "large": 2.0, "xlarge": 4.0, "metal": 96.0}
 _USD_PER_CPU = {"a": 0.025, "c": 0.042, "i": 0.078, "m": 0.048, "r": 0.063, "t": 0.042}
-#: Maker's account, name, parameter and architecture of images that moto has not.
+#: Publisher's account, name, parameter and architecture of images that moto does not have.
 _IMAGES = [
     (
         "099720109477",
@@ -80,18 +80,18 @@ _IMAGES = [
 
 
 def list_price(type_name: str, region: str) -> str | None:
-    """Give the made-up price of an hour in USD: by size, letter and region; of some it is zero, and some have none."""
+    """Return the fictitious hourly price in USD, which depends on size, family and region; some are zero, and some missing."""
     return _with_holes(_plain_price(type_name, region), "list", type_name, region)
 
 
 def spot_price(type_name: str, zone: str) -> str | None:
-    """Give the made-up spot price of an hour in USD: from a quarter to three quarters of the list price, with holes as there."""
+    """Return the fictitious hourly spot price in USD: 25 to 75 % of the list price; some are zero, and some missing."""
     share = 0.25 + 0.5 * _chance("share", type_name, zone)
     return _with_holes(share * _plain_price(type_name, zone[:-1]), "spot", type_name, zone)
 
 
 class Ec2(Double):
-    """EC2, the price list and Systems Manager, until ``stop``. Faults are ordered by action, such as ``DescribeInstanceTypes``."""
+    """EC2, the price list and Systems Manager, until ``stop``. Faults are injected by action, such as ``DescribeInstanceTypes``."""
 
     module = "shared_lib.tests.services.ec2"
 
@@ -110,40 +110,40 @@ class Ec2(Double):
         self._ask(price=[type_name, place, None if usd is None else str(usd)])
 
     def stock(self, type_name: str, zone: str, number: int | None) -> None:
-        """Set how many machines of a type are to be had yet in a zone, "*" for any of either; None for no limit, as at first."""
+        """Set the capacity for a type in a zone, "*" for any of either; None for no limit, which is the default."""
         self._ask(stock=[type_name, zone, number])
 
     def refuse(self, type_name: str, zone: str, code: str, message: str = "ordered") -> None:
-        """Have fleets get no machine of a type in a zone, "*" for any of either, with this error."""
+        """Have fleets launch no machine of a type in a zone, "*" for any of either, with this error."""
         self._ask(refuse=[type_name, zone, code, message])
 
     def quota(self, market: str, cpus: int) -> None:
-        """Set how many virtual CPUs the account may have in each region in a market: "spot" or "on-demand"."""
+        """Set the quota of virtual CPUs in each region for a market: "spot" or "on-demand"."""
         self._ask(quota=[market, cpus])
 
     def deny(self, *permissions: str, is_terse: bool = False) -> None:
-        """Take permissions away, such as ``ec2:CreateTags``; with ``is_terse`` refusals do not say which, as in some regions."""
+        """Deny permissions, such as ``ec2:CreateTags``; with ``is_terse`` denials do not name the permission, as in some regions."""
         assert all(one in AWS for one in permissions), permissions
         self._ask(deny=permissions, is_terse=is_terse)
 
     def delays(self, *, visible_seconds: float = 0.0, boot_seconds: float = 0.0, ending_seconds: float = 0.0) -> None:
-        """Set how long it takes until machines are listed, until they run, and until they are gone after their end; see ``advance``."""
+        """Set the delays until machines are listed, until they run, and until they have ended; see ``advance``."""
         self._ask(delays=[visible_seconds, boot_seconds, ending_seconds])
 
     def mute_repeats(self) -> None:
-        """Have the answer to a fleet that is asked for again hold no machines: AWS does not promise that it does."""
+        """Have responses to repeated fleets contain no machines: AWS does not guarantee that they do."""
         self._ask(mute=True)
 
     def interrupt(self, instance_id: str) -> None:
-        """Take a spot machine away."""
+        """Preempt a spot instance."""
         self._ask(interrupt=instance_id)
 
     def console(self, instance_id: str, text: str) -> None:
-        """Set what a machine has printed."""
+        """Set the console output of a machine."""
         self._ask(console=[instance_id, text])
 
     def empty(self) -> None:
-        """Remove all machines, launch templates and disks, and everything that was ordered about them."""
+        """Remove all machines, launch templates and disks, and all settings about them."""
         self._ask(empty=True)
 
 
@@ -167,7 +167,7 @@ def _with_holes(usd: float, *words: str) -> str | None:
 
 
 def _chance(*words: str) -> float:
-    """Give a number from 0 to 1 that is always the same for the same words."""
+    """Return a number from 0 to 1 that depends only on some words."""
     return crc32("/".join(words).encode()) / 2**32
 
 
@@ -175,7 +175,7 @@ def _chance(*words: str) -> float:
 
 
 class _Prices:
-    """Made up, or set."""
+    """Fictitious prices, or those that a test has set."""
 
     def __init__(self) -> None:
         self._given: dict[tuple[str, str], str | None] = {}
@@ -199,7 +199,7 @@ class _Prices:
 
 
 def _add(clock: Clock, prices: _Prices) -> None:
-    """Write over moto what it lacks."""
+    """Patch what moto lacks."""
     from moto.core.responses import ActionResult
 
     offerings: Any = import_module("moto.ec2.models.instance_types").INSTANCE_TYPE_OFFERINGS
@@ -255,7 +255,7 @@ def _add(clock: Clock, prices: _Prices) -> None:
 
 
 def _history(usd: str | None, product: str, start: datetime, now: datetime) -> Iterator[tuple[datetime, str]]:
-    """Give what was changed since the start, and before that what was valid at the start; the newest first."""
+    """Return the changes since the start, then the prices that were valid at the start, the newest first."""
     if usd is None:
         return
     factor = 2 if product == "Windows" else 1
@@ -334,7 +334,7 @@ def _add_images() -> None:
 
 
 class _Products:
-    """The price list: what there is of AmazonEC2 in a region, and much that is not wanted."""
+    """The price list: the products of AmazonEC2 in a region, including many that do not matter."""
 
     def __init__(self, prices: _Prices) -> None:
         models: Any = import_module("moto.ec2.models.instance_types")
@@ -414,7 +414,7 @@ def _product(family: str, attributes: Mapping[str, str], unit: str, usd: str) ->
 
 
 class _Front:
-    """Stands before moto: counts what is asked for, has it go wrong as ordered, and answers for the price list."""
+    """WSGI middleware before moto that counts requests, injects faults and serves the price list."""
 
     def __init__(
         self,
@@ -458,7 +458,7 @@ class _Front:
         return answer
 
     def _refusal(self, action: str, query: Mapping[str, list[str]], permissions: list[str]) -> dict[str, Any]:
-        """Give the fault that a call lacks a permission, or is a dry run; moto knows dry runs of some calls only."""
+        """Return the fault for a denied call or a dry run; moto supports dry runs of some calls only."""
         if denial := self._orders.denial(*permissions):
             code, message = denial if query else ("AccessDeniedException", denial[1])
             return {"kind": "error", "status": 403, "code": code, "message": message}
@@ -469,7 +469,7 @@ class _Front:
 
 
 def s3_action(method: str, path: str) -> str:
-    """Name a call of S3 for which the bucket is in the path; empty for one that is not known here."""
+    """Return the name of a call of S3 with the bucket in the path; empty for an unknown call."""
     has_key = len([part for part in path.split("/") if part]) > 1
     names = {
         ("GET", True): "GetObject",
@@ -487,7 +487,7 @@ _S3_PERMISSIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "He
 
 
 def _permissions_for(target: str, action: str, names: list[str], *, is_s3: bool) -> list[str]:
-    """Give what a call takes."""
+    """Return the permissions that a call needs."""
     if is_s3:
         return [f"s3:{_S3_PERMISSIONS.get(action, action)}"]
     service = {"AmazonSSM": "ssm", "AWSPriceListService": "pricing"}.get(target.partition(".")[0])
@@ -505,7 +505,7 @@ def _refuse(fault: Mapping[str, Any], start_response: Any, *, is_json: bool) -> 
 
 
 def main() -> None:
-    """Be the server, on a free port of the loopback interface."""
+    """Run the server on a free port of the loopback interface."""
     os.environ |= {"MOTO_ENABLE_AMI_VALIDATION": "true", "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"}
     application = make_application()
     if application is None:

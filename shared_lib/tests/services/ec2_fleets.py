@@ -1,4 +1,4 @@
-"""Fleets and instances of the stand-in for EC2: what moto lacks of how machines are started and ended.
+"""Fleets and instances of the double of EC2: what moto lacks for launching and terminating instances.
 
 Runs in the process of ``shared_lib.tests.services.ec2``. A fleet of type instant takes its machines from the pools (type and zone) that
 it is given, the cheapest first, and answers with an error for each pool that had too few. Its client token makes it happen once. What
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 from shared_lib.tests.services.double import Clock
 
-#: What CreateFleet, RunInstances and CreateLaunchTemplate say in a refusal.
+#: The resource in denials of CreateFleet, RunInstances and CreateLaunchTemplate.
 PRINCIPAL = "arn:aws:iam::123456789012:user/test"
 _RESOURCE = "arn:aws:ec2:us-east-1:123456789012:instance/*"
-#: Of a page, whatever is asked for: EC2 may always give fewer.
+#: The page size, regardless of the request: EC2 may always return fewer.
 RESERVATIONS_A_PAGE = 5
 TEMPLATES_A_PAGE = 5
-#: An instance is listed for an hour after its end.
+#: An instance is listed for an hour after its termination.
 LISTED_SECONDS = 3600
 MOST_USER_DATA_BYTES = 16_384
 MOST_TOKEN_CHARACTERS = 64
@@ -44,7 +44,7 @@ _STRATEGIES = {
 
 
 class FleetError(Exception):
-    """Why a pool has no machines."""
+    """The reason why a capacity pool launches no machine."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class FleetError(Exception):
 
 
 class _Pool(NamedTuple):
-    """A type in a zone, and how it would be launched."""
+    """A capacity pool: a type in a zone, with its launch parameters."""
 
     override: dict[str, Any]
     data: dict[str, Any]
@@ -62,17 +62,17 @@ class _Pool(NamedTuple):
 
 
 class Orders:
-    """What a test has ordered of machines."""
+    """The settings of a test about machines."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.lock = threading.Lock()
         self.need: Callable[..., None] = lambda *_: None
-        """Counts the permissions that a fleet needs in the name of who asked for it."""
+        """Counts the permissions that a fleet needs on behalf of its caller."""
         self.forget()
 
     def forget(self) -> None:
-        """Have everything to be had, and at once."""
+        """Reset to unlimited capacity without delays."""
         self.stocks: dict[tuple[str, str], int] = {}
         self.refusals: dict[tuple[str, str], tuple[str, str]] = {}
         self.quotas: dict[str, int] = {}
@@ -83,7 +83,7 @@ class Orders:
         self.consoles: dict[str, str] = {}
 
     def hear(self, command: Mapping[str, Any]) -> None:
-        """Do what ``Ec2`` says."""
+        """Carry out a command of ``Ec2``."""
         with self.lock:
             if "stock" in command:
                 type_name, zone, number = command["stock"]
@@ -113,7 +113,7 @@ class Orders:
                 self.forget()
 
     def denial(self, *permissions: str) -> tuple[str, str] | None:
-        """Give code and text for the first of some permissions that is denied; None if all are there."""
+        """Return code and text of the first denied permission; None if all are granted."""
         missing = next((one for one in permissions if one in self.denied), None)
         if missing is None:
             return None
@@ -130,7 +130,7 @@ class Orders:
 
 
 def permissions_for(action: str, names: list[str]) -> list[str]:
-    """Give what a call of EC2 takes, from the names of its parameters.
+    """Return the permissions that a call of EC2 needs, from the names of its parameters.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
     """
@@ -145,7 +145,7 @@ def permissions_for(action: str, names: list[str]) -> list[str]:
 
 
 def decode(encoded: str) -> str:
-    """Answer what a refusal is about; see ``Orders.denial``."""
+    """Respond with the content of an encoded denial; see ``Orders.denial``."""
     text = escape(base64.b64decode(encoded).decode())
     result = (
         f"<DecodeAuthorizationMessageResult><DecodedMessage>{text}</DecodedMessage></DecodeAuthorizationMessageResult>"
@@ -165,7 +165,7 @@ def _instances() -> Iterator[Any]:
 
 
 def _empty() -> None:
-    """Have no machines, templates, disks and network interfaces of theirs any more."""
+    """Remove all machines, templates, disks and network interfaces."""
     for backend in _backends():
         for reservation in [*backend.reservations.values()]:
             for instance in reservation.instances:
@@ -178,7 +178,7 @@ def _empty() -> None:
 
 
 def _interrupt(orders: Orders, instance_id: str) -> None:
-    """Take a machine away, as EC2 does with spot machines."""
+    """Preempt a machine, as EC2 does with spot instances."""
     models: Any = import_module("moto.ec2.models.instances")
     instance = next(one for one in _instances() if one.id == instance_id)
     instance.terminate()
@@ -189,7 +189,7 @@ def _interrupt(orders: Orders, instance_id: str) -> None:
 
 
 def _refresh(orders: Orders, instance: Any) -> None:
-    """Set the state that an instance is in by now: moto's run at once, and are gone at once."""
+    """Update the state of an instance to the current time: moto's instances start and end at once."""
     now = orders.clock.now()
     gone_at = getattr(instance, "_double_gone_at", None)
     if gone_at is not None:
@@ -209,7 +209,7 @@ def _is_listed(orders: Orders, instance: Any) -> bool:
 
 
 def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
-    """Write over moto.
+    """Patch moto.
 
     Args:
         orders: What the test orders.
@@ -354,7 +354,7 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
 def _create(
     orders: Orders, backend: Any, region: str, request: Mapping[str, Any], price_of: Callable[[str, str, str], float]
 ) -> dict[str, Any]:
-    """Make a fleet of type instant."""
+    """Create a fleet of type instant."""
     exceptions: Any = import_module("moto.ec2.exceptions")
     capacity = request["TargetCapacitySpecification"]
     market = capacity.get("DefaultTargetCapacityType") or "on-demand"
@@ -371,7 +371,7 @@ def _create(
         raise exceptions.EC2ClientError("InvalidParameterValue", f"Invalid AllocationStrategy {strategy}")
 
     def rank(pool: _Pool) -> tuple[bool, float]:
-        """The best first: the cheapest, or the cheapest of those with room for all."""
+        """Sort key, the best first: the cheapest, or the cheapest with capacity for all."""
         is_short = strategy == "price-capacity-optimized" and _stock(orders, pool) < missing
         return is_short, price_of(pool.instance_type, pool.zone, market)
 
@@ -437,7 +437,7 @@ def _error(where: Mapping[str, Any], market: str, error: FleetError) -> dict[str
 
 
 def _check(backend: Any, instance_type: str, data: Mapping[str, Any], override: Mapping[str, Any]) -> None:
-    """See that what is asked for is there.
+    """Check that the requested resources exist.
 
     Raises:
         FleetError: It is not.
@@ -472,7 +472,7 @@ def _check(backend: Any, instance_type: str, data: Mapping[str, Any], override: 
 
 
 def _available(orders: Orders, backend: Any, pool: _Pool, market: str, wanted: int) -> tuple[int, FleetError | None]:
-    """Say how many machines of a pool are to be had, and why no more."""
+    """Return how many machines a capacity pool launches, and the reason why no more."""
     models: Any = import_module("moto.ec2.models.instance_types")
     needed = ["ec2:RunInstances"]
     needed += ["ec2:CreateTags"] if pool.data.get("TagSpecifications") else []
@@ -509,7 +509,7 @@ def _available(orders: Orders, backend: Any, pool: _Pool, market: str, wanted: i
 
 
 def _keys(pool: _Pool) -> list[tuple[str, str]]:
-    """Give the names under which a test may have ordered something about a pool."""
+    """Return the keys under which a test may have set something about a capacity pool."""
     return [(name, zone) for name in (pool.instance_type, "*") for zone in (pool.zone, "*")]
 
 

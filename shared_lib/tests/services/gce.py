@@ -47,7 +47,7 @@ class Gce(Double):
 
     @property
     def endpoint(self) -> str:
-        """Where both are."""
+        """The URL of both."""
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self) -> dict[str, str]:
@@ -60,7 +60,7 @@ class Gce(Double):
         }
 
     def reset(self) -> None:
-        """Forget all machines and limits."""
+        """Remove all machines and limits."""
         self._ask(fleet={"do": "reset"})
 
     def set(
@@ -71,7 +71,7 @@ class Gce(Double):
         list_delay_seconds: float = 0.0,
         page_bytes: int = 1 << 20,
     ) -> None:
-        """Say how quick it is, and how long a page of a console.
+        """Set the delays, and the page size of consoles.
 
         Args:
             operation_seconds: How long starting or deleting a machine takes.
@@ -90,28 +90,28 @@ class Gce(Double):
         )
 
     def capacity(self, zone: str, instance_type: str, number: int) -> None:
-        """Have no more machines of a type in a zone; what is beyond that is a stock-out."""
+        """Set the capacity for a type in a zone; more machines are a stock-out."""
         self._ask(fleet={"do": "capacity", "zone": zone, "instance_type": instance_type, "number": number})
 
     def quota(self, region: str, cpus: int) -> None:
-        """Allow no more CPUs in a region."""
+        """Set the CPU quota of a region."""
         self._ask(fleet={"do": "quota", "region": region, "cpus": cpus})
 
     def forbid(self, *permissions: str) -> None:
-        """Take permissions away."""
+        """Deny permissions."""
         assert all(one in GOOGLE for one in permissions), permissions
         self._ask(fleet={"do": "forbid", "permissions": permissions})
 
     def print(self, name: str, text: str) -> None:
-        """Have a machine print something on its console."""
+        """Print something on a machine's console."""
         self._ask(fleet={"do": "print", "name": name, "text": text})
 
     def preempt(self, name: str, seconds_ago: float = 0.0) -> None:
-        """Take a spot machine back, as if that had been some time ago."""
+        """Preempt a spot instance some time ago."""
         self._ask(fleet={"do": "preempt", "name": name, "seconds_ago": seconds_ago})
 
     def stop_machine(self, name: str, status: str = "TERMINATED") -> None:
-        """Have a machine be stopped, or in another state."""
+        """Stop a machine, or set another state."""
         self._ask(fleet={"do": "stop", "name": name, "status": status})
 
 
@@ -119,7 +119,7 @@ class Gce(Double):
 
 
 class Service:
-    """What is behind the methods."""
+    """The state behind the methods."""
 
     def __init__(self, clock: Clock) -> None:
         self.fleet = Fleet(clock)
@@ -231,20 +231,20 @@ Handler = Callable[[Service, Request], dict[str, Any]]
 @dataclass(frozen=True, slots=True)
 class _Route:
     method: str
-    """HTTP's."""
+    """The HTTP method."""
     path: re.Pattern[str]
     action: str
-    """As the discovery documents call it."""
+    """The name in the discovery documents."""
     handler: Handler
     parameters: frozenset[str] = frozenset()
     permission: str = ""
-    """That it needs, besides what its body asks for; a test may take it away."""
+    """The permission that it needs, in addition to those for its body; a test may deny it."""
 
     @staticmethod
     def compute(
         method: str, path: str, action: str, handler: Handler, *parameters: str, permission: str = ""
     ) -> "_Route":
-        """Make a route below a project."""
+        """Return a route below a project."""
         return _Route(
             method,
             re.compile(f"{_PREFIX}/(?P<project>[^/]+)/{path}"),
@@ -258,7 +258,7 @@ class _Route:
     def fleet(
         method: str, path: str, action: str, handler: FleetHandler, *parameters: str, permission: str
     ) -> "_Route":
-        """Make a route to what was started, or may be."""
+        """Return a route to launched or possible resources."""
         return _Route.compute(
             method,
             path,
@@ -409,7 +409,7 @@ ROUTES = [
 
 
 def _selected(answer: Any, fields: str) -> Any:
-    """Keep what the parameter ``fields`` names: "a,b(c,d)"."""
+    """Return the fields that the parameter ``fields`` names, such as "a,b(c,d)"."""
     if isinstance(answer, list):
         return [_selected(one, fields) for one in answer]
     return {
@@ -442,10 +442,10 @@ def _handler_class(service: Service, faults: Faults) -> type[BaseHTTPRequestHand
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing: standard output is for orders."""
+            """Log nothing: standard output is for commands."""
 
         def do_GET(self) -> None:
-            """Answer."""
+            """Handle a request."""
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             try:
                 code, answer = 200, self._answer(sent)
@@ -466,7 +466,7 @@ def _handler_class(service: Service, faults: Faults) -> type[BaseHTTPRequestHand
         do_POST = do_DELETE = do_GET
 
         def _is_counted(self) -> bool:
-            """Whether the library asks, or a machine with the token of its service account, and not a test."""
+            """Return whether the library or a machine makes the request, and not a test."""
             names = (self.headers.get("User-Agent", ""), self.headers.get("x-goog-api-client", ""))
             return any(USER_AGENT in name for name in names) or (
                 "Python-urllib" in names[0] and "Authorization" in self.headers
@@ -530,7 +530,7 @@ def _handler_class(service: Service, faults: Faults) -> type[BaseHTTPRequestHand
 
 
 class _LostError(Exception):
-    """The answer is to be lost."""
+    """The response is to be lost."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -539,7 +539,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def main() -> None:
-    """Be the server, on a free port of the loopback interface."""
+    """Run the server on a free port of the loopback interface."""
     clock, faults = Clock(), Faults()
     service = Service(clock)
     server = _Server(("127.0.0.1", 0), _handler_class(service, faults))

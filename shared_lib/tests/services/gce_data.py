@@ -1,4 +1,4 @@
-"""What the double of Compute Engine and Cloud Billing has to offer: small, made up, with the shapes and the holes of the real thing.
+"""Data of the double of Compute Engine and Cloud Billing: small and fictitious, with the formats and gaps of the real services.
 
 Prices are near the real ones, rounded. On purpose some entries of the price list are missing, zero, old, or look like others.
 """
@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-#: Regions with their place in descriptions, the factor of their prices, and their zones.
+#: Regions with their name in descriptions, the factor of their prices, and their zones.
 REGIONS: dict[str, tuple[str, float, dict[str, str]]] = {
     "us-central1": ("Iowa", 1.0, {"a": "UP", "b": "UP", "f": "UP"}),
     "europe-west4": ("Netherlands", 1.1, {"a": "UP", "b": "UP", "c": "UP"}),
@@ -18,11 +18,11 @@ ZONES = {
     for region, (_, _, zones) in REGIONS.items()
     for letter, status in zones.items()
 }
-#: Series that all of America has the same price for.
+#: Series with the same price in all American regions.
 _AMERICAN = {"us-central1": ("Americas", ["us-central1", "us-east1", "us-west1"])}
 _CREATED = "1969-12-31T16:00:00.000-08:00"
 
-#: Name, vCPUs, MiB, and what else there is to say.
+#: Name, vCPUs, MiB, and further properties.
 MACHINE_TYPES: list[tuple[str, int, int, dict[str, Any]]] = [
     ("e2-micro", 2, 1024, {"isSharedCpu": True}),
     ("e2-small", 2, 2048, {"isSharedCpu": True}),
@@ -61,11 +61,11 @@ MACHINE_TYPES: list[tuple[str, int, int, dict[str, Any]]] = [
         {"accelerators": [{"guestAcceleratorType": "nvidia-l4", "guestAcceleratorCount": 1}]},
     ),
 ]
-#: Types that only one region has.
+#: Types that exist in one region only.
 _ONLY = {"h3-standard-88": "us-central1"}
 MACHINE_TYPES.append(("h3-standard-88", 88, 360448, {}))
 
-#: Series, its words, the prices of an hour of a core and of a GiB on demand, and the same on spot; in Iowa.
+#: Series, its words, the hourly on-demand prices of a core and of a GiB, and the same for spot; in Iowa.
 _SERIES: list[tuple[str, str, float, float, float | None, float | None]] = [
     ("e2", "E2 Instance", 0.022, 0.003, 0.006, 0.0008),
     ("n1", "N1 Predefined Instance", 0.032, 0.0042, 0.0065, 0.0009),
@@ -97,7 +97,7 @@ _DISKS = [
     ("Hyperdisk Balanced IOPS", "SSD", "mo", 0.005),
     ("Hyperdisk Balanced Throughput", "SSD", "mo", 0.04),
 ]
-#: Entries for something else, in Iowa and absurdly dear: a client that takes one for a machine's or a disk's own shows it.
+#: SKUs of other products, in Iowa and extremely expensive, so that a client that uses one by mistake is noticed.
 _MISLEADING = [
     ("N2 Custom Instance Core running in Americas", "OnDemand"),
     ("N2 Custom Extended Instance Ram running in Americas", "OnDemand"),
@@ -115,7 +115,7 @@ _MISLEADING = [
     ("Hyperdisk Balanced Capacity for Storage Pools in Iowa", "OnDemand"),
     ("C3 Instance Local SSD attached to Calendar mode reservations running in Iowa", "OnDemand"),
 ]
-#: Image families by project: the image, and its architecture. The next LTS of Ubuntu is not there for Arm.
+#: Image families by project: the image, and its architecture. The next LTS of Ubuntu does not exist for Arm.
 IMAGES = {
     "ubuntu-os-cloud": {
         "ubuntu-2604-lts-amd64": ("ubuntu-2604-resolute-amd64-v20261105", "X86_64", "2026-11-05T03:12:44.321-08:00"),
@@ -146,12 +146,12 @@ IMAGE_GIB = {
 
 
 def number(name: str) -> str:
-    """Give a thing's id: the services' are 64-bit numbers as text."""
+    """Return a resource's ID: a 64-bit number as text, as in the services."""
     return str(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 1)
 
 
 def machine_types(zone: str) -> list[dict[str, Any]]:
-    """Give the machine types of a zone, without links."""
+    """Return the machine types of a zone, without links."""
     return [
         {
             "kind": "compute#machineType",
@@ -174,7 +174,7 @@ def machine_types(zone: str) -> list[dict[str, Any]]:
 
 
 def skus() -> list[dict[str, Any]]:
-    """Give the whole price list."""
+    """Return the whole price list."""
     return [*_cores(), *_local_ssds(), *_disks(), *_others()]
 
 

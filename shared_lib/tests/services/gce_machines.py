@@ -1,6 +1,6 @@
-"""Instances, disks and operations of the double of Compute Engine, on a clock that can be put forward.
+"""Instances, disks and operations of the double of Compute Engine, on a clock that can be advanced.
 
-Nothing happens in the background: whoever asks has the fleet catch up with the clock first.
+Nothing happens in the background: each request first updates the fleet to the current time.
 """
 
 import datetime
@@ -18,19 +18,19 @@ from shared_lib.tests.services.gce_requests import RefusedError, Request, aggreg
 
 DISK_TYPES = ("pd-standard", "pd-balanced", "pd-ssd", "pd-extreme", "hyperdisk-balanced")
 NETWORKS = ("default", "mine")
-#: Name to regions.
+#: Regions by name.
 SUBNETWORKS = {"default": tuple(gce_data.REGIONS), "inner": ("us-central1",)}
 ACCOUNTS = ("default", "worker@test-project.iam.gserviceaccount.com")
 USER = "tester@example.com"
 ACT_AS = "iam.serviceAccounts.actAs"
-#: A wait for an operation ends at the latest after this.
+#: The maximum duration of a wait for an operation.
 WAIT_SECONDS = 120.0
 _CONSOLE_BYTES = 1 << 20
 _CALIFORNIA = datetime.timezone(datetime.timedelta(hours=-8))
 
 
 class Fleet:
-    """All that was started."""
+    """All launched resources."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -38,7 +38,7 @@ class Fleet:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, and be quick and without limits."""
+        """Remove everything, including delays and limits."""
         with self._lock:
             self._instances: dict[tuple[str, str], _Instance] = {}
             self._disks: dict[tuple[str, str], dict[str, Any]] = {}
@@ -53,7 +53,7 @@ class Fleet:
             self._page_bytes = _CONSOLE_BYTES
 
     def hear(self, command: Mapping[str, Any]) -> None:
-        """Do what the double's holder wants."""
+        """Carry out a command of the test."""
         order = command.get("fleet")
         if order is None:
             return
@@ -229,7 +229,7 @@ class Fleet:
             operation.is_done = operation.is_done or operation.done_at <= now
 
     def _errors(self, request: Request, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """Say why a machine cannot be started, as its operation says it."""
+        """Return the errors of the operation that inserts a machine."""
         fault, zone, name = request.fault, request.zone, body["machineType"].rpartition("/")[2]
         if fault.get("kind") == "operation":
             return [{"code": one["code"], "message": one.get("message", "ordered")} for one in fault["errors"]]
@@ -323,7 +323,7 @@ class Fleet:
 
 
 class _Instance:
-    """A machine: when what will happen to it."""
+    """A machine, with the times of its future events."""
 
     def __init__(
         self, request: Request, content: dict[str, Any], now: float, operation_seconds: float, boot_seconds: float
@@ -339,7 +339,7 @@ class _Instance:
         self.dropped_bytes = 0
 
     def catch_up(self, now: float) -> None:
-        """Be what the time has made of it."""
+        """Update the state to the current time."""
         if self.fails and self.made_at <= now:
             self.gone_at = self.made_at
         if self.status in ("PROVISIONING", "STAGING") and not self.fails:
@@ -356,7 +356,7 @@ class _Instance:
         self.dropped_bytes += surplus
 
     def body(self, base: str) -> dict[str, Any]:
-        """Give it as the service does."""
+        """Return it as the service does."""
         zone = f"{base}/zones/{self.zone}"
         return {
             **self.content,
@@ -371,7 +371,7 @@ class _Instance:
 
 
 class _Operation:
-    """Something that is being done."""
+    """An operation."""
 
     def __init__(
         self, name: str, zone: str, kind: str, of: str, target: str, began_at: float, errors: list[dict[str, Any]]
@@ -381,7 +381,7 @@ class _Operation:
         self.is_done = False
 
     def body(self, request: Request) -> dict[str, Any]:
-        """Give it as the service does."""
+        """Return it as the service does."""
         zone = f"{request.base}/zones/{self.zone}"
         began = _timestamp(self.began_at)
         return {
@@ -435,7 +435,7 @@ def _check_request_id(request: Request) -> None:
 
 
 def permissions_of(body: Mapping[str, Any], project: str) -> list[str]:
-    """Give what starting a machine takes besides ``compute.instances.create``, by what is asked for.
+    """Return the permissions that a launch needs in addition to ``compute.instances.create``, depending on the request.
 
     https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert#iam-permissions
     """

@@ -1,4 +1,4 @@
-"""How the double of Google Cloud is asked and refuses."""
+"""Requests to the double of Google Cloud, and its errors."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,14 +6,14 @@ from typing import Any
 
 
 class RefusedError(Exception):
-    """Turned away, in the services' words."""
+    """The request is rejected, with the text of the services."""
 
     def __init__(self, code: int, status: str, reason: str, text: str) -> None:
         super().__init__(text)
         self.code, self.status, self.reason = code, status, reason
 
     def body(self) -> dict[str, Any]:
-        """Give the answer."""
+        """Return the response."""
         text = str(self)
         detail = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
@@ -33,23 +33,23 @@ class RefusedError(Exception):
 
 
 def invalid(field_name: str, value: Any, why: str = "") -> RefusedError:
-    """Make the refusal of a field's value."""
+    """Return the error for an invalid value of a field."""
     return RefusedError(
         400, "INVALID_ARGUMENT", "invalid", f"Invalid value for field '{field_name}': '{value}'. {why}".rstrip()
     )
 
 
 def not_found(path: str) -> RefusedError:
-    """Make the refusal of something that is not there."""
+    """Return the error for a resource that does not exist."""
     return RefusedError(404, "NOT_FOUND", "notFound", f"The resource '{path}' was not found")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a method is asked."""
+    """A request to a method."""
 
     base: str
-    """The address of the project's things."""
+    """The URL of the project's resources."""
     project: str
     zone: str
     region: str
@@ -57,10 +57,10 @@ class Request:
     query: dict[str, str]
     body: bytes = b""
     fault: dict[str, Any] = field(default_factory=dict)
-    """Ordered for this request, and left to the method."""
+    """The injected fault that the method handles itself."""
 
     def page(self, items: list[Any], size: str, most: int) -> tuple[list[Any], str]:
-        """Give a page of things, and the token of the next one or nothing.
+        """Return a page of resources, and the token of the next one if there is one.
 
         Args:
             items: All there are.
@@ -78,7 +78,7 @@ class Request:
 
 
 def aggregated(request: Request, kind: str, path: str, key: str, every: list[Any], zones: list[str]) -> dict[str, Any]:
-    """Give a page of a listing of all zones; a fault ``unreachable`` leaves some of these out, and says so in one of three ways."""
+    """Return a page of an aggregated list; a fault ``unreachable`` omits some zones, and reports so in one of three ways."""
     missing = request.fault.get("zones", []) if request.fault.get("kind") == "unreachable" else []
     said = request.fault.get("said", "unreachables")
     fitting = every if request.fault.get("kind") == "unfiltered" else filtered(every, request.query)
@@ -105,7 +105,7 @@ def aggregated(request: Request, kind: str, path: str, key: str, every: list[Any
 
 
 def filtered(items: list[dict[str, Any]], query: dict[str, str]) -> list[dict[str, Any]]:
-    """Apply one of the forms of filter that the double knows.
+    """Apply one of the filters that the double supports.
 
     A field that a regular expression fits as a whole (``name eq "a.*"``), or comparisons in parentheses, side by side or with AND and OR,
     where OR binds tighter as AIP-160 has it.

@@ -24,7 +24,7 @@ _LOOK_SECONDS = 0.1
 
 
 class Metadata(Double):
-    """The service, from ``start`` to ``stop``. Faults are ordered by the path without its query.
+    """The service, from ``start`` to ``stop``. Faults are injected by the path without its query.
 
     Args:
         instance_id: The machine's name.
@@ -74,19 +74,19 @@ class Metadata(Double):
         }
 
     def notice(self, seconds: float = EC2_NOTICE_SECONDS, action: str = "terminate") -> None:
-        """Take the machine away in so many seconds."""
+        """Preempt the machine after a number of seconds."""
         self._ask(set={"notice_at": time.time() + seconds, "action": action})
 
     def recommend_rebalance(self) -> None:
-        """Have AWS say that the machine is at a higher risk."""
+        """Publish AWS's rebalance recommendation."""
         self._ask(set={"rebalance": True})
 
     def maintenance(self, event: str) -> None:
-        """Have Google say what it does with the host: NONE, MIGRATE_ON_HOST_MAINTENANCE or TERMINATE_ON_HOST_MAINTENANCE."""
+        """Publish Google's maintenance event: NONE, MIGRATE_ON_HOST_MAINTENANCE or TERMINATE_ON_HOST_MAINTENANCE."""
         self._ask(set={"maintenance": event})
 
     def end_tokens(self) -> None:
-        """Have no token of EC2's count that was given out."""
+        """Invalidate all session tokens of EC2."""
         self._ask(end_tokens=True)
 
 
@@ -94,7 +94,7 @@ class Metadata(Double):
 
 
 class _State:
-    """What is known of the machine."""
+    """The metadata of the machine."""
 
     def __init__(self, values: Mapping[str, Any], clock: Clock) -> None:
         self.values = {
@@ -135,7 +135,7 @@ class _State:
 
     @property
     def notice_at(self) -> float | None:
-        """When the machine is taken away, if it is."""
+        """The time of the preemption; None if there is none."""
         path = self.values.get("notice_file")
         if "notice_at" not in self.values and path and os.path.exists(path):
             self.values["notice_at"] = time.time() + EC2_NOTICE_SECONDS
@@ -143,7 +143,7 @@ class _State:
         return at
 
     def of_ec2(self, path: str) -> str | None:
-        """Give what EC2 has under ``/latest/``; None for nothing."""
+        """Return the content under EC2's ``/latest/``; None if it does not exist."""
         values = self.values
         zone = f"{values['region']}a"
         expiration = _stamp(self._clock.now() + 6 * 3600)
@@ -178,7 +178,7 @@ class _State:
         return fixed.get(path) or fixed.get(path.removesuffix("/"))
 
     def of_gce(self, path: str) -> str | None:
-        """Give what Compute Engine has under ``/computeMetadata/v1/``; None for nothing."""
+        """Return the content under Compute Engine's ``/computeMetadata/v1/``; None if it does not exist."""
         values = self.values
         account = {"email": values["email"], "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
         base = "instance/service-accounts/default/"
@@ -271,7 +271,7 @@ def _handler(state: _State, faults: Faults) -> type[BaseHTTPRequestHandler]:
 
 
 def main() -> None:
-    """Be the service."""
+    """Run the service."""
     values = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     clock, faults = Clock(), Faults()
     state = _State({"instance_id": "i-0123456789abcdef0", "region": "us-east-1", **values}, clock)

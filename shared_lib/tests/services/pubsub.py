@@ -35,13 +35,13 @@ PERMISSIONS = {
     "DeleteSubscription": ("pubsub.subscriptions.delete",),
     **dict.fromkeys(("Pull", "Acknowledge", "ModifyAckDeadline", "Seek"), ("pubsub.subscriptions.consume",)),
 }
-#: The bytes that are billed, among the counts of requests.
+#: The key of billed bytes among the counts of requests.
 BILLED = "(billed bytes)"
 _NAME = re.compile(r"projects/[^/]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9_.~+%-]{2,254}")
 
 
 class PubSub(Double):
-    """Pub/Sub, until ``stop``. Faults are ordered by the methods of its interface, such as ``Publish``; codes are those of gRPC."""
+    """Pub/Sub, until ``stop``. Faults are injected by the methods of its API, such as ``Publish``; codes are those of gRPC."""
 
     module = "shared_lib.tests.services.pubsub"
 
@@ -54,7 +54,7 @@ class PubSub(Double):
 
 
 class _RefusedError(Exception):
-    """Turned away, with a code of gRPC."""
+    """The request is rejected, with a code of gRPC."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -75,9 +75,9 @@ class _Kept:
 class _Subscription:
     proto: Any
     kept: dict[str, _Kept] = field(default_factory=dict)
-    """What is not acknowledged, by message id."""
+    """Unacknowledged messages, by message ID."""
     due: list[tuple[float, float, str]] = field(default_factory=list)
-    """(when it may be handed out, by chance, message id)."""
+    """(time of the next delivery, random number, message ID)."""
     acknowledged: list[_Kept] = field(default_factory=list)
 
     def keep(self, message: Any, now: float) -> None:
@@ -89,12 +89,12 @@ class _Subscription:
         heappush(self.due, (at, random.random(), message_id))
 
     def of(self, receipt: str) -> _Kept | None:
-        """Give the message that was handed out with a receipt; one of an earlier delivery has its effect, as it may have there."""
+        """Return the message of a receipt; a receipt of an earlier delivery is valid, too, as it may be at the service."""
         return self.kept.get(receipt.split("|")[0])
 
 
 class Service:
-    """What is behind the methods; they are called with the lock held."""
+    """The state behind the methods, which are called with the lock held."""
 
     def __init__(self, clock: Clock, faults: Faults) -> None:
         self.changed = threading.Condition()
@@ -268,7 +268,7 @@ def _check_size(request: Any) -> None:
 
 
 def _handlers(service: Service, faults: Faults) -> list[Any]:
-    """Give the handlers of both of its gRPC services."""
+    """Return the handlers of both gRPC services."""
     import grpc
     from google.protobuf import empty_pb2
     from google.pubsub_v1 import types
@@ -332,7 +332,7 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
 
 
 def main() -> None:
-    """Be the server, on a free port of the loopback interface."""
+    """Run the server on a free port of the loopback interface."""
     from concurrent.futures import ThreadPoolExecutor
 
     try:

@@ -1,4 +1,4 @@
-"""AWS SQS on this machine, for the real boto3: moto's server, made quick, strict about receipts, and able to fail.
+"""AWS SQS on this machine, for the real boto3: the server of moto, made fast and strict about receipts, with fault injection.
 
 As a module (``python -m shared_lib.tests.services.sqs``) it is the server's process; ``Sqs`` is how a test holds it. What moto lacks is
 written over its models here: a queue of n messages costs log n instead of n, receipts of earlier deliveries have no effect, messages come
@@ -24,14 +24,14 @@ from shared_lib.tests.services.double import LATE_SECONDS, Clock, Double, Faults
 IN_FLIGHT_LIMIT = 120_000
 LONGEST_LEASE_SECONDS = 43_200
 NAME_TAKEN_SECONDS = 60
-#: What the requests are billed as, among their counts.
+#: The key of billed requests among the counts of requests.
 BILLED = "(billed)"
 BILLED_BYTES = 65_536
 _ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Sqs(Double):
-    """SQS, until ``stop``. Faults are ordered by the actions of its interface, such as ``SendMessageBatch``."""
+    """SQS, until ``stop``. Faults are injected by the actions of its API, such as ``SendMessageBatch``."""
 
     module = "shared_lib.tests.services.sqs"
 
@@ -44,7 +44,7 @@ class Sqs(Double):
 
 
 class _Store:
-    """A queue's messages, by id and by receipt, and when each is to be had next."""
+    """A queue's messages by ID and by receipt, and the time at which each is delivered next."""
 
     def __init__(self, messages: Iterable[Any] = ()) -> None:
         self.by_id: dict[str, Any] = {}
@@ -73,7 +73,7 @@ class _Store:
             self.past_receipts.add(message.receipt_handle)
 
     def plan(self, message: Any) -> None:
-        """Note when a message is to be had; among those that have been there already the order is by chance."""
+        """Set the time at which a message is delivered next; the order of redelivered messages is random."""
         heappush(self.due, (max(message.visible_at, message.delayed_until), random.random(), message.id))
 
     def take(self, most: int, now_ms: float) -> list[Any]:
@@ -87,7 +87,7 @@ class _Store:
 
 
 def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
-    """Write over moto what it lacks; returns what wakes up all who wait for messages."""
+    """Patch what moto lacks; return the function that wakes all waiting receivers."""
     models: Any = import_module("moto.sqs.models")
     queue_class: Any = models.Queue
     backend: Any = models.SQSBackend
@@ -243,7 +243,7 @@ def _error(models: Any, code: str, receipt_handle: str) -> Exception:
 
 
 class _Attributes(dict[str, Any]):
-    """A queue's attributes, of which each is looked up when it is asked for: some cost a look at every message."""
+    """A queue's attributes, computed on demand, since some need all messages."""
 
     def __init__(self, queue: Any) -> None:
         names = [*queue.BASE_ATTRIBUTES, *(queue.FIFO_ATTRIBUTES if queue.fifo_queue else ())]
@@ -262,7 +262,7 @@ class _Attributes(dict[str, Any]):
 
 
 class _Faulty:
-    """Stands before moto: counts what is asked for, and has it go wrong as ordered."""
+    """WSGI middleware before moto that counts requests and injects faults."""
 
     def __init__(self, inner: Any, faults: Faults) -> None:
         self._inner = inner
@@ -289,7 +289,7 @@ class _Faulty:
         return answer
 
     def _part(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Do every second entry of a batch."""
+        """Carry out every second entry of a batch."""
         request = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
         failed = request.get("Entries", [])[::2]
         request["Entries"] = request.get("Entries", [])[1::2]
@@ -306,7 +306,7 @@ class _Faulty:
 
 
 def permissions_for(action: str, request: dict[str, Any]) -> list[str]:
-    """Give what a call takes: a batch what one takes.
+    """Return the permissions that a call needs; a batch needs those of a single call.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
     """
@@ -322,7 +322,7 @@ def _refuse(fault: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 def main() -> None:
-    """Be the server, on a free port of the loopback interface."""
+    """Run the server on a free port of the loopback interface."""
     application = make_application()
     if application is None:
         return

@@ -1,4 +1,4 @@
-"""Google's Cloud Storage on this machine, for plain HTTP: gcp-storage-emulator, which permits everything, made as strict as a test wants.
+"""Cloud Storage on this machine, over plain HTTP: gcp-storage-emulator, which permits everything, with the denials that a test sets.
 
 As a module (``python -m shared_lib.tests.services.storage``) it is the server's process; ``Storage`` is how a test holds it. Permissions
 are those of https://cloud.google.com/storage/docs/access-control/iam-json.
@@ -19,7 +19,7 @@ from shared_lib.tests.services.double import Clock, Double, Faults, obey
 BUCKET = "code"
 USER = "tester@example.com"
 _BUCKET = r"(?:/upload|/download)?(?:/storage/v1)?/b/[^/]+"
-#: Method and path to action and permission, the first that fits counts.
+#: By method and path: action and permission; the first match counts.
 _ACTIONS = (
     ("GET", rf"{_BUCKET}/o", "objects.list", "storage.objects.list"),
     ("GET", rf"{_BUCKET}/o/.+", "objects.get", "storage.objects.get"),
@@ -29,13 +29,13 @@ _ACTIONS = (
 
 
 class Storage(Double):
-    """A bucket, until ``stop``. Faults are ordered by method of the JSON interface, such as ``objects.insert``, with ``code`` of HTTP."""
+    """A bucket, until ``stop``. Faults are injected by method of the JSON API, such as ``objects.insert``, with ``code`` of HTTP."""
 
     module = "shared_lib.tests.services.storage"
 
     @property
     def endpoint(self) -> str:
-        """Where it is."""
+        """The URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self) -> dict[str, str]:
@@ -43,7 +43,7 @@ class Storage(Double):
         return {"STORAGE_EMULATOR_HOST": self.endpoint}
 
     def forbid(self, *permissions: str) -> None:
-        """Take these permissions away, and give all others back."""
+        """Deny these permissions, and grant all others."""
         assert all(one in GOOGLE for one in permissions), permissions
         self._ask(forbid=permissions)
 
@@ -56,7 +56,7 @@ def _handler_class(faults: Faults, forbidden: set[str]) -> Any:
 
     class Handler(RequestHandler):  # type: ignore[misc, no-any-unimported]
         def do_GET(self) -> None:
-            """Answer."""
+            """Handle a request."""
             path = self.path.partition("?")[0]
             for method, pattern, action, permission in _ACTIONS:
                 if method == self.command and re.fullmatch(pattern, path):
@@ -86,7 +86,7 @@ def _handler_class(faults: Faults, forbidden: set[str]) -> Any:
 
 
 def main() -> None:
-    """Be the server, on a free port of the loopback interface."""
+    """Run the server on a free port of the loopback interface."""
     try:
         from gcp_storage_emulator.handlers.buckets import create_bucket
         from gcp_storage_emulator.storage import Storage as Files

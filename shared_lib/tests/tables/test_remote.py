@@ -1,5 +1,7 @@
 """Tables behind web addresses and in buckets, served on the loopback."""
 
+import codecs
+import gzip
 import os
 import re
 import tempfile
@@ -16,6 +18,8 @@ from taskfleet.tables.reading import read_batches
 
 TABLE = pa.table({"a": range(1000), "b": [f"x{index}" for index in range(1000)]})
 EXPECTED = [f'{{"a":{index},"b":"x{index}"}}' for index in range(1000)]
+NAMES = [f"t{suffix}" for suffix in (".feather", ".parquet", ".csv", ".json", ".jsonl", ".yaml")]
+NAMES += ["mark.json", "t.csv.gz", "t.json.gz", "t.jsonl.gz"]
 
 
 def texts(source):
@@ -72,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A server of the table in four formats under /bucket/, and an empty place for temporary files."""
+    """A server of the table in every format under /bucket/, and an empty place for temporary files."""
     files = {}
     for suffix in (".feather", ".parquet", ".csv"):
         path = tmp_path / f"t{suffix}"
@@ -84,6 +88,11 @@ def server(tmp_path, monkeypatch):
             pyarrow.csv.write_csv(TABLE, path)
         files[f"/bucket/t{suffix}"] = path.read_bytes()
     files["/bucket/t.jsonl"] = "\n".join(EXPECTED).encode()
+    files["/bucket/t.yaml"] = "".join(f"- {text}\n" for text in EXPECTED).encode()
+    files["/bucket/t.json"] = b"[" + ",\n".join(EXPECTED).encode() + b"]"
+    files["/bucket/mark.json"] = codecs.BOM_UTF8 + b"\n" + files["/bucket/t.json"]
+    for name in ("t.csv", "t.json", "t.jsonl"):
+        files[f"/bucket/{name}.gz"] = gzip.compress(files[f"/bucket/{name}"])
     files["/bucket/empty.csv"] = b""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -101,10 +110,10 @@ def server(tmp_path, monkeypatch):
     served.server_close()
 
 
-@pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".jsonl"])
-def test_a_table_at_a_url_is_downloaded_read_and_deleted(server, suffix):
-    assert texts(f"{server.url}/bucket/t{suffix}?signature=abc") == EXPECTED
-    assert [path for _, path, _ in server.asked] == [f"/bucket/t{suffix}"]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_behind_a_web_address_is_fetched_read_and_forgotten(server, name):
+    assert texts(f"{server.url}/bucket/{name}?signature=abc") == EXPECTED
+    assert [path for _, path, _ in server.asked] == [f"/bucket/{name}"]
     assert list(server.temporary.iterdir()) == []
 
 
@@ -160,10 +169,10 @@ def s3(server, monkeypatch):
     return server
 
 
-@pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".jsonl"])
-def test_a_table_in_a_bucket_is_read_in_place(s3, suffix):
-    assert texts(f"s3://bucket/t{suffix}") == EXPECTED
-    assert {path for _, path, _ in s3.asked} == {f"/bucket/t{suffix}"}
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_in_a_bucket_is_read_in_place(s3, name):
+    assert texts(f"s3://bucket/{name}") == EXPECTED
+    assert {path for _, path, _ in s3.asked} == {f"/bucket/{name}"}
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from taskfleet.invocation import poe
 from taskfleet.ledger import leasing
 from taskfleet.ledger.database import create
 from taskfleet.machines import EndReason, LaunchRequest, Machine, MachineState
-from taskfleet.pool import control, records
-from taskfleet.pool.explaining import explain_pool
+from taskfleet.pool import control, updates
+from taskfleet.pool.diagnosis import diagnose_pool
 from taskfleet.pool.planning import Limits
 from taskfleet.pool.records import End
 from taskfleet.watch.machines import ORDERED, machine_rows
@@ -31,18 +32,18 @@ def ask(ledger, number=1, *, ago=3600.0, can_queue=True):
     request = LaunchRequest(
         token=f"job-{ago:g}", number=number, offers=(offer("big", "here", usd=3.6),), lifetime_seconds=3600.0
     )
-    records.write_request(ledger, request, provider="p", now=NOW - ago, can_queue=can_queue)
+    updates.add_request(ledger, request, provider="p", now=NOW - ago, can_queue=can_queue)
     return request.tokens
 
 
 def accept(ledger, *tokens, ago=3600.0, running_ago=None):
     for token in tokens:
         running_at = None if running_ago is None else NOW - running_ago
-        records.note_started(ledger, token, token, None, NOW - ago, running_at)
+        updates.mark_started(ledger, token, token, None, NOW - ago, running_at)
 
 
 def listed(token, state, **more):
-    return Machine(instance_id=token, order=token.rpartition("-")[0], state=state, **more)
+    return Machine(instance_id=token, request_token=token.rpartition("-")[0], state=state, **more)
 
 
 def rows(ledger, *machines, **more):
@@ -60,7 +61,7 @@ def test_a_machine_that_is_queued_says_why_and_is_not_overdue(ledger):
 def test_if_its_provider_does_not_answer_the_ledger_says_that_it_is_queued(ledger):
     [token] = ask(ledger)
     accept(ledger, token)
-    records.note_details(ledger, {token: "Resources"})
+    updates.update_details(ledger, {token: "Resources"})
     [row] = machine_rows(ledger, None, LIMITS, NOW)
     assert (row.state, row.remark) == (MachineState.QUEUED, "Resources")
 
@@ -84,11 +85,11 @@ def test_its_boot_is_overdue_when_it_ran_for_too_long_without_a_worker(ledger):
 def test_one_that_ended_has_its_reason_as_a_code_and_in_words(ledger):
     [token] = ask(ledger)
     accept(ledger, token)
-    records.note_ended(ledger, {token: End(EndReason.CANCELLED, "CANCELLED by 1000")}, NOW - 60)
+    updates.mark_ended(ledger, {token: End(EndReason.CANCELLED, "CANCELLED by 1000")}, NOW - 60)
     assert rows(ledger) == []
     [row] = rows(ledger, with_ended=True)
     assert (row.end_reason, row.detail) == (EndReason.CANCELLED, "CANCELLED by 1000")
-    assert row.remark == "taken out of the queue: CANCELLED by 1000"
+    assert row.remark == "removed from the queue: CANCELLED by 1000"
     told = json.loads(json.dumps(row.to_json()))
     assert (told["state"], told["end_reason"], told["market"]) == ("ended", "cancelled", "on-demand")
 
@@ -102,7 +103,7 @@ def test_one_that_is_not_in_the_ledger_is_listed_too(ledger):
 def test_what_waits_is_no_cost_and_is_counted_apart(ledger):
     first, second, third = ask(ledger, 3)
     accept(ledger, first, second, third)
-    records.note_running(ledger, {first: NOW - 100.0})
+    updates.mark_running(ledger, {first: NOW - 100.0})
     costs = gather(ledger, NOW).costs
     assert (costs.machines, costs.machines_queued) == (3, 2)
     assert (costs.so_far_usd, costs.boot_usd) == (pytest.approx(0.1), pytest.approx(0.1))
@@ -113,7 +114,7 @@ def test_what_waits_is_no_cost_and_is_counted_apart(ledger):
 def test_the_boot_of_what_waited_costs_from_its_start(ledger):
     [token] = ask(ledger)
     accept(ledger, token, running_ago=200.0)
-    records.note_ready(ledger, [token], NOW - 150.0)
+    updates.mark_ready(ledger, [token], NOW - 150.0)
     leasing.register(
         ledger, hostname="h", process="p|1|1", pid=1, slots=1, lease_seconds=60.0, now=NOW - 150.0, machine=token
     )
@@ -123,18 +124,19 @@ def test_the_boot_of_what_waited_costs_from_its_start(ledger):
 
 
 def test_a_pool_that_waits_in_a_queue_is_explained(ledger):
-    control.take_control(ledger, "here|1|2", NOW)
+    control.acquire(ledger, "here|1|2", NOW)
     first, second = ask(ledger, 2, ago=7200.0)
     accept(ledger, first, second, ago=7200.0)
-    records.note_details(ledger, {first: "Priority", second: "Priority"})
-    [said] = explain_pool(ledger, LIMITS, 10, NOW)
+    updates.update_details(ledger, {first: "Priority", second: "Priority"})
+    [said] = diagnose_pool(ledger, LIMITS, 10, NOW)
     assert said == (
-        "2 machines in the provider's queue, the first for 2h 00m; what waits costs nothing. The provider says: Priority."
+        "2 machines in the provider's queue, the first for 2h 00m, at no cost. The provider reports: Priority."
     )
-    records.note_running(ledger, {first: NOW - 400.0})
-    records.note_details(ledger, {first: "ImagePullBackOff"})
-    said, queue = explain_pool(ledger, LIMITS, 10, NOW)
+    updates.mark_running(ledger, {first: NOW - 400.0})
+    updates.update_details(ledger, {first: "ImagePullBackOff"})
+    said, queue = diagnose_pool(ledger, LIMITS, 10, NOW)
     assert said == (
-        f"{first} runs since 6m 40s and no worker was heard: poe machines --console {first} (the provider says: ImagePullBackOff)"
+        f"{first} started 6m 40s ago and has sent no heartbeat (the provider reports: ImagePullBackOff). "
+        f"{poe(f'machines --console {first}')} shows its console."
     )
     assert queue.startswith("1 machine in the provider's queue")

@@ -46,7 +46,7 @@ def test_a_slot_that_is_killed_is_replaced_and_its_task_tried_again(project, per
     assert project.counts() == {"succeeded": 10}
     assert project.noted()["began 0"] == 2
     assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
-    assert "A slot's process died; another one takes its place." in worker.text
+    assert "A slot's process died. Starting another one." in worker.text
 
 
 @pytest.mark.every_start_method
@@ -61,7 +61,7 @@ def test_a_runner_that_is_killed_fails_its_task_alone(project, per_process):
     assert project.noted()["began 0"] == 1
 
 
-def test_what_forks_a_process_per_task_may_die(project):
+def test_a_runner_with_a_process_per_task_may_die(project):
     worker = begin(project, 1)
     task_process = project.noted_number("runner0")
     os.kill(project.processes()[task_process], signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_the_warm_process_and_then_a_slot_may_die(project, per_process):
     project.open_gate("gate")
     worker.wait()
     assert project.counts() == {"succeeded": 10}
-    assert "The warm process died; another one takes its place." in worker.text
+    assert "The warm process died. Starting another one." in worker.text
 
 
 def test_when_the_warm_process_dies_again_and_again_the_worker_gives_up_and_loses_nothing(project):
@@ -131,7 +131,7 @@ def test_when_the_warm_process_dies_again_and_again_the_worker_gives_up_and_lose
         SLOTS=1,
     )
     worker = project.insert([{}]).work(code=1)
-    assert "dies again and again" in worker.text
+    assert "died 4 times" in worker.text
     assert project.counts() == {"pending": 1}
 
 
@@ -202,8 +202,8 @@ def test_a_task_that_kills_its_slot_does_not_hurt_the_others(project, per_proces
     assert len(project.task("t5").attempts) == 3
 
 
-def test_a_task_that_may_have_killed_its_slot_gets_no_company_while_it_is_tried_alone(project):
-    """It kills the slot again when others had time to be handed to it; with them it could not be told that it was this one."""
+def test_a_task_that_may_have_killed_its_slot_runs_in_isolation(project):
+    """In isolation it kills the slot again; together with other tasks it could not be identified as the cause."""
     project.write(
         """
         import os
@@ -246,7 +246,7 @@ def test_a_worker_suspended_past_its_lease_does_no_harm(project, per_process):
 
 
 @pytest.mark.slow
-def test_a_suspended_worker_whose_lease_nobody_took_goes_on(project):
+def test_a_suspended_worker_whose_lease_was_not_taken_continues(project):
     worker = begin(project, 1, LEASE_SECONDS=1)
     worker.kill(signal.SIGSTOP)
     (alive,) = project.ask(inquiry.workers)
@@ -281,6 +281,6 @@ def test_leases_are_renewed_while_tasks_hold_all_cores_and_run_longer_than_a_lea
     second = project.start()
     first.wait()
     second.wait()
-    assert "Waiting for tasks that other workers are running: 4." in second.text
+    assert "Waiting for 4 tasks running on other workers." in second.text
     assert project.noted() == {"ran": 4}
     assert project.tally("lost") == 0

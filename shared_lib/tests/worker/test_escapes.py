@@ -157,7 +157,7 @@ FATES = {
     "sys_exit_huge": (Outcome.EXIT, (10**30 + 7) % 256, f"SystemExit: the task called sys.exit({10**30 + 7})"),
     "sys_exit_unshowable": (Outcome.EXIT, 1, "SystemExit"),
     "abort": (Outcome.EXIT, -6, "Exit: the task's process was killed by SIGABRT"),
-    "kill": (Outcome.EXIT, -9, "Exit: the task's process was killed by SIGKILL (out of memory? the system kills so)"),
+    "kill": (Outcome.EXIT, -9, "Exit: the task's process was killed by SIGKILL (out of memory?)"),
     "terminate": (Outcome.EXIT, -15, "Exit: the task's process was killed by SIGTERM"),
     "real_time_signal": (Outcome.EXIT, -37, "Exit: the task's process was killed by signal 37"),
     "replaced_by_another_program": (Outcome.EXIT, 9, "Exit: the task's process ended with code 9 before"),
@@ -165,7 +165,7 @@ FATES = {
     "closes_descriptors_large_result": (
         Outcome.EXIT,
         97,
-        "Exit: the task's process could not hand over its result; did the",
+        "Exit: the task's process could not report its result; did the",
     ),
     "recursion": (Outcome.EXCEPTION, None, "RecursionError: maximum recursion depth exceeded"),
     "recursion_in_c": (Outcome.EXCEPTION, None, "RecursionError: maximum recursion depth exceeded"),
@@ -287,7 +287,7 @@ def test_a_task_that_crashes_the_process_again_and_again_fails_in_the_end(projec
 @pytest.mark.parametrize(
     "culprit", ["child_runs_on", "daemon", "daemon_program", "process_not_joined", "many_children"]
 )
-def test_what_a_task_has_started_ends_with_its_process(project, culprit):
+def test_processes_started_by_a_task_end_with_its_process(project, culprit):
     project.write(CULPRITS.replace("return case\n", 'wait_for("gate")\n', 1))
     project.insert({culprit: {"case": culprit}, "quick": {"case": "quick"}})
     worker = project.start()
@@ -300,7 +300,7 @@ def test_what_a_task_has_started_ends_with_its_process(project, culprit):
 
 
 @pytest.mark.every_start_method
-def test_what_a_task_has_started_ends_with_the_worker_if_its_process_is_kept(project):
+def test_processes_started_by_a_task_end_with_the_worker_if_its_process_is_kept(project):
     project.write(CULPRITS, TASKS_PER_PROCESS=0)
     cases = ("child_runs_on", "daemon", "daemon_program", "process_not_joined", "many_children", "starts_threads")
     project.insert({case: {"case": case} for case in cases}).work()
@@ -333,7 +333,7 @@ def test_a_killed_task_leaves_no_child_behind(project, per_process):
     assert project.task("t1").state is State.SUCCEEDED
 
 
-def test_what_the_users_module_has_started_lives_as_long_as_the_worker(project, per_process):
+def test_processes_started_by_the_users_module_live_as_long_as_the_worker(project, per_process):
     project.write(
         """
         import multiprocessing, os, subprocess

@@ -195,7 +195,7 @@ def test_a_live_worker_keeps_its_tasks_although_no_other_host_sees_its_process(p
     worker = hosts.start(busy)
     project.until_noted(f"{busy} began 40", f"{busy} began 41")
     other = hosts.start(idle)
-    project.until(lambda: "Waiting for tasks that other workers are running: 2." in other.text, "the other to wait")
+    project.until(lambda: "Waiting for 2 tasks running on other workers." in other.text, "the other to wait")
     before = lease_until(project, busy)
     project.until(lambda: lease_until(project, busy) > before, "a renewal; the other has looked many times meanwhile")
     project.open_gate("gate")

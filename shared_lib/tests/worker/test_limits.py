@@ -85,7 +85,7 @@ def test_no_task_runs_longer_than_it_may(project, per_process):
 
 
 @pytest.mark.every_start_method
-def test_a_task_that_ran_too_long_is_tried_again_if_the_settings_say_so(project, per_process):
+def test_a_task_that_ran_too_long_is_retried_if_the_settings_allow_it(project, per_process):
     project.write(
         """
         import time
@@ -190,7 +190,7 @@ GREEDY = (
 
 @pytest.mark.slow
 @pytest.mark.every_start_method
-def test_a_task_dies_of_the_memory_it_uses_and_not_of_what_it_maps(project, per_process):
+def test_the_memory_limit_counts_used_memory_and_not_mapped_files(project, per_process):
     project.write(
         MEMORY, TASKS_PER_PROCESS=per_process, MEMORY_LIMIT_GIB=0.5, RETRIES_ON_EXIT=3, RETRIES_ON_EXCEPTION=3
     )
@@ -235,7 +235,7 @@ def test_memory_is_measured_soon_again_however_long_that_took(project):
     assert project.task("t0").kind is Outcome.MEMORY
 
 
-def test_what_was_loaded_at_import_counts_once_for_all_tasks(project, per_process):
+def test_memory_loaded_at_import_counts_once_for_all_tasks(project, per_process):
     project.write(
         """
         import time
@@ -249,7 +249,7 @@ def test_what_was_loaded_at_import_counts_once_for_all_tasks(project, per_proces
     assert project.counts() == {"succeeded": 2}
 
 
-def test_a_task_over_its_memory_is_tried_again_if_the_settings_say_so(project):
+def test_a_task_over_its_memory_limit_is_retried_if_the_settings_allow_it(project):
     project.write(
         """
         import time

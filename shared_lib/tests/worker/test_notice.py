@@ -1,4 +1,4 @@
-"""Termination notices of real metadata services: tasks are told, nothing new begins, what is not done goes back in time."""
+"""Termination notices of metadata services: tasks see them, no task starts any more, unfinished tasks are given back in time."""
 
 import re
 import signal
@@ -56,7 +56,7 @@ def test_notice_of_aws_ends_the_work_in_the_time_it_leaves(project, metadata):
     assert '"spot_termination"' in (project.folder / "events.jsonl").read_text()
 
 
-def test_preemption_by_google_is_heard_at_once(project, metadata):
+def test_a_google_preemption_is_noticed_at_once(project, metadata):
     project.write(TASK).insert([{"n": n} for n in (0, 2, 3, 4)])
     worker = project.start(environment=provider("gcp", metadata))
     project.until_noted("began 0", "began 2")
@@ -74,26 +74,26 @@ def test_maintenance_by_google_stops_the_work_only_if_the_machine_ends(project, 
     project.until_noted("began 0", "began 2")
     metadata.maintenance(event)
     if event.startswith("MIGRATE"):
-        project.until(lambda: "about to be moved to another host" in worker.text, worker.text)
+        project.until(lambda: "about to be migrated to another host" in worker.text, worker.text)
         assert worker.process.poll() is None
         metadata.notice()
         worker.wait()
         assert "Spot termination notice" in worker.text
     else:
         worker.wait()
-        assert "Notice that the machine's host is serviced: 2 running tasks have 55 s to finish." in worker.text
+        assert "Notice of host maintenance that ends the machine: 2 running tasks have 55 s to finish." in worker.text
 
 
-def test_a_token_that_counts_no_more_is_renewed_and_advice_is_only_said(project, metadata):
+def test_an_expired_token_is_renewed_and_a_rebalance_recommendation_is_only_reported(project, metadata):
     worker = started(project, provider("aws", metadata), tasks=2)
     project.until(lambda: metadata.requests()["/latest/meta-data/spot/instance-action"])
     metadata.end_tokens()
     metadata.recommend_rebalance()
-    project.until(lambda: "AWS recommends to leave this spot instance" in worker.text)
+    project.until(lambda: "AWS sent a rebalance recommendation" in worker.text)
     assert worker.process.poll() is None
     metadata.notice(seconds=10)
     worker.wait()
-    assert worker.text.count("AWS recommends") == 1
+    assert worker.text.count("AWS sent a rebalance") == 1
     assert metadata.requests()["/latest/api/token"] == 2
 
 
@@ -103,7 +103,7 @@ def test_a_notice_cuts_short_the_grace_of_a_stop(project, metadata):
     project.until(lambda: "Stopping: 2 running tasks have 300 s" in worker.text)
     metadata.notice(seconds=10)
     worker.wait(code=130)
-    assert re.search(r"Spot termination notice: [\d.]+ s are left at most\.", worker.text)
+    assert re.search(r"Spot termination notice: at most [\d.]+ s are left\.", worker.text)
     assert project.result("t0") == "saved"
 
 
@@ -135,7 +135,7 @@ def test_a_service_that_does_not_answer_disturbs_nothing(project, metadata, name
     assert project.counts() == {State.SUCCEEDED.word: 200}
 
 
-def test_elsewhere_than_on_a_machine_of_a_pool_nobody_is_asked(project, metadata):
+def test_no_metadata_is_requested_outside_a_pool_machine(project, metadata):
     project.write("def run_task(n): pass").insert([{"n": 1}])
     project.work(environment=metadata.environment())
     assert not [path for path in metadata.requests() if path.startswith("/")]

@@ -25,7 +25,7 @@ def test_nothing_printed_is_none(caught):
     assert file.take() is None
 
 
-def test_what_was_printed_is_given_once(caught):
+def test_output_is_returned_once(caught):
     file, write = caught(100)
     write(b"one\n")
     write(b"two\n")
@@ -69,7 +69,7 @@ def test_bounding_leaves_a_little_output_alone(caught):
     assert file.take() == b"3456789abc"
 
 
-def test_what_a_slot_bounds_is_whole_for_the_runner_that_shares_the_file(caught):
+def test_output_freed_by_a_slot_is_complete_for_the_runner_that_shares_the_file(caught):
     file, write = caught(8)
     runners = OutputFile.__new__(OutputFile)  # as it is after a fork: another object, the same file
     runners.__dict__.update(file.__dict__)

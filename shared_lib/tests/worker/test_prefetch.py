@@ -1,4 +1,4 @@
-"""How much is leased and handed out at a time, and how workers share a job."""
+"""How many tasks are leased and assigned at a time, and how workers share a job."""
 
 import json
 import re
@@ -32,9 +32,7 @@ from taskfleet.worker.prefetch import MOST_PER_SLOT, MOST_PREFETCHED, MOST_PREFE
         (2, 0, 0.0, 100, MOST_PER_SLOT, MOST_PREFETCHED),
     ],
 )
-def test_what_is_prefetched_follows_the_measured_time_and_size(
-    slots, tasks_per_process, seconds, size, per_slot, prefetched
-):
+def test_prefetch_follows_the_measured_duration_and_size(slots, tasks_per_process, seconds, size, per_slot, prefetched):
     prefetch = Prefetch(slots, tasks_per_process)
     prefetch.measure([])
     prefetch.measure_bytes([])
@@ -46,7 +44,7 @@ def test_what_is_prefetched_follows_the_measured_time_and_size(
 
 
 @pytest.mark.parametrize(("tasks_per_process", "size"), [(1, 18), (10, 181), (0, MOST_PREFETCHED)])
-def test_what_a_process_takes_to_start_counts_for_the_tasks_it_does(tasks_per_process, size):
+def test_the_start_of_a_process_counts_for_its_tasks(tasks_per_process, size):
     prefetch = Prefetch(1, tasks_per_process)
     prefetch.measure_start(0.11)
     prefetch.measure([0.0])
@@ -75,7 +73,7 @@ def test_large_data_is_remembered_for_some_batches():
 # --- in a worker ---
 
 
-def test_what_waits_behind_a_long_task_is_done_by_another_slot(project):
+def test_tasks_queued_behind_a_long_one_run_in_another_slot(project):
     project.write(
         """
         def run_task(n):
@@ -93,7 +91,7 @@ def test_what_waits_behind_a_long_task_is_done_by_another_slot(project):
     assert set(project.noted().values()) == {1}
 
 
-def test_what_waits_in_a_worker_whose_slots_are_all_at_long_tasks_goes_to_another(project, per_process):
+def test_tasks_queued_in_a_worker_with_long_tasks_only_go_to_another(project, per_process):
     project.write(
         """
         import os
@@ -118,7 +116,7 @@ def test_what_waits_in_a_worker_whose_slots_are_all_at_long_tasks_goes_to_anothe
     assert not [n for n in range(2000) if len(project.task(f"t{n}").attempts) != 1]
 
 
-def test_what_a_worker_gave_back_while_its_slots_were_at_long_tasks_it_does_later(project):
+def test_a_worker_can_lease_again_what_it_gave_back_during_long_tasks(project):
     project.write("import time\ndef run_task(n): time.sleep(n == 50 and 4)", TASKS_PER_PROCESS=0)
     project.insert([{"n": n} for n in range(400)])
     worker = project.start("--slots", 1, "--max-tasks", 399)
@@ -150,7 +148,7 @@ def test_a_worker_waits_for_tasks_that_run_elsewhere_and_takes_them_over_if_they
     first = project.insert([{"n": 0}, {"n": 1}]).start()
     project.until_noted("began 0")
     second = project.start()
-    project.until(lambda: "Waiting for tasks that other workers are running: 1." in second.text, "the second to wait")
+    project.until(lambda: "Waiting for 1 task running on other workers." in second.text, "the second to wait")
     assert second.process.poll() is None
     first.kill()
     second.wait()
@@ -200,7 +198,7 @@ def test_tasks_inserted_while_a_worker_works_are_done_too(project):
     assert project.counts() == {"succeeded": 2}
 
 
-def test_a_worker_without_a_ledger_says_what_to_do(project):
+def test_a_worker_without_a_ledger_reports_what_to_do(project):
     text = project.write("def run_task(): pass").work(code=1).text
     assert re.search("has no ledger yet: .* Insert tasks first: poe insert_tasks", text)
     assert "Traceback" not in text

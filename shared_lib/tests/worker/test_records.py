@@ -1,4 +1,4 @@
-"""What a runner says, byte by byte."""
+"""The encoding of a runner's records, and the shared memory that holds them."""
 
 import math
 import os
@@ -49,7 +49,7 @@ def test_records_arrive_as_they_were_sent_however_the_stream_is_cut(sent, data):
     assert not buffer
 
 
-def test_each_field_of_a_record_is_reported_of_the_attempt_it_is_about():
+def test_each_field_of_a_record_is_in_the_finished_attempt():
     record = Record(
         task_index=9,
         outcome=Outcome.EXIT,
@@ -83,7 +83,7 @@ def test_each_field_of_a_record_is_reported_of_the_attempt_it_is_about():
 
 
 @given(records, st.binary(min_size=70, max_size=200))
-def test_something_else_behind_a_record_is_noticed_and_the_record_kept(record, garbage):
+def test_garbage_after_a_record_is_detected_and_the_record_is_returned(record, garbage):
     with pytest.raises(CorruptRecordError) as caught:
         unpack(record.pack() + garbage, 1000)
     assert same(caught.value.records, [record])
@@ -93,13 +93,13 @@ def test_something_else_behind_a_record_is_noticed_and_the_record_kept(record, g
 @pytest.mark.parametrize(
     "garbage", [b"\0" * 100, b"\1" * 100, b"\xff" * 100, b"x" * 100, b"Traceback (most recent call last):\n" * 9]
 )
-def test_plain_garbage_is_no_record(garbage):
+def test_garbage_is_not_a_record(garbage):
     with pytest.raises(CorruptRecordError):
         unpack(garbage, 1000)
     assert salvage(garbage, 1000) == []
 
 
-def test_a_record_of_a_task_that_was_never_given_is_none():
+def test_a_record_of_a_task_that_was_never_assigned_is_corrupt():
     record = Record(task_index=7, outcome=Outcome.SUCCEEDED, started_at=0.0, elapsed_seconds=0.0)
     assert unpack(record.pack(), 7)[0]
     with pytest.raises(CorruptRecordError):
@@ -136,42 +136,42 @@ def test_the_start_that_is_read_while_tasks_begin_is_that_of_the_task():
     assert {monotonic - index for index, monotonic in seen} == {0.5}
 
 
-def test_what_is_kept_in_shared_memory_is_seen_until_it_is_sent():
+def test_records_stay_in_shared_memory_until_they_are_sent():
     memory = SharedMemory()
     assert memory.begun() == (NOTHING_BEGUN, 0.0)
-    assert memory.kept() == memory.kept_now() == b""
+    assert memory.records() == memory.settled_records() == b""
     memory.begin(3, 1.5)
-    used = memory.keep(0, b"abc")
-    memory.keep(used, b"def")
+    used = memory.append(0, b"abc")
+    memory.append(used, b"def")
     assert memory.begun() == (3, 1.5)
-    assert memory.kept() == memory.kept_now() == b"abcdef"
-    memory.forget()
-    assert memory.kept() == b""
-    memory.keep(0, b"x" * CAPACITY)
-    assert memory.kept() == b"x" * CAPACITY
+    assert memory.records() == memory.settled_records() == b"abcdef"
+    memory.clear_records()
+    assert memory.records() == b""
+    memory.append(0, b"x" * CAPACITY)
+    assert memory.records() == b"x" * CAPACITY
 
 
-def test_what_is_kept_is_not_read_while_it_is_replaced(monkeypatch):
+def test_records_are_not_read_while_they_are_replaced(monkeypatch):
     memory = SharedMemory()
-    memory.keep(0, b"abc")
-    read = SharedMemory.kept
+    memory.append(0, b"abc")
+    read = SharedMemory.records
 
     def read_meanwhile(self):
-        self.forget()
-        self.keep(0, b"xyz")
+        self.clear_records()
+        self.append(0, b"xyz")
         return read(self)
 
-    monkeypatch.setattr(SharedMemory, "kept", read_meanwhile)
-    assert memory.kept_now() == b""
+    monkeypatch.setattr(SharedMemory, "records", read_meanwhile)
+    assert memory.settled_records() == b""
 
 
 def test_signs_outlast_a_runner_and_skipped_tasks_do_not():
     memory = SharedMemory()
-    memory.show(3)
+    memory.set_flags(3)
     memory.skip(2, 4)
     assert [memory.is_skipped(index) for index in range(6)] == [False, False, True, True, False, False]
     memory.reset()
-    assert memory.signs() == 3
+    assert memory.flags() == 3
     assert not any(memory.is_skipped(index) for index in range(6))
 
 
@@ -183,16 +183,16 @@ def test_a_record_that_is_still_to_be_completed_is_not_taken_from_a_runner_that_
         ).pack()
         for n in (0, 1)
     )
-    memory.keep_and_report(0, first, 0)
-    assert memory.kept_now() == b""
-    assert memory.kept() == first  # of a runner that died, better this than nothing
+    memory.append_and_report(0, first, 0)
+    assert memory.settled_records() == b""
+    assert memory.records() == first  # of a runner that died, better this than nothing
     memory.settle(0, len(first), 7.5)
-    memory.keep_and_report(len(first), second, 1)
-    [complete] = salvage(memory.kept_now(), 1)
+    memory.append_and_report(len(first), second, 1)
+    [complete] = salvage(memory.settled_records(), 1)
     assert (complete.task_index, complete.peak_memory_mib) == (0, 7.5)
-    assert len(salvage(memory.kept(), 1)) == 2
+    assert len(salvage(memory.records(), 1)) == 2
     memory.take_last(len(first))
-    memory.keep(len(first), amended(second, 1.5, b"printed"))
-    assert [record.output for record in salvage(memory.kept_now(), 1)] == [None, b"printed"]
-    memory.forget()
-    assert memory.kept_now() == memory.kept() == b""
+    memory.append(len(first), amended(second, 1.5, b"printed"))
+    assert [record.output for record in salvage(memory.settled_records(), 1)] == [None, b"printed"]
+    memory.clear_records()
+    assert memory.settled_records() == memory.records() == b""

@@ -1,4 +1,4 @@
-"""What a task function is given, what becomes of its result, and what the user's module may do."""
+"""The arguments of a task function, its result, and the effects of the user's module."""
 
 import json
 import math
@@ -78,7 +78,7 @@ RESULTS = f"""
 
 
 @pytest.mark.every_start_method
-def test_a_result_is_kept_as_json_and_what_json_cannot_carry_fails_with_the_reason(project, per_process):
+def test_a_result_is_stored_as_json_and_unsupported_values_fail_with_the_reason(project, per_process):
     project.write(RESULTS, TASKS_PER_PROCESS=per_process)
     project.insert({name: {"case": name} for name in GOOD | BAD}).work()
     assert project.counts() == {"succeeded": len(GOOD), "failed": len(BAD)}
@@ -118,7 +118,7 @@ def test_large_results_are_kept_up_to_the_limit_and_beyond_it_are_not_tried_agai
 
 
 @pytest.mark.every_start_method
-def test_a_function_is_given_its_columns_and_what_it_names(project, per_process):
+def test_a_function_gets_its_columns_and_the_injected_parameters(project, per_process):
     project.write(
         """
         import os
@@ -151,7 +151,7 @@ def test_a_function_is_given_its_columns_and_what_it_names(project, per_process)
     assert project.result("t1") == expected | {"a": [1, "x"], "b": None, "task_id": "t1", "id": "t1"}
 
 
-def test_what_stands_behind_two_hyphens_is_the_modules_argv(project):
+def test_arguments_after_two_hyphens_are_the_modules_argv(project):
     project.write("import sys\nARGV = list(sys.argv)\ndef run_task(): return ARGV").insert([{}]).work("--", "-v", "x")
     assert project.result("t0") == ["task:run_task", "-v", "x"]
 
@@ -192,7 +192,7 @@ def test_a_function_of_the_rms_style_runs_unchanged(project, per_process):
         "told": [False, False],
     }
     assert project.result("t1") == {}
-    assert project.failure("t2") == "taskfleet.context.Retry: process_task asked for another try: 'not yet'"
+    assert project.failure("t2") == "taskfleet.context.Retry: process_task requested a retry: 'not yet'"
     assert project.task("t2").kind is Outcome.EXCEPTION
     assert project.noted() == {"t2": 3}
     assert (
@@ -202,7 +202,7 @@ def test_a_function_of_the_rms_style_runs_unchanged(project, per_process):
 
 
 @pytest.mark.every_start_method
-def test_a_task_can_ask_for_another_try_or_forbid_one(project, per_process):
+def test_a_task_can_request_or_forbid_a_retry(project, per_process):
     project.write(
         """
         from taskfleet import Fail, Retry, TaskContext
@@ -415,7 +415,7 @@ def test_a_traceback_shows_the_users_code_and_not_ours(project, per_process):
     ],
 )
 @pytest.mark.every_start_method
-def test_a_module_that_cannot_be_used_is_said_and_nothing_is_leased(project, source, said):
+def test_an_unusable_module_is_reported_and_nothing_is_leased(project, source, said):
     project.write("").folder.joinpath("task.py").write_text(source)
     worker = project.insert([{}] * 3).work(code=1)
     assert said in worker.text
@@ -433,7 +433,7 @@ def test_a_module_that_cannot_be_used_is_said_and_nothing_is_leased(project, sou
         ("task:Thing", "asks"),
     ],
 )
-def test_a_missing_module_or_function_is_said(project, function, said):
+def test_a_missing_module_or_function_is_reported(project, function, said):
     project.write("class Thing:\n    def __call__(self, a): return 'asks'\n", TASK_FUNCTION=function)
     if function == "task:Thing":
         project.folder.joinpath("task.py").write_text("class C:\n    def __call__(self): return 'asks'\nThing = C()\n")
@@ -636,7 +636,7 @@ def test_the_final_report_has_all_its_parts(project):
     )
     text = project.insert([{"n": n} for n in range(10)]).work().text
     for part in (
-        r"^Worker for job job: 2 tasks at once, a process for each task\. Ctrl-C once to finish and stop\.",
+        r"^Worker for job job: 2 concurrent tasks, one process per task\. Press Ctrl-C once to finish the running tasks and stop\.",
         r"^JOB COMPLETE: job$",
         r"^Total tasks: 10$",
         r"^  Succeeded: 8$",

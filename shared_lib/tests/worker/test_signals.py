@@ -1,4 +1,4 @@
-"""Stopping a worker: once and running tasks finish, twice and they are handed back; nothing is lost and nothing costs a try."""
+"""Stop a worker: once, and running tasks finish; twice, and they are given back. No task is lost, and no attempt is counted."""
 
 import contextlib
 import fcntl
@@ -40,7 +40,9 @@ def test_asked_once_running_tasks_finish_and_the_others_go_back_without_a_trace(
     assert project.result("t0") is True
     assert project.task("t2").attempts == ()
     assert project.ask(lambda database: database.value("SELECT max(attempt) FROM state WHERE state = 1")) in (None, 0)
-    assert "Stopping: 2 running tasks have 30 s to finish. Ctrl-C again hands them back at once." in worker.text
+    assert (
+        "Stopping: 2 running tasks have 30 s to finish. Ctrl-C again returns them to the queue at once." in worker.text
+    )
     assert "WORKER STOPPED, JOB NOT COMPLETE: job" in worker.text
     assert worker.text.rstrip().endswith("Next: uv run poe launch_worker  (to continue)")
     assert "Traceback" not in worker.text
@@ -66,7 +68,7 @@ def test_quick_tasks_under_way_in_batches_are_run_once_although_the_worker_is_st
 
 
 @pytest.mark.every_start_method
-def test_asked_twice_running_tasks_are_handed_back_which_costs_them_no_try(project, per_process):
+def test_a_second_stop_request_gives_running_tasks_back_without_counting_an_attempt(project, per_process):
     settings = {"RETRIES_ON_EXCEPTION": 0, "RETRIES_ON_LOST": 0, "SHUTDOWN_GRACE_SECONDS": 300}
     project.write(SOURCE, TASKS_PER_PROCESS=per_process, **settings)
     worker = project.insert([{"n": n} for n in range(10)]).start()
@@ -227,7 +229,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(project, per_process,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_sent_to_all_processes_at_once_costs_no_task_a_try(project, per_process, number):
+def test_a_signal_sent_to_all_processes_does_not_count_as_an_attempt(project, per_process, number):
     """As systemd does when it stops a service, and scancel with a batch job."""
     project.write(
         """
@@ -266,7 +268,7 @@ runner.flush_streams = flush_and_wait
 """
 
 
-def test_a_signal_to_all_that_reaches_a_process_between_two_tasks_costs_none_a_try(project):
+def test_a_signal_to_all_processes_between_two_tasks_does_not_count_as_an_attempt(project):
     project.write("def run_task(n): note(f'began {n}')", TASKS_PER_PROCESS=0, RETRIES_ON_EXIT=0, RETRIES_ON_EXCEPTION=0)
     (project.folder / "sitecustomize.py").write_text(HELD_BETWEEN_TASKS)
     worker = project.insert([{"n": n} for n in range(5)]).start(
@@ -281,7 +283,7 @@ def test_a_signal_to_all_that_reaches_a_process_between_two_tasks_costs_none_a_t
     assert [attempt.outcome for attempt in project.task("t0").attempts] == [Outcome.INTERRUPTED]
 
 
-def test_what_only_looks_like_an_interrupt_is_a_failure_also_while_the_worker_is_stopped(project, per_process):
+def test_an_exit_that_resembles_an_interrupt_is_a_failure_even_while_the_worker_stops(project, per_process):
     project.write(
         """
         import time
@@ -328,7 +330,7 @@ def test_a_busy_ledger_while_stopping_is_asked_again_and_nothing_is_waited_for(p
     worker = project.insert([{"n": n} for n in range(1000)]).start(environment={"PYTHONPATH": str(project.folder)})
     project.until(lambda: sum(int(n) >= 60 for n in project.noted()) == 2, "two tasks at the gate")
     worker.kill(signal.SIGINT)
-    project.until(lambda: "The ledger is busy. Trying again." in worker.text)
+    project.until(lambda: "The ledger is busy. Retrying." in worker.text)
     project.open_gate("gate")
     worker.wait(code=130)  # within the grace period
     counts = project.counts()
@@ -356,5 +358,5 @@ def test_a_worker_goes_on_when_its_progress_cannot_be_read(project):
     (project.folder / "sitecustomize.py").write_text(BUSY_FOR_PROGRESS)
     worker = project.insert([{"n": n} for n in range(20)]).start(environment={"PYTHONPATH": str(project.folder)})
     worker.wait(code=0)
-    assert "The ledger is busy. Trying again." in worker.text
+    assert "The ledger is busy. Retrying." in worker.text
     assert project.counts() == {"succeeded": 20}

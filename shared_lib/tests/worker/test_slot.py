@@ -121,7 +121,7 @@ def slot(request):
 
 
 @pytest.mark.parametrize("tasks_per_process", [1, 0, 3, 50])
-def test_what_is_taken_back_while_it_is_on_its_way_to_a_busy_process(slot, tmp_path, tasks_per_process):
+def test_tasks_can_be_recalled_while_they_are_sent_to_a_busy_process(slot, tmp_path, tasks_per_process):
     """Large tasks fill the channel to a process that is busy; taken back, they must not keep it from its end."""
     gate = tmp_path / "gate"
     talk = slot(tasks_per_process)
@@ -160,7 +160,7 @@ def test_tasks_taken_back_at_any_moment_are_either_done_or_returned(slot, tasks_
 
 
 @pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
-def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstarted(slot, tmp_path, tasks_per_process):
+def test_a_killed_task_is_interrupted_and_those_queued_behind_it_are_returned(slot, tmp_path, tasks_per_process):
     talk = slot(tasks_per_process)
     talk.run((1, {"gate": str(tmp_path / "never")}), (2, {}), (3, {}))
     talk.send(KillTask())
@@ -175,7 +175,7 @@ def test_a_killed_task_is_handed_back_as_interrupted_and_those_behind_it_unstart
 def kill_late(runner, outcome, reason, target=None):
     """Let the task that is about to be killed come to its end, and the next one begin."""
     deadline = time.monotonic() + 20
-    while runner.at_hand()[0] == target and time.monotonic() < deadline:
+    while runner.current_task()[0] == target and time.monotonic() < deadline:
         time.sleep(0.001)
     kill(runner, outcome, reason, target)
 
@@ -212,7 +212,7 @@ class LeapingClock:
 
 @pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
 @pytest.mark.parametrize(("hoard_mib", "outcome"), [(600, Outcome.MEMORY), (1, Outcome.TIMEOUT)])
-def test_a_task_whose_time_is_over_when_it_holds_too_much_memory_failed_for_its_memory(
+def test_a_task_that_exceeds_both_limits_fails_for_its_memory(
     slot, tmp_path, monkeypatch, tasks_per_process, hoard_mib, outcome
 ):
     """Memory would be measured again in a day; half an hour is the limit, over when the task holds all it wants."""

@@ -1,4 +1,4 @@
-"""A termination notice, simulated: tasks are told, nothing new begins, what has not begun goes back at once."""
+"""A simulated termination notice: tasks see it, no task starts any more, tasks that have not started are given back at once."""
 
 import json
 import subprocess
@@ -22,6 +22,7 @@ import os, sys
 if "launch_worker" in sys.orig_argv:
     import time, taskfleet.worker.shutdown as shutdown
     class Leaping:
+        time = time.time
         def monotonic():
             return time.monotonic() + 3600 * os.path.exists(os.path.join(os.environ["GATES"], "an hour later"))
     shutdown.time = Leaping
@@ -29,7 +30,7 @@ if "launch_worker" in sys.orig_argv:
 
 
 @pytest.mark.parametrize("start_method", ["auto", "spawn", "forkserver"], indirect=True)
-def test_a_notice_reaches_the_tasks_and_costs_none_of_them_a_try(project):
+def test_a_notice_reaches_the_tasks_and_does_not_count_as_an_attempt(project):
     project.write(TASK, EVENT_FILE="events.jsonl", RETRIES_ON_LOST=0)
     project.insert({str(n): {"n": n} for n in range(6)})
     (project.folder / "sitecustomize.py").write_text(LEAP)

@@ -13,7 +13,7 @@ without_fork = pytest.mark.parametrize("start_method", ["spawn", "forkserver"], 
 
 @pytest.mark.slow
 @pytest.mark.every_start_method
-def test_the_time_of_the_import_is_not_the_tasks_and_what_is_printed_in_it_neither(project, per_process):
+def test_time_and_output_of_the_import_do_not_belong_to_the_task(project, per_process):
     project.write(
         """
         import time
@@ -58,7 +58,7 @@ def test_the_users_module_is_imported_by_runners_alone(project, per_process):
         assert set(worker.runners) == pids["run"]
     project.open_gate("gate")
     worker.wait()
-    assert f"a process kept for ever (START_METHOD={project.start_method})" in worker.text or per_process == 1
+    assert f"one process for all tasks (START_METHOD={project.start_method})" in worker.text or per_process == 1
 
 
 @without_fork
@@ -78,7 +78,7 @@ def test_a_module_that_can_no_longer_be_imported_fails_the_task_with_the_reason(
 
 
 @without_fork
-def test_a_module_that_ends_its_process_fails_the_task_after_some_tries(project):
+def test_a_module_that_exits_fails_the_task_after_several_starts(project):
     project.write(
         """
         import os
@@ -98,7 +98,7 @@ def test_a_module_that_ends_its_process_fails_the_task_after_some_tries(project)
 
 
 @without_fork
-def test_a_worker_that_is_stopped_while_a_runner_imports_hands_its_task_back(project):
+def test_a_worker_stopped_during_the_import_gives_its_task_back(project):
     project.write(
         """
         import os
@@ -130,7 +130,7 @@ def test_quick_tasks_are_not_hoarded_as_if_their_processes_cost_nothing(project)
 
 
 @without_fork
-def test_what_waits_behind_a_long_task_in_a_kept_process_goes_to_another_slot(project):
+def test_tasks_queued_behind_a_long_one_in_a_kept_process_run_in_another_slot(project):
     project.write("def run_task(n):\n    note(n)\n    if n == 60: wait_for('gate')\n    return n", TASKS_PER_PROCESS=0)
     worker = project.insert([{"n": n} for n in range(200)]).start()
     project.until(lambda: project.counts().get("succeeded") == 199, "the others' results")
@@ -213,7 +213,7 @@ def test_tasks_end_with_their_slot_where_the_system_does_not_see_to_that(project
 
 
 @pytest.mark.parametrize("system", ["", POORER], ids=["linux", "poorer"])
-def test_a_task_whose_process_is_slow_to_begin_is_not_taken_back_again_and_again(project, system):
+def test_a_task_with_a_slow_start_is_not_recalled_repeatedly(project, system):
     """Nor is a process forgotten that has nothing to do any more."""
     project.write("def run_task(n): note(n)", SLOTS=2)
     slow = "import time, taskfleet.worker.runner as runner\nrunner.after_fork = lambda: time.sleep(0.7)"

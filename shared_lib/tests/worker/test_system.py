@@ -1,7 +1,6 @@
 """What stands in where the system lacks something, and that everything can be imported there."""
 
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -10,27 +9,9 @@ import textwrap
 import pytest
 from taskfleet.processes import linux
 from taskfleet.processes.memory import memory_bytes
-from taskfleet.processes.polling import POLLIN, POLLOUT, SelectPoll
 from taskfleet.processes.sockets import receive_socket, send_socket
 from taskfleet.processes.tree import children_of, process_table
 from taskfleet.worker.shared_file import SharedFile
-
-
-@pytest.mark.parametrize("make", [SelectPoll, select.poll])
-def test_waiting_by_select_is_like_waiting_by_poll(make):
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        poll = make()
-        poll.register(ours.fileno(), POLLIN)
-        assert poll.poll(0) == []
-        poll.modify(ours.fileno(), POLLIN | POLLOUT)
-        assert poll.poll(None) == [(ours.fileno(), POLLOUT)]
-        theirs.send(b"x")
-        assert poll.poll(1000.0) == [(ours.fileno(), POLLIN | POLLOUT)]
-        poll.modify(ours.fileno(), POLLIN)
-        assert poll.poll(1000.0) == [(ours.fileno(), POLLIN)]
-        poll.unregister(ours.fileno())
-        assert poll.poll(1.0) == []
 
 
 @pytest.fixture
@@ -63,7 +44,7 @@ def test_the_table_of_processes_has_us_and_not_the_program_that_made_it():
     assert set(children_of(os.getpid())) >= {pid for pid, row in table.items() if row.parent == os.getpid()}
 
 
-def test_a_socket_is_handed_to_another_process():
+def test_a_socket_is_passed_to_another_process():
     ours, theirs = socket.socketpair()
     one, other = socket.socketpair()
     with ours, theirs, one:

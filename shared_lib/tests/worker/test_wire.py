@@ -8,7 +8,7 @@ import threading
 import pytest
 from taskfleet.tasks import Finished, Lease
 from taskfleet.worker.chunks import pack_chunk, receive_chunk
-from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, ShowSigns, Started, pack, unpack
+from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, SetFlags, Started, pack, unpack
 from taskfleet.worker.wire import Channel
 
 
@@ -58,7 +58,7 @@ def test_plain_values_arrive_as_they_are(ends):
     assert theirs.receive() == []
 
 
-def test_a_message_that_arrives_in_pieces_is_given_when_it_is_whole():
+def test_a_message_in_pieces_is_returned_when_it_is_complete():
     ours, theirs = socket.socketpair()
     channel, sender = Channel(theirs), Channel(ours)
     sender.send(("hello", 1))
@@ -72,7 +72,7 @@ def test_a_message_that_arrives_in_pieces_is_given_when_it_is_whole():
     channel.close()
 
 
-def test_what_the_other_end_sent_last_comes_before_its_end(ends):
+def test_the_last_messages_are_returned_before_the_end(ends):
     ours, theirs = ends
     ours.send(("done", "x" * 100_000))
     ours.close()
@@ -91,7 +91,7 @@ def test_sending_to_an_end_that_is_gone_is_noticed_when_receiving(ends):
         ours.receive()
 
 
-def test_the_end_of_a_process_is_seen_although_it_said_nothing(ends):
+def test_the_exit_of_a_process_is_noticed_without_a_message(ends):
     ours, theirs = ends
     pid = os.fork()
     if pid == 0:
@@ -113,7 +113,7 @@ def named_values(kind):
         Run(leases=[named_values(Lease), named_values(Lease)._replace(seq=2)]),
         Recall(),
         KillTask(),
-        ShowSigns(signs=3),
+        SetFlags(flags=3),
         Started(pid=17),
         Done(finished=[named_values(Finished)], interrupted=[(1, 2)]),
         Returned(keys=[(1, 2), (3, 4)]),
@@ -129,12 +129,12 @@ def test_each_message_arrives_with_its_fields_named(ends, message):
         assert all(type(one) in (Lease, Finished) for one in items)
 
 
-def test_what_is_no_message_is_refused():
+def test_an_unknown_message_is_rejected():
     with pytest.raises(ValueError, match="'resume'"):
         unpack(("resume", 1))
 
 
-def test_a_chunk_of_leases_arrives_as_it_was_given_in_whatever_pieces():
+def test_a_chunk_of_leases_arrives_unchanged_in_any_pieces():
     ours, theirs = socket.socketpair()
     leases = [Lease(seq=n, attempt=1, task_id=f"t{n}", data="é" * n) for n in range(100)]
     body = pack_chunk(leases) + pack_chunk([])

@@ -18,7 +18,7 @@ from taskfleet.ledger import inquiry, insertion
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machine_terms import ANY, Range
 from taskfleet.pool.estimate import read_job
-from taskfleet.pool.selection import needed
+from taskfleet.pool.selection import pool_need
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import environment_here, worker_command
 from taskfleet.tasks import Outcome
@@ -102,7 +102,7 @@ def calibrate(
         raise CommandError(f"The job has no tasks. Insert some first: {poe('insert_tasks')}.")
     say(f"Running {counted(len(rows), 'task')} here.")
     measured = _measure(configuration, rows)
-    need = needed(configuration, read_job(configuration)[0])
+    need = pool_need(configuration, read_job(configuration)[0])
     memory = measured.memory_gib_per_task
     if memory is not None and need.memory_gib_per_task == ANY:
         need = replace(need, memory_gib_per_task=Range(memory, None))

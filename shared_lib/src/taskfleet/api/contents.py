@@ -7,8 +7,8 @@ from taskfleet.api.queue import open_job
 from taskfleet.ledger import counters, inquiry, sending
 from taskfleet.ledger.database import Database
 from taskfleet.messages import tasks as task_messages
-from taskfleet.queues.addresses import is_remote, public
-from taskfleet.queues.job import JobQueues
+from taskfleet.queues.addresses import is_remote, redact_url
+from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.queues.transport import Outgoing, Size, Transport
 from taskfleet.settings import Configuration
 from taskfleet.tasks import JSON, State
@@ -27,9 +27,10 @@ def contents(configuration: Configuration) -> Mapping[str, JSON]:
     """
     settings = configuration.settings
     is_service = is_remote(settings.queue_url)
-    found: dict[str, JSON] = {"job_id": settings.job_id, "queue_url": public(settings.queue_url)}
+    found: dict[str, JSON] = {"job_id": settings.job_id, "queue_url": redact_url(settings.queue_url)}
     if configuration.ledger_path.exists() or not is_service:
-        database = open_job(configuration)
+        database = open_job(configuration, read_only=True)
+        check_queue(database, configuration)
         found |= _by_ledger(database, is_service)
         database.close()
     if is_service:

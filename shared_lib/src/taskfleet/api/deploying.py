@@ -16,13 +16,14 @@ from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import control, records
-from taskfleet.pool.controller import Controller, LedgerWork
+from taskfleet.pool.code_delivery import clear_bundles, deliver_code
+from taskfleet.pool.controller import Controller
 from taskfleet.pool.deployment import Deployment, Ending
-from taskfleet.pool.ending import look
 from taskfleet.pool.job_machines import machine_name, open_machines
+from taskfleet.pool.job_state import LedgerJobState
 from taskfleet.pool.records import End
-from taskfleet.pool.selection import limits_of, needed
-from taskfleet.pool.shipping import clear_bundles, ship
+from taskfleet.pool.selection import pool_limits, pool_need
+from taskfleet.pool.teardown import reconcile
 from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
@@ -138,7 +139,7 @@ class Pool:
         """
         database, settings = self._database, self._configuration.settings
         me = identity()
-        other = control.take_control(database, me, time.time())
+        other = control.acquire(database, me, time.time())
         if other is not None:
             raise CommandError(
                 f"Another poe deploy_pool manages this job (process {other.split('|')[1]}). {poe('status --watch')} shows its progress."
@@ -150,24 +151,24 @@ class Pool:
             return ask()
 
         with ExitStack() as stack:
-            stack.callback(control.give_control_up, database, me)
+            stack.callback(control.release, database, me)
             check_queue(database, self._configuration)
             monitor = self._monitor(stack)
             deployment = self._deployment(progress, monitor, close_and_ask)
-            ending = deployment.watch()
+            ending = deployment.run()
             progress.close(time.time())
             self._finish(deployment, monitor, ending, protect)
             return PoolReport(
                 ending=ending,
                 status=gather(database, time.time()),
-                reason=deployment.why_given_up,
-                last_output=deployment.last_words,
+                reason=deployment.give_up_reason,
+                last_output=deployment.last_console,
             )
 
     def _refuse_earlier_machines(self) -> None:
         if not records.open_machines(self._database):
             return
-        look(open_machines(self._configuration, self._database), self._database)
+        reconcile(open_machines(self._configuration, self._database), self._database)
         earlier = records.open_machines(self._database)
         if earlier:
             raise CommandError(
@@ -178,7 +179,7 @@ class Pool:
     def _open_machines(self) -> Machines:
         if not self._provider.code_sources:
             return open_machines(self._configuration, self._database)
-        script = ship(self._configuration, self._choice.ranked, self._say)
+        script = deliver_code(self._configuration, self._choice.ranked, self._say)
         machines = open_machines(self._configuration, self._database, script=script)
         errors = machines.preflight()
         if errors:
@@ -201,21 +202,23 @@ class Pool:
         controller = Controller(
             database,
             self._machines,
-            LedgerWork(database),
+            LedgerJobState(database),
             name=machine_name(configuration.settings.job_id, database),
             offers=self._choice.ranked,
-            limits=limits_of(configuration, needed(configuration, self._tasks)),
+            limits=pool_limits(configuration, pool_need(configuration, self._tasks)),
             say=progress.say,
             can_queue=provider.can_queue,
             poll_seconds=provider.poll_seconds,
+            # without machines of an earlier run, its failures do not count: the user may have corrected their cause
+            failures_since=0.0 if records.open_machines(database) else time.time(),
         )
         return Deployment(
             database,
             controller,
             self._machines,
-            take_in=None if monitor is None else monitor.step,
+            record_events=None if monitor is None else monitor.step,
             progress=progress,
-            ask=ask,
+            on_interrupt=ask,
             poll_seconds=provider.poll_seconds,
             ending_poll_seconds=provider.ending_poll_seconds,
             empty_lists_to_confirm=provider.empty_lists_to_confirm,
@@ -230,11 +233,11 @@ class Pool:
     ) -> None:
         ends = {
             Ending.DONE: End(EndReason.DONE),
-            Ending.GAVE_UP: End(EndReason.GAVE_UP, deployment.why_given_up),
+            Ending.GAVE_UP: End(EndReason.GAVE_UP, deployment.give_up_reason),
             Ending.TERMINATED: End(EndReason.TERMINATED),
         }
         if ending in ends:
-            protect(lambda: deployment.end_all(ends[ending], lambda: clear_bundles(self._configuration)))
+            protect(lambda: deployment.terminate_all(ends[ending], lambda: clear_bundles(self._configuration)))
             while monitor is not None and monitor.step():
                 pass
         if ending is Ending.DONE and monitor is not None:

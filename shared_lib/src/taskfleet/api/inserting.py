@@ -55,8 +55,8 @@ def insert(
         try:
             if queues is not None:
                 queues.create()
-            fault_of_size = None if queues is None else queues.fault_of_size
-            report = _insert(database, configuration, batches, function, fault_of_size)
+            size_error = None if queues is None else queues.size_error
+            report = _insert(database, configuration, batches, function, size_error)
             return report if queues is None else replace(report, sent=_send(database, queues, report))
         finally:
             database.close()
@@ -110,7 +110,7 @@ def _send(database: Database, queues: "JobQueues", report: InsertReport) -> int:
 
 
 def _open(configuration: Configuration) -> Database:
-    from taskfleet.queues.job import settle_queue
+    from taskfleet.queues.job import record_queue
 
     settings = configuration.settings
     database = create(
@@ -120,7 +120,7 @@ def _open(configuration: Configuration) -> Database:
         now=time.time(),
         shared=settings.shared_ledger,
     )
-    settle_queue(database, configuration)
+    record_queue(database, configuration)
     return database
 
 
@@ -170,7 +170,7 @@ def _insert(
     configuration: Configuration,
     batches: _Counted,
     function: TaskFunction,
-    fault_of_size: Callable[[str, str], str | None] | None = None,
+    size_error: Callable[[str, str], str | None] | None = None,
 ) -> InsertReport:
     from taskfleet.tables.ids import content_ids
 
@@ -181,8 +181,8 @@ def _insert(
             for batch in batches.kept:
                 rows = batch.encode(function.column_mismatch)
                 ids = content_ids(rows.data) if rows.ids is None else rows.ids
-                if fault_of_size is not None:
-                    _check_sizes(ids, rows, fault_of_size)
+                if size_error is not None:
+                    _check_sizes(ids, rows, size_error)
                 under_way.add(
                     ids, rows.data, ids_are_derived=rows.ids is None, now=time.time(), row_number=rows.row_number
                 )
@@ -198,7 +198,7 @@ def _insert(
     return replace(report, left_out=batches.rows - under_way.rows)
 
 
-def _check_sizes(ids: Sequence[str], rows: "Rows", fault_of_size: Callable[[str, str], str | None]) -> None:
+def _check_sizes(ids: Sequence[str], rows: "Rows", size_error: Callable[[str, str], str | None]) -> None:
     for index, (task_id, data) in enumerate(zip(ids, rows.data, strict=True)):
-        if len(data) > LARGE and (fault := fault_of_size(task_id, data)):
+        if len(data) > LARGE and (fault := size_error(task_id, data)):
             raise InsertError(f"Row {rows.row_number(index):,}: {fault}. Nothing was inserted.")

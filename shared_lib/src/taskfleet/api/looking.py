@@ -9,8 +9,8 @@ from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
 from taskfleet.ledger import counters, inquiry
 from taskfleet.ledger.inquiry import TaskLine, TaskRecord
-from taskfleet.pool.explaining import explain_pool
-from taskfleet.pool.selection import limits_of, needed
+from taskfleet.pool.diagnosis import diagnose_pool
+from taskfleet.pool.selection import pool_limits, pool_need
 from taskfleet.settings import Configuration
 from taskfleet.tasks import JSON, Outcome, State
 from taskfleet.watch.explaining import explain_job, explain_task
@@ -121,8 +121,8 @@ def explain(configuration: Configuration, what: str | None = None) -> list[str]:
     database = open_job(configuration, read_only=True)
     try:
         current = gather(database, now)
-        limits = limits_of(configuration, needed(configuration, None))
-        pool = explain_pool(database, limits, current.total - current.ended, now)
+        limits = pool_limits(configuration, pool_need(configuration, None))
+        pool = diagnose_pool(database, limits, current.total - current.ended, now)
         if what == "pool":
             return pool
         if what is not None:

@@ -10,11 +10,11 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machine, Machines, MachineState
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import boot_log, control
+from taskfleet.pool.code_delivery import clear_bundles
 from taskfleet.pool.costs import Costs
-from taskfleet.pool.ending import by_ledger, by_list, end_all
 from taskfleet.pool.job_machines import open_machines
-from taskfleet.pool.selection import limits_of, needed
-from taskfleet.pool.shipping import clear_bundles
+from taskfleet.pool.selection import pool_limits, pool_need
+from taskfleet.pool.teardown import ledger_terminator, listed_terminator, terminate_all
 from taskfleet.settings import Configuration
 from taskfleet.watch.machines import MachineRow, machine_rows
 from taskfleet.watch.status import gather
@@ -46,7 +46,7 @@ def machines(configuration: Configuration, *, with_ended: bool = False) -> Machi
         error = str(unreachable)
     now = time.time()
     rows = machine_rows(
-        database, listed, limits_of(configuration, needed(configuration, None)), now, with_ended=with_ended
+        database, listed, pool_limits(configuration, pool_need(configuration, None)), now, with_ended=with_ended
     )
     costs = None
     if database is not None:
@@ -91,7 +91,7 @@ def stop(configuration: Configuration, *, say: Callable[[str], None] = warn) -> 
         configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project
     )
     try:
-        if control.ask_to_stop(database, time.time()):
+        if control.request_stop(database, time.time()):
             say("The running poe deploy_pool was asked to stop.")
         _end(configuration, open_machines(configuration, database), database, EndReason.STOPPED, say)
     finally:
@@ -109,7 +109,7 @@ def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn)
     database = _ledger(configuration)
     try:
         if database is not None:
-            control.ask_to_stop(database, time.time())
+            control.request_stop(database, time.time())
         return _end(configuration, open_machines(configuration, database), database, EndReason.TORN_DOWN, say)
     finally:
         if database is not None:
@@ -136,9 +136,9 @@ def _end(
     say: Callable[[str], None],
 ) -> Mapping[str, int]:
     provider = provider_of(configuration)
-    return end_all(
+    return terminate_all(
         there,
-        by_list(there) if database is None else by_ledger(there, database, reason, say),
+        listed_terminator(there) if database is None else ledger_terminator(there, database, reason, say),
         say,
         clear=lambda: clear_bundles(configuration),
         pause=time.sleep,

@@ -16,7 +16,7 @@ from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.provider import Provider, provider_of
 from taskfleet.pool import selection
 from taskfleet.pool.estimate import Estimate, read_job
-from taskfleet.pool.selection import needed
+from taskfleet.pool.selection import pool_need
 from taskfleet.settings import Configuration
 
 
@@ -89,7 +89,7 @@ def plan(
         return None
     catalogue = get_catalogue(configuration, refresh=refresh, say=say)
     try:
-        choice = selection.choose_machines(need or needed(configuration, tasks), catalogue)
+        choice = selection.choose_machines(need or pool_need(configuration, tasks), catalogue)
     except selection.NothingFitsError as error:
         if not provider_of(configuration).lists_offers:
             raise

@@ -10,7 +10,7 @@ from taskfleet.invocation import poe
 from taskfleet.ledger import counters, inquiry, leasing, moving, repair, sending
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.processes.identity import is_surely_dead, pid_of
-from taskfleet.queues.addresses import is_remote, public
+from taskfleet.queues.addresses import is_remote, redact_url
 from taskfleet.queues.job import JobQueues, check_queue, process_of, send_if_remote
 from taskfleet.settings import Configuration
 from taskfleet.tasks import Outcome, State
@@ -137,8 +137,8 @@ def check_move(configuration: Configuration, target: str) -> None:
         CommandError: They are there already, or workers are running.
     """
     source = configuration.settings.queue_url
-    if public(source) == public(target) or not (is_remote(source) or is_remote(target)):
-        raise CommandError(f"The tasks are in {public(source)} already. Nothing was changed.")
+    if redact_url(source) == redact_url(target) or not (is_remote(source) or is_remote(target)):
+        raise CommandError(f"The tasks are in {redact_url(source)} already. Nothing was changed.")
     database = open_job(configuration)
     try:
         _refuse_workers(database)
@@ -168,7 +168,7 @@ def move(configuration: Configuration, target: str) -> int:
         is_from_service = is_remote(configuration.settings.queue_url)
         if is_from_service:
             _record_and_purge(database, configuration)
-        moving.move(database, public(target) if is_remote(target) else None)
+        moving.move(database, redact_url(target) if is_remote(target) else None)
         if is_remote(target):
             with JobQueues(configuration, target) as queues, SendingDisplay() as display:
                 queues.send_unsent(database, display)
@@ -186,7 +186,7 @@ def copy(configuration: Configuration, target: str) -> int:
     Raises:
         UsageError: The target is no service queue, or the job's own.
     """
-    if not is_remote(target) or public(target) == public(configuration.settings.queue_url):
+    if not is_remote(target) or redact_url(target) == redact_url(configuration.settings.queue_url):
         raise UsageError("--to must be a service queue other than QUEUE_URL. Nothing was changed.")
     database = open_job(configuration)
     try:

@@ -14,6 +14,7 @@ from taskfleet.queues.addresses import is_remote, open_transport
 from taskfleet.queues.embedded import EmbeddedQueue, retry_policy
 from taskfleet.queues.job import check_queue, source_name
 from taskfleet.settings import Configuration
+from taskfleet.version import VERSION
 from taskfleet.watch.own_progress import OwnProgress
 from taskfleet.watch.progress import Progress
 from taskfleet.watch.status import Status, gather
@@ -94,7 +95,13 @@ def _work_on_service_queue(configuration: Configuration, args: Sequence[str]) ->
         lambda: open_transport(settings.queue_url, settings.job_id, of_events=True),
         job_id=settings.job_id,
         worker=Worker(
-            source=source_name(), hostname=hostname(), pid=os.getpid(), slots=slots, started_at=now, machine=machine()
+            source=source_name(),
+            hostname=hostname(),
+            pid=os.getpid(),
+            slots=slots,
+            started_at=now,
+            machine=machine(),
+            version=VERSION,
         ),
         policy=retry_policy(settings),
         lease_seconds=settings.lease_seconds,

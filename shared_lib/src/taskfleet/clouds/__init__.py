@@ -1,1 +1,1 @@
-"""What queues, machines and buckets share in talking to AWS and Google Cloud: sessions, credentials, retries, error texts."""
+"""Access to AWS and Google Cloud, shared by queues, machines and buckets: sessions, credentials, retries, errors, permissions."""

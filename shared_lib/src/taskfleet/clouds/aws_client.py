@@ -1,6 +1,7 @@
-"""Calls of AWS's services, for several threads, with the credentials, profile and endpoints of the SDK's own chain."""
+"""A thread-safe client for AWS services, with the credentials, profile and endpoints of the SDK's default chain."""
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -14,19 +15,21 @@ from botocore.loaders import create_loader
 from botocore.session import Session, get_session
 
 from taskfleet.clouds.aws_errors import DENIED, ERRORS, encoded_in, explain, names_permission, reply_of
+from taskfleet.clouds.parallel import run_parallel
 from taskfleet.clouds.permissions import USER_AGENT
-from taskfleet.clouds.side_by_side import side_by_side
 from taskfleet.errors import ProviderError
 
-#: Requests in flight.
+logger = logging.getLogger(__name__)
+
+#: The maximum number of concurrent requests.
 CALLS = 8
-#: How often a request is made in all that may be made again without harm.
-TRIES = 5
+#: The maximum number of attempts of a request, retries included.
+MAX_ATTEMPTS = 5
 CONNECT_SECONDS = 5
-#: A fleet of a hundred machines is answered for when all of them are started.
-ANSWER_SECONDS = 60
-#: What a page of each call holds at most (the API references of EC2 and of the Price List).
-PAGES = {
+#: CreateFleet answers for a fleet of 100 machines when all of them are launched.
+READ_SECONDS = 60
+#: The maximum page size of each call, from the API references of EC2 and of the Price List.
+PAGE_SIZES = {
     "DescribeInstances": 1000,
     "DescribeInstanceTypeOfferings": 1000,
     "DescribeInstanceTypes": 100,
@@ -44,9 +47,9 @@ _T = TypeVar("_T")
 
 
 class AwsClient:
-    """Asks AWS's services in any region; a connection is opened when it is first needed.
+    """Makes calls of AWS services in any region. Clients are created when first needed.
 
-    A session is not to be used by two threads at once, its clients are; so these are made under a lock and kept.
+    Sessions of the SDK are not thread-safe, its clients are; so clients are created under a lock and cached.
     """
 
     def __init__(self) -> None:
@@ -57,7 +60,7 @@ class AwsClient:
 
     @property
     def region(self) -> str | None:
-        """The region that is set for the SDK; None if none is.
+        """The SDK's default region; None if there is none.
 
         Raises:
             CredentialsError: The profile does not exist.
@@ -69,34 +72,35 @@ class AwsClient:
             raise explain(error, service="sts", operation="", region=None) from error
         return found
 
-    def ask(self, region: str, action: str, *, service: str = "ec2", **arguments: Any) -> Any:
-        """Make one call and return its answer.
+    def call(self, region: str, action: str, *, service: str = "ec2", **arguments: Any) -> Any:
+        """Make one call and return its response.
 
         Raises:
-            UnreachableError: AWS does not answer, reports an internal error, or is asked too often.
-            ProviderError: It refuses, or the credentials are wrong.
+            UnreachableError: AWS does not answer, reports an internal error, or throttles the call.
+            ProviderError: AWS rejects the call, or the credentials are wrong.
         """
         try:
-            return self.ask_plainly(region, action, service=service, **arguments)
+            return self.call_raw(region, action, service=service, **arguments)
         except ERRORS as error:
             raise self.explain(error, region, action, service=service) from error
 
-    def ask_plainly(
-        self, region: str, action: str, *, service: str = "ec2", tries: int | None = None, **arguments: Any
+    def call_raw(
+        self, region: str, action: str, *, service: str = "ec2", max_attempts: int | None = None, **arguments: Any
     ) -> Any:
-        """Make one call as ``ask`` does; its errors are boto3's (``aws_errors.ERRORS``)."""
-        return getattr(self.client(service, region, tries=tries), xform_name(action))(**arguments)
+        """Make one call as ``call`` does; its errors are the SDK's (``aws_errors.ERRORS``)."""
+        logger.debug("calling %s:%s in %s", service, action, region)
+        return getattr(self.client(service, region, max_attempts=max_attempts), xform_name(action))(**arguments)
 
     def pages(self, region: str, action: str, *, service: str = "ec2", **arguments: Any) -> Iterator[Any]:
-        """Return a call's answers, page by page; fewer when one of those that ask side by side has failed.
+        """Yield the pages of a call's response; fewer if a parallel call with ``all_or_nothing`` has failed.
 
         Raises:
-            UnreachableError: As ``ask``.
-            ProviderError: As ``ask``.
+            UnreachableError: As ``call``.
+            ProviderError: As ``call``.
         """
         try:
             paginator = self.client(service, region).get_paginator(xform_name(action))
-            for page in paginator.paginate(**arguments, PaginationConfig={"PageSize": PAGES[action]}):
+            for page in paginator.paginate(**arguments, PaginationConfig={"PageSize": PAGE_SIZES[action]}):
                 yield page
                 if self._is_over.is_set():
                     return
@@ -104,47 +108,47 @@ class AwsClient:
             raise self.explain(error, region, action, service=service) from error
 
     def explain(self, error: Exception, region: str, action: str, *, service: str = "ec2") -> ProviderError:
-        """Turn what boto3 raised into what this library raises, with the name of the permission if one is missing."""
+        """Convert an SDK error to an error of this library, with the name of the permission if one is missing."""
         if isinstance(error, ClientError) and reply_of(error).code in DENIED:
             error.response["Error"]["Message"] = self.decode(region, reply_of(error).text)
         return explain(error, service=service, operation=action, region=region)
 
     def decode(self, region: str, text: str) -> str:
-        """Name in a refusal what was not permitted, if only AWS can read it and these credentials may have it read; else leave it."""
+        """Return the text of a denial with its encoded part decoded; unchanged if it has none or the credentials lack the permission."""
         encoded = encoded_in(text)
         if names_permission(text) or encoded is None:
             return text
         with suppress(*ERRORS, KeyError, TypeError):
-            answer = self.ask_plainly(
-                region, "DecodeAuthorizationMessage", service="sts", tries=1, EncodedMessage=encoded
+            answer = self.call_raw(
+                region, "DecodeAuthorizationMessage", service="sts", max_attempts=1, EncodedMessage=encoded
             )
             context = json.loads(answer["DecodedMessage"])["context"]
             return f"not authorized to perform: {context['action']} on resource: {context['resource']}"
         return text
 
-    def side_by_side(self, jobs: Mapping[_K, Callable[[], _T]], *, all_or_nothing: bool = False) -> dict[_K, _T]:
-        """Do jobs that ask, each in a thread, and return what each gave.
+    def run_parallel(self, jobs: Mapping[_K, Callable[[], _T]], *, all_or_nothing: bool = False) -> dict[_K, _T]:
+        """Run functions that make calls in threads, and return their results.
 
         Args:
-            jobs: By a name for each, such as its region.
-            all_or_nothing: When one fails, the others end after the page they are at, and this client reads no more pages; else all are
-                done.
+            jobs: The functions, each with a key, such as its region.
+            all_or_nothing: After the first failure, the others end after their current page, and this client reads no more pages. Without
+                it, all run to the end.
 
         Raises:
-            ProviderError: The first of those that failed.
+            ProviderError: The error of the first that failed.
         """
-        return side_by_side(jobs, most=CALLS, stop=self._is_over.set if all_or_nothing else None)
+        return run_parallel(jobs, max_threads=CALLS, stop=self._is_over.set if all_or_nothing else None)
 
-    def client(self, service: str, region: str | None, *, tries: int | None = None, **config: Any) -> Any:
-        """Return the SDK's client of a service.
+    def client(self, service: str, region: str | None, *, max_attempts: int | None = None, **config: Any) -> Any:
+        """Return the SDK's client for a service.
 
         Args:
             service: As the SDK names it.
-            region: None for the one that is set for the SDK.
-            tries: How often a request is made in all; None for TRIES.
-            config: More of botocore's ``Config``; the same each time for one service.
+            region: None for the SDK's default region.
+            max_attempts: Of a request, retries included; None for MAX_ATTEMPTS.
+            config: More arguments of botocore's ``Config``; always the same for one service.
         """
-        key = service, region, tries or TRIES
+        key = service, region, max_attempts or MAX_ATTEMPTS
         with self._lock:
             if key not in self._clients:
                 self._clients[key] = self._opened().create_client(
@@ -153,7 +157,7 @@ class AwsClient:
                     config=Config(
                         retries={"total_max_attempts": key[2], "mode": "standard"},
                         connect_timeout=CONNECT_SECONDS,
-                        read_timeout=ANSWER_SECONDS,
+                        read_timeout=READ_SECONDS,
                         max_pool_connections=CALLS,
                         **config,
                     ),
@@ -167,7 +171,7 @@ class AwsClient:
 
 
 def open_session() -> Session:
-    """Open a session of the SDK; all share its descriptions of services, of which reading one takes up to a second."""
+    """Open a session of the SDK. All sessions share the service descriptions; reading one takes up to a second."""
     session = get_session()
     session.user_agent_extra = USER_AGENT
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))

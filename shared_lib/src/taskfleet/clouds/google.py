@@ -1,4 +1,4 @@
-"""The services of Google Cloud that are used: what they are called and where they are."""
+"""The services of Google Cloud that this library uses: names and endpoints."""
 
 import os
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ class Api:
     """A service."""
 
     title: str
-    """For people."""
+    """For messages."""
     name: str
-    """As ``gcloud services enable`` takes it."""
+    """As in ``gcloud services enable``."""
     variable: str
-    """The environment variable with which it is pointed elsewhere: gcloud's, or an emulator's."""
+    """The environment variable that overrides its endpoint, of gcloud or an emulator."""
 
     def endpoint(self, given: str | None = None) -> str:
-        """Return scheme and host of where it is.
+        """Return the scheme and host of its endpoint.
 
         Args:
-            given: Where, if not where the variable says, or at Google. A path is left out: gcloud's variables have one.
+            given: An endpoint that overrides the variable and Google's default. Its path is dropped: gcloud's variables have one.
         """
         address = given or os.environ.get(self.variable) or f"https://{self.name}"
         parts = urlsplit(address if "://" in address else f"http://{address}")

@@ -1,4 +1,4 @@
-"""What Google's SDK, its login and the network raise, as errors of this library."""
+"""Conversion of errors of Google's SDK, its authentication and the network to errors of this library."""
 
 import re
 from collections.abc import Callable
@@ -22,17 +22,17 @@ from taskfleet.errors import (
 
 T = TypeVar("T")
 
-#: What the SDK, the login and the network raise.
+#: The exceptions of the SDK, its authentication and the network.
 ERRORS = (GoogleAPICallError, auth.GoogleAuthError, requests.RequestException)
-#: What to do where no credentials were found, or they are no longer good.
+#: What to do if there are no credentials, or they are no longer valid.
 LOG_IN = (
     "Log in (gcloud auth application-default login), name a key file in GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
     "account."
 )
-#: Reasons for a 403 that are over soon. https://cloud.google.com/compute/docs/api/best-practices
+#: Transient reasons for a 403. https://cloud.google.com/compute/docs/api/best-practices
 THROTTLED = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"}
-PASSING_CODES = {408, 429, 500, 502, 503, 504}
-#: How services say which permission is missing, on what and to whom.
+TRANSIENT_CODES = {408, 429, 500, 502, 503, 504}
+#: Texts in which services name the missing permission, the resource and the principal.
 _DENIALS = (
     re.compile(r"Required '(?P<permission>[\w.]+)' permission for '(?P<resource>[^']*)'"),
     re.compile(r"Permission '?(?P<permission>[\w.]+)'? denied on resource '?(?P<resource>[^' ]*)"),
@@ -49,19 +49,19 @@ def call(
     label: str = "",
     patience_seconds: float = 20.0,
 ) -> T:
-    """Ask Google for something, again and again while it is busy.
+    """Make a call, with retries while the service is busy.
 
     Args:
-        action: What to do.
+        action: The call.
         api: The service.
-        project: Whose; empty if the service needs none.
+        project: The Google Cloud project; empty if the service needs none.
         permission: That the call needs.
-        label: What is being used, as the user knows it; the service's title if it is not given.
-        patience_seconds: For how long to go on.
+        label: What is used, in the user's terms; empty for the title of the service.
+        patience_seconds: The time after which the last error is raised.
 
     Raises:
-        UnreachableError: It does not answer within that time.
-        ProviderError: It refuses.
+        UnreachableError: The service does not answer within that time.
+        ProviderError: The service rejects the call.
     """
 
     def attempt() -> T:
@@ -74,7 +74,7 @@ def call(
 
 
 def explain(error: Exception, *, api: Api, project: str, permission: str = "", label: str = "") -> ProviderError:
-    """Turn one of ERRORS into what this library raises; see ``call`` for the arguments."""
+    """Convert one of ERRORS to an error of this library; see ``call`` for the arguments."""
     label = label or api.title
     if isinstance(error, auth.GoogleAuthError):
         return explain_login(error, label, api)
@@ -82,27 +82,27 @@ def explain(error: Exception, *, api: Api, project: str, permission: str = "", l
         return _out_of_reach(error, label, api)
     text, reasons = text_of(error), reasons_of(error)
     reason = next((one for one in sorted(reasons) if one), str(error.code or ""))
-    if error.code in PASSING_CODES or (error.code == 403 and reasons & THROTTLED):
+    if error.code in TRANSIENT_CODES or (error.code == 403 and reasons & THROTTLED):
         return UnreachableError(
-            f"{label} is busy or turns away so many requests ({error.code}: {text}). Try again in a minute.",
+            f"{label} is busy or throttles requests ({error.code}: {text}). Try again in a minute.",
             code=reason,
         )
     if error.code == 401:
         return not_accepted(label, text)
     if project and (error.code == 404 or "CONSUMER_INVALID" in reasons):
         return WrongSettingError(
-            f"{label}: project {project} does not exist. Correct it: gcloud projects list shows yours. ({text})",
+            f"{label}: project {project} does not exist. Correct PROJECT_ID: gcloud projects list shows your projects. ({text})",
             setting="PROJECT_ID",
             code=reason,
         )
     if error.code == 403:
         return _explain_denial(label, text, reasons, api, project, permission)
     of = f" of project {project}" if project else ""
-    return ProviderError(f"{label} refuses what was asked{of}: {text} ({error.code})", code=reason)
+    return ProviderError(f"{label} rejects the request{of}: {text} ({error.code})", code=reason)
 
 
 def explain_login(error: auth.GoogleAuthError, label: str, api: Api) -> ProviderError:
-    """Say what is wrong with the login on this side, before the service was asked."""
+    """Return the error for credentials that cannot be obtained."""
     if isinstance(error, auth.DefaultCredentialsError):
         return CredentialsError(f"{label}: no Google Cloud credentials were found. {LOG_IN}")
     if isinstance(error, auth.RefreshError) and not error.retryable:
@@ -114,19 +114,19 @@ def explain_login(error: auth.GoogleAuthError, label: str, api: Api) -> Provider
 
 
 def logged_out(label: str) -> CredentialsError:
-    """Say that a login is no longer good."""
+    """Return the error for credentials that are no longer valid."""
     return CredentialsError(f"{label}: the Google Cloud credentials have expired or were revoked. {LOG_IN}")
 
 
 def not_accepted(label: str, text: str) -> CredentialsError:
-    """Say that a service does not accept a login."""
+    """Return the error for credentials that a service does not accept."""
     return CredentialsError(
         f"{label}: Google Cloud does not accept these credentials, or they have expired. {LOG_IN} ({text})"
     )
 
 
 def not_enabled(label: str, api: Api, project: str) -> NotEnabledError:
-    """Say that a service has to be enabled."""
+    """Return the error for a service that is not enabled."""
     where = f" --project {project}" if project else ""
     return NotEnabledError(
         f"{label} is not enabled in project {project or '(unknown)'}: gcloud services enable {api.name}{where}",
@@ -135,14 +135,14 @@ def not_enabled(label: str, api: Api, project: str) -> NotEnabledError:
 
 
 def denial(label: str, text: str, permission: str, project: str, *, place: str = "") -> PermissionDeniedError:
-    """Name the permission that is missing, on what, and a role that has it.
+    """Return the error for a missing permission, with the resource and a role that has the permission.
 
     Args:
-        label: What was being used.
-        text: What the service says.
-        permission: That the call needs; the text may name another one.
-        project: Whose.
-        place: On what it is needed, if that is not the project.
+        label: What was used.
+        text: The message of the service.
+        permission: That the call needs; the text can name another one.
+        project: The Google Cloud project.
+        place: The resource, if it is not the project.
     """
     found = next((match.groupdict() for pattern in _DENIALS if (match := pattern.search(text))), {})
     permission = found.get("permission") or permission
@@ -156,21 +156,21 @@ def denial(label: str, text: str, permission: str, project: str, *, place: str =
 
 
 def text_of(error: GoogleAPICallError) -> str:
-    """Return what a service says, on one line and without a full stop."""
-    # "GET https://…: " stands before it.
+    """Return the message of a service on one line, without a full stop."""
+    # It begins with "GET https://…: ".
     return " ".join(str(error.message or "").split()).partition(": ")[2].rstrip(".") or "no reason given"
 
 
 def reasons_of(error: GoogleAPICallError) -> set[str]:
-    """Return the reasons a service names, such as ``notFound``."""
+    """Return the reasons in an error response, such as ``notFound``."""
     found = {error.reason} | {one.get("reason") for one in error.errors or () if isinstance(one, dict)}
     return {str(one) for one in found if one}
 
 
 def advice(permission: str) -> str:
-    """Say what to ask for, with a role that has a permission and not much else, where one is known."""
+    """Return what to do about a missing permission, with a predefined role that has it if one is known."""
     role = GOOGLE[permission].role if permission in GOOGLE else ""
-    return f"Ask for a role with it to be granted{f', for example {role}' if role else ''}."
+    return f"Ask for a role that has it{f', for example {role}' if role else ''}."
 
 
 def _out_of_reach(error: Exception, label: str, api: Api) -> UnreachableError:
@@ -191,8 +191,6 @@ def _explain_denial(label: str, text: str, reasons: set[str], api: Api, project:
     if "USER_PROJECT_DENIED" in reasons:
         permission = "serviceusage.services.use"
     if not permission and not any(one.search(text) for one in _DENIALS):
-        return PermissionDeniedError(
-            f"{label} refuses what was asked of project {project}: {text} (403)", resource=project
-        )
-    place = f"in project {project}, or there is no such project" if project else f"on {label}"
+        return PermissionDeniedError(f"{label} denies the request in project {project}: {text} (403)", resource=project)
+    place = f"in project {project}, or the project does not exist" if project else f"on {label}"
     return denial(label, text, permission, project, place=place)

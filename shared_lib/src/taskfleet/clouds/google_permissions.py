@@ -1,6 +1,6 @@
-"""Which permissions of Google Cloud are used, by whom, on what and why. See ``permissions``.
+"""The permissions at Google Cloud that this library uses: by whom, on which resources, for what. See ``permissions``.
 
-The names are those of https://cloud.google.com/iam/docs/permissions-reference, and which method needs which stands at each method, such as
+The names are those of https://cloud.google.com/iam/docs/permissions-reference. The reference of each method lists what it needs, such as
 https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert.
 """
 
@@ -10,7 +10,7 @@ from taskfleet.clouds.permissions import Condition, Grant, Permission, Permissio
 
 PROJECT: Final = "projects/{project}"
 IMAGE_PROJECT: Final = "projects/{image_project}"
-#: In the project of the network, which may be another one.
+#: In the project of the network, which can be another one.
 SUBNETWORK: Final = "projects/{network_project}/regions/{region}/subnetworks/{subnetwork}"
 SERVICE_ACCOUNT: Final = "projects/{project}/serviceAccounts/{service_account}"
 BUCKET: Final = "projects/_/buckets/{bucket}"
@@ -36,147 +36,159 @@ _EDITOR: Final = "Pub/Sub Editor"
 _PUBLISHER: Final = "Pub/Sub Publisher"
 _SUBSCRIBER: Final = "Pub/Sub Subscriber"
 _POOL: Final = (Who.POOL,)
-_ENDERS: Final = (Who.POOL, Who.TEARDOWN)
-_LOOKERS: Final = (Who.POOL, Who.TEARDOWN, Who.WATCHER)
+_TERMINATORS: Final = (Who.POOL, Who.TEARDOWN)
+_LISTERS: Final = (Who.POOL, Who.TEARDOWN, Who.WATCHER)
 
 
-def _in_project(name: str, use: Use, why: str, who: tuple[Who, ...] = _POOL, role: str = _ADMIN) -> Permission:
-    return Permission(name=name, use=use, why=why, grants=(Grant(who, (PROJECT,)),), role=role)
+def _in_project(name: str, use: Use, purpose: str, who: tuple[Who, ...] = _POOL, role: str = _ADMIN) -> Permission:
+    return Permission(name=name, use=use, purpose=purpose, grants=(Grant(who, (PROJECT,)),), role=role)
 
 
 GOOGLE: Final = Permissions(
     [
         _in_project("compute.zones.list", Use.CHOOSE, "lists regions and zones", role=_VIEWER),
-        _in_project("compute.machineTypes.list", Use.CHOOSE, "tells the sizes of machines", role=_VIEWER),
+        _in_project("compute.machineTypes.list", Use.CHOOSE, "reads the sizes of machine types", role=_VIEWER),
         Permission(
             name="compute.images.get",
             use=Use.CHOOSE,
-            why="finds the image that is set; everybody may see those of Ubuntu and Debian",
+            purpose="finds the configured image; those of Ubuntu and Debian are public",
             grants=(Grant(_POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
             role=_VIEWER,
         ),
         Permission(
             name="compute.images.getFromFamily",
             use=Use.CHOOSE,
-            why="finds the newest image of a family; everybody may see those of Ubuntu and Debian",
+            purpose="finds the latest image of a family; those of Ubuntu and Debian are public",
             grants=(Grant(_POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
             role=_VIEWER,
         ),
         Permission(
             name="compute.networks.get",
             use=Use.CHOOSE,
-            why="sees beforehand that the network is there; machines start without it",
+            purpose="checks that the network exists; not needed to launch machines",
             grants=(Grant(_POOL, (PROJECT,)),),
             role=_VIEWER,
         ),
         Permission(
             name="compute.subnetworks.get",
             use=Use.CHOOSE,
-            why="sees beforehand that the subnetwork is there; machines start without it",
+            purpose="checks that the subnetwork exists; not needed to launch machines",
             grants=(Grant(_POOL, (PROJECT,), only_if="SUBNETWORK is set"),),
             role=_VIEWER,
         ),
         Permission(
             name="serviceusage.services.use",
             use=Use.CHOOSE,
-            why="has prices and the check of permissions charged to the project, at no cost",
-            grants=(Grant(_POOL, (PROJECT,), only_if="the login is a person's"),),
+            purpose="uses the project as quota project for price and permission requests, at no cost",
+            grants=(Grant(_POOL, (PROJECT,), only_if="the login is a user account"),),
             role="Service Usage Consumer",
         ),
-        _in_project("compute.instances.create", Use.START, "starts machines"),
-        _in_project("compute.instances.setLabels", Use.START, "marks them as the job's"),
-        _in_project("compute.instances.setMetadata", Use.START, "gives them their start-up script"),
-        _in_project("compute.instances.setServiceAccount", Use.START, "gives them their service account"),
-        _in_project("compute.instances.setTags", Use.START, "gives them a tag for firewall rules"),
-        _in_project("compute.disks.create", Use.START, "makes their boot disks"),
-        _in_project("compute.disks.setLabels", Use.START, "marks these as the job's"),
-        _in_project("compute.zoneOperations.get", Use.START, "waits until they are started", role=_VIEWER),
+        _in_project("compute.instances.create", Use.START, "launches machines"),
+        _in_project("compute.instances.setLabels", Use.START, "labels them with the job"),
+        _in_project("compute.instances.setMetadata", Use.START, "sets their start-up script"),
+        _in_project("compute.instances.setServiceAccount", Use.START, "sets their service account"),
+        _in_project("compute.instances.setTags", Use.START, "sets a network tag for firewall rules"),
+        _in_project("compute.disks.create", Use.START, "creates their boot disks"),
+        _in_project("compute.disks.setLabels", Use.START, "labels these with the job"),
+        _in_project("compute.zoneOperations.get", Use.START, "waits until they have started", role=_VIEWER),
         Permission(
             name="compute.instances.get",
             use=Use.START,
-            why="sees whose a machine is whose name is taken",
+            purpose="identifies the machine that has a name already",
             grants=(Grant(_POOL, (PROJECT,)),),
             role=_VIEWER,
         ),
         Permission(
             name="compute.images.useReadOnly",
             use=Use.START,
-            why="boots from an image; everybody may from those of Ubuntu and Debian",
+            purpose="boots from an image; those of Ubuntu and Debian are public",
             grants=(Grant(_POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
             role="Compute Image User",
         ),
         Permission(
             name="compute.subnetworks.use",
             use=Use.START,
-            why="connects machines to the network",
+            purpose="connects machines to the network",
             grants=(Grant(_POOL, (SUBNETWORK,)),),
             role="Compute Network User",
         ),
         Permission(
             name="compute.subnetworks.useExternalIp",
             use=Use.START,
-            why="gives them a public address",
+            purpose="assigns them public addresses",
             grants=(Grant(_POOL, (SUBNETWORK,), only_if="EXTERNAL_IP is true"),),
             role="Compute Network User",
         ),
         Permission(
             name="iam.serviceAccounts.actAs",
             use=Use.START,
-            why="lets them act as their service account; to be granted on that account alone, not on the project",
+            purpose="lets them act as their service account; grant it on that account only, not on the project",
             grants=(Grant(_POOL, (SERVICE_ACCOUNT,)),),
             role="Service Account User",
         ),
-        _in_project("compute.instances.list", Use.LOOK, "lists the machines", _LOOKERS, role=_VIEWER),
+        _in_project("compute.instances.list", Use.LOOK, "lists the machines", _LISTERS, role=_VIEWER),
         _in_project(
             "compute.globalOperations.list",
             Use.LOOK,
-            "tells which were preempted or deleted, and why",
-            _LOOKERS,
+            "reads which machines were preempted or deleted, and the reason",
+            _LISTERS,
             role=_VIEWER,
         ),
         _in_project(
             "compute.instances.getSerialPortOutput",
             Use.LOOK,
-            "shows what a machine printed",
+            "reads console output",
             (Who.POOL, Who.WATCHER),
             role=_VIEWER,
         ),
         Permission(
             name="compute.instances.delete",
             use=Use.END,
-            why="ends machines",
+            purpose="terminates machines",
             grants=(
-                Grant(_ENDERS, (PROJECT,)),
+                Grant(_TERMINATORS, (PROJECT,)),
                 Grant(
                     (Who.MACHINE,),
                     (PROJECT,),
                     ITSELF,
-                    why="a machine deletes itself, with its disk, when its work is done",
+                    purpose="deletes the machine itself, with its disk, when its work is done",
                 ),
             ),
             role=_ADMIN,
         ),
-        _in_project("compute.disks.list", Use.CLEAR, "finds disks that outlived their machines", _ENDERS, role=_VIEWER),
-        _in_project("compute.disks.delete", Use.CLEAR, "removes them", _ENDERS),
+        _in_project(
+            "compute.disks.list",
+            Use.CLEAR,
+            "finds disks that remained after their machines",
+            _TERMINATORS,
+            role=_VIEWER,
+        ),
+        _in_project("compute.disks.delete", Use.CLEAR, "removes them", _TERMINATORS),
         Permission(
             name="storage.objects.create",
             use=Use.CODE,
-            why="puts a bundle of the project's code into the bucket",
+            purpose="uploads a bundle of the project's code",
             grants=(Grant(_POOL, (BUCKET,)),),
             role=_OBJECTS,
         ),
         Permission(
             name="storage.objects.get",
             use=Use.CODE,
-            why="sees whether a bundle is there",
+            purpose="checks whether a bundle exists",
             grants=(
                 Grant(_POOL, (BUCKET,)),
-                Grant((Who.MACHINE,), (BUCKET,), BUNDLES, why="gets the project's code", role="Storage Object Viewer"),
+                Grant(
+                    (Who.MACHINE,),
+                    (BUCKET,),
+                    BUNDLES,
+                    purpose="downloads the project's code",
+                    role="Storage Object Viewer",
+                ),
                 Grant(
                     (Who.QUEUE,),
                     (TABLE_BUCKET,),
                     only_if="TASK_TABLE is in Cloud Storage",
-                    why="reads the table",
+                    purpose="reads the table",
                     role="Storage Object Viewer",
                 ),
             ),
@@ -185,21 +197,21 @@ GOOGLE: Final = Permissions(
         Permission(
             name="storage.objects.delete",
             use=Use.CODE,
-            why="removes the job's bundles",
-            grants=(Grant(_ENDERS, (BUCKET,)),),
+            purpose="removes the job's bundles",
+            grants=(Grant(_TERMINATORS, (BUCKET,)),),
             role=_OBJECTS,
         ),
         Permission(
             name="storage.objects.list",
             use=Use.CODE,
-            why="finds the job's bundles",
-            grants=(Grant(_ENDERS, (BUCKET,)),),
+            purpose="lists the job's bundles",
+            grants=(Grant(_TERMINATORS, (BUCKET,)),),
             role=_OBJECTS,
         ),
         Permission(
             name="pubsub.topics.create",
             use=Use.QUEUE,
-            why="makes the queues of a job",
+            purpose="creates the queues of a job",
             grants=(Grant((Who.QUEUE,), (PROJECT,)),),
             calls=("Publisher/CreateTopic",),
             role=_EDITOR,
@@ -207,7 +219,7 @@ GOOGLE: Final = Permissions(
         Permission(
             name="pubsub.topics.get",
             use=Use.QUEUE,
-            why="sees whether a queue is there",
+            purpose="checks whether a queue exists",
             grants=(Grant((Who.QUEUE,), TOPICS), Grant((Who.MACHINE,), TOPICS, role="Pub/Sub Viewer")),
             calls=("Publisher/GetTopic",),
             role=_EDITOR,
@@ -215,7 +227,7 @@ GOOGLE: Final = Permissions(
         Permission(
             name="pubsub.topics.delete",
             use=Use.QUEUE,
-            why="deletes them",
+            purpose="deletes them",
             grants=(Grant((Who.QUEUE,), (*TOPICS, *DEAD_TOPICS)),),
             calls=("Publisher/DeleteTopic",),
             role=_EDITOR,
@@ -223,16 +235,14 @@ GOOGLE: Final = Permissions(
         Permission(
             name="pubsub.topics.publish",
             use=Use.QUEUE,
-            why="inserts tasks",
+            purpose="inserts tasks",
             grants=(
                 Grant((Who.QUEUE,), TOPICS),
-                Grant(
-                    (Who.MACHINE,), TOPICS, why="sends tasks back that are tried again, and reports", role=_PUBLISHER
-                ),
+                Grant((Who.MACHINE,), TOPICS, purpose="sends tasks for another attempt, and events", role=_PUBLISHER),
                 Grant(
                     (Who.PROVIDER,),
                     DEAD_TOPICS,
-                    why="Pub/Sub puts aside what was handed out a hundred times",
+                    purpose="Pub/Sub moves messages to the dead-letter topic after 100 deliveries",
                     role=_PUBLISHER,
                 ),
             ),
@@ -242,7 +252,7 @@ GOOGLE: Final = Permissions(
         Permission(
             name="pubsub.subscriptions.create",
             use=Use.QUEUE,
-            why="makes the queues of a job",
+            purpose="creates the queues of a job",
             grants=(Grant((Who.QUEUE,), (PROJECT,)),),
             calls=("Subscriber/CreateSubscription",),
             role=_EDITOR,
@@ -250,14 +260,14 @@ GOOGLE: Final = Permissions(
         Permission(
             name="pubsub.topics.attachSubscription",
             use=Use.QUEUE,
-            why="makes the queues of a job",
+            purpose="creates the queues of a job",
             grants=(Grant((Who.QUEUE,), TOPICS),),
             role=_EDITOR,
         ),
         Permission(
             name="pubsub.subscriptions.get",
             use=Use.QUEUE,
-            why="sees whether a queue is there",
+            purpose="checks whether a queue exists",
             grants=(Grant((Who.QUEUE,), SUBSCRIPTIONS), Grant((Who.MACHINE,), SUBSCRIPTIONS, role="Pub/Sub Viewer")),
             calls=("Subscriber/GetSubscription",),
             role=_EDITOR,
@@ -265,7 +275,7 @@ GOOGLE: Final = Permissions(
         Permission(
             name="pubsub.subscriptions.delete",
             use=Use.QUEUE,
-            why="deletes them",
+            purpose="deletes them",
             grants=(Grant((Who.QUEUE,), SUBSCRIPTIONS),),
             calls=("Subscriber/DeleteSubscription",),
             role=_EDITOR,
@@ -273,19 +283,19 @@ GOOGLE: Final = Permissions(
         Permission(
             name="pubsub.subscriptions.consume",
             use=Use.QUEUE,
-            why="takes in what workers report, looks at tasks, empties a queue",
+            purpose="receives events, samples tasks, empties a queue",
             grants=(
                 Grant((Who.QUEUE,), SUBSCRIPTIONS),
                 Grant(
                     (Who.MACHINE,),
                     (TASKS,),
-                    why="takes tasks, extends leases, gives tasks back, drops what is done with",
+                    purpose="receives tasks, extends leases, returns tasks, deletes processed messages",
                     role=_SUBSCRIBER,
                 ),
                 Grant(
                     (Who.PROVIDER,),
                     SUBSCRIPTIONS,
-                    why="Pub/Sub puts aside what was handed out a hundred times",
+                    purpose="Pub/Sub moves messages to the dead-letter topic after 100 deliveries",
                     role=_SUBSCRIBER,
                 ),
             ),

@@ -1,4 +1,4 @@
-"""One login at Google Cloud, and how requests are made with it: again while a service is busy, page after page, from its own clients."""
+"""Requests to Google Cloud with one login: retries, paging, and clients of the SDK."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +15,9 @@ _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 
 class GoogleSession:
-    """Makes requests with one login, which is looked for when it is first needed; for several threads.
+    """Makes requests with one login, which is obtained when first needed. Thread-safe.
 
-    A service at an address of plain HTTP gets no login: nobody sends secrets there.
+    No credentials are sent to an endpoint without TLS.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class GoogleSession:
         endpoints: Mapping[Api, str | None] | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """Say in whose name; nothing is asked yet.
+        """Create a session; no request is made yet.
 
         Args:
-            project: Whose; empty for services that need none.
-            endpoints: Where services are, if not where gcloud's and the emulators' variables say.
-            patience_seconds: For how long to go on asking a service that does not answer.
+            project: The Google Cloud project; empty for services that need none.
+            endpoints: Override the endpoints in the variables of gcloud and the emulators.
+            patience_seconds: How long requests are retried while a service does not answer.
         """
         self.project = project
         self._endpoints = endpoints or {}
@@ -42,15 +42,15 @@ class GoogleSession:
         self._login: Any = None
 
     def stop(self) -> None:
-        """Ask for no more pages."""
+        """Request no more pages."""
         self._stopped.set()
 
     def endpoint(self, api: Api) -> str:
-        """Return scheme and host of where a service is."""
+        """Return the scheme and host of a service."""
         return api.endpoint(self._endpoints.get(api))
 
     def client(self, kind: Any) -> Any:
-        """Make one of Compute Engine's clients, to be used in a ``with`` statement.
+        """Return a client of Compute Engine, for a ``with`` statement.
 
         Raises:
             CredentialsError: There is no login.
@@ -64,7 +64,7 @@ class GoogleSession:
         )
 
     def http(self, api: Api) -> Any:
-        """Make a session of ``requests`` for a service, to be used in a ``with`` statement; what a person asks is charged to the project.
+        """Return a session of ``requests`` for a service, for a ``with`` statement; requests of a user account are charged to the project.
 
         Raises:
             CredentialsError: There is no login.
@@ -76,7 +76,7 @@ class GoogleSession:
         return session
 
     def pages(self, method: Callable[..., Any], request: Any, permission: str) -> Iterator[Any]:
-        """Return the pages of a listing of Compute Engine, each asked for until it comes."""
+        """Yield the pages of a list request to Compute Engine, each with retries."""
         while not self._stopped.is_set():
             page = self.call(lambda: next(iter(method(request, retry=None, timeout=REQUEST_SECONDS).pages)), permission)
             yield page
@@ -87,12 +87,12 @@ class GoogleSession:
     def json_pages(
         self, ask: Callable[[str], Any], *, api: Api, permission: str = "", label: str = ""
     ) -> Iterator[Any]:
-        """Return the pages of a listing by plain HTTP.
+        """Yield the pages of a list request over HTTP.
 
         Args:
-            ask: Given the token of a page, empty for the first, asks for it and returns the answer (see ``json_of``).
+            ask: Requests the page with a given token, empty for the first, and returns the response (see ``json_of``).
             api: The service.
-            permission: That it needs.
+            permission: That the request needs.
             label: See ``google_errors.call``.
         """
         token = ""
@@ -112,7 +112,7 @@ class GoogleSession:
         project: str | None = None,
         label: str = "",
     ) -> Any:
-        """Do something, again and again while the service is busy; see ``google_errors.call``."""
+        """Make a call with retries; see ``google_errors.call``."""
         from taskfleet.clouds.google_errors import call
 
         return call(
@@ -125,15 +125,15 @@ class GoogleSession:
         )
 
     def credentials(self, api: Api, *, is_charged: bool = False) -> Any:
-        """Return the login for a service.
+        """Return the credentials for a service.
 
         Args:
             api: The service.
-            is_charged: Whether it wants to know of a person's which project to charge its requests to.
+            is_charged: Whether requests of a user account need a quota project.
 
         Raises:
             CredentialsError: There is no login.
-            UnreachableError: What would give one does not answer.
+            UnreachableError: The authentication service does not answer.
         """
         from google.auth.credentials import AnonymousCredentials
         from google.oauth2.credentials import Credentials
@@ -149,26 +149,25 @@ class GoogleSession:
 
 
 def log_in() -> tuple[Any, str]:
-    """Look for a login; return it and the project that goes with it, empty if there is none.
+    """Return the default credentials and their project, empty if they have none.
 
     Raises:
         google.auth.exceptions.GoogleAuthError: There is no login.
     """
     import google.auth
 
-    with (
-        warnings.catch_warnings()
-    ):  # it warns of people's logins without a project, which are given one where a service wants it
+    # It warns about user accounts without a quota project, which requests get where a service needs it.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         credentials, project = google.auth.default(scopes=_SCOPES)
     return credentials, project or ""
 
 
 def json_of(answer: Any) -> Any:
-    """Return what a service answered.
+    """Return the decoded body of a response.
 
     Raises:
-        google.api_core.exceptions.GoogleAPICallError: It refused.
+        google.api_core.exceptions.GoogleAPICallError: The response is an error.
     """
     from google.api_core.exceptions import from_http_response
 

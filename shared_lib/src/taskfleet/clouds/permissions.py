@@ -1,14 +1,14 @@
-"""What a permission is, for the tables of ``aws_permissions`` and ``google_permissions``.
+"""Types for the permission tables ``aws_permissions`` and ``google_permissions``.
 
-They are the only place where it stands which permissions this library uses, who needs them, on what and why. Preflight, the texts of
-errors, ``docs/permissions.md`` and the tests read them; the tests also see that what is really sent to the services needs exactly these.
+The tables are the single source for which permissions this library uses, who needs them, on which resources and for what. Preflight,
+error messages, ``docs/permissions.md`` and the tests read them. The tests also verify that the requests sent need exactly these.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: What requests carry, so that an account's log of calls tells ours from others.
+#: The user agent of requests, which identifies them in the audit log of an account.
 USER_AGENT = "taskfleet"
 
 
@@ -16,67 +16,67 @@ class Who(StrEnum):
     """Who needs a permission."""
 
     POOL = "pool"
-    """Who plans a pool, starts it, watches it and ends it: ``poe plan``, ``deploy_pool``, ``stop``, ``list_regions`` and the like."""
+    """The user who plans, deploys, monitors and ends a pool: ``poe plan``, ``deploy_pool``, ``stop``, ``list_regions`` and similar."""
     QUEUE = "queue"
-    """Who makes a job's queue at a service, fills it, takes in what workers report, and deletes it: ``poe insert_tasks``, ``monitor``,
+    """The user who creates a job's service queue, fills it, records events, and deletes it: ``poe insert_tasks``, ``monitor``,
     ``show_queue``, ``delete_queue``; ``deploy_pool`` too."""
     MACHINE = "machine"
-    """The role or the service account of the machines: they get the code, take tasks and report."""
+    """The role or service account of machines: they download the code, receive tasks and send events."""
     TEARDOWN = "teardown"
-    """Who only ends machines and removes what was made for them: ``poe teardown``."""
+    """A user who only terminates machines and removes the resources created for them: ``poe teardown``."""
     WATCHER = "watcher"
-    """Who only looks which machines are there and what they print: ``poe machines``."""
+    """A user who only lists machines and reads their console output: ``poe machines``."""
     PROVIDER = "provider"
-    """The provider itself, in the name of the account."""
+    """The provider itself, on behalf of the account."""
 
 
 class Use(StrEnum):
     """What a permission is used for."""
 
     CHOOSE = "Choosing machines"
-    """What there is and what it costs; nothing is changed."""
+    """Reads offers and prices; changes nothing."""
     START = "Starting machines"
-    """What is looked up for that included."""
-    LOOK = "Looking at machines"
-    """Which are there, and what they print."""
-    END = "Ending machines"
-    """Those of the job."""
-    CLEAR = "Removing what is left"
-    """Templates, disks and network interfaces of the job."""
-    EXPLAIN = "Explaining refusals"
-    """Without it a message names fewer details."""
+    """Includes the lookups for a launch."""
+    LOOK = "Listing machines"
+    """Includes their console output."""
+    END = "Terminating machines"
+    """Only machines of the job."""
+    CLEAR = "Removing remaining resources"
+    """Launch templates, disks and network interfaces of the job."""
+    EXPLAIN = "Explaining denials"
+    """Without it, an error message has fewer details."""
     ONCE = "Once in an account"
-    """It may be done by somebody else, beforehand."""
+    """Another user can do it beforehand."""
     CODE = "Files in buckets"
-    """The project's code; TASK_TABLE, if it is an address in a bucket."""
+    """The project's code, and TASK_TABLE if it is in a bucket."""
     QUEUE = "Queues"
     """Tasks, events, and the queues themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What narrows a permission besides the resource."""
+    """A condition on a grant, in addition to its resources."""
 
     text: str
-    """For people; after "if"."""
+    """For messages and documentation, after "if"."""
     terms: tuple[tuple[str, str, str], ...]
-    """Operator, key and value as AWS's policies have them; of Google the expression, as the value of a single term."""
+    """Operator, key and value as in AWS policies; for Google, the expression is the value of a single term."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Who needs a permission on what."""
+    """Who needs a permission, and on which resources."""
 
     who: tuple[Who, ...]
     on: tuple[str, ...]
-    """Names of resources as the provider writes them, with what differs in braces, such as ``{account}``."""
+    """Resource names in the provider's format, with placeholders such as ``{account}``."""
     condition: Condition | None = None
     only_if: str = ""
-    """When it is needed at all, such as "INSTANCE_PROFILE is set"; empty for always."""
-    why: str = ""
-    """What these need it for, if not what the permission says of everybody."""
+    """When it is needed, such as "INSTANCE_PROFILE is set"; empty for always."""
+    purpose: str = ""
+    """What these need it for; empty for the purpose of the permission."""
     role: str = ""
-    """A predefined role that is better for these than the permission's."""
+    """A predefined role that suits these better than the permission's role."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,27 +84,27 @@ class Permission:
     """A permission that this library uses."""
 
     name: str
-    """As the provider's access management names it."""
+    """In the provider's access management."""
     use: Use
-    why: str
+    purpose: str
     grants: tuple[Grant, ...]
     calls: tuple[str, ...] = ()
-    """The provider's calls that need it, where they are named otherwise."""
+    """The provider's calls that need it, if they have other names."""
     role: str = ""
-    """A predefined role that has it and not much else, if the provider has such."""
+    """A predefined role with few other permissions, if the provider has one."""
 
     @property
     def who(self) -> frozenset[Who]:
-        """Everybody who needs it."""
+        """All who need it."""
         return frozenset(who for grant in self.grants for who in grant.who)
 
     def is_on(self, resource: str) -> bool:
-        """Whether it is needed on such a resource."""
+        """Return whether it is needed on a resource."""
         return any(resource in grant.on for grant in self.grants)
 
 
 class Permissions:
-    """A provider's table."""
+    """The permission table of a provider."""
 
     def __init__(self, rows: Iterable[Permission]) -> None:
         self.rows = tuple(rows)
@@ -115,22 +115,22 @@ class Permissions:
         """Return a permission by its name.
 
         Raises:
-            KeyError: It is not used, as far as the table says.
+            KeyError: It is not in the table.
         """
         return self._by_name[name]
 
     def __contains__(self, name: str) -> bool:
-        """Whether a permission, or what a call needs, is in the table."""
+        """Return whether a permission, or the permission of a call, is in the table."""
         return name in self._by_name or name in self._by_call
 
     def of_call(self, call: str) -> Permission:
-        """Return the permission that one of the provider's calls needs.
+        """Return the permission that a call of the provider needs.
 
         Raises:
-            KeyError: The table does not know the call.
+            KeyError: The call is not in the table.
         """
         return self._by_call.get(call) or self._by_name[call]
 
     def of(self, *, who: Who | None = None, uses: Iterable[Use] = tuple(Use)) -> tuple[Permission, ...]:
-        """Return those that somebody needs for some uses; None for everybody's."""
+        """Return the permissions that ``who`` needs for some uses; None for all users."""
         return tuple(row for row in self.rows if row.use in uses and (who is None or who in row.who))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from taskfleet.api.queue import copy
-from taskfleet.queues.addresses import public
+from taskfleet.queues.addresses import redact_url
 from taskfleet.terminal.arguments import configure, make_parser, queue_argument
 from taskfleet.text import counted
 
@@ -23,5 +23,5 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     target = queue_argument("--to", arguments.to)
     n = copy(configure(arguments), target)
-    print(f"Sent {counted(n, 'task')} to {public(target)}.")
+    print(f"Sent {counted(n, 'task')} to {redact_url(target)}.")
     return 0

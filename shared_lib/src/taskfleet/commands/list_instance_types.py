@@ -61,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
             print(json.dumps(_record(one, catalogue)))
         return 0
     if not shown:
-        print(choice.why_nothing())
+        print(choice.no_fit_text())
         return 0
     print(columns([_row(one, catalogue, arguments.detail) for one in shown], _heads(arguments.detail)))
     if len(offers) > len(shown):

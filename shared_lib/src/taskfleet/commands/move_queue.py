@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from taskfleet.api.queue import check_move, move
-from taskfleet.queues.addresses import public
+from taskfleet.queues.addresses import redact_url
 from taskfleet.terminal.arguments import configure, make_parser, queue_argument
 from taskfleet.terminal.prompts import confirm
 from taskfleet.text import counted
@@ -27,8 +27,10 @@ def run(argv: Sequence[str]) -> int:
     configuration = configure(arguments)
     target, job_id = queue_argument("--to", arguments.to), configuration.settings.job_id
     check_move(configuration, target)
-    source = public(configuration.settings.queue_url)
-    confirm(f"This moves the tasks of job {job_id} from {source} to {public(target)}.", job_id, yes=arguments.yes)
+    source = redact_url(configuration.settings.queue_url)
+    confirm(f"This moves the tasks of job {job_id} from {source} to {redact_url(target)}.", job_id, yes=arguments.yes)
     n = move(configuration, target)
-    print(f"Moved {counted(n, 'task')} to {public(target)}.\n\nNext: set QUEUE_URL={public(target)} in config/task.env")
+    print(
+        f"Moved {counted(n, 'task')} to {redact_url(target)}.\n\nNext: set QUEUE_URL={redact_url(target)} in config/task.env"
+    )
     return 0

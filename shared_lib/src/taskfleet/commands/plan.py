@@ -37,9 +37,9 @@ def run(argv: Sequence[str]) -> int:
         parser.error("--tasks takes a whole number from 0 on")
     configuration = configure(arguments)
     if arguments.show_start_up_script:
-        from taskfleet.pool.shipping import preview
+        from taskfleet.pool.code_delivery import preview_script
 
-        print(preview(configuration), end="")
+        print(preview_script(configuration), end="")
         return 0
     found = plan(configuration, tasks=arguments.tasks, refresh=arguments.refresh)
     if found is None:

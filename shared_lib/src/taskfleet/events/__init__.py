@@ -1,14 +1,15 @@
-"""Events: what happened, as JSON objects with the names and fields that rms-cloud-tasks uses.
+"""Events as JSON objects, with the names and fields that rms-cloud-tasks uses.
 
-Every event has ``timestamp`` (ISO 8601, UTC), ``hostname`` and ``event_type``. Those about a task have ``task_id``, ``attempt``, ``retry``
-(whether there will be another try) and ``elapsed_time`` in seconds, and by type: ``task_completed`` has ``result``, which is the reason if
-the task asked for another try and gets it; ``task_exception`` has ``exception`` (the traceback), also when a task asked for another
-try once too often; ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``task_memory_exceeded`` have ``exception`` (the reason).
+Every event has ``timestamp`` (ISO 8601, UTC), ``hostname`` and ``event_type``. Events of a task have ``task_id``, ``attempt``, ``retry``
+(whether another attempt follows) and ``elapsed_time`` in seconds. By type: ``task_completed`` has ``result``, or the reason if the task
+asked for another attempt and gets it; ``task_exception`` has ``exception`` (the traceback), also if a task that asked for another attempt
+has none left; ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``task_memory_exceeded`` have ``exception`` (the reason).
 ``non_fatal_exception`` and ``fatal_exception`` (of the worker itself) have ``exception``.
 """
 
 import errno
 import json
+import logging
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from taskfleet.processes.identity import hostname
 from taskfleet.tasks import JSON, Finished, FinishReport, Lease, Outcome
+
+logger = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 TYPES = {
@@ -30,13 +33,13 @@ TYPES = {
 
 
 def make_event(event_type: str, now: float, *, host: str = "", **fields: JSON) -> dict[str, JSON]:
-    """Make an event, of this machine unless another is named."""
+    """Return an event, of this host unless another one is given."""
     timestamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"timestamp": timestamp, "hostname": host or hostname(), "event_type": event_type, **fields}
 
 
 def task_event(lease: Lease, finished: Finished, *, retry: bool, host: str = "") -> dict[str, JSON]:
-    """Make the event of one attempt that ended."""
+    """Return the event of an attempt that ended."""
     outcome = Outcome(finished.outcome)
     event = make_event(
         TYPES[outcome] if retry or outcome is not Outcome.RETRY else TYPES[Outcome.EXCEPTION],
@@ -59,16 +62,17 @@ def task_event(lease: Lease, finished: Finished, *, retry: bool, host: str = "")
 
 
 class EventFile:
-    """Appends the events of a worker to a file, a JSON object a line; several workers may share it on one machine."""
+    """Appends events to a file, one JSON object per line. Several workers on one machine may share it."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._is_full = False
         self._unwritten = b""
-        """What the disk had no room for; it is tried again, and never keeps the worker from working."""
+        """Events for which the disk had no space. They are written later; the worker goes on meanwhile."""
 
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
-        """Write one event for each attempt that counts."""
+        """Write one event for each attempt that was recorded and not interrupted."""
         lines = [
             json.dumps(task_event(lease, outcome, retry=outcome.key in report.retry_delay_seconds), ensure_ascii=False)
             + "\n"
@@ -78,19 +82,19 @@ class EventFile:
         self._append("".join(lines))
 
     def write(self, event: dict[str, JSON]) -> None:
-        """Write one event."""
+        """Write an event."""
         self._append(json.dumps(event, ensure_ascii=False) + "\n")
 
     def tick(self, now: float) -> None:  # noqa: ARG002
-        """Write what there was no room for."""
+        """Write the events for which there was no space before."""
         if self._unwritten:
             self._append("")
 
     def say(self, text: str) -> None:
         """Do nothing."""
 
-    def noticed(self, now: float) -> None:
-        """Write that a termination notice came."""
+    def termination_noticed(self, now: float) -> None:
+        """Write the event of a termination notice."""
         self.write(make_event("spot_termination", now, instance_id=hostname()))
 
     def close(self) -> None:
@@ -106,3 +110,8 @@ class EventFile:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
+            if not self._is_full:
+                logger.warning("The disk has no space for events; they are written when there is some: %s", error)
+            self._is_full = True
+        else:
+            self._is_full = False

@@ -1,4 +1,4 @@
-"""Events of what a ledger has recorded, for a file of events that was lost or never begun."""
+"""Events of the attempts in a ledger, for an event file that was lost or never written."""
 
 from collections.abc import Iterator
 

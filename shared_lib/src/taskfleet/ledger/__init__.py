@@ -1,8 +1,8 @@
-"""The ledger: one SQLite file per job that is the truth about it.
+"""The ledger: one SQLite file per job, which is the source of truth about it.
 
-``database`` opens the file. ``insertion`` puts a table's tasks in, ``small_insertion`` a few; ``task_ids`` keeps their ids apart.
-``leasing`` hands tasks out and takes note of what became of them; ``recording`` does so for workers at a service's queue, which
-``sending`` fills; ``repair`` and ``moving`` are what people do by hand. All of these change where tasks stand by ``transitions``, which
-keeps the counts of ``counters`` and the ``attempts``. ``inquiry`` answers questions; ``segments`` and ``standing`` know how to read
-where tasks stand. The tables are in ``sql/``.
+``database`` opens the file, ``migrations`` brings its schema up to date. ``insertion`` inserts the tasks of a table, ``small_insertion``
+a few tasks; ``task_ids`` keeps their ids unique. ``leasing`` leases tasks to workers and records how attempts end; ``recording`` does so
+for workers at a service queue, to which ``sending`` sends tasks. ``repair`` and ``moving`` are for commands of users. All of these change
+the state of tasks through ``transitions``, which keeps the counts of ``counters`` and the ``attempts``. ``inquiry`` has the queries;
+``segments`` and ``task_states`` read the state of tasks. The tables are in ``sql/``.
 """

@@ -1,21 +1,21 @@
-"""The attempts that ended: one row each, kept for good."""
+"""The attempts that ended: one row each, never deleted."""
 
 from collections.abc import Iterable, Sequence
 
 from taskfleet.ledger.database import Database, as_json
 from taskfleet.tasks import ATTEMPTS_PER_TASK, Finished, Outcome, attempt_key
 
-#: SQL for how often a task of the table state was lost with its worker or slot, since somebody last put it back.
+#: SQL for the number of times that a task of the table state was lost with its worker or slot since a user last retried it.
 LOSSES = (
     f"SELECT count(*) FROM attempt WHERE key > state.seq * {ATTEMPTS_PER_TASK} + state.tries_from "
     f"AND key <= state.seq * {ATTEMPTS_PER_TASK} + state.attempt AND outcome = {Outcome.LOST}"
 )
-#: The work done in attempts that ended like this is lost.
+#: The work of attempts with these outcomes is lost.
 _WASTED = frozenset({Outcome.INTERRUPTED, Outcome.LOST})
 
 
 def keep(database: Database, worker_id: int, finished: Sequence[Finished]) -> None:
-    """Write down how attempts ended, and how long the worker was at them."""
+    """Record attempts that ended, and the time that the worker spent on them."""
     busy_seconds = sum(f.elapsed_seconds for f in finished if f.outcome not in _WASTED)
     if busy_seconds:
         database.execute(
@@ -43,7 +43,7 @@ def keep(database: Database, worker_id: int, finished: Sequence[Finished]) -> No
 
 
 def count_earlier(database: Database, finished: Finished) -> int:
-    """Count the task's attempts that ended the same way before this one, since somebody last put the task back."""
+    """Return the number of earlier attempts of the task that ended in the same way since a user last retried it."""
     n: int = database.value(
         f"SELECT count(*) FROM state JOIN attempt ON key > state.seq * {ATTEMPTS_PER_TASK} + tries_from AND key < ? "
         "WHERE state.seq = ? AND outcome = ?",
@@ -53,7 +53,7 @@ def count_earlier(database: Database, finished: Finished) -> int:
 
 
 def known_keys(database: Database, seqs: Iterable[int]) -> set[int]:
-    """Return the keys of all attempts of these tasks that ended."""
+    """Return the keys of the ended attempts of tasks."""
     rows = database.rows(
         f"SELECT attempt.key FROM json_each(?) JOIN attempt ON attempt.key > json_each.value * {ATTEMPTS_PER_TASK} "
         f"AND attempt.key < (json_each.value + 1) * {ATTEMPTS_PER_TASK}",

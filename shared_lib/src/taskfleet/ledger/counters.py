@@ -1,4 +1,4 @@
-"""The counts that every change keeps up, and the statistics of durations; called inside the transaction of the change."""
+"""Counts and statistics of durations, updated in the transaction of each change."""
 
 import math
 from collections import Counter
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from taskfleet.ledger.database import Database
 from taskfleet.tasks import FAILURE_KINDS, Outcome, State
 
-#: Neighbouring buckets differ by 2 %, so a percentile is right to within 1 %.
+#: Adjacent buckets differ by 2 %, so the error of a percentile is at most 1 %.
 BUCKET_WIDTH = math.log(1.02)
 SHORTEST_SECONDS = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """Statistics over the successful attempts, in seconds."""
+    """Statistics of the durations of successful attempts, in seconds."""
 
     n: int
     low: float
@@ -28,7 +28,7 @@ class Durations:
 
 
 def add(database: Database, state: State, kind: int, n: int) -> None:
-    """Change the number of tasks in a state (and, for a failure, of a kind) by ``n``."""
+    """Change the number of tasks in a state (for failed tasks, of a kind) by ``n``."""
     if n:
         database.execute(
             "INSERT INTO counter (state, kind, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
@@ -37,7 +37,7 @@ def add(database: Database, state: State, kind: int, n: int) -> None:
 
 
 def tally(database: Database, name: str, n: int) -> None:
-    """Add to a running total."""
+    """Add ``n`` to a total."""
     if n:
         database.execute(
             "INSERT INTO tally (name, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", (name, n)
@@ -45,7 +45,7 @@ def tally(database: Database, name: str, n: int) -> None:
 
 
 def add_finished(database: Database, n: int, now: float) -> None:
-    """Record that ``n`` tasks came to an end."""
+    """Record that ``n`` tasks ended."""
     if n:
         database.execute(
             "INSERT INTO throughput (second, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
@@ -89,7 +89,7 @@ def by_state(database: Database) -> dict[State, int]:
 
 
 def by_failure_kind(database: Database) -> dict[Outcome, int]:
-    """Return the number of FAILED tasks of each kind."""
+    """Return the number of failed tasks of each kind."""
     counts = dict.fromkeys(FAILURE_KINDS, 0)
     for kind, n in database.rows("SELECT kind, n FROM counter WHERE state = ?", (int(State.FAILED),)):
         counts[Outcome(kind)] = n
@@ -97,15 +97,15 @@ def by_failure_kind(database: Database) -> dict[Outcome, int]:
 
 
 def tallies(database: Database) -> dict[str, int]:
-    """Return the running totals: ``inserted``, ``duplicates``, ``retries``, ``lost``."""
+    """Return the totals ``inserted``, ``duplicates``, ``retries`` and ``lost``."""
     totals = {"inserted": 0, "duplicates": 0, "retries": 0, "lost": 0}
     return totals | dict(database.rows("SELECT name, n FROM tally"))
 
 
 def rate_per_second(database: Database, now: float, window_seconds: int = 60) -> float | None:
-    """Return how many tasks came to an end per second, lately; None if none did.
+    """Return the number of tasks that ended per second in the last ``window_seconds``; None if none did.
 
-    The window shrinks to the time since the first task ended, so that short jobs get a figure too.
+    The window starts at the end of the first task, if that is later.
     """
     start = int(now) - window_seconds + 1
     n = database.value("SELECT sum(n) FROM throughput WHERE second >= ?", (start,))
@@ -116,7 +116,7 @@ def rate_per_second(database: Database, now: float, window_seconds: int = 60) ->
 
 
 def durations(database: Database) -> Durations | None:
-    """Return the statistics of the durations, None if nothing has succeeded yet."""
+    """Return the statistics of the durations; None if no attempt has succeeded."""
     known = database.row("SELECT n, mean, m2, low, high FROM duration_moments")
     if known is None:
         return None
@@ -137,7 +137,7 @@ def durations(database: Database) -> Durations | None:
 
 
 def _percentiles(buckets: Sequence[tuple[int, int]], total: int, shares: Iterable[float]) -> list[float]:
-    """Find the values below which the given shares lie, as the middle of their buckets (nearest-rank)."""
+    """Return the percentiles for the given shares (nearest rank), as the middle of their buckets."""
     found = []
     for share in shares:
         rank, seen, value = max(1, math.ceil(share * total)), 0, 0.0

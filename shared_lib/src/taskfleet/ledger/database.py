@@ -1,195 +1,181 @@
-"""The ledger's SQLite file: opening it, its version, its transactions.
+"""Opening a ledger: making it, checking whose it is, migrating it."""
 
-Durability: the write-ahead log with ``synchronous=NORMAL`` survives the death of any process; after a power cut the last moments
-may be gone, whole transactions at a time, so a finished task may run again but an accepted insertion, which is synced, stays.
-"""
-
+import logging
 import sqlite3
 import time
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import resources
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from taskfleet.errors import LedgerError
-from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
+from taskfleet.invocation import poe
+from taskfleet.ledger import migrations
+from taskfleet.ledger.connection import Database, as_json, closed_on_error, connect, connect_to_read
+from taskfleet.ledger.migrations import Schema
+from taskfleet.ledger.shared_files import is_shared
+from taskfleet.ledger.sqlite_errors import as_ledger_errors, is_busy
+from taskfleet.processes.identity import is_surely_dead
+from taskfleet.version import VERSION
 
-#: Marks the file as ours (the SQLite header's application id): "tflt".
-APPLICATION_ID = 0x74666C74
+__all__ = ["Database", "as_json", "create", "open_ledger", "project_name"]
 
-#: Numbered migrations; the file's ``user_version`` says how many it has had.
-MIGRATIONS = (
-    "001_ledger.sql",
-    "002_queues.sql",
-    "003_machines.sql",
-    "004_machines_codes.sql",
-    "005_small_insertions.sql",
-)
+logger = logging.getLogger(__name__)
 
-BUSY_TIMEOUT_SECONDS = 60.0
-
-#: How much of the file each process keeps in memory, in KiB.
-CACHE_KIB = 16 * 1024
-
-Row = tuple[Any, ...]
-
-
-class Database:
-    """One connection to a ledger. Use it from one thread; forked children must not touch it.
-
-    Raises:
-        LedgerError: From every method, when the file is locked for longer than a minute, damaged, full or not writable.
-    """
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._connection = connection
-        self.witness: Witness | None = None
-        """For a ledger that several hosts share."""
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
-        return self._connection.in_transaction
-
-    @contextmanager
-    def transaction(self, *, durable: bool = False) -> Iterator["Database"]:
-        """Take the write lock, commit at the end, roll back if anything is raised.
-
-        Args:
-            durable: Have the disk synced before the lock is released: what was committed, and all before it, survives a power cut.
-        """
-        level = self.value("PRAGMA synchronous") if durable else None
-        if durable:
-            self.execute("PRAGMA synchronous = FULL")
-        try:
-            self.execute("BEGIN IMMEDIATE")
-            if self.witness is not None:
-                self.witness.enter()
-            yield self
-            if self.witness is not None:
-                self.witness.check()
-            self.execute("COMMIT")  # inside the try: when it fails, the transaction is still open
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.rollback()
-            raise
-        finally:
-            if durable:
-                self.execute(f"PRAGMA synchronous = {level}")
-
-    @contextmanager
-    def snapshot(self) -> Iterator["Database"]:
-        """Read several things as they were at one instant, without keeping a writer waiting."""
-        self.execute("BEGIN")
-        try:
-            yield self
-        finally:
-            if self._connection.in_transaction:
-                self._connection.rollback()
-
-    def execute(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> sqlite3.Cursor:
-        """Run one statement."""
-        try:
-            return self._connection.execute(sql, parameters)
-        except sqlite3.Error as error:
-            raise ledger_error(self.path, error) from error
-
-    def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
-        """Run one statement for each row; return how many rows of the table it changed in all."""
-        try:
-            return self._connection.executemany(sql, rows).rowcount
-        except sqlite3.Error as error:
-            raise ledger_error(self.path, error) from error
-
-    def rows(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> list[Row]:
-        """Run a query and fetch all its rows."""
-        try:
-            return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise ledger_error(self.path, error) from error
-
-    def stream(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> Iterator[Row]:
-        """Run a query and yield its rows as they are found."""
-        try:
-            yield from self._connection.execute(sql, parameters)
-        except sqlite3.Error as error:
-            raise ledger_error(self.path, error) from error
-
-    def row(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> Row | None:
-        """Run a query and fetch its first row, None if there is none."""
-        try:
-            found: Row | None = self._connection.execute(sql, parameters).fetchone()
-        except sqlite3.Error as error:
-            raise ledger_error(self.path, error) from error
-        return found
-
-    def value(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> Any:
-        """Run a query for one value, None if there is no row."""
-        found = self.row(sql, parameters)
-        return None if found is None else found[0]
-
-    def close(self) -> None:
-        """Close the connection; what was not committed is rolled back."""
-        self._connection.close()
+#: A controller whose last heartbeat is older than this is not running.
+CONTROLLER_SECONDS = 120.0
 
 
 def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool | None = None) -> Database:
-    """Open the job's ledger, making the file and its folder if they are not there.
+    """Open the job's ledger to write it; make the file and its folder if they do not exist.
 
-    Safe when several processes do it at once.
+    Several processes may do it at once.
 
     Args:
         path: The file.
         job_id: The job it is for.
-        project: The project's folder; projects are told apart by their names.
+        project: The project's folder; projects are distinguished by their names.
         now: Seconds since the epoch.
         shared: Whether several hosts will use a new file; None to look at the file system. A file keeps what it was made for.
 
     Raises:
-        LedgerError: The file is not a ledger, belongs to another job or project, or cannot be made.
+        LedgerError: The file is not a ledger, belongs to another job or project, or cannot be made or migrated.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(f"The folder {path.parent} for the ledger cannot be made: {error.strerror}.") from error
-    database = _connect(path, mode="rwc", shared=is_shared(path.parent) if shared is None else shared)
-    with _closed_on_error(database):
-        with database.transaction():
-            if _migrate(database) == 0:
-                database.execute(
-                    "INSERT INTO job (job_id, project, created_at) VALUES (?, ?, ?)",
-                    (job_id, project_name(project), now),
-                )
+    database = connect(path, shared=is_shared(path.parent) if shared is None else shared, create=True)
+    with closed_on_error(database):
+        if database.schema().number == 0:
+            with database.transaction(), as_ledger_errors(path):
+                if database.schema().number == 0:  # no other process was faster
+                    migrations.migrate(database._connection, 0)
+                    database.execute(
+                        "INSERT INTO job (job_id, project, created_at) VALUES (?, ?, ?)",
+                        (job_id, project_name(project), now),
+                    )
+                    migrations.note_version(database._connection)
         _check_job(database, job_id, project)
-    return database
+        return _migrated(database)
 
 
 def open_ledger(path: Path, *, job_id: str, project: Path | None = None, read_only: bool = False) -> Database:
-    """Open the ledger of a job that has one; an older one is brought up to date.
+    """Open the ledger of a job that has one.
+
+    To write it, an older one is migrated. Reading never changes the file: an older one is shown as if it had been migrated.
 
     Raises:
-        LedgerError: There is no ledger, it belongs to another job or project, or it cannot be read.
+        LedgerError: There is no ledger, it belongs to another job or project, or it cannot be read or migrated.
     """
     if not path.exists():
         raise LedgerError(
-            f"Job {job_id!r} has no ledger yet: {path} does not exist. Insert tasks first: poe insert_tasks"
+            f"Job {job_id!r} has no ledger yet: {path} does not exist. Insert tasks first: {poe('insert_tasks')}"
         )
-    database = _connect(path, mode="ro" if read_only else "rw", shared=False)
-    with _closed_on_error(database):
-        version = _version(database)
-        if version == 0:
-            raise LedgerError(f"{path} is empty: no tasks were ever inserted. Insert tasks first: poe insert_tasks")
-        if version < len(MIGRATIONS):
-            if read_only:
-                database.close()
-                return open_ledger(path, job_id=job_id, project=project)
+    database = connect_to_read(path) if read_only else connect(path)
+    with closed_on_error(database):
+        schema = database.schema()
+        if schema.number == 0:
+            raise LedgerError(
+                f"{path} is empty: no tasks were ever inserted. Insert tasks first: {poe('insert_tasks')}"
+            )
+        _check_job(database, job_id, project)
+        if not read_only:
+            return _migrated(database)
+        if schema.is_old:
+            with as_ledger_errors(path):
+                migrations.show_as_newest(path, database._connection, schema.number)
+            logger.warning(
+                "%s has ledger schema %d and is read as it is. The next insert_tasks, launch_worker or monitor brings it up to date.",
+                path,
+                schema.number,
+            )
+        database.forbid_writing()
+    return database
+
+
+def _migrated(database: Database) -> Database:
+    """Bring a ledger that is open for writing up to date; return it, or a new connection to it.
+
+    Raises:
+        LedgerError: A breaking migration is due, and another process uses the ledger.
+    """
+    schema = database.schema()
+    if not schema.is_old:
+        return database
+    if not schema.must_be_migrated_alone:
+        with database.transaction():
+            _migrate(database)
+        return database
+    path, users = database.path, _users(database)
+    is_shared_by_hosts = database.witness is not None
+    database.close()
+    if users and is_shared_by_hosts:  # where SQLite cannot tell whether another host has it open
+        raise _in_use(path, schema, users)
+    _migrate_alone(path, schema, users)
+    return connect(path)
+
+
+def _migrate_alone(path: Path, schema: Schema, users: Sequence[str]) -> None:
+    """Migrate a ledger that no other process may have open meanwhile, after a copy of it was made."""
+    copy = path.with_suffix(f".before-{VERSION}{path.suffix}")
+    try:
+        with closing(connect(path, exclusive=True)) as database:
+            database.execute("BEGIN EXCLUSIVE")  # and keep the lock
+            database.execute("COMMIT")
+            if not database.schema().is_old:  # another process was faster
+                return
+            logger.info("%s: copying the ledger before its migration", path)
+            _copy(database, copy)
             with database.transaction():
                 _migrate(database)
-        _check_job(database, job_id, project)
-    return database
+    except LedgerError as error:
+        if is_busy(error):
+            raise _in_use(path, schema, users) from error
+        raise
+    logger.warning("%s: a copy of the ledger as it was before its migration is %s.", path, copy.name)
+
+
+def _copy(database: Database, copy: Path) -> None:
+    """Write a copy of a ledger, completely or not at all."""
+    part = copy.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    database.execute("VACUUM INTO ?", (str(part),))
+    if database.witness is None:
+        with as_ledger_errors(part), closing(sqlite3.connect(part)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # which VACUUM does not keep
+    part.replace(copy)
+
+
+def _migrate(database: Database) -> None:
+    """Run, in the open transaction, the migrations that the ledger has not had."""
+    schema = database.schema()
+    if schema.is_old:  # no other process was faster
+        with as_ledger_errors(database.path):
+            migrations.migrate(database._connection, schema.number)
+            migrations.note_version(database._connection)
+        logger.info("%s: migrated from ledger schema %d to %d", database.path, schema.number, migrations.newest())
+
+
+def _users(database: Database) -> list[str]:
+    """Return the processes that the ledger knows to use it."""
+    now = time.time()
+    workers = database.rows(
+        "SELECT hostname, pid, process FROM worker WHERE ended_at IS NULL AND lease_until > ?", (now,)
+    )
+    users = [f"worker {pid} on {hostname}" for hostname, pid, process in workers if not is_surely_dead(process)]
+    if database.schema().number >= 3:
+        controllers = database.rows("SELECT controller FROM pool WHERE seen_at > ?", (now - CONTROLLER_SECONDS,))
+        users += ["the pool's controller" for (process,) in controllers if process and not is_surely_dead(process)]
+    return users
+
+
+def _in_use(path: Path, schema: Schema, users: Sequence[str]) -> LedgerError:
+    return LedgerError(
+        f"{path} (ledger schema {schema.number}) has to be migrated for taskfleet {VERSION} (schema {migrations.newest()}), and "
+        f"{', '.join(users) or 'another process'} uses it with an earlier version. Let it finish or stop it, and run the command again. "
+        "Nothing was changed."
+    )
 
 
 def project_name(project: Path) -> str:
@@ -201,103 +187,6 @@ def project_name(project: Path) -> str:
         return project.name
 
 
-def as_json(numbers: Iterable[int]) -> str:
-    """Return numbers as the JSON text that SQLite's ``json_each`` takes apart, in rising order."""
-    return f"[{','.join(map(str, sorted(numbers)))}]"
-
-
-def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
-    """Put what SQLite says into words that name the file and the remedy."""
-    text = str(error)
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_BUSY") or "locked" in text:
-        advice = "another process has held it for a minute; look for a stuck process that uses it"
-    elif name.startswith("SQLITE_FULL"):
-        advice = "the disk is full; make room and run the command again, nothing was lost"
-    elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text:
-        advice = (
-            "the file is damaged or is not a ledger; keep a copy, and restore it from a backup or use another JOB_ID"
-        )
-    elif name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        advice = "it cannot be opened or written; check the permissions of the file and of its folder"
-    elif name.startswith("SQLITE_IOERR"):
-        advice = "the disk or the network file system failed; check it and run the command again"
-    else:
-        advice = "this is not expected"
-    return LedgerError(f"The ledger {path}: {text} ({name or 'no code'}): {advice}.")
-
-
-def _connect(path: Path, *, mode: str, shared: bool) -> Database:
-    try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
-        )
-    except sqlite3.Error as error:
-        raise ledger_error(path, error) from error
-    database = Database(path, connection)
-    with _closed_on_error(database):
-        is_new = _version(database) == 0  # before the first change: a file of somebody else's stays as it is
-        if is_new and mode != "ro" and not shared:
-            _use_write_ahead_log(database)
-        if database.value("PRAGMA journal_mode") == "wal":
-            database.execute("PRAGMA synchronous = NORMAL")
-        elif mode != "ro":
-            check_locks(path.parent)
-            database.witness = Witness(path)
-        database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        database.execute("PRAGMA temp_store = FILE")
-    return database
-
-
-@contextmanager
-def _closed_on_error(database: Database) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        database.close()
-        raise
-
-
-def _use_write_ahead_log(database: Database) -> None:
-    """Switch over, which SQLite refuses without waiting while another process is doing the same."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
-    while True:
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            return
-        except LedgerError as error:
-            name = getattr(error.__cause__, "sqlite_errorname", "")
-            if not name.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _version(database: Database) -> int:
-    """Return the number of migrations the file has had, 0 for a new one."""
-    version, application, has_tables = database.rows(  # one statement, so of one instant: the file may be in the making
-        "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_user_version, pragma_application_id"
-    )[0]
-    if has_tables and application != APPLICATION_ID:
-        raise LedgerError(f"{database.path} is an SQLite file, but not a ledger. Choose another LEDGER_PATH or JOB_ID.")
-    if version > len(MIGRATIONS):
-        raise LedgerError(
-            f"{database.path} was made by a newer version of taskfleet (ledger version {version}, this one knows up to "
-            f"{len(MIGRATIONS)}). Update shared_lib/ in this project."
-        )
-    return int(version)
-
-
-def _migrate(database: Database) -> int:
-    """Bring the file up to date, inside the open transaction; return the version it had."""
-    version = _version(database)
-    if version < len(MIGRATIONS):
-        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        for name in MIGRATIONS[version:]:
-            _run_script(database, name)
-        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-    return version
-
-
 def _check_job(database: Database, job_id: str, project: Path | None) -> None:
     found, owner = database.row("SELECT job_id, project FROM job") or ("", "")
     if found != job_id:
@@ -307,16 +196,5 @@ def _check_job(database: Database, job_id: str, project: Path | None) -> None:
     if project is not None and owner != project_name(project):
         raise LedgerError(
             f"{database.path} is the ledger of a job of another project: {owner!r}, not {project_name(project)!r}. Change JOB_ID or "
-            "LEDGER_PATH; if the project was renamed, its jobs go on under the old name only."
+            "LEDGER_PATH; if the project was renamed, its jobs can be continued only under the old name."
         )
-
-
-def _run_script(database: Database, name: str) -> None:
-    """Run a file of statements inside the open transaction (``executescript`` would commit it)."""
-    text = (resources.files(__package__) / "sql" / name).read_text(encoding="utf-8")
-    statement = ""
-    for line in text.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            database.execute(statement)
-            statement = ""

@@ -1,4 +1,4 @@
-"""Questions about a job's tasks. Nothing here changes the ledger."""
+"""Queries about a job. Nothing here changes the ledger."""
 
 import heapq
 import json
@@ -13,7 +13,7 @@ from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, Outcome, State, attempt_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One attempt that ended."""
+    """An attempt that ended."""
 
     number: int
     outcome: Outcome
@@ -30,23 +30,23 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecord:
-    """One task whole."""
+    """A task with all its attempts."""
 
     seq: int
     task_id: str
     data: str
     state: State
     kind: Outcome | None
-    """How it failed, if it did."""
+    """How it failed; None if it did not."""
     available_at: float
     hostname: str | None
-    """Where it runs, if it does."""
+    """The host that runs it; None if it is not running."""
     attempts: tuple[AttemptRecord, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLine:
-    """One task in a list."""
+    """A task in a list."""
 
     seq: int
     task_id: str
@@ -59,7 +59,7 @@ class TaskLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
-    """One worker that has not ended."""
+    """A worker that has not ended."""
 
     worker_id: int
     hostname: str
@@ -68,6 +68,23 @@ class WorkerRecord:
     started_at: float
     seen_at: float
     running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryVersions:
+    """The library versions that are used for a job. An empty version is unknown: schemas before 6 do not have it."""
+
+    job: str
+    """The version that made the ledger or migrated it last."""
+    workers: dict[str, int]
+    """The number of workers that have not ended, by version."""
+    machines: dict[str, int]
+    """The number of machines that have not ended, by version."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there is more than one version."""
+        return len({self.job, *self.workers, *self.machines}) > 1
 
 
 #: SQL for the key of a task's latest attempt.
@@ -82,7 +99,7 @@ _LINE = (
 def list_tasks(
     database: Database, *, state: State | None = None, kind: Outcome | None = None, limit: int = 100
 ) -> Iterator[TaskLine]:
-    """Yield tasks in the order of the table, those of one state and kind if given."""
+    """Yield tasks in the order of the table, only those of a state and kind if given."""
     with_fresh = state in (State.PENDING, None) and kind is None
     known = _known_tasks(database, state, kind, limit)
     fresh = _fresh_tasks(database, limit) if with_fresh else iter(())
@@ -90,7 +107,7 @@ def list_tasks(
 
 
 def _known_tasks(database: Database, state: State | None, kind: Outcome | None, limit: int) -> Iterator[TaskLine]:
-    """Yield tasks that were leased or killed once."""
+    """Yield tasks that have a row in ``state``."""
     conditions = [f"state.state = {int(state)}"] if state is not None else []
     if kind is not None:
         conditions.append(f"state.kind = {int(kind)}")
@@ -108,10 +125,10 @@ def _known_tasks(database: Database, state: State | None, kind: Outcome | None, 
 
 
 def _fresh_tasks(database: Database, limit: int) -> Iterator[TaskLine]:
-    """Yield tasks that were never leased."""
+    """Yield pending tasks that have no row in ``state``."""
     fresh = (
         "SELECT task.seq, id FROM segment JOIN task ON task.seq BETWEEN next_seq AND last_seq LEFT JOIN state USING (seq) "
-        "WHERE next_seq <= last_seq AND state.seq IS NULL "  # with a queue at a service, states come by events, in any order
+        "WHERE next_seq <= last_seq AND state.seq IS NULL "  # with a service queue, rows in state appear in any order
         "ORDER BY first_seq, task.seq LIMIT ?"
     )
     for seq, task_id in database.stream(fresh, (limit,)):
@@ -119,7 +136,7 @@ def _fresh_tasks(database: Database, limit: int) -> Iterator[TaskLine]:
 
 
 def find_task(database: Database, task_id: str) -> TaskRecord | None:
-    """Return one task with all its attempts, None if the job has no such task."""
+    """Return a task with all its attempts; None if the job has no such task."""
     found = database.row(
         f"SELECT task.seq, data, coalesce(state.state, {State.PENDING}), coalesce(kind, 0), coalesce(available_at, 0), worker.hostname "
         "FROM task_id JOIN task USING (seq) LEFT JOIN state USING (seq) LEFT JOIN worker USING (worker_id) "
@@ -163,7 +180,7 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
 
 
 def all_tasks(database: Database) -> Iterator[tuple[str, str, State]]:
-    """Yield each task's id, data and state, in the order of their insertion."""
+    """Yield the id, data and state of each task, in the order of insertion."""
     rows = database.stream(
         f"SELECT id, data, coalesce(state.state, {State.PENDING}) FROM task LEFT JOIN state USING (seq) WHERE {ACCEPTED} "
         "ORDER BY task.seq"
@@ -173,7 +190,7 @@ def all_tasks(database: Database) -> Iterator[tuple[str, str, State]]:
 
 
 def sample(database: Database, number: int) -> list[tuple[str, str]]:
-    """Return the ids and data of up to ``number`` tasks that are spread evenly over all."""
+    """Return the ids and data of up to ``number`` tasks, evenly spaced over all tasks."""
     first, last = database.row(
         "SELECT (SELECT coalesce(min(seq), 1) FROM task), max(coalesce((SELECT max(seq) FROM state), 0), "
         "coalesce((SELECT last_seq FROM segment ORDER BY first_seq DESC LIMIT 1), 0))"
@@ -187,7 +204,7 @@ def sample(database: Database, number: int) -> list[tuple[str, str]]:
 
 
 def one_pending(database: Database) -> tuple[str, str] | None:
-    """Return the id and data of a pending task, None if there is none."""
+    """Return the id and data of a pending task; None if there is none."""
     for source in (
         f"state JOIN task USING (seq) WHERE state = {State.PENDING}",
         "segment JOIN task ON seq BETWEEN next_seq AND last_seq WHERE next_seq <= last_seq",
@@ -200,7 +217,7 @@ def one_pending(database: Database) -> tuple[str, str] | None:
 
 
 def failure_examples(database: Database) -> dict[Outcome, tuple[str, str]]:
-    """Return, for each kind of failure there is, the id and the reason of the first task that failed so."""
+    """Return, by kind of failure, the id and the reason of the first task that failed in this way."""
     examples = {}
     for (kind,) in database.rows(f"SELECT DISTINCT kind FROM state WHERE state = {State.FAILED}"):
         row = database.row(
@@ -213,7 +230,7 @@ def failure_examples(database: Database) -> dict[Outcome, tuple[str, str]]:
 
 
 def exceptions(database: Database, most: int = 10) -> list[tuple[str, int]]:
-    """Count the FAILED tasks by the first line of their error, the commonest first; cost grows with the failures."""
+    """Return the first lines of the errors of failed tasks with their counts, the most frequent first. The cost grows with the failures."""
     rows = database.rows(
         f"SELECT {_FIRST_LINE} AS reason, count(*) "
         f"FROM state JOIN attempt ON attempt.key = {_LATEST} WHERE state.state = {State.FAILED} AND error IS NOT NULL "
@@ -224,7 +241,7 @@ def exceptions(database: Database, most: int = 10) -> list[tuple[str, int]]:
 
 
 def workers(database: Database) -> list[WorkerRecord]:
-    """List the workers that have not ended."""
+    """Return the workers that have not ended."""
     return [
         WorkerRecord(
             worker_id=worker_id,
@@ -243,12 +260,21 @@ def workers(database: Database) -> list[WorkerRecord]:
     ]
 
 
+def library_versions(database: Database) -> LibraryVersions:
+    """Return the library versions that are used for the job."""
+    return LibraryVersions(
+        job=database.value("SELECT version FROM job"),
+        workers=dict(database.rows("SELECT version, count(*) FROM worker WHERE ended_at IS NULL GROUP BY version")),
+        machines=dict(database.rows("SELECT version, count(*) FROM machine WHERE ended_at IS NULL GROUP BY version")),
+    )
+
+
 def results(database: Database) -> Iterator[dict[str, JSON]]:
-    """Yield each task of the table with what became of it, in the order of the table.
+    """Yield each task of the table with its result, in the order of the table.
 
     Keys: ``task_id``, the task's arguments, ``state``, ``result`` (or ``result_KEY`` for each key of an object), ``failure_kind``,
-    ``error``, ``attempts``, ``elapsed_seconds``, ``started_at``, ``hostname``. An argument that is called like one of these gets ``arg_``
-    before its name.
+    ``error``, ``attempts``, ``elapsed_seconds``, ``started_at``, ``hostname``. An argument with one of these names gets the prefix
+    ``arg_``.
     """
     rows = database.stream(
         f"SELECT task.id, data, coalesce(state.state, {State.PENDING}), kind, coalesce(state.attempt, 0), outcome, attempt.started_at, "
@@ -276,7 +302,7 @@ def results(database: Database) -> Iterator[dict[str, JSON]]:
         yield record
 
 
-#: The columns of ``results`` that are always there.
+#: The columns that ``results`` always has.
 RESULT_COLUMNS = (
     "task_id",
     "state",

@@ -1,10 +1,11 @@
-"""Inserting a table's tasks: all of them or none. For a few tasks there is ``small_insertion``.
+"""Inserts the tasks of a table: all of them or none. For a few tasks see ``small_insertion``.
 
-It is made for bulk, and there is one at a time: rows are written in batches as they are read, so that memory stays bounded, but they belong
-to no state until ``accept`` makes them visible in one transaction. What a killed insertion leaves behind is cleared by the next one. Others
-may insert a few tasks meanwhile, so a batch takes whatever numbers are free.
+Only one bulk insertion runs at a time. Rows are written in batches as they are read, so memory is bounded, but they have no state until
+``accept`` makes them visible in one transaction. The next insertion deletes what a killed one left. Other processes may insert a few tasks
+meanwhile, so each batch takes the next free numbers.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,35 +18,37 @@ from taskfleet.ledger.task_ids import Run, TaskIds
 from taskfleet.ledger.transitions import Transitions, changing
 from taskfleet.processes.identity import identity, is_surely_dead
 
-#: An insertion elsewhere (another host or container) that has not added anything for so long is taken for dead.
+logger = logging.getLogger(__name__)
+
+#: An insertion on another host or in another container that has added nothing for this long counts as dead.
 ABANDONED_AFTER_SECONDS = 600.0
 
 POLL_SECONDS = 0.2
 CLEAR_ROWS = 100_000
-#: So many tasks' ids are entered at a time, sorted; it keeps workers waiting for a fraction of a second.
+#: Ids are entered in sorted batches of this size; workers wait a fraction of a second for each.
 ENTER_ROWS = 250_000
-#: The write-ahead log may grow to this (in pages of 4 KiB) before an insertion moves it into the file.
+#: The size of the write-ahead log, in pages of 4 KiB, at which an insertion checkpoints it.
 CHECKPOINT_PAGES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InsertReport:
-    """What an insertion did."""
+    """The counts of an insertion."""
 
     added: int
-    """Tasks that are new."""
+    """New tasks."""
     already_there: int
-    """Rows whose task the job has already, with the same data."""
+    """Rows whose task the job already has, with the same data."""
     identical: int
-    """Rows equal to an earlier row of the same table, without ids of their own; each is a task of its own."""
+    """Rows without given ids that equal an earlier row of the same table; each is a separate task."""
     left_out: int = 0
-    """Rows that a filter left out before they came to the ledger."""
+    """Rows that a filter omitted."""
     sent: int = 0
-    """Tasks sent to a service queue, those of interrupted insertions included."""
+    """Tasks sent to a service queue, including those of interrupted insertions."""
 
 
 class Insertion:
-    """One insertion under way; made by ``begin``. After any error it can only be discarded."""
+    """An insertion in progress; see ``begin``. After any error it can only be discarded."""
 
     def __init__(self, database: Database, insertion_id: int, first_seq: int) -> None:
         self._database = database
@@ -55,13 +58,13 @@ class Insertion:
         self._ids_are_derived = False
         self._runs: list[Run] = []
         self._not_entered: list[Run] = []
-        """Of ``_runs``, those whose ids are not entered yet."""
+        """The part of ``_runs`` whose ids are not entered yet."""
         self._places: list[tuple[int, Callable[[int], int]]] = []
         self._is_whole = True
 
     @property
     def rows(self) -> int:
-        """How many rows were given to ``add`` so far."""
+        """The number of rows given to ``add`` so far."""
         return _count(self._runs)
 
     def add(
@@ -73,19 +76,19 @@ class Insertion:
         now: float,
         row_number: Callable[[int], int] = lambda index: index + 1,
     ) -> None:
-        """Write a batch of tasks, not visible yet.
+        """Write a batch of tasks, which are not visible yet.
 
         Args:
-            ids: One for each task.
+            ids: The id of each task.
             data: The keyword arguments of each task, canonical JSON text.
-            ids_are_derived: Whether the ids come from the content (``tables.content_id``): then equal ids mean equal rows, and the
-                second becomes a task of its own with the id ``…-2``. Given ids must be unique.
+            ids_are_derived: Whether the ids are derived from the content (``tables.content_id``). Then equal ids mean equal rows, and the
+                second row becomes a separate task with the id ``…-2``. Given ids must be unique.
             now: Seconds since the epoch.
-            row_number: Gives the row in the table of the task at an index, for messages.
+            row_number: Returns the row in the table of the task at an index, for messages.
 
         Raises:
-            InsertError: A given id occurs twice, or belongs to a task of the job that has other data; perhaps only at a later
-                ``add`` or at ``accept``.
+            InsertError: A given id occurs twice, or belongs to a task of the job with other data. It may be raised by a later ``add``
+                or by ``accept``.
         """
         if ids_are_derived != self._ids_are_derived:
             self._enter_ids(now)
@@ -105,7 +108,7 @@ class Insertion:
             self._enter_ids(now)
 
     def accept(self, now: float) -> InsertReport:
-        """Make all tasks of this insertion visible to the workers, at once.
+        """Make all tasks of this insertion visible to workers, in one transaction.
 
         Raises:
             InsertError: As for ``add``.
@@ -121,15 +124,15 @@ class Insertion:
         return InsertReport(added=added, already_there=self._ids.already_there, identical=self._ids.identical)
 
     def discard(self) -> None:
-        """Take back everything; the ledger is as before ``begin``."""
+        """Delete everything that this insertion wrote."""
         _clear(self._database, self._id, self._first_seq)
 
     @contextmanager
     def _changing(self, now: float, *, durable: bool = False) -> Iterator[Transitions]:
-        """Open a transaction in which this insertion is known to be still its maker's, and note a failure of it."""
+        """Open a transaction, checking that no other process took this insertion for dead; note whether it fails."""
         if not self._is_whole:
             raise InsertError(
-                "An earlier batch of this insertion failed, so it cannot go on. Nothing was inserted; run it again."
+                "An earlier batch of this insertion failed, so it cannot continue. Nothing was inserted. Run the command again."
             )
         self._is_whole = False
         with changing(self._database, durable=durable) as change:
@@ -138,13 +141,13 @@ class Insertion:
             )
             if touched.rowcount != 1:
                 raise InsertError(
-                    "This insertion was taken for dead and cleared by another one. Nothing was inserted; run it again."
+                    "Another insertion took this one for dead and deleted its rows. Nothing was inserted. Run the command again."
                 )
             yield change
         self._is_whole = True
 
     def _enter_ids(self, now: float) -> None:
-        """Enter the ids of the tasks added since the last time; deal with those that are taken."""
+        """Enter the ids of the tasks that were added since the last call; handle ids that exist already."""
         if not self._not_entered:
             return
         with self._changing(now):
@@ -164,27 +167,27 @@ def begin(
     sleep: Callable[[float], None] = time.sleep,
     on_wait: Callable[[str], None] = lambda _who: None,
 ) -> Insertion:
-    """Start an insertion; waits while another one is under way.
+    """Start an insertion; wait while another one is in progress.
 
     Args:
         database: The job's ledger.
-        source: Where the tasks come from, for people.
+        source: Where the tasks come from, for display.
         clock: Seconds since the epoch.
-        sleep: Called between looks while waiting.
-        on_wait: Called once with the identity of the process that is waited for.
+        sleep: Called to wait between checks.
+        on_wait: Called once with the identity of the process that this one waits for.
     """
     database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    other = Other(database, clock=clock, sleep=sleep, on_wait=on_wait)
+    other = InsertionInProgress(database, clock=clock, sleep=sleep, on_wait=on_wait)
     while True:
         with database.transaction():
-            if not other.is_under_way():
+            if not other.exists():
                 first_seq = next_seq(database)
                 return Insertion(database, _enter(database, source, first_seq, clock()), first_seq)
         other.wait()
 
 
-class Other:
-    """The insertion that is under way, if there is one: to be waited for, or to be cleared up after."""
+class InsertionInProgress:
+    """The insertion that is in progress, if there is one: wait for it, or delete what a dead one left."""
 
     def __init__(
         self,
@@ -194,7 +197,7 @@ class Other:
         sleep: Callable[[float], None],
         on_wait: Callable[[str], None],
     ) -> None:
-        """As for ``begin``."""
+        """Take the same arguments as ``begin``."""
         self._database = database
         self._clock = clock
         self._sleep = sleep
@@ -203,8 +206,8 @@ class Other:
         self._process = ""
         self._dead: tuple[int, int] | None = None
 
-    def is_under_way(self) -> bool:
-        """Look, inside a transaction; one whose process is dead is taken over."""
+    def exists(self) -> bool:
+        """Return whether an insertion is in progress, inside a transaction; take it over if its process is dead."""
         found = self._database.row(
             "SELECT insertion_id, source, first_seq, process, touched_at FROM insertion WHERE accepted_at IS NULL"
         )
@@ -213,13 +216,14 @@ class Other:
         insertion_id, source, first_seq, self._process, touched_at = found
         self._dead = None
         if is_surely_dead(self._process) or self._clock() - touched_at > ABANDONED_AFTER_SECONDS:
-            # Under a new id, so that its maker, should it live after all, is refused from here on.
+            # Under a new id, so that its process is refused from here on if it is alive after all.
             self._database.execute("DELETE FROM insertion WHERE insertion_id = ?", (insertion_id,))
             self._dead = _enter(self._database, source, first_seq, self._clock()), first_seq
+            logger.info("The insertion of %s by %s is dead: its rows are deleted", source, self._process)
         return True
 
     def wait(self) -> None:
-        """Outside the transaction: clear up after a dead one, or wait a moment."""
+        """Delete what a dead insertion left, or wait a moment; outside the transaction."""
         if self._dead is not None:
             _clear(self._database, *self._dead)
             return
@@ -239,7 +243,7 @@ def _enter(database: Database, source: str, first_seq: int, now: float) -> int:
 
 
 def _clear(database: Database, insertion_id: int, first_seq: int) -> None:
-    """Delete what an insertion wrote, in steps; its own entry goes with the last of them, so that another one can go on with it."""
+    """Delete what an insertion wrote, in steps. Its row is deleted with the last step, so another process can continue."""
     start = first_seq
     while True:
         with database.transaction():
@@ -263,7 +267,7 @@ def _clear(database: Database, insertion_id: int, first_seq: int) -> None:
 
 
 def _extend(runs: list[Run], first: int, last: int) -> None:
-    """Add consecutive numbers, or none, to runs of them."""
+    """Append consecutive numbers, or none, to runs of numbers."""
     if last < first:
         return
     if runs and runs[-1][1] + 1 == first:

@@ -1,9 +1,10 @@
-"""Workers, their leases, and what becomes of the tasks they try.
+"""Leases tasks to workers and records how their attempts end.
 
-A worker has one lease for all it holds, renewed in one row. Every change to a task is fenced by the attempt's number and the worker: once
-a lease is lost, what its holder says about it changes nothing and is counted as a duplicate.
+A worker has one lease for all its tasks, which is renewed in one row. Every change of a task is fenced by the attempt's number and the
+worker: after a lease is lost, reports of its holder change nothing and count as duplicates.
 """
 
+import logging
 from collections.abc import Sequence
 
 from taskfleet.ledger import attempts, segments
@@ -21,11 +22,13 @@ from taskfleet.tasks import (
     RetryPolicy,
     State,
 )
+from taskfleet.version import VERSION
 
-#: Pending tasks that have a row in state, in the order of their due times.
+logger = logging.getLogger(__name__)
+
+#: Pending tasks that have a row in state, in the order of the times at which they are due.
 _PENDING = (f"state.state = {State.PENDING}",)
-#: Those beyond the first ``skip`` of the job. Each of the two is a range of the index; ``+`` keeps SQLite from going through all tasks that
-#: ever had a row instead.
+#: Those beyond the first ``skip`` of the job. Each condition is a range of the index; ``+`` keeps SQLite from scanning all rows instead.
 _PENDING_BEYOND = (
     f"state.state = {State.PENDING} AND available_at = 0 AND state.seq > :skip",
     f"state.state = {State.PENDING} AND available_at > 0 AND +state.seq > :skip",
@@ -44,24 +47,33 @@ def register(
     now: float,
     machine: str | None = None,
 ) -> int:
-    """Enter a worker, with a lease; return its id.
+    """Record a new worker with a lease; return its id.
 
     Args:
         database: The ledger.
-        hostname: Where it is.
-        process: Its name among all processes, see ``processes.identity``.
+        hostname: Its host.
+        process: The identity of its process, see ``processes.identity``.
         pid: Its process id.
-        slots: Tasks at a time.
-        lease_seconds: How long its lease lasts.
+        slots: The number of its slots.
+        lease_seconds: The duration of its lease.
         now: Seconds since the epoch.
-        machine: The provider's name of the machine of the pool it is on, None for a worker that was started by hand.
+        machine: The provider's name of the pool machine on which it runs; None for a worker that a user started.
     """
     with database.transaction():
         worker_id = database.execute(
-            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (hostname, pid, process, slots, now, now, now + lease_seconds, machine),
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine, version) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (hostname, pid, process, slots, now, now, now + lease_seconds, machine, VERSION),
         ).lastrowid
     assert worker_id is not None
+    logger.info(
+        "Worker %d is process %d on %s, with %d slots and a lease of %g s",
+        worker_id,
+        pid,
+        hostname,
+        slots,
+        lease_seconds,
+    )
     return worker_id
 
 
@@ -69,14 +81,14 @@ def renew(database: Database, worker_id: int, *, lease_seconds: float, now: floa
     """Extend the worker's lease.
 
     Raises:
-        LeaseLostError: It was lost.
+        LeaseLostError: The lease was lost.
     """
     with database.transaction():
         _renew(database, worker_id, lease_seconds, now)
 
 
 def end_worker(database: Database, worker_id: int, *, now: float, reason: str = "stopped") -> None:
-    """Record that a worker stopped in good order; should it still hold tasks, they go back into the queue."""
+    """Record that a worker ended. Tasks that it still holds become pending."""
     with changing(database) as change:
         change.put_back(worker_id)
         database.execute(
@@ -86,18 +98,18 @@ def end_worker(database: Database, worker_id: int, *, now: float, reason: str = 
 
 
 def lease(database: Database, worker_id: int, most: int, *, skip: int, lease_seconds: float, now: float) -> list[Lease]:
-    """Lease up to ``most`` tasks: first those due for another try or inserted singly, then those of tables in their order.
+    """Lease up to ``most`` tasks: first those that are due for a retry or of small insertions, then those of tables in their order.
 
     Args:
         database: The job's ledger.
-        worker_id: Who leases; its lease is renewed.
-        most: At most so many.
-        skip: Leave the first so many tasks of the job to others.
-        lease_seconds: How long the worker's lease lasts from now on.
+        worker_id: The worker; its lease is renewed.
+        most: The maximum number of tasks.
+        skip: Skip the first N tasks of the job.
+        lease_seconds: The duration of the worker's lease from now on.
         now: Seconds since the epoch.
 
     Raises:
-        LeaseLostError: The worker's own lease was lost.
+        LeaseLostError: The worker's lease was lost.
     """
     with changing(database) as change:
         _renew(database, worker_id, lease_seconds, now)
@@ -112,7 +124,7 @@ def lease(database: Database, worker_id: int, most: int, *, skip: int, lease_sec
 
 
 def give_back(database: Database, worker_id: int, leases: Sequence[Lease]) -> None:
-    """Return tasks that were never started; it is as if they had not been leased."""
+    """Return tasks that were not begun, as if they had not been leased."""
     with changing(database) as change:
         change.give_back(worker_id, leases)
 
@@ -120,9 +132,9 @@ def give_back(database: Database, worker_id: int, leases: Sequence[Lease]) -> No
 def finish(
     database: Database, worker_id: int, finished: Sequence[Finished], *, policy: RetryPolicy, now: float
 ) -> FinishReport:
-    """Record how attempts ended, and decide which tasks get another try.
+    """Record how attempts ended, and decide which tasks are retried.
 
-    The first recorded success of a task stands; an attempt that has lost its lease changes nothing.
+    An attempt that has lost its lease changes nothing.
     """
     report = FinishReport()
     with changing(database) as change:
@@ -140,12 +152,13 @@ def finish(
 
 
 def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
-    """Take the tasks of dead workers back: those whose lease ran out, and those whose process is known to be gone.
+    """Release the tasks of dead workers: those whose lease expired, and those whose process is known to be dead.
 
-    A worker holds tasks that it has not begun, and nobody knows which, so a task's first such loss costs it no try, unless none is allowed.
+    A worker holds tasks that it has not begun, and the ledger does not know which. So the first loss of a task does not count, unless no
+    retries of lost tasks are allowed.
 
     Returns:
-        The number of tasks taken back.
+        The number of tasks released.
     """
     if not _dead_workers(database, now):
         return 0
@@ -170,26 +183,28 @@ def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
                 delay = policy.delay_after(lost, attempts.count_earlier(database, lost), has_begun=False)
                 _end_unsuccessful(change, worker_id, lost, delay, now)
             change.count_lost(len(running))
+            logger.info("Worker %d is dead: its %d running tasks are released", worker_id, len(running))
             taken += len(running)
     return taken
 
 
 def release(database: Database, *, now: float) -> int:
-    """Revoke all leases, including those of live workers; it does not cost the tasks a try.
+    """Revoke all leases, including those of live workers; this does not count against the tasks' retries.
 
     Returns:
-        The number of tasks taken back.
+        The number of tasks released.
     """
     with changing(database) as change:
         n = change.put_back()
         database.execute("UPDATE worker SET ended_at = ?, end_reason = 'released' WHERE ended_at IS NULL", (now,))
+    logger.info("All leases are revoked: %d running tasks are released", n)
     return n
 
 
 def next_due_at(database: Database, skip: int) -> float | None:
-    """Return when the next task that has a row in state may be leased by a worker that leaves the first ``skip`` to others.
+    """Return when the next pending task with a row in state is due, beyond the first ``skip`` of the job.
 
-    Seconds since the epoch, 0 for one that may be leased at any time; None if there is none.
+    Seconds since the epoch, 0 for a task that is due at any time; None if there is none.
     """
     for condition in _PENDING_BEYOND if skip else _PENDING:
         due: float | None = database.value(
@@ -201,7 +216,7 @@ def next_due_at(database: Database, skip: int) -> float | None:
 
 
 def has_leasable(database: Database, skip: int) -> bool:
-    """Return whether a task is pending, due or not, for a worker that leaves the first ``skip`` to others."""
+    """Return whether a task is pending, due or not, beyond the first ``skip`` of the job."""
     return next_due_at(database, skip) is not None or segments.first_open(database, skip) is not None
 
 
@@ -215,7 +230,7 @@ def _renew(database: Database, worker_id: int, lease_seconds: float, now: float)
 
 
 def _due(database: Database, worker_id: int, most: int, skip: int, now: float) -> list[Lease]:
-    """Choose pending tasks that have a row in state, of those that may be why their workers died one at most."""
+    """Return leases on pending tasks with a row in state, with at most one that is suspected to have killed workers."""
     leases: list[Lease] = []
     holds_suspect: bool | None = None
     seen = 0
@@ -240,7 +255,7 @@ def _due(database: Database, worker_id: int, most: int, skip: int, now: float) -
 
 
 def _holds_suspect(database: Database, worker_id: int) -> bool:
-    """Whether the worker has a task already that may be why others died: no other one is to be lost with it again."""
+    """Return whether the worker runs a task that is suspected to have killed workers: no other suspect should be lost with it."""
     return (
         database.value(
             f"SELECT 1 FROM state WHERE state = {State.RUNNING} AND worker_id = ? AND ({attempts.LOSSES}) >= {SUSPECT_LOSSES} LIMIT 1",
@@ -251,7 +266,7 @@ def _holds_suspect(database: Database, worker_id: int) -> bool:
 
 
 def _end_unsuccessful(change: Transitions, worker_id: int, finished: Finished, delay: float | None, now: float) -> bool:
-    """Record one attempt that did not succeed; False if it had lost its lease."""
+    """Record an attempt that did not succeed; return False if it had lost its lease."""
     if delay is None:
         return change.fail(worker_id, finished, now)
     return change.retry_later(worker_id, finished, delay, now)

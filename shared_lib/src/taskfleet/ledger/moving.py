@@ -1,15 +1,15 @@
-"""Having a job's tasks travel by another queue than before."""
+"""Moves the tasks of a job to another queue."""
 
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.transitions import changing
 
 
 def move(database: Database, queue_url: str | None) -> None:
-    """Record that the tasks travel by another queue: all that are pending or running are to be sent there, and none is there yet.
+    """Record that the job uses another queue, to which all pending and running tasks have to be sent.
 
     Args:
         database: The job's ledger.
-        queue_url: As it may be kept; None for the queue embedded in the ledger.
+        queue_url: The queue without secrets; None for the queue embedded in the ledger.
     """
     with changing(database) as change:
         change.put_back()
@@ -21,6 +21,6 @@ def move(database: Database, queue_url: str | None) -> None:
 
 
 def send_again(database: Database) -> int:
-    """Have all running tasks sent again, as if their workers had given them back; return how many."""
+    """Mark all running tasks to be sent again, as if their workers had returned them; return their number."""
     with changing(database) as change:
         return change.send_running_again()

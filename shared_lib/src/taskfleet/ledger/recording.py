@@ -1,45 +1,48 @@
-"""Recording what workers elsewhere tell: batches of events become rows, each batch once.
+"""Records events reported by remote workers, each batch once.
 
-Events come in any order, late, and more than once. A batch that was recorded is known by its worker and number. What an attempt's end
-means for its task depends on the attempts' numbers: a success always stands, the first one that is recorded; otherwise the latest attempt
-decides, and what an older one says afterwards is history.
+Events arrive in any order, late and more than once. A recorded batch is known by its worker and number. The effect of an attempt's end
+depends on the attempts' numbers: the first recorded success always counts; otherwise the latest attempt decides the state of the task, and
+earlier attempts are only stored.
 """
 
+import logging
 from dataclasses import dataclass, field
 
-from taskfleet.ledger import attempts, standing
+from taskfleet.ledger import attempts, task_states
 from taskfleet.ledger.database import Database
-from taskfleet.ledger.standing import Standing
+from taskfleet.ledger.task_states import TaskState
 from taskfleet.ledger.transitions import Transitions, changing, kind_of_failure
 from taskfleet.messages.events import Batch
 from taskfleet.tasks import LAST_ATTEMPT, Finished, Outcome, State, attempt_key
+
+logger = logging.getLogger(__name__)
 
 _OPEN = (State.PENDING, State.RUNNING, State.WAITING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What was new in one batch."""
+    """The new parts of a batch."""
 
     ended: list[tuple[Finished, float | None]] = field(default_factory=list)
-    """Attempts that were recorded, under the numbers they have in the ledger; and when the task gets another try, if it does."""
+    """The attempts that were recorded, with their numbers in the ledger, and the delay of the next attempt; None if there is none."""
     duplicates: int = 0
-    """Attempts that changed nothing."""
+    """The number of attempts that changed nothing."""
     is_known: bool = False
-    """Whether the whole batch was recorded earlier."""
+    """Whether the batch was recorded before."""
 
 
 def token(database: Database) -> str:
-    """Return what tells this ledger from an earlier one of the same job; it travels with every message."""
+    """Return what distinguishes this ledger from an earlier one of the same job; every message has it."""
     return repr(database.value("SELECT created_at FROM job"))
 
 
 def record(database: Database, batch: Batch, *, now: float) -> Recorded:
-    """Record a batch of a worker's events, at once and for good.
+    """Record a batch of events in one transaction.
 
     Args:
         database: The job's ledger.
-        batch: Of this ledger's job.
+        batch: A batch of this ledger's job.
         now: Seconds since the epoch.
     """
     with changing(database) as change:
@@ -47,6 +50,7 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
             "INSERT OR IGNORE INTO event_batch (source, number) VALUES (?, ?)", (batch.worker.source, batch.number)
         ).rowcount
         if not is_new:
+            logger.debug("Batch %d of %s is recorded already", batch.number, batch.worker.source)
             return Recorded(is_known=True)
         worker_id = _record_worker(database, batch)
         seqs = {seq for seq, _ in [*batch.leased, *batch.returned]} | {f.seq for f, _ in batch.ended}
@@ -54,12 +58,12 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
 
 
 def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
-    """Consider workers dead that have reported nothing for this long, and their tasks pending; one that reports again is alive.
+    """Record that workers without a heartbeat for this long are dead and their tasks pending; a worker that reports again is alive.
 
-    Only the list of workers depends on it: whether a task is given to another worker is the queue's business.
+    This affects only the list of workers: the queue decides whether a task is delivered to another worker.
 
     Returns:
-        How many were taken for dead.
+        The number of workers that count as dead now.
     """
     silent = database.rows(
         "SELECT worker_id, seen_at FROM worker WHERE ended_at IS NULL AND seen_at < ?", (now - silent_seconds,)
@@ -71,24 +75,27 @@ def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
                 database.execute(
                     "UPDATE worker SET ended_at = ?, end_reason = 'lost' WHERE worker_id = ?", (seen_at, worker_id)
                 )
+                logger.info("Worker %d counts as dead: its last heartbeat was %.0f s ago", worker_id, now - seen_at)
     return len(silent)
 
 
 def _record_worker(database: Database, batch: Batch) -> int:
-    """Enter the worker, or what is new of it; batches may come in any order."""
+    """Record the worker or its changes; batches may come in any order."""
     worker = batch.worker
     worker_id: int | None = database.value("SELECT worker_id FROM worker WHERE process = ?", (worker.source,))
     if worker_id is None:
         worker_id = database.execute(
-            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine, version) "
+            "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
             (
                 worker.hostname,
                 worker.pid,
                 worker.source,
                 worker.slots,
                 worker.started_at,
-                batch.told_at,
+                batch.reported_at,
                 worker.machine,
+                worker.version,
             ),
         ).lastrowid
         assert worker_id is not None
@@ -96,24 +103,24 @@ def _record_worker(database: Database, batch: Batch) -> int:
         database.execute(
             "UPDATE worker SET seen_at = max(seen_at, ?), ended_at = iif(end_reason = 'lost' AND ended_at < ?, NULL, ended_at) "
             "WHERE worker_id = ?",
-            (batch.told_at, batch.told_at, worker_id),
+            (batch.reported_at, batch.reported_at, worker_id),
         )
     if batch.end_reason:
         database.execute(
             "UPDATE worker SET ended_at = ?, end_reason = ? WHERE worker_id = ?",
-            (batch.told_at, batch.end_reason, worker_id),
+            (batch.reported_at, batch.end_reason, worker_id),
         )
     return worker_id
 
 
 class _Recording:
-    """One batch, inside an open transaction."""
+    """The recording of one batch, inside an open transaction."""
 
     def __init__(self, database: Database, change: Transitions, worker_id: int, seqs: set[int]) -> None:
         self._change = change
         self._worker_id = worker_id
-        self._before = standing.read(database, seqs)
-        self._tasks = standing.read(database, seqs)
+        self._before = task_states.read(database, seqs)
+        self._tasks = task_states.read(database, seqs)
         self._attempts = attempts.known_keys(database, seqs)
         self._ended: list[tuple[Finished, float | None]] = []
         self._duplicates = 0
@@ -125,7 +132,7 @@ class _Recording:
             self._return(seq, attempt)
         for finished, retry_seconds in batch.ended:
             if finished.seq in self._tasks:
-                self._end(finished, retry_seconds, batch.told_at)
+                self._end(finished, retry_seconds, batch.reported_at)
         self._write(now)
         return Recorded(ended=self._ended, duplicates=self._duplicates)
 
@@ -142,7 +149,7 @@ class _Recording:
             task.attempt, task.worker_id = attempt - 1, None
             task.put_back(0.0)
 
-    def _end(self, finished: Finished, retry_seconds: float | None, told_at: float) -> None:
+    def _end(self, finished: Finished, retry_seconds: float | None, reported_at: float) -> None:
         task = self._tasks[finished.seq]
         if finished.outcome == Outcome.SUCCEEDED:
             self._succeed(task, finished)
@@ -152,18 +159,18 @@ class _Recording:
                 task.state = State.FAILED
                 task.kind = kind_of_failure(finished)
             else:
-                task.put_back(told_at + retry_seconds)
+                task.put_back(reported_at + retry_seconds)
             self._keep(finished, retry_seconds)
         elif attempt_key(finished.seq, finished.attempt) in self._attempts or finished.attempt > task.attempt:
             self._duplicates += 1
         else:
             self._keep(finished, retry_seconds)
 
-    def _succeed(self, task: Standing, finished: Finished) -> None:
+    def _succeed(self, task: TaskState, finished: Finished) -> None:
         if task.state == State.SUCCEEDED:
             self._duplicates += 1
             return
-        # Two workers may have had the same attempt (a service may deliver a message to two); then the ledger numbers the second.
+        # A service may deliver a message to two workers, which then run the same attempt; the ledger gives the second one a new number.
         number = finished.attempt
         while attempt_key(finished.seq, number) in self._attempts and number < LAST_ATTEMPT:
             number += 1

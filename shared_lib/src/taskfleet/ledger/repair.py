@@ -1,4 +1,4 @@
-"""What people do to tasks by hand: put failed ones back, take waiting ones out."""
+"""Changes of tasks that users ask for: retry failed tasks, kill pending ones."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ from taskfleet.ledger.database import Database
 from taskfleet.ledger.transitions import changing
 from taskfleet.tasks import Outcome, State
 
-#: Tasks changed per transaction, so that workers are not kept waiting.
+#: Tasks changed per transaction, so that workers do not wait for long.
 STEP = 50_000
 
 
 def retry(database: Database, *, kinds: Sequence[Outcome] = (), killed: bool = False, ids: Sequence[str] = ()) -> int:
-    """Put tasks back into the queue with all their tries.
+    """Put tasks back into the queue; their earlier attempts no longer count.
 
     Args:
         database: The job's ledger.
-        kinds: Failed tasks of these kinds.
-        killed: Killed tasks too.
-        ids: Failed or killed tasks of these ids; unknown ids, and tasks in another state, are left alone.
+        kinds: Put back failed tasks of these kinds.
+        killed: Also put back killed tasks.
+        ids: Also put back failed or killed tasks with these ids; unknown ids and tasks in other states are ignored.
 
     Returns:
         The number of tasks put back.
@@ -34,15 +34,15 @@ def retry(database: Database, *, kinds: Sequence[Outcome] = (), killed: bool = F
         if found is not None:
             seq, state, kind = found
             if state in (State.FAILED, State.KILLED):
-                with changing(database) as change:  # as it was found: it may have changed meanwhile
+                with changing(database) as change:  # only if its state has not changed meanwhile
                     n += change.revive(State(state), kind, most=1, seq=seq)
     return n
 
 
 def purge(database: Database) -> int:
-    """Take all pending and waiting tasks out of the queue: they become KILLED and can be put back. Running ones finish.
+    """Kill all pending and waiting tasks; they can be put back. Running tasks finish.
 
-    What runs at a service's queue is marked: the messages of its next tries are gone with all others, so it gets none.
+    With a service queue, running tasks get no further attempt: the messages of their next attempts are deleted with all others.
 
     Returns:
         The number of tasks killed.

@@ -1,8 +1,8 @@
-"""Segments, and which tasks there are: read here; ``transitions`` changes them.
+"""Reads segments and which tasks are accepted; ``transitions`` changes them.
 
-A segment is a run of accepted tasks, of which those that were never leased have no row in ``state``; once all have one it is deleted. A
-task that was inserted singly lies in none and has a row from the beginning. What has neither belongs to an insertion that is under way or
-was killed, and is there for nobody else.
+A segment is a run of accepted tasks. Its tasks get a row in ``state`` with their first lease; when all have one, the segment is deleted. A
+task of a small insertion is in no segment and has a row in ``state`` from the beginning. A task with neither belongs to an insertion that
+is in progress or was killed, and is ignored.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from taskfleet.ledger.database import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A run of consecutive accepted tasks, with gaps perhaps."""
+    """A run of consecutive accepted tasks, possibly with gaps."""
 
     first_seq: int
     next_seq: int
-    """Its tasks from this one on were never leased."""
+    """Its tasks from this number on were never leased."""
     last_seq: int
 
 
 def first_open(database: Database, skip: int = 0) -> Segment | None:
-    """Return the first segment that has tasks beyond the first ``skip`` of the job which were never leased; None if there is none."""
+    """Return the first segment with tasks that were never leased, beyond the first ``skip`` of the job; None if there is none."""
     row = database.row(
         "SELECT first_seq, next_seq, last_seq FROM segment WHERE next_seq <= last_seq AND last_seq > :skip "
         "AND first_seq >= coalesce((SELECT max(first_seq) FROM segment WHERE first_seq <= :skip), 0) ORDER BY first_seq LIMIT 1",
@@ -34,12 +34,12 @@ def first_open(database: Database, skip: int = 0) -> Segment | None:
 
 
 def accepted(seq: str) -> str:
-    """Return an SQL condition: whether there is a task of this number for everybody. The table ``state`` is joined to it, outer."""
+    """Return an SQL condition: whether the task with a number is accepted. It needs ``state``, outer-joined by the number."""
     last_seq = f"SELECT last_seq FROM segment WHERE first_seq <= {seq} ORDER BY first_seq DESC LIMIT 1"
     return f"(state.seq IS NOT NULL OR coalesce({seq} <= ({last_seq}), FALSE))"
 
 
-#: The same for ``task.seq``, for those who read: before an insertion that is under way all are accepted, which saves most of the looks.
+#: The same for ``task.seq``, faster for readers: all tasks before an insertion in progress are accepted.
 ACCEPTED = (
     "(task.seq < coalesce((SELECT first_seq FROM insertion WHERE accepted_at IS NULL), task.seq + 1) "
     f"OR {accepted('task.seq')})"
@@ -47,7 +47,7 @@ ACCEPTED = (
 
 
 def next_seq(database: Database) -> int:
-    """Return the first number beyond all that are taken: by tasks, by segments whose last tasks were dropped, by an insertion under way."""
+    """Return the first free number: beyond all tasks, segments (whose last tasks may have been deleted) and an insertion in progress."""
     return 1 + int(
         database.value(
             "SELECT max(coalesce((SELECT max(seq) FROM task), 0), "

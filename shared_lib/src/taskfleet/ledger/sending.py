@@ -1,9 +1,10 @@
-"""Sending tasks from the ledger to a queue at a service, so that it can be interrupted anywhere and gone on with.
+"""Sends tasks from the ledger to a service queue. Sending can be interrupted at any point and continued.
 
-The ledger remembers how far it has come, after each batch that the service has taken: what is killed in between sends that batch again,
-which costs some tasks a second run at most. One process sends at a time.
+The ledger notes the progress after each batch that the service has accepted. A sender that was killed in between sends that batch again, so
+some tasks may run twice. One process sends at a time.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,15 +16,17 @@ from taskfleet.messages.tasks import QueuedTask
 from taskfleet.processes.identity import identity, is_surely_dead
 from taskfleet.tasks import State
 
-#: A sender elsewhere (another host or container) that has not sent anything for so long is taken for dead.
+logger = logging.getLogger(__name__)
+
+#: A sender on another host or in another container that has sent nothing for this long counts as dead.
 ABANDONED_AFTER_SECONDS = 600.0
 POLL_SECONDS = 0.2
-#: Tasks sent between two notes of how far it has come.
+#: Tasks sent between two notes of the progress.
 STEP = 10_000
 
 
 def count_unsent(database: Database) -> int:
-    """Return how many tasks still have to be sent."""
+    """Return the number of tasks that have to be sent."""
     fresh = database.value(
         "SELECT coalesce(sum(last_seq - max(sent_seq, next_seq - 1)"
         " - (SELECT count(*) FROM state WHERE seq > max(sent_seq, next_seq - 1) AND seq <= last_seq)), 0) FROM segment "
@@ -47,9 +50,9 @@ def send_all(
 
     Args:
         database: The job's ledger.
-        send: Gives tasks to the service; they have been taken when it returns.
+        send: Sends tasks to the service; it returns when the service has accepted them.
         on_progress: Called with the number of tasks sent so far.
-        on_wait: Called once with the identity of another sender that is waited for.
+        on_wait: Called once with the identity of another sender that this one waits for.
         clock: Seconds since the epoch.
 
     Returns:
@@ -64,12 +67,13 @@ def send_all(
                 touch()
                 note()
             total += len(tasks)
+            logger.debug("%d tasks are sent", total)
             on_progress(total)
     return total
 
 
 def pending(database: Database) -> Iterator[list[QueuedTask]]:
-    """Yield all pending tasks, many at a time."""
+    """Yield all pending tasks, in batches."""
     last = 0
     while rows := database.rows(
         "SELECT task.seq, id, data, coalesce(attempt, 0) FROM task LEFT JOIN state USING (seq) "
@@ -83,7 +87,7 @@ def pending(database: Database) -> Iterator[list[QueuedTask]]:
 
 
 def _steps(database: Database) -> Iterator[tuple[list[QueuedTask], Callable[[], None]]]:
-    """Yield tasks to send, and what notes that they were."""
+    """Yield tasks to send, with a function that notes that they were sent."""
     while seqs := [seq for (seq,) in database.rows("SELECT seq FROM unsent ORDER BY seq LIMIT ?", (STEP,))]:
         rows = database.rows(
             "SELECT task.seq, id, data, state.attempt FROM unsent JOIN task USING (seq) JOIN state USING (seq) "
@@ -121,7 +125,7 @@ def _queued_task(seq: int, task_id: str, data: str, attempt: int = 0) -> QueuedT
 def _alone(
     database: Database, on_wait: Callable[[str], None], clock: Callable[[], float]
 ) -> Iterator[Callable[[], None]]:
-    """Be the only sender; yields what says in a transaction that this one lives."""
+    """Wait to be the only sender; yield a function that records, in a transaction, that this one is alive."""
     me = identity()
     is_reported = False
     while True:
@@ -129,6 +133,8 @@ def _alone(
             other = database.row("SELECT process, touched_at FROM sender")
             process, touched_at = other or ("", 0.0)
             if other is None or is_surely_dead(process) or clock() - touched_at > ABANDONED_AFTER_SECONDS:
+                if other is not None:
+                    logger.info("The sender %s is dead: this process continues", process)
                 database.execute("DELETE FROM sender")
                 database.execute("INSERT INTO sender (process, touched_at) VALUES (?, ?)", (me, clock()))
                 break
@@ -139,7 +145,9 @@ def _alone(
 
     def touch() -> None:
         if database.execute("UPDATE sender SET touched_at = ? WHERE process = ?", (clock(), me)).rowcount != 1:
-            raise LedgerError("Another process took over sending, because nothing was heard of this one. Run it again.")
+            raise LedgerError(
+                "Another process took over sending, because this one made no progress for 10 minutes. Run the command again."
+            )
 
     try:
         yield touch

@@ -1,7 +1,7 @@
-"""Ledgers on a file system that several hosts share: which those are, and noticing when locks do not work there.
+"""Detects network file systems, and file locks that do not work on them.
 
-A write-ahead log needs memory that all its users share, so it cannot be used between hosts (https://sqlite.org/wal.html); there the ledger
-keeps a rollback journal, which is slower and as safe, as long as the file system's locks work.
+A write-ahead log needs memory that all its users share, so it cannot be used between hosts (https://sqlite.org/wal.html). There, the ledger
+uses a rollback journal, which is slower and as safe if the file system's locks work.
 """
 
 import os
@@ -16,7 +16,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: As the kernel names them in /proc/self/mounts; any ``fuse.`` one counts too.
+#: Types of file systems as in /proc/self/mounts; every ``fuse.`` type counts too.
 NETWORK_FILE_SYSTEMS = frozenset(
     {
         "nfs",
@@ -43,7 +43,7 @@ def is_shared(folder: Path, mounts: str | None = None) -> bool:
 
     Args:
         folder: An existing folder.
-        mounts: The text of /proc/self/mounts; read if None. Where there is none, the answer is no.
+        mounts: The text of /proc/self/mounts; None to read it. Where it does not exist, the result is False.
     """
     if mounts is None:
         try:
@@ -60,17 +60,17 @@ def is_shared(folder: Path, mounts: str | None = None) -> bool:
 
 
 def check_locks(folder: Path) -> None:
-    """See whether a lock held by one process keeps another one out; on Windows only ``Witness`` looks.
+    """Check that a lock of one process excludes another one. On Windows only ``Witness`` checks.
 
     Raises:
-        LedgerError: It does not, or locks are not offered at all.
+        LedgerError: It does not, or the file system has no locks.
     """
     if fcntl is None:
         return
-    import tempfile  # which takes as long to import as all of status needs for its reading
+    import tempfile  # slow to import, and not needed for most ledgers
 
     try:
-        with tempfile.TemporaryFile(dir=folder, prefix=".lock-test-") as probe:  # it has a name only where it must
+        with tempfile.TemporaryFile(dir=folder, prefix=".lock-test-") as probe:
             fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
             pid = _fork_undisturbed()
             if pid == 0:
@@ -89,7 +89,7 @@ def check_locks(folder: Path) -> None:
 
 
 def _fork_undisturbed() -> int:
-    """Fork; in the midst of Python's handlers at a fork a Ctrl-C would be lost, with a traceback. The child keeps all signals blocked."""
+    """Fork with signals blocked, since a Ctrl-C in Python's fork handlers would be lost. The child keeps all signals blocked."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     pid = -1
     try:
@@ -102,9 +102,9 @@ def _fork_undisturbed() -> int:
 
 
 class Witness:
-    """A file beside the ledger in which whoever writes leaves his mark: another's mark in it means that the locks failed.
+    """A file beside the ledger in which each writer leaves a mark: the mark of another writer means that locks do not work.
 
-    ``check_locks`` sees one host only; this sees all that write.
+    ``check_locks`` covers one host, this covers all hosts.
     """
 
     def __init__(self, ledger: Path) -> None:
@@ -112,7 +112,7 @@ class Witness:
         self._mark = b""
 
     def enter(self) -> None:
-        """Leave a mark; called with the write lock held.
+        """Write a mark; called with the write lock held.
 
         Raises:
             LedgerError: It cannot be written; the disk may be full.
@@ -129,10 +129,10 @@ class Witness:
             raise self._failure(error) from error
 
     def check(self) -> None:
-        """See that the mark is still there; called before the commit.
+        """Check that the mark is still there; called before the commit.
 
         Raises:
-            LedgerError: Somebody else wrote meanwhile, or it cannot be read.
+            LedgerError: Another process wrote meanwhile, or the file cannot be read.
         """
         try:
             mark = self.path.read_bytes()
@@ -143,13 +143,13 @@ class Witness:
 
     def _failure(self, error: OSError) -> LedgerError:
         return LedgerError(
-            f"{self.path}, which stands beside a ledger on a shared file system, cannot be used: {error.strerror or error}. Make room, or "
-            "check its permissions, and run the command again; nothing was lost."
+            f"{self.path}, which protects a ledger on a shared file system, cannot be used: {error.strerror or error}. Make room, or "
+            "check its permissions, and run the command again. Nothing was lost."
         )
 
 
 def _no_locks(folder: Path) -> LedgerError:
     return LedgerError(
-        f"File locks do not work in {folder}: two processes could write to the ledger at once and damage it. Stop all workers, mount the "
-        "file system with locks (NFS: without 'nolock'), or put the ledger elsewhere with LEDGER_PATH."
+        f"File locks do not work in {folder}: two processes could write to the ledger at once and damage it. Stop all workers and mount "
+        "the file system with locks (NFS: without 'nolock'), or choose another place for the ledger with LEDGER_PATH."
     )

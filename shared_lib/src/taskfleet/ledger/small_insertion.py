@@ -1,7 +1,7 @@
-"""Inserting a few tasks at once, as single calls make them: in one transaction, visible to workers when it ends.
+"""Inserts a few tasks, as single calls do, in one transaction; they are visible to workers when it ends.
 
-It takes no turn, so it goes on beside the insertion of a table, whatever process makes that. It makes no segment: each task has a row of
-its own in ``state``, and is leased before the tasks of tables.
+It can run during the insertion of a table by any process. It makes no segment: each task has a row in ``state`` and is leased before the
+tasks of tables.
 """
 
 import time
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from taskfleet.ledger.database import Database
-from taskfleet.ledger.insertion import InsertReport, Other
+from taskfleet.ledger.insertion import InsertionInProgress, InsertReport
 from taskfleet.ledger.segments import next_seq
 from taskfleet.ledger.task_ids import HeldElsewhereError, TaskIds
 from taskfleet.ledger.transitions import changing
@@ -25,32 +25,32 @@ def insert_few(
     sleep: Callable[[float], None] = time.sleep,
     on_wait: Callable[[str], None] = lambda _who: None,
 ) -> InsertReport:
-    """Insert tasks: all of them, and so that they survive a power cut, or none.
+    """Insert all tasks, durably, or none.
 
-    The disk is synced once, which takes milliseconds: whoever has many calls gathers some, up to 10,000, for each of which the
-    others wait some ten microseconds. It waits for the insertion of a table only where that has entered one of the ids.
+    Each call syncs the disk once, which takes milliseconds, and blocks other writers for about 10 µs per task; so batch up to 10,000 tasks.
+    It waits for the insertion of a table only if that has entered one of the ids.
 
     Args:
         database: The job's ledger.
-        ids: One for each task.
+        ids: The id of each task.
         data: The keyword arguments of each task, canonical JSON text.
-        ids_are_derived: As for ``Insertion.add``: of equal derived ids the second becomes a task of its own.
+        ids_are_derived: As for ``Insertion.add``: the second of two equal derived ids becomes a separate task.
         clock: Seconds since the epoch.
-        sleep: Called between looks while waiting.
-        on_wait: Called once with the identity of the process that is waited for.
+        sleep: Called to wait between checks.
+        on_wait: Called once with the identity of the process that this one waits for.
 
     Raises:
-        InsertError: A given id occurs twice, or belongs to a task of the job that has other data.
+        InsertError: A given id occurs twice, or belongs to a task of the job with other data.
     """
     if not ids:
         return InsertReport(added=0, already_there=0, identical=0)
-    other = Other(database, clock=clock, sleep=sleep, on_wait=on_wait)
+    other = InsertionInProgress(database, clock=clock, sleep=sleep, on_wait=on_wait)
     while True:
         with suppress(HeldElsewhereError):
             return _insert(database, ids, data, ids_are_derived)
         with database.transaction():
-            is_under_way = other.is_under_way()
-        if is_under_way:
+            exists = other.exists()
+        if exists:
             other.wait()
 
 

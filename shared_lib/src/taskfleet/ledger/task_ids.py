@@ -1,4 +1,4 @@
-"""Entering the ids of new tasks, and dealing with those that are taken: the same for all insertions, inside their transactions."""
+"""Enters the ids of new tasks and handles duplicates, for all insertions, inside their transactions."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,45 +6,45 @@ from taskfleet.errors import InsertError
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.segments import accepted
 
-#: First and last of consecutive sequence numbers.
+#: The first and the last of consecutive sequence numbers.
 Run = tuple[int, int]
 
 
 class HeldElsewhereError(Exception):
-    """An id belongs to a task of another insertion that is under way: nobody knows yet whether there will be such a task."""
+    """An id belongs to a task of another insertion in progress, which may be accepted or discarded."""
 
 
 class TaskIds:
-    """The ids of one insertion's tasks."""
+    """The ids of the tasks of one insertion."""
 
     def __init__(self, database: Database, first_seq: int, *, memory: str = "seen") -> None:
-        """Begin.
+        """Start with no ids entered.
 
         Args:
             database: The job's ledger.
-            first_seq: All tasks of the insertion have this number or a higher one.
-            memory: The temporary table, of this connection, that knows how often each derived id has occurred.
+            first_seq: The tasks of the insertion have this number or a higher one.
+            memory: The temporary table of this connection that counts the occurrences of each derived id.
         """
         self._database = database
         self._first_seq = first_seq
         self._seen = memory
         self.already_there = 0
-        """Tasks that were taken out again, as the job has them."""
+        """The number of tasks that were deleted again, because the job already has them."""
         self.identical = 0
-        """Tasks that are equal to an earlier one of the insertion, and got a numbered id."""
+        """The number of tasks that equal an earlier one of the insertion and got a numbered id."""
         database.execute(f"DROP TABLE IF EXISTS temp.{self._seen}")
 
     def enter(self, runs: Sequence[Run], *, are_derived: bool, row_number: Callable[[int], int]) -> None:
-        """Enter the ids of tasks that were written to ``task``.
+        """Enter the ids of tasks that are in the table ``task``.
 
         Args:
-            runs: Their numbers.
-            are_derived: Whether the ids come from the content; then the second of equal ones becomes a task of its own.
-            row_number: Gives the row in the table of the task with a number, for messages.
+            runs: The tasks' numbers.
+            are_derived: Whether the ids are derived from the content; then the second of two equal ones becomes a separate task.
+            row_number: Returns the row in the table of the task with a number, for messages.
 
         Raises:
-            InsertError: A given id occurs twice, or belongs to a task of the job that has other data.
-            HeldElsewhereError: Another insertion is under way, and has entered one of the ids.
+            InsertError: A given id occurs twice, or belongs to a task of the job with other data.
+            HeldElsewhereError: Another insertion in progress has entered one of the ids.
         """
         database = self._database
         entered = expected = 0
@@ -75,13 +75,13 @@ class TaskIds:
             self._drop("SELECT seq FROM temp.taken")
 
     def _refuse_conflicts(self, row_number: Callable[[int], int]) -> None:
-        """Let pass, of tasks whose given ids are taken, only those that the job has already with the same data."""
+        """Check that tasks whose given ids exist already equal the job's tasks with these ids."""
         twice = self._database.row("SELECT seq, id FROM temp.taken WHERE NOT is_accepted ORDER BY seq LIMIT 1")
         if twice is not None:
             seq, task_id = twice
             raise InsertError(
-                f"task_id {task_id!r} occurs twice in the table, the second time in row {row_number(seq):,}. Give each row "
-                "an id of its own, or leave the ids away to have them derived from the content. Nothing was inserted."
+                f"task_id {task_id!r} occurs twice in the table, the second time in row {row_number(seq):,}. Make the ids unique, or "
+                "omit the ids to have them derived from the content. Nothing was inserted."
             )
         changed = self._database.row(
             "SELECT taken.seq, taken.id, known.data, task.data FROM temp.taken JOIN task USING (seq) "
@@ -90,12 +90,12 @@ class TaskIds:
         if changed is not None:
             seq, task_id, known, data = changed
             raise InsertError(
-                f"task_id {task_id!r} is in this job already with other data: there {shorten(known)}, in row "
-                f"{row_number(seq):,} {shorten(data)}. Give changed tasks new ids, or choose another JOB_ID. Nothing was inserted."
+                f"task_id {task_id!r} is in this job already with other data: {shorten(known)} in the job, {shorten(data)} in row "
+                f"{row_number(seq):,}. Give changed tasks new ids, or choose another JOB_ID. Nothing was inserted."
             )
 
     def _number_identical(self) -> None:
-        """Make each row whose derived id is taken the n-th of its kind in this table."""
+        """Number the rows whose derived id exists already among the equal rows of this table."""
         database, seen = self._database, self._seen
         database.execute(f"CREATE TABLE IF NOT EXISTS temp.{seen} (id TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID")
         database.execute("DROP TABLE IF EXISTS temp.repeated")
@@ -104,7 +104,7 @@ class TaskIds:
             "INSERT INTO temp.repeated (id) SELECT id FROM temp.taken GROUP BY id "
             f"HAVING count(*) > 1 OR NOT min(is_accepted) OR id IN (SELECT id FROM temp.{seen})"
         )
-        # The first of its kind here, known from an earlier insertion: all of these at once.
+        # The first of its kind in this table, known from an earlier insertion: all of these at once.
         first_ones = "FROM temp.taken WHERE id NOT IN (SELECT id FROM temp.repeated)"
         database.execute(f"INSERT INTO temp.{seen} (id, n) SELECT id, 1 {first_ones} ORDER BY id")
         self._drop(f"SELECT seq {first_ones}")
@@ -120,7 +120,7 @@ class TaskIds:
                 self._drop(f"VALUES ({seq})")
 
     def _rename(self, seq: int, name: str) -> bool:
-        """Give a task another id; False if that is taken."""
+        """Change the id of a task; return False if the new one exists already."""
         entered = self._database.execute("INSERT OR IGNORE INTO task_id (id, seq) VALUES (?, ?)", (name, seq)).rowcount
         if entered:
             self._database.execute("UPDATE task SET id = ? WHERE seq = ?", (name, seq))
@@ -133,16 +133,16 @@ class TaskIds:
         return bool(entered)
 
     def _check_holders(self, holders: str, parameters: tuple[str, ...] = ()) -> None:
-        """See that ids are held by tasks of this insertion, or by accepted ones."""
+        """Check that the holders of ids are tasks of this insertion, or accepted."""
         sql = f"SELECT 1 FROM ({holders}) WHERE holder < ? AND NOT is_accepted LIMIT 1"
         if self._database.row(sql, (*parameters, self._first_seq)) is not None:
             raise HeldElsewhereError
 
     def _drop(self, seqs: str) -> None:
-        """Take out tasks that the job has already; this leaves gaps in the sequence, which nobody minds."""
+        """Delete tasks that the job already has; this leaves gaps in the sequence numbers."""
         self.already_there += self._database.execute(f"DELETE FROM task WHERE seq IN ({seqs})").rowcount
 
 
 def shorten(text: str, limit: int = 120) -> str:
-    """Cut a long text for a message."""
+    """Return a text, truncated for a message."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,8 +1,8 @@
-"""Where tasks stand, and every way in which that changes. No other module writes it.
+"""The state transitions of tasks. No other module writes the state of tasks.
 
-A transition keeps up, in the same transaction, all that follows from it: the counts by state, the totals, the throughput, the attempts, and
-which tasks still have to be sent to a queue at a service. Which transition is due is decided elsewhere: in ``leasing`` for the embedded
-queue, in ``recording`` for events from afar, in ``repair`` and ``moving`` for what people ask for.
+A transition updates, in the same transaction, everything that depends on it: the counts by state, the totals, the throughput, the attempts
+and the tasks that have to be sent to a service queue. Other modules decide which transition to make: ``leasing`` for the embedded queue,
+``recording`` for events, ``repair`` and ``moving`` for commands of users.
 """
 
 from collections import defaultdict
@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from taskfleet.ledger import attempts, counters, segments
 from taskfleet.ledger.database import Database, as_json
-from taskfleet.ledger.standing import PURGED, Standing
+from taskfleet.ledger.task_states import PURGED, TaskState
 from taskfleet.tasks import LAST_ATTEMPT, Finished, Lease, Outcome, State
 
 
 class _Count(NamedTuple):
-    """What is counted; a plain tuple, because it is a key for each task of a batch."""
+    """The key of a count; a plain tuple, because there is one per task of a batch."""
 
     state: State
     kind: int = 0
@@ -31,7 +31,7 @@ _KILLED = _Count(State.KILLED)
 
 _ENDED = (State.SUCCEEDED, State.FAILED)
 
-#: An attempt is known by its number and its worker; what it says once it has lost its lease finds nothing to change.
+#: An attempt is identified by its number and its worker. After it has lost its lease, no row matches.
 _FENCE = f"WHERE seq = ? AND attempt = ? AND worker_id = ? AND state = {State.RUNNING}"
 _SUCCEED = f"UPDATE state SET state = {State.SUCCEEDED}, worker_id = NULL {_FENCE}"
 _FAIL = f"UPDATE state SET state = {State.FAILED}, worker_id = NULL, kind = ? {_FENCE}"
@@ -43,7 +43,7 @@ _GIVE_BACK = (
 
 @contextmanager
 def changing(database: Database, *, durable: bool = False) -> Iterator["Transitions"]:
-    """Open a transaction in which tasks change their states; the counts are written at its end. For ``durable`` see ``transaction``."""
+    """Open a transaction for state transitions; the counts are written at its end. For ``durable`` see ``Database.transaction``."""
     with database.transaction(durable=durable):
         change = Transitions(database)
         yield change
@@ -51,29 +51,29 @@ def changing(database: Database, *, durable: bool = False) -> Iterator["Transiti
 
 
 def lease_columns(attempt: str) -> str:
-    """Return what to select from ``task`` for a lease: SQL expressions in the order of its fields.
+    """Return the columns to select from ``task`` for a lease: SQL expressions in the order of its fields.
 
     Args:
-        attempt: The one for the attempt's number.
+        attempt: The SQL expression for the attempt's number.
     """
     columns = {"seq": "task.seq", "attempt": attempt, "task_id": "task.id", "data": "task.data"}
     return ", ".join(columns[name] for name in Lease._fields)
 
 
 class Transitions:
-    """The changes of one transaction; made by ``changing``."""
+    """The transitions of one transaction; see ``changing``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts: defaultdict[_Count, int] = defaultdict(int)
         self._totals: defaultdict[str, int] = defaultdict(int)
         self._ended: defaultdict[int, int] = defaultdict(int)
-        """By second."""
+        """The number of tasks that ended, by second."""
 
     # --- into the queue ---
 
     def accept(self, runs: Sequence[tuple[int, int]], n: int) -> None:
-        """Make ``n`` new tasks pending that lie in runs of numbers, from first to last; each run becomes a segment."""
+        """Make ``n`` new tasks pending, whose numbers are in runs (first, last); each run becomes a segment."""
         self._database.execute_many(
             "INSERT INTO segment (first_seq, next_seq, last_seq) VALUES (?, ?, ?)",
             [(first_seq, first_seq, last_seq) for first_seq, last_seq in runs],
@@ -81,7 +81,7 @@ class Transitions:
         self._add(n)
 
     def accept_singly(self, first_seq: int) -> int:
-        """Make the new tasks from a number on pending, each with a row of its own in state; return how many there are."""
+        """Make the new tasks from a number on pending, each with a row in ``state``; return their number."""
         n = self._database.execute(
             f"INSERT INTO state (seq, state) SELECT seq, {State.PENDING} FROM task WHERE seq >= ?", (first_seq,)
         ).rowcount
@@ -97,7 +97,7 @@ class Transitions:
     # --- leases ---
 
     def lease(self, worker_id: int, seqs: Sequence[int]) -> None:
-        """Give pending tasks to a worker. One that used up its attempts' numbers (by being interrupted or put back) keeps the last."""
+        """Lease pending tasks to a worker. A task that has used all attempt numbers (by interruptions or retries) keeps the last one."""
         if not seqs:
             return
         n = self._database.execute(
@@ -108,16 +108,17 @@ class Transitions:
         self._move(_PENDING, _RUNNING, n)
 
     def lease_fresh(self, worker_id: int, most: int, skip: int) -> list[Lease] | None:
-        """Give a worker up to ``most`` tasks of one segment, beyond the first ``skip`` of the job; none if it comes upon a gap.
+        """Lease up to ``most`` tasks of one segment to a worker, beyond the first ``skip`` of the job.
 
-        None if there is no such segment.
+        Returns:
+            The leases, none if the segment has a gap there; None if there is no such segment.
         """
         database = self._database
         segment = segments.first_open(database, skip)
         if segment is None:
             return None
         first_seq, next_seq, last_seq = segment.first_seq, segment.next_seq, segment.last_seq
-        if next_seq <= skip:  # leave the part before to others, as a segment of its own
+        if next_seq <= skip:  # split the segment
             database.execute("UPDATE segment SET last_seq = ? WHERE first_seq = ?", (skip, first_seq))
             first_seq = next_seq = skip + 1
             database.execute(
@@ -139,15 +140,17 @@ class Transitions:
         return leases
 
     def give_back(self, worker_id: int, leases: Sequence[Lease]) -> None:
-        """Make tasks pending that their worker never began, as if they had not been leased."""
+        """Make tasks pending that their worker did not begin, as if they had not been leased."""
         n = self._database.execute_many(_GIVE_BACK, [(one.seq, one.attempt, worker_id) for one in leases])
         self._move(_RUNNING, _PENDING, n)
 
     def put_back(self, worker_id: int | None = None) -> int:
-        """Make what a worker runs pending again, or what all run; killed, if its queue was purged meanwhile. It costs the tasks no try.
+        """Make the running tasks of one or all workers pending, or killed if their queue was purged meanwhile.
+
+        This does not count against the tasks' retries.
 
         Returns:
-            How many tasks were taken from their workers.
+            The number of tasks.
         """
         whose, parameters = ("", ()) if worker_id is None else ("AND worker_id = ?", (worker_id,))
         total = 0
@@ -163,7 +166,7 @@ class Transitions:
     # --- ends of attempts ---
 
     def succeed(self, worker_id: int, finished: Sequence[Finished], now: float) -> list[Finished]:
-        """Record successes of a worker's attempts; return those that have lost their lease, which change nothing."""
+        """Record successful attempts of a worker; return those that have lost their lease and change nothing."""
         database = self._database
         refused: list[Finished] = []
         database.execute("SAVEPOINT successes")
@@ -183,7 +186,7 @@ class Transitions:
         return refused
 
     def fail(self, worker_id: int, finished: Finished, now: float) -> bool:
-        """Record an unsuccessful attempt that is the task's last; False if it has lost its lease."""
+        """Record an unsuccessful attempt that is the task's last; return False if it has lost its lease."""
         kind = kind_of_failure(finished)
         if self._database.execute(_FAIL, (kind, finished.seq, finished.attempt, worker_id)).rowcount != 1:
             self.count_duplicates(1)
@@ -193,7 +196,7 @@ class Transitions:
         return True
 
     def retry_later(self, worker_id: int, finished: Finished, delay_seconds: float, now: float) -> bool:
-        """Record an unsuccessful attempt that is followed by another; False if it has lost its lease."""
+        """Record an unsuccessful attempt that is followed by another; return False if it has lost its lease."""
         available_at = now + delay_seconds if delay_seconds else 0.0
         fence = (finished.seq, finished.attempt, worker_id)
         if self._database.execute(_RETRY_LATER, (available_at, *fence)).rowcount != 1:
@@ -204,8 +207,8 @@ class Transitions:
         self.count_retries([finished])
         return True
 
-    def settle(self, before: Mapping[int, Standing], after: Mapping[int, Standing], now: float) -> None:
-        """Write how tasks stand after events from afar, which may come late and in any order; those that did not change are left alone."""
+    def settle(self, before: Mapping[int, TaskState], after: Mapping[int, TaskState], now: float) -> None:
+        """Write the rows of tasks that events changed. Events may be late and in any order."""
         changed = {seq: task for seq, task in after.items() if task != before[seq]}
         self._database.execute_many(
             "INSERT INTO state (seq, state, attempt, worker_id, available_at, tries_from, kind) VALUES (?, ?, ?, ?, ?, ?, ?) "
@@ -227,29 +230,35 @@ class Transitions:
                 self._move(counted, target, len(seqs))
 
     def keep_attempts(self, worker_id: int, finished: Sequence[Finished]) -> None:
-        """Write down attempts that ended, whatever they meant for their tasks."""
+        """Record attempts that ended, whatever their effect on the tasks."""
         attempts.keep(self._database, worker_id, finished)
         counters.add_durations(self._database, [f.elapsed_seconds for f in finished if f.outcome == Outcome.SUCCEEDED])
 
     def count_duplicates(self, n: int) -> None:
-        """Count ends of attempts that changed nothing, because another one was faster or the lease was lost."""
+        """Count attempts whose end changed nothing, because another one was faster or the lease was lost."""
         self._totals["duplicates"] += n
 
     def count_retries(self, finished: Sequence[Finished]) -> None:
-        """Count attempts that are followed by another one; being interrupted does not count."""
+        """Count attempts that are followed by another one, except interrupted ones."""
         self._totals["retries"] += sum(f.outcome != Outcome.INTERRUPTED for f in finished)
 
     def count_lost(self, n: int) -> None:
         """Count attempts that were lost with their workers."""
         self._totals["lost"] += n
 
-    # --- by hand ---
+    # --- requested by users ---
 
     def revive(self, state: State, kind: int, *, most: int, seq: int | None = None) -> int:
-        """Make failed (of a kind) or killed tasks pending with all their tries: up to ``most``, or the one with this number.
+        """Make failed (of a kind) or killed tasks pending; their earlier attempts no longer count.
+
+        Args:
+            state: The state of the tasks.
+            kind: The kind of their failure.
+            most: The maximum number of tasks.
+            seq: The number of the only task to change; None for any.
 
         Returns:
-            How many there were.
+            The number of tasks.
         """
         which, parameters = ("", ()) if seq is None else ("AND seq = ?", (seq,))
         revived = self._database.rows(
@@ -263,7 +272,7 @@ class Transitions:
         return len(revived)
 
     def kill_fresh(self, step: int) -> int | None:
-        """Kill tasks that were never leased, of up to ``step`` numbers of one segment; None if there is no segment left."""
+        """Kill tasks that were never leased, up to ``step`` numbers of one segment; return their number, None if no segment is left."""
         segment = segments.first_open(self._database)
         if segment is None:
             return None
@@ -277,7 +286,7 @@ class Transitions:
         return n
 
     def kill_waiting(self) -> int:
-        """Kill pending and waiting tasks that have a row in state. What runs by a queue at a service is marked as without another try."""
+        """Kill pending and waiting tasks with a row in ``state``; with a service queue, allow running ones no further attempt."""
         self._database.execute("DELETE FROM unsent")
         total = 0
         for state in (State.PENDING, State.WAITING):
@@ -291,31 +300,31 @@ class Transitions:
     # --- to another queue ---
 
     def send_all_again(self) -> None:
-        """Have all pending tasks sent to a queue at a service, as if none had been."""
+        """Mark all pending tasks to be sent to a service queue, as if none had been sent."""
         self._database.execute("UPDATE segment SET sent_seq = 0")
         self._database.execute("DELETE FROM unsent")
         self._database.execute(f"INSERT INTO unsent (seq) SELECT seq FROM state WHERE state = {State.PENDING}")
 
     def send_running_again(self) -> int:
-        """Put back what runs by a queue at a service, and have it sent again; return how many tasks ran."""
+        """Make the running tasks of a service queue pending and mark them to be sent again; return their number."""
         self._database.execute(
             f"INSERT OR IGNORE INTO unsent (seq) SELECT seq FROM state WHERE state = {State.RUNNING} AND available_at <> {PURGED}"
         )
         return self.put_back()
 
     def keep_all_here(self) -> None:
-        """Have all pending tasks leased from the ledger, each with a row of its own in state: with a service, states came in any order."""
+        """Add a row in ``state`` for each pending task, so that they are leased from the ledger: with a service, rows came in any order."""
         self._database.execute("DELETE FROM unsent")
-        self._database.execute(  # a segment's cursor may pass over no task that has a state
+        self._database.execute(  # the cursor of a segment must not pass a task with a row
             f"INSERT INTO state (seq, state) SELECT task.seq, {State.PENDING} FROM segment "
             "JOIN task ON task.seq BETWEEN next_seq AND last_seq LEFT JOIN state ON state.seq = task.seq WHERE state.seq IS NULL"
         )
         self._database.execute("DELETE FROM segment")
 
-    # --- what follows from it ---
+    # --- dependent data ---
 
     def _end(self, source: _Count, target: _Count, seqs: Sequence[int], now: float) -> None:
-        """Count tasks that came to their end; whatever depends on the end of a task has its place here, whoever recorded it."""
+        """Count tasks that ended; everything that depends on the end of a task belongs here."""
         self._move(source, target, len(seqs))
         if source.state not in _ENDED:
             self._ended[int(now)] += len(seqs)
@@ -325,7 +334,7 @@ class Transitions:
         self._counts[target] += n
 
     def _use_up(self, first_seq: int, next_seq: int, last_seq: int) -> None:
-        """Move a segment's cursor on, after its tasks up to there got rows in state."""
+        """Advance the cursor of a segment after its tasks got rows in ``state``; delete the segment at its end."""
         if next_seq <= last_seq:
             self._database.execute("UPDATE segment SET next_seq = ? WHERE first_seq = ?", (next_seq, first_seq))
         else:
@@ -344,5 +353,5 @@ class Transitions:
 
 
 def kind_of_failure(finished: Finished) -> int:
-    """Return the kind under which a task's failure is counted: asking for another try once too often is an exception."""
+    """Return the kind of a task's failure: a request for another attempt that is refused counts as an exception."""
     return int(Outcome.EXCEPTION if finished.outcome == Outcome.RETRY else finished.outcome)

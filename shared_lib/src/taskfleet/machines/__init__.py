@@ -1,6 +1,6 @@
-"""Machines that workers run on: what there is to be had, which are the best, and how they are started, listed and ended.
+"""Machines that workers run on: the offers of providers, the choice among them, and launching, listing and terminating machines.
 
-``Machines`` is the contract that every provider keeps; ``catalogue`` and ``choosing`` are what to start.
+``Machines`` is the interface that every provider implements; ``catalogue`` and ``choosing`` decide what to launch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Kind(NamedTuple):
-    """What is asked for, and where."""
+    """Type, zone and market of a machine."""
 
     instance_type: str
     zone: str
@@ -37,27 +37,27 @@ class Kind(NamedTuple):
 
 
 class MachineState(StrEnum):
-    """Where a machine stands, as its provider says."""
+    """The state of a machine at its provider."""
 
     QUEUED = "queued"
-    """It is accepted and waits for its turn: it costs nothing, and its lifetime has not begun. See ``Machines``."""
+    """Accepted, but not started: it costs nothing, and its lifetime has not begun. See ``Machines``."""
     STARTING = "starting"
-    """It is being made; it is paid for."""
+    """It is being created, and costs money."""
     RUNNING = "running"
-    """Its system runs."""
+    """Its operating system is running."""
     ENDING = "ending"
-    """It is being ended."""
+    """It is being terminated."""
     ENDED = "ended"
-    """It is gone, and costs nothing any more."""
+    """It has ended, and costs nothing."""
 
 
 class Coded(StrEnum):
-    """Codes that are stored and compared, each with the words in which people read it."""
+    """Codes that are stored and compared, each with words for people."""
 
     words: str
 
     def __new__(cls, code: str, words: str = "") -> Self:
-        """Make a member."""
+        """Return a member with its words."""
         member = str.__new__(cls, code)
         member._value_ = code
         member.words = words
@@ -65,20 +65,20 @@ class Coded(StrEnum):
 
 
 class EndReason(Coded):
-    """Why a machine is not there any more, or never was. The codes are stored in the ledger and never change."""
+    """The reason why a machine ended, or was never launched. The codes are stored in the ledger and never change."""
 
     DONE = "done", "all tasks are done"
-    """The pool ended it: nothing is left to do."""
-    LATE = "late", "no worker was heard in time"
-    """The pool ended it: no worker on it asked for tasks within BOOT_MINUTES."""
-    SILENT = "silent", "its worker fell silent"
-    """The pool ended it: its worker gave no sign of life for SILENT_MINUTES."""
+    """The pool terminated it: no tasks are left."""
+    LATE = "late", "no worker started in time"
+    """The pool terminated it: no worker on it sent a heartbeat within BOOT_MINUTES."""
+    SILENT = "silent", "no heartbeat from its worker"
+    """The pool terminated it: its worker sent no heartbeat for SILENT_MINUTES."""
     UNKNOWN = "unknown", "not in the ledger"
-    """The pool ended it: it was there and should not have been."""
-    NOTHING_WORKED = "nothing_worked", "the first machines did nothing"
-    """The pool took it out of its provider's queue: it would do as little."""
+    """The pool terminated it: it was an unexpected machine."""
+    NOTHING_WORKED = "nothing_worked", "no task ran on the first machines"
+    """The pool removed it from its provider's queue: no task would run on it, either."""
     GAVE_UP = "gave_up", "the pool gave up"
-    """The pool ended all machines, because it could not go on; the detail says why."""
+    """The pool terminated all machines, because it could not continue; the detail has the reason."""
     STOPPED = "stopped", "stopped by the user"
     """``poe stop``."""
     TORN_DOWN = "torn_down", "torn down by the user"
@@ -86,72 +86,72 @@ class EndReason(Coded):
     TERMINATED = "terminated", "terminated by the user"
     """Ctrl-C at ``poe deploy_pool``."""
     PREEMPTED = "preempted", "preempted"
-    """Its provider took it away."""
-    CANCELLED = "cancelled", "taken out of the queue"
-    """Its provider, or somebody else, ended it while it was queued: it never ran."""
+    """Its provider reclaimed it."""
+    CANCELLED = "cancelled", "removed from the queue"
+    """Its provider, or somebody else, terminated it while it was queued: it never ran."""
     ENDED = "ended", "ended"
-    """It ended by itself, or somebody else ended it; the detail says what the provider knows."""
-    GONE = "gone", "gone"
-    """It is not in its provider's list any more."""
-    NEVER_STARTED = "never_started", "never seen to start"
-    """It was asked for and never seen; nobody knows why."""
+    """It ended by itself, or somebody else terminated it; the detail has what the provider reports."""
+    GONE = "gone", "no longer listed by the provider"
+    """Its provider no longer lists it, and gave no reason."""
+    NEVER_STARTED = "never_started", "never started"
+    """It was requested, but its provider never listed it; the reason is unknown."""
     STOCK_OUT = "stock_out", "no capacity"
-    """Not launched; see ``FailureReason``, as for the four that follow."""
-    QUOTA = "quota", "quota"
+    """Not launched; see ``FailureReason``, also for the next four."""
+    QUOTA = "quota", "quota exceeded"
     """Not launched."""
     THROTTLED = "throttled", "throttled"
     """Not launched."""
-    PRICE = "price", "price"
+    PRICE = "price", "spot price too high"
     """Not launched."""
-    INVALID = "invalid", "refused"
+    INVALID = "invalid", "rejected"
     """Not launched."""
     LAUNCH_ERROR = "launch_error", "not launched"
-    """Not launched, since the account or the settings are wrong; the detail says how."""
+    """Not launched, since the account or a setting is wrong; the detail has the error."""
 
-    def told(self, detail: str = "") -> str:
-        """Return it for people, with the provider's words if there are any."""
+    def describe(self, detail: str = "") -> str:
+        """Return the reason for people, with the provider's text if there is any."""
         if self in (EndReason.ENDED, EndReason.LAUNCH_ERROR) and detail:
             return detail
         return f"{self.words}: {detail}" if detail else self.words
 
 
 class FailureReason(Coded):
-    """Why a provider does not launch a machine."""
+    """The reason why a provider did not launch a machine."""
 
     STOCK_OUT = "stock_out", "no capacity"
-    """It has none of this kind there now: elsewhere, or later."""
-    QUOTA = "quota", "quota"
-    """This account may have no more of this kind: another kind, or fewer."""
+    """No capacity for this type in this zone: try another one, or later."""
+    QUOTA = "quota", "quota exceeded"
+    """The account's quota is reached: try another type, or fewer machines."""
     THROTTLED = "throttled", "throttled"
-    """Too many requests: the same again, a little later."""
-    PRICE = "price", "price"
-    """The spot price has risen above what was offered."""
-    INVALID = "invalid", "refused"
-    """What was asked for is wrong, or not permitted: asking again does not help."""
+    """Too many requests: try the same a little later."""
+    PRICE = "price", "spot price too high"
+    """The spot price has risen above the maximum price."""
+    INVALID = "invalid", "rejected"
+    """The request is wrong, or not permitted: a retry would fail, too."""
 
     @property
     def end_reason(self) -> EndReason:
-        """As which it is stored: the same code."""
+        """The reason under which it is stored: the same code."""
         return EndReason(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchRequest:
-    """Machines to launch, as alike as may be. In the ledger, and in what machines are tagged with, it is called an order."""
+    """A request to launch similar machines. The ledger, tags and labels call it an order."""
 
     token: str
-    """Its name, which no other ever has: a request that is made twice starts its machines once."""
+    """A unique name, which makes the request idempotent: sent twice, it launches its machines once."""
     number: int
-    """So many machines."""
+    """The number of machines."""
     offers: tuple["Offer", ...]
-    """What they may be, the best first, all of one region and market: a provider that chooses by itself where there is room takes any of
-    them, others the first."""
+    """The acceptable offers, the best first, all of one region and market. A provider that chooses by capacity uses any of them, others
+    use the first."""
     lifetime_seconds: float
-    """A machine ends itself after so long, whatever becomes of everybody else."""
+    """The self-destruct timer of each machine."""
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """A name for each machine."""
+        """A unique name for each machine."""
         return tuple(f"{self.token}-{index}" for index in range(1, self.number + 1))
 
 
@@ -160,27 +160,27 @@ class LaunchedMachine:
     """A machine that was launched."""
 
     instance_id: str
-    """The machine's token where the provider lets its caller name machines, else a name of the provider's."""
+    """The machine's token if the provider lets the caller name machines, else the provider's ID."""
     instance_type: str
     zone: str
     is_queued: bool = False
-    """Whether it waits in the provider's queue; else it is being made."""
+    """Whether it is in the provider's queue; if not, it is being created."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchFailure:
-    """An offer of which the provider launched no machine, or fewer than were asked for."""
+    """An offer for which the provider launched no machine, or fewer than requested."""
 
     instance_type: str
     zone: str
     reason: FailureReason
     text: str
-    """In the provider's words."""
+    """The provider's text."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchResult:
-    """What became of a request. If fewer machines were launched than asked for, there is at least one failure."""
+    """The result of a launch request. If fewer machines were launched than requested, there is at least one failure."""
 
     launched: tuple[LaunchedMachine, ...] = ()
     failures: tuple[LaunchFailure, ...] = ()
@@ -191,89 +191,89 @@ class Machine:
     """A machine as its provider lists it."""
 
     instance_id: str
-    order: str
-    """The token of the request it was launched by."""
+    request_token: str
+    """The token of the launch request."""
     state: MachineState
     zone: str = ""
     instance_type: str = ""
     market: Market = Market.ON_DEMAND
     created_at: float = 0.0
-    """When it was accepted, in seconds since the epoch."""
+    """When the provider accepted it, in seconds since the epoch."""
     running_since: float | None = None
-    """When it began to run, in seconds since the epoch; None if it never did, or if the provider's machines never queue."""
+    """When it started to run, in seconds since the epoch; None if it never did, or if the provider has no queue."""
     end_reason: EndReason | None = None
-    """Why it ended, where the provider tells more than that it did: ``PREEMPTED``."""
+    """The reason why it ended, if the provider reports one."""
     detail: str = ""
-    """In the provider's words: why it ended, or why it is still queued or starting, or what else there is to know of it."""
+    """The provider's text about its state: why it ended, or is still queued or starting."""
 
     @property
     def kind(self) -> Kind:
-        """What it is, and where."""
+        """Type, zone and market."""
         return Kind(self.instance_type, self.zone, self.market)
 
 
 class Machines(Protocol):
-    """Starts, lists and ends the machines of one job.
+    """Launches, lists and terminates the machines of one job.
 
-    Nothing here is remembered between calls: a provider's own list is what counts. Every verb may be called again after it failed.
+    Implementations keep no state between calls: the provider's own list is the truth. Every method may be called again after it failed.
 
-    Some providers accept machines that begin to run when there is room, minutes or days later: batch systems, clusters that add nodes.
-    Those that do (``Provider.can_queue``) call such machines QUEUED, others never do. QUEUED promises that the machine costs nothing and
-    that its lifetime has not begun, and:
+    Some providers accept machines that start when there is capacity, minutes or days later: batch systems, clusters that add nodes. If
+    ``Provider.can_queue`` is set, such machines are QUEUED; other providers never use this state. A QUEUED machine costs nothing, its
+    lifetime has not begun, and:
 
-    - ``launch`` counts what is queued as launched, and never as a failure, however long it will wait;
-    - ``list`` has every machine for as long as it is queued: one that is missing counts as gone. It says of every machine that has begun
-      to run when that was (``running_since``), also of those that have ended since: costs and lifetimes count from there. A state may
-      lag behind by the two minutes that a list may; what began to run is never called queued again after it was called anything else. One
-      that is ended before it ran is listed as ended for some time, as others are, without ``running_since``;
-    - ``terminate`` takes what is queued out of the queue; what has begun to run meanwhile is ended like any other.
+    - ``launch`` returns queued machines as launched, never as failures, regardless of how long they will be queued;
+    - ``list`` returns every machine as long as it is queued: a missing one counts as ended. For machines that have started to run, also
+      those that have ended since, it returns the time of the start (``running_since``), from which costs and lifetimes count. A state may
+      lag behind by the same two minutes as the list; a machine never returns to QUEUED from another state. A machine that was terminated
+      before it ran is listed as ended for some time, like others, without ``running_since``;
+    - ``terminate`` removes queued machines from the queue; machines that have started meanwhile are terminated like any other.
     """
 
     name: ClassVar[str]
 
     def preflight(self) -> Sequence[str]:
-        """Look for what would keep machines from being started, as far as that can be seen without starting one.
+        """Check what can prevent a launch, as far as possible without one.
 
         Returns:
-            A sentence for each thing that is missing: a permission, a wrong name; empty if nothing is known to be.
+            A sentence for each known obstacle, such as a missing permission or a wrong name.
 
         Raises:
             UnreachableError: The provider does not answer.
         """
 
-    def launch(self, order: LaunchRequest) -> LaunchResult:
-        """Start machines, or have them queued. A request whose token is known starts nothing new, and gives the same result or less of it.
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        """Launch machines, or queue them. A request with a known token launches nothing new, and returns the same machines or fewer.
 
         Raises:
-            UnreachableError: Nobody knows whether it was done; the same request may be made again.
+            UnreachableError: It is unknown whether machines were launched; the same request can be sent again.
         """
 
     def list(self) -> Sequence[Machine]:
-        """Give all machines of the job that are there, and some that ended lately; what was started a moment ago may be missing.
+        """Return all existing machines of the job, and some that ended recently; machines launched a moment ago may be missing.
 
         Raises:
             UnreachableError: The provider does not answer.
         """
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """End machines, queued ones too; those that are gone already are left alone, and so are machines that are not this job's.
+        """Terminate machines, including queued ones; machines that have ended or belong to another job are ignored.
 
         Raises:
             UnreachableError: The provider does not answer.
         """
 
     def console(self, instance_id: str) -> str:
-        """Give what a machine has printed since it began to boot, as far as the provider keeps it; empty if there is nothing.
+        """Return the console output of a machine since its boot, as far as the provider keeps it; empty if there is none.
 
         Raises:
             UnreachableError: The provider does not answer.
         """
 
     def clear(self) -> Mapping[str, int]:
-        """Remove all else that was made for the job's machines (templates, disks, addresses, logs), when these are gone.
+        """Delete all other resources of the job (templates, disks, addresses, logs) after its machines have ended.
 
         Returns:
-            Kind of resource to how many are still there; called again until all are 0.
+            By kind of resource, how many are left; it is called again until all are 0.
 
         Raises:
             UnreachableError: The provider does not answer.

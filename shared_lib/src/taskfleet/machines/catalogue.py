@@ -1,4 +1,4 @@
-"""What machines a provider has, and what they cost: types, boot disks, prices by zone and market; kept on disk with their date."""
+"""Catalogues of instance types, boot disks and prices by zone and market, and their cache files."""
 
 import dataclasses
 import json
@@ -12,57 +12,57 @@ from taskfleet.errors import CatalogueError
 from taskfleet.files import write_atomically
 from taskfleet.machine_terms import Architecture, Market
 
-#: Prices of disks are per month, which the providers take for so many hours (AWS and Google Cloud: 730).
+#: Prices of disks are per month, for which AWS and Google Cloud both count 730 hours.
 HOURS_PER_MONTH = 730.0
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceType:
-    """A kind of machine."""
+    """A type of machine."""
 
     name: str
     cpus: int
-    """Virtual ones, as the provider counts them."""
+    """Virtual CPUs, as the provider counts them."""
     memory_gib: float
     architecture: Architecture
     local_ssd_gib: float = 0.0
-    """Of all its local disks together, whose price is in the machine's."""
+    """The total size of its local disks, whose price is included in the machine's."""
     cpu_family: str = ""
-    """Such as "Intel Sapphire Rapids"; empty if unknown."""
+    """Such as "Intel Sapphire Rapids"; empty if it is unknown."""
     cpu_rank: int = 0
-    """Higher is faster, see ``cpus.py``; 0 if unknown."""
+    """Higher is faster, see ``cpus.py``; 0 if it is unknown."""
     is_burstable: bool = False
-    """Whether it gets its whole speed for a while only."""
+    """Whether it has full speed only for limited bursts."""
     boot_disk_types: tuple[str, ...] = ()
-    """Those it can have; empty for all of the provider's."""
+    """The supported types; empty for all of the provider's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskType:
-    """A kind of boot disk in a region, by its prices."""
+    """A type of boot disk in a region, with its prices."""
 
     name: str
     region: str
     usd_per_gib_month: float
     usd_per_iops_month: float = 0.0
-    """For each input or output operation per second above the free ones."""
+    """Per I/O operation per second above ``free_iops``."""
     usd_per_mibps_month: float = 0.0
-    """For each MiB/s above the free ones."""
+    """Per MiB/s above ``free_mibps``."""
     free_iops: float = 0.0
     free_mibps: float = 0.0
-    most_iops: float = math.inf
-    """More cannot be had; of disks whose speed goes with their size, see ``iops_per_gib``."""
-    most_mibps: float = math.inf
+    max_iops: float = math.inf
+    max_mibps: float = math.inf
     iops_per_gib: float = 0.0
+    """For disks whose performance depends on their size."""
     mibps_per_gib: float = 0.0
 
     def usd_per_hour(self, size_gib: float, iops: float = 0.0, mibps: float = 0.0) -> float | None:
-        """Give the price of a disk of that size that does so much; None if there is none."""
-        has_iops = max(self.free_iops, self.iops_per_gib * size_gib)
-        has_mibps = max(self.free_mibps, self.mibps_per_gib * size_gib)
-        more_iops, more_mibps = max(0.0, iops - has_iops), max(0.0, mibps - has_mibps)
-        if iops > self.most_iops or mibps > self.most_mibps:
+        """Return the price of a disk with this size and performance; None if the type does not support them."""
+        baseline_iops = max(self.free_iops, self.iops_per_gib * size_gib)
+        baseline_mibps = max(self.free_mibps, self.mibps_per_gib * size_gib)
+        more_iops, more_mibps = max(0.0, iops - baseline_iops), max(0.0, mibps - baseline_mibps)
+        if iops > self.max_iops or mibps > self.max_mibps:
             return None
         if (more_iops and not self.usd_per_iops_month) or (more_mibps and not self.usd_per_mibps_month):
             return None
@@ -71,7 +71,7 @@ class DiskType:
 
 
 class Price(NamedTuple):
-    """What a type costs in one zone and market."""
+    """The price of a type in one zone and market."""
 
     usd_per_hour: float
     zone: str
@@ -79,7 +79,7 @@ class Price(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """All a provider offers in some regions."""
+    """All offers of a provider in some regions."""
 
     provider: str
     regions: tuple[str, ...]
@@ -88,9 +88,9 @@ class Catalogue:
     types: Mapping[str, InstanceType]
     disks: tuple[DiskType, ...]
     prices: Mapping[tuple[str, Market], tuple[Price, ...]]
-    """By type and market, the cheapest zone first; without those that are missing, zero or not finite."""
+    """By type and market, the cheapest zone first; without prices that are missing, zero or not finite."""
     unpriced: frozenset[tuple[str, Market]] = field(default_factory=frozenset)
-    """Offered somewhere, but at no price that makes sense."""
+    """Types and markets that are offered, but without a valid price."""
 
     @property
     def offer_count(self) -> int:
@@ -98,7 +98,7 @@ class Catalogue:
         return sum(map(len, self.prices.values()))
 
     def region_of(self, zone: str) -> str:
-        """Give the region that a zone is in; its name begins like the zone's. Empty if it is in none that was asked for."""
+        """Return the region of a zone, whose name is a prefix of the zone's; empty if the catalogue does not have the region."""
         return max((region for region in self.regions if zone.startswith(region)), key=len, default="")
 
 
@@ -111,15 +111,15 @@ def make_catalogue(
     disks: Iterable[DiskType],
     prices: Iterable[tuple[str, Market, str, float | None]],
 ) -> Catalogue:
-    """Sort what was fetched.
+    """Return a catalogue of fetched data.
 
     Args:
-        provider: Whose.
-        regions: That were asked for.
+        provider: The provider's name.
+        regions: The requested regions.
         fetched_at: Seconds since the epoch.
-        types: Kinds of machines.
-        disks: Kinds of boot disks.
-        prices: Type, market, zone, USD per hour; a price that is missing, zero, negative or not finite is none.
+        types: Of machines.
+        disks: Types of boot disks.
+        prices: Type, market, zone, USD per hour; a price that is missing, zero, negative or not finite is omitted.
     """
     known = {one.name: one for one in types}
     found: dict[tuple[str, Market], list[Price]] = {}
@@ -142,7 +142,7 @@ def make_catalogue(
 
 
 def save(catalogue: Catalogue, path: Path) -> None:
-    """Keep a catalogue, whole or not at all."""
+    """Write a catalogue to its cache file atomically."""
     content = {
         "version": VERSION,
         "provider": catalogue.provider,
@@ -161,10 +161,10 @@ def save(catalogue: Catalogue, path: Path) -> None:
 
 
 def load(path: Path) -> Catalogue | None:
-    """Read a kept catalogue; None if there is none, or one of another version.
+    """Return the catalogue of a cache file; None if the file does not exist, or has another version.
 
     Raises:
-        CatalogueError: The file is damaged.
+        CatalogueError: The file is corrupt.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -185,7 +185,7 @@ def load(path: Path) -> Catalogue | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CatalogueError(
-            f"The kept catalogue {path} cannot be read ({type(error).__name__}: {error}). Delete it, it is made again."
+            f"The cached catalogue {path} cannot be read ({type(error).__name__}: {error}). Delete the file; it will be fetched again."
         ) from None
 
 
@@ -196,5 +196,5 @@ def _instance_type(values: dict[str, Any]) -> InstanceType:
 
 
 def _without_defaults(one: Any) -> dict[str, Any]:
-    """Give what differs from the defaults; infinity, which JSON has not, is a default."""
+    """Return the fields that differ from their defaults; infinity, which JSON does not support, is always a default."""
     return {each.name: value for each in dataclasses.fields(one) if (value := getattr(one, each.name)) != each.default}

@@ -1,7 +1,7 @@
-"""Choosing the machines of a pool: pure, and able to say why.
+"""Choice of the machines of a pool, by pure functions that also return the reasons.
 
-The best offer is that with the least price per task at a time (per slot), its boot disk counted. All constraints hold at once; where
-several limit the same thing, the most constraining wins.
+The best offer has the lowest price per slot, boot disk included. All constraints apply; if several limit the same quantity, the strictest
+one decides.
 """
 
 import heapq
@@ -17,31 +17,31 @@ from taskfleet.machines.constraints import (
     Constraint,
     Rejection,
     bounds,
-    count_but_for_price,
     count_machines,
+    count_without_price,
     matches,
     reject,
     slots_of,
 )
 from taskfleet.machines.needs import Need
 
-#: Offers that are ranked; a pool that is turned away by all of these waits.
-RANKED = 500
+#: The number of offers that are kept; a pool whose launches fail for all of them waits.
+MAX_OFFERS = 500
 
-#: Of an offer: USD per slot and hour, the negative CPU rank, type, market and zone.
+#: USD per slot and hour, negative CPU rank, type, market and zone.
 RankKey = tuple[float, int, str, Market, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A kind of machine with its price in one zone and market, and what the pool would do with it."""
+    """An instance type in one zone and market with its price, and the slots and boot disk that the pool would give it."""
 
     instance_type: str
     zone: str
     market: Market
     usd_per_slot_hour: float
     usd_per_hour: float
-    """The boot disk's price with it."""
+    """Including the boot disk."""
     machine_usd_per_hour: float
     slots: int
     boot_disk_type: str
@@ -49,75 +49,75 @@ class Offer:
     cpus: int
     memory_gib: float
     cpu_rank: int = 0
-    """How fast a core is; the higher, the faster."""
+    """Higher for faster cores."""
 
     @property
     def rank_key(self) -> RankKey:
-        """What offers are sorted by, the best first: the least price per slot; of two equal ones the faster; then by name."""
+        """The sort key, the best offer first: lowest price per slot, then fastest processor, then by name."""
         return self.usd_per_slot_hour, -self.cpu_rank, self.instance_type, self.market, self.zone
 
     @property
     def kind(self) -> Kind:
-        """What is asked for, and where."""
+        """Type, zone and market."""
         return Kind(self.instance_type, self.zone, self.market)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What was chosen, and why."""
+    """The ranked offers, and the reasons for the choice."""
 
     ranked: tuple[Offer, ...]
     """The best first; empty if nothing fits."""
     count: int
-    """So many machines of the best."""
+    """The number of machines of the best offer."""
     fewest: int
-    """That the constraints allow."""
+    """The minimum number that the constraints allow."""
     limited_by: Constraint
-    """What keeps the count from being higher."""
+    """The constraint that limits ``count``."""
     rejected: dict[str, tuple[Rejection, ...]] = field(default_factory=dict)
-    """Type to all the reasons why it does not fit."""
+    """By type: all constraints that it violates."""
 
     @property
     def best(self) -> Offer | None:
-        """The one to take."""
+        """The best offer; None if nothing fits."""
         return self.ranked[0] if self.ranked else None
 
-    def why_nothing(self) -> str:
-        """Say which constraint excludes most, if nothing fits."""
+    def no_fit_text(self) -> str:
+        """Return a sentence with the constraint that excludes most types, if nothing fits."""
         if not self.rejected:
-            return "The catalogue has no machines at all for these regions."
+            return "The catalogue has no instance types for these regions."
         constraints = [one.constraint for reasons in self.rejected.values() for one in reasons]
         alone = Counter(reasons[0].constraint for reasons in self.rejected.values() if len(reasons) == 1)
         [(worst, n)] = Counter(constraints).most_common(1)
-        text = f"None of {len(self.rejected):,} types of machines fits. {worst.words} excludes most of them ({n:,})."
+        text = f"None of {len(self.rejected):,} instance types fits. The constraint that excludes most is: {worst.words} ({n:,})."
         if alone:
             easiest, more = alone.most_common(1)[0]
             verb = "type would" if more == 1 else "types would"
-            text += f" Without {easiest.words}, {more:,} {verb} fit."
+            text += f" Without the constraint on {easiest.words}, {more:,} {verb} fit."
         return text
 
 
 def choose(need: Need, catalogue: Catalogue) -> Choice:
-    """Find the offer with the least price per slot, and rank the others.
+    """Return the offers that fit, ranked by price per slot.
 
     Args:
         need: The constraints.
-        catalogue: What there is, and its prices.
+        catalogue: The offered types and their prices.
     """
     rejected: dict[str, tuple[Rejection, ...]] = {}
-    places = _Places(need, catalogue)
+    ranking = _Ranking(need, catalogue)
     for kind in catalogue.types.values():
         reasons = reject(need, kind)
         slots = range(0)
         if not reasons:
             slots, reasons = slots_of(need, kind)
         if not reasons:
-            against = [places.add(kind, slots, market) for market in need.markets]
-            if all(against):
-                reasons = [one for one in against if one is not None]
+            rejections = [ranking.add(kind, slots, market) for market in need.markets]
+            if all(rejections):
+                reasons = [one for one in rejections if one is not None]
         if reasons:
             rejected[kind.name] = tuple(dict.fromkeys(reasons))
-    ranked = places.ranked()
+    ranked = ranking.offers()
     if not ranked:
         return Choice(ranked=(), count=0, fewest=0, limited_by=Constraint.NOTHING, rejected=rejected)
     count = count_machines(need, ranked[0].slots, ranked[0].cpus, ranked[0].usd_per_hour)
@@ -125,68 +125,65 @@ def choose(need: Need, catalogue: Catalogue) -> Choice:
     return Choice(ranked=ranked, count=count.most, fewest=count.fewest, limited_by=count.limited_by, rejected=rejected)
 
 
-# --- where, and at which price ---
-
-
 class _Plan(NamedTuple):
-    """A number of slots, and a boot disk for them."""
+    """A number of slots with a boot disk for them."""
 
     slots: int
     disk_gib: float
     disk_type: str
     disk_usd_per_hour: float
     fewest: int
-    """Machines, for what all of them together have to be, their price apart."""
+    """The minimum number of machines, regardless of their price."""
     most: int
 
     def allows(self, usd_per_hour: float, allowed: Range) -> bool:
-        """Whether there is a number of machines at that price each."""
+        """Return whether a number of machines at this price each is allowed."""
         fewest, most = bounds(self.fewest, self.most, allowed, usd_per_hour)
         return fewest <= most
 
 
 class _Candidate(NamedTuple):
-    """What an offer is made of, if it is among the best; a tuple, because there are hundreds of thousands to sort."""
+    """The parts of an offer; a tuple, because hundreds of thousands of them are sorted."""
 
     rank_key: RankKey
-    """First, so that it decides; no two have the same."""
+    """First, since it is the sort key; it is unique."""
     kind: InstanceType
     machine_usd_per_hour: float
     plan: _Plan
 
 
-class _Places:
-    """The zones that may be used, the boot disks in their regions, and the best offers found there so far."""
+class _Ranking:
+    """The best offers so far, with the allowed zones and the boot disks of their regions."""
 
     def __init__(self, need: Need, catalogue: Catalogue) -> None:
         self._need = need
         self._catalogue = catalogue
         self._regions: dict[str, str | None] = {}
-        """By zone; None for those that may not be used."""
+        """By zone; None for zones that are not allowed."""
         self._disks: dict[str, list[DiskType]] = {}
         for disk in catalogue.disks:
             if not need.boot_disk_types or disk.name in need.boot_disk_types:
                 self._disks.setdefault(disk.region, []).append(disk)
         self._found: list[_Candidate] = []
         self._most_usd = math.inf
-        """What costs more per slot is not among the best any more."""
+        """Candidates with a higher price per slot are not among the best."""
 
-    def ranked(self) -> tuple[Offer, ...]:
-        """Give the best offers, the best first."""
-        return tuple(_offer(one) for one in sorted(self._found)[:RANKED])
+    def offers(self) -> tuple[Offer, ...]:
+        """Return the best offers, the best first."""
+        return tuple(_offer(one) for one in sorted(self._found)[:MAX_OFFERS])
 
     def add(self, kind: InstanceType, slots: range, market: Market) -> Rejection | None:
-        """Take a type's offers in one market; return what is against them, if there is none."""
+        """Add a type's offers in one market; return the reason if there are none."""
         prices = self._catalogue.prices.get((kind.name, market), ())
         if not prices:
             is_unpriced = (kind.name, market) in self._catalogue.unpriced
-            text = f"{'none that makes sense' if is_unpriced else 'not offered'} ({market})"
+            text = f"{'no valid price' if is_unpriced else 'not offered'} ({market})"
             return Rejection(Constraint.PRICED, text)
         plans: dict[str, list[_Plan]] = {}
         known = len(self._found)
         for usd, zone in prices:
             if usd > self._most_usd * slots[-1] and len(self._found) > known:
-                break  # so are all that follow
+                break  # the prices are sorted
             region = self._regions[zone] if zone in self._regions else self._region(zone)
             if region is None:
                 continue
@@ -201,18 +198,18 @@ class _Places:
                 each, plan = min(fitting)
                 self._found.append(_Candidate((each, -kind.cpu_rank, kind.name, market, zone), kind, usd, plan))
         if len(self._found) > known:
-            self._forget_the_rest()
+            self._discard_worst()
             return None
         if not plans:
-            return Rejection(Constraint.ZONES, f"in none of those wanted ({market})")
+            return Rejection(Constraint.ZONES, f"not offered in the required zones ({market})")
         if not any(plans.values()):
-            text = "no disk of the types wanted is fast enough, or the limits leave no number of machines"
+            text = "no disk of the required types is fast enough, or the limits allow no number of machines"
             return Rejection(Constraint.BOOT_DISK, text)
-        return Rejection(Constraint.NUMBER, f"the limits leave none of this kind ({market})")
+        return Rejection(Constraint.NUMBER, f"the limits allow no machine of this type ({market})")
 
-    def _forget_the_rest(self) -> None:
-        if len(self._found) > 4 * RANKED:
-            self._found = heapq.nsmallest(RANKED, self._found)
+    def _discard_worst(self) -> None:
+        if len(self._found) > 4 * MAX_OFFERS:
+            self._found = heapq.nsmallest(MAX_OFFERS, self._found)
             self._most_usd = self._found[-1].rank_key[0]
 
     def _region(self, zone: str) -> str | None:
@@ -221,10 +218,9 @@ class _Places:
         return self._regions[zone]
 
     def _plan(self, kind: InstanceType, slots: range, region: str) -> list[_Plan]:
-        """Give numbers of slots with a boot disk for them.
+        """Return numbers of slots with a boot disk for them.
 
-        The most slots and the cheapest disk are best, unless the limits of the whole pool are met by fewer slots or a more expensive
-        disk only.
+        The most slots with the cheapest disk are best, unless only fewer slots or a more expensive disk meet the limits of the pool.
         """
         need = self._need
         disks = [
@@ -234,15 +230,15 @@ class _Places:
         ]
         plans: list[_Plan] = []
         for number in reversed(slots):
-            fewest, most, _ = count_but_for_price(need, number, kind.cpus)
+            fewest, most, _ = count_without_price(need, number, kind.cpus)
             if most < fewest:
                 continue
             size = need.boot_disk_gib + need.boot_disk_gib_per_cpu * kind.cpus + need.boot_disk_gib_per_task * number
             priced = [(disk.usd_per_hour(size, need.boot_disk_iops, need.boot_disk_mibps), disk.name) for disk in disks]
-            here = sorted((usd, name) for usd, name in priced if usd is not None)
+            suitable = sorted((usd, name) for usd, name in priced if usd is not None)
             if need.price_usd_per_hour.low is None:
-                here = here[:1]
-            plans += [_Plan(number, size, name, usd, fewest, most) for usd, name in here]
+                suitable = suitable[:1]
+            plans += [_Plan(number, size, name, usd, fewest, most) for usd, name in suitable]
             if plans and need.price_usd_per_hour.low is None and not need.boot_disk_gib_per_task:
                 break
         return plans

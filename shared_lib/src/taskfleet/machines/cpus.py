@@ -1,11 +1,11 @@
-"""Processors, and which are the faster ones; each provider has a table of the processors of its types.
+"""Ranks of processors by release year; each provider has a table of the processors of its types.
 
-A rank is the year in which the maker brought the processor out, less 2000, with one correction (see ``YEARS``). So it is a rough measure of
-a core's speed that nobody's benchmark is needed for, and equal for what came out in the same year. It is of a core: where two threads
-share one (Intel, and AMD before Genoa), a virtual CPU is half of it.
+The rank is the year in which the processor was released, minus 2000, with one correction (see ``YEARS``): a rough measure of the speed of
+a core that needs no benchmark. It is the rank of a core: where two threads share a core (Intel, and AMD before Genoa), a virtual CPU is
+half a core.
 """
 
-#: When each came out. The first Graviton is of 2018, but its cores (Arm Cortex-A72) are of 2015.
+#: Release years. The first Graviton was released in 2018, but its cores (Arm Cortex-A72) in 2015.
 YEARS = {
     "Intel Sandy Bridge": 2012,
     "Intel Ivy Bridge": 2013,
@@ -34,5 +34,5 @@ YEARS = {
 
 
 def rank_of(cpu: str) -> int:
-    """Return the rank of a processor, higher for a faster core; 0 if it is not known."""
+    """Return the rank of a processor, higher for a faster core; 0 if the processor is unknown."""
     return YEARS[cpu] - 2000 if cpu else 0

@@ -1,4 +1,4 @@
-"""What a machine's boot disk is made from."""
+"""Images of operating systems."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from taskfleet.machine_terms import Architecture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image of an operating system that a provider has."""
+    """An image of an operating system at a provider."""
 
     id: str
-    """What it is launched by, such as ``ami-0abc``."""
+    """The provider's ID or path, such as ``ami-0abc``."""
     name: str
-    """As its maker calls it, with the release and often the date."""
+    """The publisher's name, with the release and often the date."""
     architecture: Architecture
     created_at: float
     """Seconds since the epoch."""

@@ -1,4 +1,4 @@
-"""What the machines of a pool have to be."""
+"""The requirements on the machines of a pool."""
 
 from dataclasses import dataclass, field, fields
 
@@ -8,17 +8,17 @@ from taskfleet.settings.pool_fields import PoolSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What the machines of a pool have to be, and how many there may be."""
+    """The requirements on the machines of a pool, and on their number."""
 
     architecture: Architecture
-    """The image's."""
+    """The architecture of the image."""
     markets: tuple[Market, ...] = (Market.SPOT, Market.ON_DEMAND)
     zones: tuple[str, ...] = ()
     """Patterns with ``*`` and ``?``; empty for all."""
     instance_types: tuple[str, ...] = ()
     """Patterns; empty for all."""
     cpu_families: tuple[str, ...] = ()
-    """Patterns, whatever their case; empty for all."""
+    """Patterns, case-insensitive; empty for all."""
     cpu_rank: Range = ANY
     allow_burstable: bool = False
     cpus: Range = ANY
@@ -31,7 +31,7 @@ class Need:
     boot_disk_types: tuple[str, ...] = ()
     """Names; empty for all."""
     boot_disk_gib: float = 10.0
-    """What the system takes, at least; the two below come on top."""
+    """The minimum size; the two below are added."""
     boot_disk_gib_per_cpu: float = 0.0
     boot_disk_gib_per_task: float = 0.0
     boot_disk_iops: float = 0.0
@@ -44,15 +44,15 @@ class Need:
     price_usd_per_hour: Range = ANY
     """Of all machines together."""
     tasks: int | None = None
-    """So many are left: more machines than they fill are not wanted."""
+    """The number of tasks left, which limits the number of machines; None if it is unknown."""
 
 
 def need_of(settings: PoolSettings, tasks: int | None) -> Need:
-    """Return what the settings want machines to be.
+    """Return the requirements of the settings.
 
     Args:
-        settings: Those of the pool; each field of ``Need`` but ``tasks`` has one of its name.
-        tasks: How many are left; None if that is not known.
+        settings: Of the pool. They have a field for each field of ``Need`` except ``tasks``.
+        tasks: The number of tasks left; None if it is unknown.
     """
     wanted = {field.name: getattr(settings, field.name) for field in fields(Need) if field.name != "tasks"}
     return Need(tasks=tasks, **wanted)

@@ -1,9 +1,10 @@
-"""Termination notices: what the metadata service of a machine says when it is about to be taken away.
+"""Termination notices from the metadata service of the machine that a worker runs on.
 
-The service is asked by threads beside the supervisor, which only looks at what they have left; they end with the process. What is asked,
-and what an answer means, is each provider's: ``machines/<provider>/notice.py``.
+Threads of the worker's supervisor poll the service; the supervisor reads what they found. They end with the process. Each provider has
+its paths and responses in ``machines/<provider>/notice.py``.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -11,23 +12,25 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-#: Of the time that is left, what handing back takes.
+logger = logging.getLogger(__name__)
+
+#: The part of the remaining time that is reserved for returning leases.
 HAND_BACK_SECONDS = 5.0
-#: After so many failures in a row the user is told.
+#: The number of consecutive failures after which the user is informed.
 FAILURES = 4
-LONGEST_PAUSE_SECONDS = 30.0
+MAX_PAUSE_SECONDS = 30.0
 
 
 class Notice(NamedTuple):
-    """The machine is about to be taken away."""
+    """A notice that the machine is about to end."""
 
     seconds: float
-    """How long running tasks have."""
+    """How long running tasks may continue."""
     text: str
 
 
 class MetadataResponse(NamedTuple):
-    """What the metadata service answers."""
+    """A response of the metadata service."""
 
     status: int
     text: str
@@ -35,7 +38,7 @@ class MetadataResponse(NamedTuple):
 
 
 class Watcher:
-    """Watches for a notice from ``start`` on; each provider has a subclass that says what to look at.
+    """Watches for a termination notice; each provider has a subclass that knows its metadata service.
 
     Args:
         address: The metadata service, ``http://HOST:PORT``.
@@ -46,56 +49,59 @@ class Watcher:
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._failures = 0
         self.notice: Notice | None = None
-        """Set once."""
+        """None until there is one."""
         self._messages: deque[str] = deque()
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start to watch."""
         raise NotImplementedError
 
     def take_messages(self) -> list[str]:
-        """Return what the user should know besides, each message once."""
+        """Return messages for the user, each once."""
         return [self._messages.popleft() for _ in range(len(self._messages))]
 
     def report(self, message: str) -> None:
-        """Note something that the user should know."""
+        """Add a message for the user."""
         self._messages.append(message)
 
-    def ask(self, path: str, headers: Mapping[str, str], *, method: str = "GET", seconds: float) -> MetadataResponse:
-        """Ask the metadata service.
+    def request(
+        self, path: str, headers: Mapping[str, str], *, method: str = "GET", seconds: float
+    ) -> MetadataResponse:
+        """Send a request to the metadata service.
 
         Raises:
-            OSError: It does not answer in time.
-            http.client.HTTPException: What answers is something else.
+            OSError: It does not respond in time.
+            http.client.HTTPException: The response is not HTTP.
         """
         from http.client import HTTPConnection
 
         connection = HTTPConnection(self._host, self._port, timeout=seconds)
         try:
             connection.request(method, path, headers=dict(headers))
-            answer = connection.getresponse()
-            text = answer.read(1 << 16).decode("utf-8", "replace")
-            return MetadataResponse(answer.status, text, answer.headers.get("ETag", ""))
+            response = connection.getresponse()
+            text = response.read(1 << 16).decode("utf-8", "replace")
+            return MetadataResponse(response.status, text, response.headers.get("ETag", ""))
         finally:
             connection.close()
 
-    def keep_looking(self, look: Callable[[], None], pause_seconds: float) -> None:
-        """Look in a thread of its own until there is a notice, whatever goes wrong; less and less often while nobody answers."""
-        threading.Thread(target=self._keep_looking, args=(look, pause_seconds), daemon=True, name="notice").start()
+    def poll(self, check: Callable[[], None], pause_seconds: float) -> None:
+        """Call a function in a daemon thread until there is a notice; after errors with pauses that double up to a maximum."""
+        threading.Thread(target=self._poll, args=(check, pause_seconds), daemon=True, name="notice").start()
 
-    def _keep_looking(self, look: Callable[[], None], pause_seconds: float) -> None:
+    def _poll(self, check: Callable[[], None], pause_seconds: float) -> None:
         pause = 1.0
         while self.notice is None:
             try:
-                look()
-            except Exception as error:  # a worker does not end because the service does not answer
+                check()
+            except Exception as error:  # a worker continues without the metadata service
                 self._failures += 1
+                logger.debug("The metadata service failed %d times: %s", self._failures, error)
                 if self._failures == FAILURES:
                     self.report(
-                        f"The metadata service of this machine does not answer ({error}): a termination notice would be missed."
+                        f"The metadata service of this machine does not respond ({error}): a termination notice would be missed."
                     )
                 time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS)
             else:
                 self._failures, pause = 0, 1.0
                 time.sleep(pause_seconds)

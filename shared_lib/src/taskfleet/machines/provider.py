@@ -1,16 +1,17 @@
-"""Providers of machines: what each can do, and the registry of them.
+"""The interface of providers of machines, and their registry.
 
-A provider is found by the name in PROVIDER and imported when it is chosen. Nothing outside its package compares its name: what differs
-between providers is a class attribute here, or a method.
+The setting PROVIDER names a provider, which is imported when it is used. Code outside a provider's package never compares its name:
+differences between providers are class attributes or methods of ``Provider``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from taskfleet.extras import require
 from taskfleet.settings import Configuration
 
-if TYPE_CHECKING:  # a worker asks the registry for its watcher, and needs nothing of these
+if TYPE_CHECKING:  # a worker needs only its watcher, and imports none of these
     from taskfleet.clouds.permissions import Permissions
     from taskfleet.machines import LaunchRequest, Machines
     from taskfleet.machines.catalogue import Catalogue
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # a worker asks the registry for its watcher, and needs nothi
     from taskfleet.machines.needs import Need
     from taskfleet.machines.notice import Watcher
 
-#: By name: the module and the class of each provider.
+#: The module and the class of each provider, by name.
 PROVIDERS: Mapping[str, str] = {
     "local": "taskfleet.machines.local.provider:LocalProvider",
     "aws": "taskfleet.machines.aws.provider:AwsProvider",
@@ -27,92 +28,94 @@ PROVIDERS: Mapping[str, str] = {
 
 
 class Provider(Protocol):
-    """Where machines come from. It has no state: everything it needs is in the settings that each method is given."""
+    """A source of machines. It is stateless: the methods get all they need from the configuration."""
 
     name: ClassVar[str]
-    """As in PROVIDER."""
+    """As in the setting PROVIDER."""
     title: ClassVar[str]
-    """For people."""
+    """The name for people."""
     shares_file_system: ClassVar[bool]
-    """Whether its machines can open the ledger and the project's folder where they are; else tasks need a queue service."""
+    """Whether its machines can open the ledger and the project's folder; if not, tasks need a queue service."""
     lists_offers: ClassVar[bool]
-    """Whether it has regions, images and prices to list."""
+    """Whether it can list regions, images and prices."""
     needs_canary: ClassVar[bool]
-    """Whether the first machine has to be ready before more are started: what is wrong with the first is wrong with all."""
+    """Whether the first machine has to be ready before more are launched, since a problem of the first affects all."""
     can_queue: ClassVar[bool]
-    """Whether accepted machines may wait in its queue, unpaid; see ``Machines``. If not, costs count from the moment of the request."""
+    """Whether accepted machines may wait in its queue at no cost, see ``Machines``; if not, costs count from the launch request."""
     machines_per_request: ClassVar[int]
-    """How many machines are launched with one request at most."""
+    """The maximum number of machines per launch request."""
     poll_seconds: ClassVar[float]
-    """How often the controller lists the machines."""
+    """The interval at which the controller lists the machines."""
     ending_poll_seconds: ClassVar[float]
-    """How often they are listed while they are being ended."""
+    """The interval while machines are being terminated."""
     empty_lists_to_confirm: ClassVar[int]
-    """How many lists in a row have to be empty before nothing counts as left: a list may lag behind."""
+    """The number of consecutive empty lists after which no machine counts as left, since lists may lag behind."""
     code_sources: ClassVar[tuple[str, ...]]
-    """The values of CODE_FROM that its machines can use; none where they share the project's folder."""
+    """The values of CODE_FROM that its machines support; empty if they share the project's folder."""
     bucket_scheme: ClassVar[str]
-    """Of the addresses in BUCKET that its machines can read; empty where no bucket is used."""
+    """The URL scheme of the buckets that its machines can read; empty if no bucket is used."""
     longest_script_bytes: ClassVar[int]
-    """The longest start-up script it takes; 0 where there is none."""
+    """The size limit of start-up scripts; 0 if there are none."""
     permissions: ClassVar["Permissions | None"]
-    """Everything that its accounts and machines have to be permitted, and who needs it; None where nobody asks."""
+    """The permissions that its accounts and machines need; None if it has no permissions."""
+    sdk: ClassVar[str]
+    """The module of its SDK, one of ``extras.OPTIONAL_PACKAGES``; empty for none. ``watcher`` works without it."""
     example_queue_url: ClassVar[str]
-    """A queue that its machines reach, for messages."""
+    """The URL of a queue that its machines can reach, for messages."""
     example_region: ClassVar[str]
-    """For messages; empty where there are no regions."""
+    """A region, for messages; empty if there are none."""
 
     def check(self, configuration: Configuration) -> None:
-        """Check that the settings which are needed to find its machines are there.
+        """Check that the settings that are needed to find machines are set.
 
         Raises:
             SettingsError: One is missing.
         """
 
     def fit(self, need: "Need") -> "Need":
-        """Return a need without what makes no sense here."""
+        """Return a need without the requirements that do not apply to this provider."""
 
     def catalogue(self, configuration: Configuration, *, now: float) -> "Catalogue":
-        """Return what is offered, with prices; takes some seconds where it is fetched.
+        """Return the offered machines with their prices; fetching them takes some seconds.
 
         Raises:
             SettingsError: A setting is missing.
-            ProviderError: The provider does not answer or refuses.
+            ProviderError: The provider does not answer, or denies the request.
         """
 
     def catalogue_name(self, configuration: Configuration) -> str:
-        """Return the name under which a fetched catalogue is kept; empty if it is not worth keeping."""
+        """Return the name under which the catalogue is cached; empty if it is not cached."""
 
     def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
-        """Return all regions, each with its zones. Only where ``lists_offers``; raises as ``catalogue``."""
+        """Return all regions, each with its zones. Requires ``lists_offers``; raises as ``catalogue``."""
 
     def images(self, configuration: Configuration, *, now: float) -> "Sequence[Image]":
-        """Return the current images of well-known systems. Only where ``lists_offers``; raises as ``catalogue``."""
+        """Return the current images of common operating systems. Requires ``lists_offers``; raises as ``catalogue``."""
 
     def open(self, configuration: Configuration, *, run: str, script: "Callable[[LaunchRequest], str]") -> "Machines":
-        """Open the machines of one job; nothing is asked of the provider yet.
+        """Return the machines of one job, without calling the provider.
 
         Args:
             configuration: The settings.
-            run: What the names of the job's machines begin with; empty for the machines of all jobs of this name.
-            script: Makes the start-up script of an order's machines.
+            run: The prefix of the names of the job's machines; empty for the machines of all jobs of this name.
+            script: Returns the start-up script for the machines of a launch request.
 
         Raises:
             SettingsError: A setting is missing.
         """
 
     def watcher(self, address: str) -> "Watcher | None":
-        """Return what watches, on a machine, for its termination notice; None where none is given.
+        """Return a watcher for the termination notice of the machine that this process runs on; None if there are no notices.
 
         Args:
-            address: The machine's metadata service.
+            address: The URL of the machine's metadata service.
         """
 
 
 def watcher_here(environ: Mapping[str, str]) -> "Watcher | None":
-    """Return what watches for termination notices, if the start-up script of a machine has said whose it is (TASKFLEET_PROVIDER).
+    """Return a watcher for termination notices; None if the start-up script has not set TASKFLEET_PROVIDER.
 
-    TASKFLEET_METADATA_URL stands in for the metadata service's own address.
+    TASKFLEET_METADATA_URL overrides the address of the metadata service.
     """
     name = environ.get("TASKFLEET_PROVIDER", "")
     if name not in PROVIDERS:
@@ -121,8 +124,15 @@ def watcher_here(environ: Mapping[str, str]) -> "Watcher | None":
 
 
 def provider_of(configuration: Configuration) -> Provider:
-    """Return the provider that the settings name."""
-    return load_provider(configuration.pool.provider)
+    """Return the provider of the settings.
+
+    Raises:
+        MissingPackageError: Its SDK is not installed.
+    """
+    provider = load_provider(configuration.pool.provider)
+    if provider.sdk:
+        require(provider.sdk, f"PROVIDER={provider.name}")
+    return provider
 
 
 def load_provider(name: str) -> Provider:

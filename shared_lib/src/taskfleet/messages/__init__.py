@@ -1,1 +1,1 @@
-"""What travels between a ledger and workers elsewhere: messages with tasks, and messages with events."""
+"""The messages between a ledger and remote workers: messages of tasks, and batches of events."""

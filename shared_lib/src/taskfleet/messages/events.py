@@ -1,9 +1,9 @@
-"""Batches of events on their way from a worker to the ledger.
+"""Batches of events, as a worker sends them to the ledger.
 
-A batch is a line of JSON, its header, about the worker and what it has leased and returned; and then, for each attempt that ended, a line
-with an array, followed by a line with its result as it stands, if it has one.
+A batch is a line of JSON, the header, with the worker and the attempts that it leased or returned; then, for each attempt that ended,
+a line with an array, and a line with its result if it has one.
 
-As in messages of tasks, a reader ignores keys of the header that it does not know and further elements at the end of an array.
+As in messages of tasks, a reader ignores unknown keys of the header and additional elements at the end of an array.
 """
 
 import json
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from taskfleet.errors import QueueError
-from taskfleet.messages.tasks import FORMAT, carriable
+from taskfleet.messages.formats import FORMAT, check_format
+from taskfleet.messages.tasks import carriable
 from taskfleet.tasks import AttemptKey, Finished, WorkerEnd
 
 
@@ -21,58 +22,62 @@ class Worker:
     """The worker that reports."""
 
     source: str
-    """Its name among all workers of the job, for good."""
+    """Its permanent name, unique among the workers of the job."""
     hostname: str
     pid: int
     slots: int
     started_at: float
     """Seconds since the epoch."""
     machine: str | None = None
-    """The provider's name of the machine of the pool it is on."""
+    """The provider's name of the pool machine on which it runs."""
+    version: str = ""
+    """The version of its library; empty if unknown."""
 
 
 class EndedAttempt(NamedTuple):
-    """An attempt that ended, and whether there is another one; a plain tuple, because there is one per task."""
+    """An attempt that ended, and whether another one follows; a plain tuple, because there is one per task."""
 
     finished: Finished
     retry_delay_seconds: float | None
-    """After how many seconds the task gets another try; None if it does not."""
+    """The delay of the next attempt; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What a worker did in a second or so."""
+    """The events of a worker during about a second."""
 
     job_id: str
     ledger: str
     """As in ``TaskMessage``."""
     worker: Worker
     number: int
-    """Of this batch among its worker's."""
-    told_at: float
+    """The number of this batch among those of its worker."""
+    reported_at: float
     """Seconds since the epoch."""
     end_reason: WorkerEnd | None = None
-    """How the worker ended; None while it works."""
+    """How the worker ended; None while it is running."""
     leased: list[AttemptKey] = field(default_factory=list)
-    """Attempts that it has leased and not reported before."""
+    """Attempts that it leased and did not report before."""
     returned: list[AttemptKey] = field(default_factory=list)
-    """Attempts that it reported as leased and gave back without beginning them."""
+    """Attempts that it reported as leased and returned without beginning them."""
     ended: list[EndedAttempt] = field(default_factory=list)
 
 
 def pack(batch: Batch) -> str:
-    """Write a batch."""
-    header = {
+    """Return a batch as text."""
+    header: dict[str, object] = {
         "taskfleet": FORMAT,
         "job": batch.job_id,
         "ledger": batch.ledger,
         "worker": _encode_worker(batch.worker),
         "number": batch.number,
-        "told_at": batch.told_at,
+        "told_at": batch.reported_at,
         "end_reason": batch.end_reason or "",
         "leased": batch.leased,
         "returned": batch.returned,
     }
+    if batch.worker.version:
+        header["version"] = batch.worker.version
     lines = [json.dumps(header, separators=(",", ":"))]
     for finished, retry_delay_seconds in batch.ended:
         lines.append(json.dumps(_encode_ended(finished, retry_delay_seconds), separators=(",", ":")))
@@ -82,42 +87,52 @@ def pack(batch: Batch) -> str:
 
 
 def unpack(body: str) -> Batch:
-    """Read a batch.
+    """Return the batch in a text.
 
     Raises:
-        QueueError: It is not one of ours.
+        NewerFormatError: It was written by a later version of the library.
+        QueueError: It is not a message of this library.
     """
     try:
         lines = iter(body.split("\n"))
         header = json.loads(next(lines))
-        if header["taskfleet"] != FORMAT:
-            raise ValueError(header["taskfleet"])
+        check_format(header["taskfleet"])
         return Batch(
             job_id=header["job"],
             ledger=header["ledger"],
-            worker=_decode_worker(header["worker"]),
+            worker=_decode_worker(header["worker"], header.get("version", "")),
             number=header["number"],
-            told_at=header["told_at"],
+            reported_at=header["told_at"],
             end_reason=WorkerEnd.read(header["end_reason"]) if header["end_reason"] else None,
             leased=[(seq, attempt) for seq, attempt in header["leased"]],
             returned=[(seq, attempt) for seq, attempt in header["returned"]],
             ended=[_decode_ended(json.loads(line), lines) for line in lines],
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise QueueError(f"A message in the event queue is not one of taskfleet's: {body[:80]!r}.") from error
+        raise QueueError(
+            f"The event queue has a message that taskfleet did not write: {body[:80]!r}. Use a queue for this job alone."
+        ) from error
 
 
 def _encode_worker(worker: Worker) -> list[object]:
     return [worker.source, worker.hostname, worker.pid, worker.slots, worker.started_at, worker.machine]
 
 
-def _decode_worker(fields: list[Any]) -> Worker:
+def _decode_worker(fields: list[Any], version: str) -> Worker:
     source, hostname, pid, slots, started_at, machine, *_ = fields
-    return Worker(source=source, hostname=hostname, pid=pid, slots=slots, started_at=started_at, machine=machine)
+    return Worker(
+        source=source,
+        hostname=hostname,
+        pid=pid,
+        slots=slots,
+        started_at=started_at,
+        machine=machine,
+        version=version,
+    )
 
 
 def _encode_ended(finished: Finished, retry_delay_seconds: float | None) -> list[object]:
-    """Return the array of an attempt, which has all but its result; see ``_decode_ended``."""
+    """Return the array of an attempt: everything except its result."""
     return [
         finished.seq,
         finished.attempt,
@@ -135,7 +150,7 @@ def _encode_ended(finished: Finished, retry_delay_seconds: float | None) -> list
 
 
 def _decode_ended(fields: list[Any], lines: Iterator[str]) -> EndedAttempt:
-    """Read an attempt from its array and, if it has a result, from the line that follows; see ``_encode_ended``."""
+    """Return the attempt in an array and, if it has a result, in the line that follows."""
     seq, attempt, outcome, started_at, elapsed_seconds, has_result, error, output, *fields = fields
     asked_delay_seconds, exit_code, peak_memory_mib, retry_delay_seconds, *_ = fields
     finished = Finished(

@@ -1,4 +1,4 @@
-"""Dividing what is sent among messages, requests or statements, which hold a limited number and a limited size of it."""
+"""Groups items into messages, requests or statements that have a maximum number of items and a maximum size."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -7,13 +7,13 @@ T = TypeVar("T")
 
 
 def grouped(items: Iterable[T], *, most: int, most_size: int, size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """Yield the items, in order, in lists of ``most`` items and of ``most_size`` in all at most; an item alone may be larger.
+    """Yield the items, in order, in lists of at most ``most`` items and a total of ``most_size``; a single item may be larger.
 
     Args:
-        items: What to divide.
-        most: The most items of a list.
-        most_size: The most that the sizes of a list may add up to.
-        size_of: Returns an item's size, in the unit of ``most_size``.
+        items: The items to group.
+        most: The maximum number of items in a list.
+        most_size: The maximum total size of a list.
+        size_of: Returns the size of an item, in the unit of ``most_size``.
     """
     found: list[T] = []
     size = 0
@@ -29,5 +29,5 @@ def grouped(items: Iterable[T], *, most: int, most_size: int, size_of: Callable[
 
 
 def chunks(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """Yield the items, in order, in parts of ``most`` items at most."""
+    """Yield the items, in order, in slices of at most ``most`` items."""
     return (items[start : start + most] for start in range(0, len(items), most))

@@ -1,11 +1,11 @@
-"""Tasks as messages: what travels to a queue at a service.
+"""Messages of tasks, as they are sent to a service queue.
 
-A message is a line of JSON, its header, and then a line for each task's data, as it stands in the ledger. Such a line is never taken
-apart on the way. The header says which job the message is of and, in an array for each task, what the task has been through.
+A message is a line of JSON, the header, followed by one line for each task: its data as it is in the ledger, which is not parsed on
+the way. The header has the job and, for each task, an array with the attempts it has had.
 
-A reader ignores keys of the header that it does not know, and further elements at the end of an array, so fields that an older worker may
-do without can be added; for any other change ``FORMAT`` grows. The first workers refuse further elements: while they are in use, a field
-that is added has to be a key of the header.
+A reader ignores unknown keys of the header and additional elements at the end of an array, so a field that older workers can do without
+may be added. Any other change needs a new ``FORMAT``. The first workers refuse additional elements: while they are in use, a new field has
+to be a key of the header.
 """
 
 import json
@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from taskfleet.errors import QueueError
+from taskfleet.messages.formats import FORMAT, check_format
 from taskfleet.messages.grouping import grouped
-from taskfleet.tasks import Outcome
+from taskfleet.tasks import LAST_ATTEMPT, Outcome
 
-FORMAT = 1
-
-#: What XML cannot carry, and so SQS does not take; in JSON text it stands inside strings only, where it can be escaped.
+#: Characters that XML, and therefore SQS, does not allow. In JSON they occur only inside strings, where they can be escaped.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 _ILLEGAL = re.compile("[\ud800-\udfff\ufffe\uffff]")
 
 
 class QueuedTask(NamedTuple):
-    """A task on its way; a plain tuple, because there is one per task."""
+    """A task in a message; a plain tuple, because there is one per task."""
 
     seq: int
     """Its position in the job, from 1."""
@@ -35,19 +34,24 @@ class QueuedTask(NamedTuple):
     """The function's keyword arguments, a JSON object."""
     attempt: int = 0
     """The number of its latest attempt."""
-    tries: tuple[tuple[int, int], ...] = ()
-    """(outcome, how often it ended so), of the outcomes that count against a cap, in their order."""
+    outcome_counts: tuple[tuple[int, int], ...] = ()
+    """(outcome, number of attempts that ended with it) for the outcomes that count against a cap, in their order."""
+
+    @property
+    def next_attempt(self) -> int:
+        """The number of its next attempt. A task that has used all numbers keeps the last one."""
+        return min(self.attempt + 1, LAST_ATTEMPT)
 
     def after(self, attempt: int, outcome: Outcome | None = None, times: int = 1) -> "QueuedTask":
-        """Return the task as it is after an attempt; without an outcome, after one that costs it no try."""
-        tries = dict(self.tries)
+        """Return the task after an attempt; without an outcome, after one that does not count against a cap."""
+        counts = dict(self.outcome_counts)
         if outcome is not None:
-            tries[int(outcome)] = tries.get(int(outcome), 0) + times
-        return self._replace(attempt=attempt, tries=tuple(sorted(tries.items())))
+            counts[int(outcome)] = counts.get(int(outcome), 0) + times
+        return self._replace(attempt=min(attempt, LAST_ATTEMPT), outcome_counts=tuple(sorted(counts.items())))
 
-    def tries_of(self, outcome: Outcome) -> int:
-        """Return how often it ended so."""
-        for one, times in self.tries:
+    def count_of(self, outcome: Outcome) -> int:
+        """Return the number of its attempts that ended with an outcome."""
+        for one, times in self.outcome_counts:
             if one == outcome:
                 return times
         return 0
@@ -59,18 +63,18 @@ class TaskMessage:
 
     job_id: str
     ledger: str
-    """Tells the job's ledger from an earlier one of the same name."""
+    """Distinguishes the job's ledger from an earlier one of the same name."""
     tasks: Sequence[QueuedTask]
     not_before: float = 0.0
-    """Seconds since the epoch; for delays that are longer than a service's longest."""
+    """Seconds since the epoch; for delays that are longer than the service allows."""
     claimed_by: str = ""
-    """The worker that runs its tasks, and holds it no longer only because a service lets nobody hold a message for ever."""
+    """The worker that runs its tasks, if the message was sent again only because its lease could not be extended further."""
     claimed_until: float = 0.0
     """Seconds since the epoch."""
 
 
 def pack(message: TaskMessage) -> str:
-    """Write a message."""
+    """Return a message as text."""
     header: dict[str, object] = {
         "taskfleet": FORMAT,
         "job": message.job_id,
@@ -86,19 +90,16 @@ def pack(message: TaskMessage) -> str:
 
 
 def unpack(body: str) -> TaskMessage:
-    """Read a message.
+    """Return the message in a text.
 
     Raises:
-        QueueError: It is not one of ours.
+        NewerFormatError: It was written by a later version of the library.
+        QueueError: It is not a message of this library.
     """
     try:
         first, *data = body.split("\n")
         header = json.loads(first)
-        if header["taskfleet"] != FORMAT:
-            raise QueueError(
-                f"A message in the queue was written by another version of taskfleet (format {header['taskfleet']}, this one reads "
-                f"{FORMAT}). Use the same version everywhere."
-            )
+        check_format(header["taskfleet"])
         return TaskMessage(
             job_id=header["job"],
             ledger=header["ledger"],
@@ -109,32 +110,32 @@ def unpack(body: str) -> TaskMessage:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise QueueError(
-            f"A message in the queue is not one of taskfleet's: {body[:80]!r}. Use a queue of the job's own."
+            f"The queue has a message that taskfleet did not write: {body[:80]!r}. Use a queue for this job alone."
         ) from error
 
 
 def _encode(task: QueuedTask) -> list[object]:
-    """Return a task's array in the header, which has all but its data; see ``_decode``."""
-    return [task.seq, task.task_id, task.attempt, task.tries]
+    """Return the array of a task in the header: everything except its data."""
+    return [task.seq, task.task_id, task.attempt, task.outcome_counts]
 
 
 def _decode(fields: list[Any], data: str) -> QueuedTask:
-    """Read a task from its array in the header and the line of its data; see ``_encode``."""
-    seq, task_id, attempt, tries, *_ = fields
-    counts = tuple((int(outcome), int(times)) for outcome, times in tries)
-    return QueuedTask(seq=seq, task_id=task_id, data=data, attempt=attempt, tries=counts)
+    """Return the task in an array of the header and the line of its data."""
+    seq, task_id, attempt, counts, *_ = fields
+    outcome_counts = tuple((int(outcome), int(times)) for outcome, times in counts)
+    return QueuedTask(seq=seq, task_id=task_id, data=data, attempt=attempt, outcome_counts=outcome_counts)
 
 
 def carriable(text: str) -> str:
-    """Write the characters that a service would refuse in another way that means the same."""
+    """Escape the characters that a service would refuse."""
     return text if text.isascii() else _ILLEGAL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def overhead_bytes(task: QueuedTask) -> int:
-    """Return how many bytes a task takes of a message, at most; every character as an escape of six."""
+    """Return an upper bound of the bytes of a task in a message, with six for each escaped character."""
     return (6 if not task.data.isascii() else 1) * len(task.data) + 6 * len(task.task_id) + 80
 
 
 def group(tasks: Iterable[QueuedTask], *, most: int, most_bytes: int) -> Iterator[list[QueuedTask]]:
-    """Divide tasks among messages of ``most`` tasks and ``most_bytes`` at most; one alone may be larger."""
+    """Yield tasks in groups for messages of at most ``most`` tasks and ``most_bytes``; a single task may be larger."""
     return grouped(tasks, most=most, most_size=most_bytes, size_of=overhead_bytes)

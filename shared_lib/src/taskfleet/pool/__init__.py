@@ -1,5 +1,5 @@
-"""The pool of a job's machines: ``planning`` decides, ``controller`` does, ``records`` remembers.
+"""The pool of a job's machines: ``planning`` decides, ``controller`` acts, ``records`` has the state in the ledger.
 
-The controller may be killed between any two steps and gone on with anywhere the ledger is: a machine is written down before it is
-ordered, and the provider's own list is compared with what is written down at each step.
+The controller may be killed between any two steps, and continued wherever the ledger is: a machine is recorded before it is launched, and
+every step compares the records with the provider's list.
 """

@@ -1,11 +1,11 @@
-"""How far a machine's boot came, read from its console and said in a sentence or two.
+"""The progress of a machine's boot, from its console output.
 
-Every stage of the start-up script (``start_up.sh``) is two lines there, among whatever else the system prints::
+Every stage of the start-up script (``start_up.sh``) prints two lines, among the output of the system::
 
     taskfleet-boot: 3.2 s  stage=project  begun
     taskfleet-boot: 4.6 s  stage=project  ok
 
-and what a stage that failed, or the worker, has printed last comes in lines that begin with ``taskfleet-said:``.
+The last output of a failed stage, or of the worker, follows in lines that begin with ``taskfleet-said:``.
 """
 
 import re
@@ -18,48 +18,48 @@ class Stage:
 
     name: str
     began_seconds: float
-    """After the script's start."""
+    """Seconds after the script's start."""
     seconds: float | None
-    """How long it took; None if it has not ended, or its beginning is not on the console any more."""
+    """Its duration; None if it has not ended, or its beginning is no longer on the console."""
     ok: bool | None
-    """Whether it ended well; None if it has not ended."""
+    """Whether it succeeded; None if it has not ended."""
     text: str = ""
-    """What was said of it last."""
+    """The last text about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class BootLog:
-    """What a console tells of a boot."""
+    """The progress of a boot."""
 
     stages: tuple[Stage, ...]
     last_lines: tuple[str, ...] = ()
-    """What the first stage that failed has printed last; if none has, what was printed last in any, the worker's included."""
+    """The last output of the first failed stage; if none has failed, of any stage, including the worker."""
 
     @property
     def failed(self) -> Stage | None:
-        """The first stage that failed; None if none has."""
+        """The first failed stage; None if no stage has failed."""
         return next((stage for stage in self.stages if stage.ok is False), None)
 
 
 _LINE = re.compile(r"taskfleet-boot: (\d+\.\d) s  stage=(\S+)  (\w+):?(?: +(.*))?")
-_SAID = re.compile(r"taskfleet-said: (.*)")
+_OUTPUT = re.compile(r"taskfleet-said: (.*)")
 _LAST_LINES = 20
-#: What stands before the text of a line and says what it means.
+#: The keywords before the text of a line.
 _WORDS = ("begun", "still", "ok", "failed")
-#: The first stage of each boot, and the one that every boot ends with.
+#: The first and the last stage of each boot.
 _FIRST, _END = "timer", "end"
 _ERROR = re.compile(r"(?:\w+\.)*\w*(?:error|exception)\b", re.IGNORECASE)
 
 
 def parse_stages(console: str) -> BootLog:
-    """Read a console, among whatever else the system has printed there; of several boots, the last."""
+    """Return the stages of the last boot in a console output."""
     stages: dict[str, Stage] = {}
-    said: dict[str, list[str]] = {}
+    output: dict[str, list[str]] = {}
     begun: set[str] = set()
     name = ""
     for line in console.splitlines():
-        if told := _SAID.search(line):
-            said.setdefault(name, []).append(told[1].rstrip())
+        if match := _OUTPUT.search(line):
+            output.setdefault(name, []).append(match[1].rstrip())
             continue
         found = _LINE.search(line)
         if found is None:
@@ -67,11 +67,11 @@ def parse_stages(console: str) -> BootLog:
         at, name, word, text = float(found[1]), found[2], found[3], (found[4] or "").strip()
         if name == _FIRST and word == "begun":
             stages.clear()
-            said.clear()
+            output.clear()
             begun.clear()
         if word == "begun":
             begun.add(name)
-            said[name] = []
+            output[name] = []
         before = stages.get(name)
         if word == "begun" or before is None:
             before = Stage(name=name, began_seconds=at, seconds=None, ok=None)
@@ -86,18 +86,18 @@ def parse_stages(console: str) -> BootLog:
             text=text if is_end or before.ok is None else before.text,
         )
     log = BootLog(tuple(stages.values()))
-    lines = said.get(log.failed.name, []) if log.failed else next(filter(None, reversed(said.values())), [])
+    lines = output.get(log.failed.name, []) if log.failed else next(filter(None, reversed(output.values())), [])
     return replace(log, last_lines=tuple(lines[-_LAST_LINES:]))
 
 
 def summary(console: str) -> str:
-    """Return in words how far the boot came, which stage failed and with what, and how long the stages before it took.
+    """Return the stage that the boot has reached or that failed with its error, and the durations of the stages before.
 
     Args:
-        console: What the machine has printed.
+        console: The console output.
 
     Returns:
-        One or two sentences on one line; empty if the start-up script has left no line there.
+        One or two sentences on one line; empty if the console has no line of the start-up script.
     """
     log = parse_stages(console)
     if not log.stages:
@@ -105,39 +105,39 @@ def summary(console: str) -> str:
     at = log.failed or log.stages[-1]
     before = [stage for stage in log.stages[: log.stages.index(at)] if stage.seconds is not None]
     times = ", ".join(f"{stage.name} {stage.seconds:g} s" for stage in before)
-    return " ".join(filter(None, (_state(at, log), times and f"Before that: {times}.")))
+    return " ".join(filter(None, (_state(at, log), times and f"Stages before: {times}.")))
 
 
 def report(console: str, lines: int) -> str:
-    """Return the summary and the last lines of a console, indented; empty if nothing is on it.
+    """Return the summary and the last lines of a console, indented; empty if the console is empty.
 
     Args:
-        console: What the machine has printed.
-        lines: How many at most.
+        console: The console output.
+        lines: The maximum number of lines.
     """
     last = console.strip().splitlines()[-lines:]
     if not last:
         return ""
-    printed = "\n".join(["It printed at last:", *(f"    {line}" for line in last)])
+    printed = "\n".join(["Its last console lines:", *(f"    {line}" for line in last)])
     return " ".join(filter(None, (summary(console), printed)))
 
 
 def _state(at: Stage, log: BootLog) -> str:
-    """Return a sentence about the stage that the boot has come to."""
+    """Return a sentence about the stage that the boot has reached."""
     text = f" ({at.text})" if at.text else ""
     if at.ok is False:
         after = f" {at.began_seconds:g} s after its start" if at.seconds is None else f" after {at.seconds:g} s"
-        return f"The start-up script failed in its stage {at.name}{after}{text}{_error(log)}."
+        return f"The start-up script failed in stage {at.name}{after}{text}{_error(log)}."
     if at.ok is None:
-        return f"The start-up script has come to its stage {at.name}, begun {at.began_seconds:g} s after its start and not ended{text}."
+        return f"The start-up script is in stage {at.name}, which began {at.began_seconds:g} s after its start{text}."
     if at.name == _END:
-        return f"The start-up script came to its end after {at.began_seconds:g} s{text}."
+        return f"The start-up script ended after {at.began_seconds:g} s{text}."
     took = "" if at.seconds is None else f" in {at.seconds:g} s"
-    return f"The start-up script has been through its stage {at.name}{took}{text}, and not begun the next."
+    return f"The start-up script finished stage {at.name}{took}{text}, and has not begun the next one."
 
 
 def _error(log: BootLog) -> str:
-    """Return the most telling line of what was printed last: the last that begins like an error, else the last of all."""
+    """Return the last line that begins like an error, else the last line."""
     lines = [line for line in log.last_lines if line.strip()]
     if not lines:
         return ""

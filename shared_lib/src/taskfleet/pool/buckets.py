@@ -1,7 +1,7 @@
-"""The little that is done with buckets: look, put, list, delete. S3 through boto3, Google's by plain HTTP.
+"""Files in buckets: check, upload, list, delete. S3 through boto3, Cloud Storage through its JSON API.
 
-Google's storage has a client of its own, ``google-cloud-storage``, that would be one more dependency of every project for four
-requests; google-auth, which the other clients bring along, does the login.
+The client library ``google-cloud-storage`` would be one more dependency of every project, for four requests; google-auth, which other
+clients depend on, provides the credentials.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,56 +13,56 @@ from taskfleet.clouds.google import STORAGE
 from taskfleet.errors import ProviderError, WrongSettingError
 from taskfleet.machines.provider import load_provider
 
-#: For each part of a request; a file's upload may take as long as it moves.
-_SILENCE_SECONDS = 60
+#: The timeout without any data; an upload may take longer as long as it makes progress.
+_TIMEOUT_SECONDS = 60
 
 
 class Bucket(Protocol):
-    """A bucket, and a folder in it."""
+    """A folder in a bucket."""
 
     folder: str
     """Empty, or ends with a slash."""
 
     def address(self, key: str) -> str:
-        """Give a file's address."""
+        """Return a file's URL."""
 
     def region(self) -> str | None:
-        """Say where it is, if a request has to name that."""
+        """Return the bucket's region, if requests need it."""
 
     def has(self, key: str) -> bool:
-        """Say whether a file is there; False also if that may not be known."""
+        """Return whether a file exists; False also if the permission to check it is missing."""
 
     def put(self, key: str, path: Path) -> None:
-        """Put a file there, whole or not at all."""
+        """Upload a file atomically."""
 
     def keys(self, folder: str) -> Iterator[str]:
-        """Give the names of all files of a folder; none if there is no bucket."""
+        """Yield the names of all files of a folder; none if the bucket does not exist."""
 
     def delete(self, key: str) -> None:
-        """Delete a file; one that is gone is no error."""
+        """Delete a file; do nothing if it does not exist."""
 
 
 def open_bucket(address: str, provider: str) -> Bucket:
-    """Open the bucket that BUCKET names.
+    """Return the bucket of the setting BUCKET.
 
     Args:
         address: ``s3://bucket/folder`` or ``gs://bucket/folder``.
-        provider: Whose machines read it, as in PROVIDER.
+        provider: The provider whose machines read it, as in PROVIDER.
 
     Raises:
-        WrongSettingError: It is not an address, or one that the provider's machines have no login for.
+        WrongSettingError: It is not a URL of a bucket, or the provider's machines have no credentials for it.
     """
     scheme, separator, rest = address.strip().partition("://")
     bucket, _, folder = rest.partition("/")
     wanted = load_provider(provider).bucket_scheme
     if not separator or not bucket or scheme not in _KINDS:
         raise WrongSettingError(
-            f"BUCKET={address} is not the address of a bucket. Write it as {wanted}://bucket/folder.", setting="BUCKET"
+            f"BUCKET={address} is not the URL of a bucket. Set BUCKET={wanted}://bucket/folder.", setting="BUCKET"
         )
     if scheme != wanted:
         raise WrongSettingError(
-            f"BUCKET={address} does not fit PROVIDER={provider}, whose machines have a login for {wanted}:// only. Name a bucket there: "
-            f"{wanted}://bucket/folder.",
+            f"BUCKET={address} does not match PROVIDER={provider}, whose machines have credentials for {wanted}:// only. Set "
+            f"BUCKET={wanted}://bucket/folder.",
             setting="BUCKET",
         )
     folder = f"{folder.strip('/')}/" if folder.strip("/") else ""
@@ -81,24 +81,24 @@ class _S3:
             self._client: Any = AwsClient().client(
                 "s3",
                 None,
-                # stores that only speak like S3 may not know the newer checksums; a bundle has its hash in its name
+                # S3-compatible stores may not support newer checksums; the name of a bundle contains its hash
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             )
         except ERRORS as error:
-            raise self._fault(error, "PutObject") from error
+            raise self._error(error, "PutObject") from error
 
     def address(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
 
     def region(self) -> str | None:
         try:
-            answer = self._client.head_bucket(Bucket=self._bucket)
+            response = self._client.head_bucket(Bucket=self._bucket)
         except self._errors as error:
             response = getattr(error, "response", {})
             headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         else:
-            headers = answer["ResponseMetadata"]["HTTPHeaders"]
+            headers = response["ResponseMetadata"]["HTTPHeaders"]
         found: str | None = headers.get("x-amz-bucket-region") or self._client.meta.region_name
         return found
 
@@ -106,9 +106,12 @@ class _S3:
         try:
             self._client.head_object(Bucket=self._bucket, Key=key)
         except self._errors as error:
-            if self._status(error) in (403, 404):  # a missing file is forbidden to whom may not list the bucket
+            if self._status(error) in (
+                403,
+                404,
+            ):  # S3 returns 403 for a missing file without the permission to list the bucket
                 return False
-            raise self._fault(error, "HeadObject") from error
+            raise self._error(error, "HeadObject") from error
         return True
 
     def put(self, key: str, path: Path) -> None:
@@ -116,7 +119,7 @@ class _S3:
             with path.open("rb") as file:
                 self._client.put_object(Bucket=self._bucket, Key=key, Body=file)
         except self._errors as error:
-            raise self._fault(error, "PutObject") from error
+            raise self._error(error, "PutObject") from error
 
     def keys(self, folder: str) -> Iterator[str]:
         from taskfleet.clouds.aws_errors import code_of
@@ -126,27 +129,27 @@ class _S3:
                 yield from (one["Key"] for one in page.get("Contents", ()))
         except self._errors as error:
             if code_of(error) != "NoSuchBucket":
-                raise self._fault(error, "ListObjectsV2") from error
+                raise self._error(error, "ListObjectsV2") from error
 
     def delete(self, key: str) -> None:
         try:
             self._client.delete_object(Bucket=self._bucket, Key=key)
         except self._errors as error:
-            raise self._fault(error, "DeleteObject") from error
+            raise self._error(error, "DeleteObject") from error
 
     @staticmethod
     def _status(error: Exception) -> int:
         response = getattr(error, "response", {})
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
-    def _fault(self, error: Exception, operation: str) -> ProviderError:
+    def _error(self, error: Exception, operation: str) -> ProviderError:
         from taskfleet.clouds.aws_errors import CREDENTIALS, code_of, denial, explain, permission_for, reply_of
 
         shown, code = f"s3://{self._bucket}", code_of(error)
         if code == "NoSuchBucket":
             return _no_bucket(shown, f"aws s3 mb {shown}", code)
         if self._status(error) == 403 and code not in CREDENTIALS:
-            advice = "name a bucket of yours in BUCKET"
+            advice = "set BUCKET to a bucket of yours"
             permission = permission_for("s3", operation)
             return denial(shown, reply_of(error), permission, resource=shown, or_else=advice)
         return explain(error, service="s3", operation=operation, region=None, label=shown)
@@ -197,16 +200,16 @@ class _Gs:
         self._ask("DELETE", f"{self._path}/{quote(key, safe='')}", "storage.objects.delete", passing=(404,))
 
     def _ask(self, method: str, path: str, permission: str, *, passing: tuple[int, ...] = (), **more: Any) -> Any:
-        """Make a request and return what is answered; None for a status that is none of an error here."""
+        """Make a request and return the JSON of the response; None for a status in ``passing``."""
         from taskfleet.clouds.google_session import json_of
 
         def ask() -> Any:
-            answer = http.request(method, f"{self._base}{path}", timeout=_SILENCE_SECONDS, **more)
-            if answer.status_code in passing:
+            response = http.request(method, f"{self._base}{path}", timeout=_TIMEOUT_SECONDS, **more)
+            if response.status_code in passing:
                 return None
-            if answer.status_code == 404:
+            if response.status_code == 404:
                 raise _no_bucket(self._shown, f"gcloud storage buckets create {self._shown}", "notFound")
-            return json_of(answer)
+            return json_of(response)
 
         with self._session.http(STORAGE) as http:
             return self._session.call(ask, permission, api=STORAGE, label=self._shown)
@@ -214,9 +217,9 @@ class _Gs:
 
 def _no_bucket(shown: str, command: str, code: str) -> WrongSettingError:
     return WrongSettingError(
-        f"{shown} does not exist. Make it ({command}), or correct BUCKET.", setting="BUCKET", code=code
+        f"{shown} does not exist. Create it with: {command}, or correct BUCKET.", setting="BUCKET", code=code
     )
 
 
-#: By the scheme of their addresses.
+#: By URL scheme.
 _KINDS: dict[str, Callable[[str, str], Bucket]] = {"s3": _S3, "gs": _Gs}

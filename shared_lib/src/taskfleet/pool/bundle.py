@@ -1,48 +1,42 @@
-"""The project's code as a bundle: a tar file, gzipped, that is named by the hash of what is in it.
+"""Bundles: the project's code as a gzipped tar file that is named by the hash of its content.
 
-The same files give the same name on every machine and at any time; so what is in the bucket already is not sent again, and a worker can
-tell whether it runs the job's code. The name is the hash of the list of files that travels in the bundle (``manifest``), since what tar
-and gzip make of the same files depends on their versions.
+The same files give the same name on every computer and at any time. So a bundle that is in the bucket already is not uploaded again, and a
+worker can verify that it runs the job's code. The name is the hash of the manifest in the bundle (``manifest``), not of the archive,
+because the output of tar and gzip depends on their versions.
 """
 
 import gzip
 import io
+import logging
 import os
 import re
 import shutil
 import stat
-import subprocess
 import tarfile
 import tempfile
-import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from taskfleet.errors import BundleError
 from taskfleet.pool.buckets import open_bucket
 from taskfleet.pool.manifest import MANIFEST, FileKind, bundle_hash, manifest_line
+from taskfleet.pool.project_files import project_files
 from taskfleet.pool.secrets import is_secret_file, secret_in_variable
+from taskfleet.pool.worker_packages import read_lock
 
-#: A bundle of more than that is a mistake, or data that belongs elsewhere.
-MOST_MIB = 200.0
+logger = logging.getLogger(__name__)
+
+#: The maximum size before compression. A larger project contains data that belongs into a bucket.
+MAX_MIB = 200.0
 _SUFFIX = ".tar.gz"
 _NAME = re.compile(r"[0-9a-f]{64}\.tar\.gz")
-#: In a bucket's folder there is a folder of this name, with one for each job.
+#: The folder in a bucket that has a folder for each job.
 _FOLDER = "taskfleet-bundles"
 _MIB = 1 << 20
-#: 2000-01-01, since some tools refuse files that are older than 1980.
+#: 2000-01-01: some tools reject files from before 1980.
 _FIXED_TIME = 946_684_800
-#: Packed also where git ignores them: without these no worker starts.
-_NEEDED = ("pyproject.toml", "uv.lock", "config/*.env")
-_NEVER_FOLDERS = {
-    *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox", ".direnv"),
-    *(".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".ipynb_checkpoints", ".cache", ".idea", ".vscode"),
-}
-_NEVER_FILES = re.compile(r".+\.py[co]|\.DS_Store|Thumbs\.db|\.coverage(?:\..+)?|.+\.sw[op]|.+~")
-#: At the top: what a job has made.
-_NEVER_AT_TOP = re.compile(r"jobs|results(?:\..+)?")
 _SHOWN = 8
 
 
@@ -51,13 +45,13 @@ class Bundle:
     """A packed project."""
 
     hash: str
-    """Of its list of files, SHA-256 in hexadecimal: what a worker knows its code by (TASKFLEET_BUNDLE)."""
+    """SHA-256 of the manifest, in hexadecimal. Workers verify their code with it (TASKFLEET_BUNDLE)."""
     path: Path
     size_bytes: int
-    """Of the gzipped file."""
+    """After compression."""
     files: int
     left_out: tuple[str, ...]
-    """Files that look like secrets and are therefore not in it; to be shown to the user."""
+    """Files that look like secrets and were not packed; to be shown to the user."""
 
     @property
     def name(self) -> str:
@@ -67,30 +61,32 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBundle:
-    """A bundle where machines get it."""
+    """An uploaded bundle."""
 
     address: str
-    """``s3://`` or ``gs://``."""
+    """Begins with ``s3://`` or ``gs://``."""
     hash: str
     region: str | None = None
-    """Of an S3 bucket; a request for it has to name that."""
+    """Of an S3 bucket; requests have to name it."""
+    unneeded: tuple[str, ...] = ()
+    """Packages of its uv.lock that machines do not install."""
 
 
-def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), most_mib: float = MOST_MIB) -> Bundle:
+def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), max_mib: float = MAX_MIB) -> Bundle:
     """Pack a project.
 
-    Packed is what git knows or would add (``.gitignore`` holds also without a repository, if git is installed), but no caches, jobs and
-    results. What looks like a secret is left out.
+    Packs the files that git tracks or would add (``.gitignore`` applies also without a repository, if git is installed), without caches,
+    jobs and results. Files that look like secrets are left out.
 
     Args:
         project: The project's folder.
-        folder: Where to put the file; a bundle that is there already is made again.
-        leave_out: Files and folders that are not packed either, such as the ledger.
-        most_mib: More is refused, before compression.
+        folder: The folder for the bundle; an existing bundle is overwritten.
+        leave_out: Further files and folders to leave out, such as the ledger.
+        max_mib: The maximum size before compression.
 
     Raises:
-        BundleError: ``uv.lock`` is missing or out of the project, a file cannot be read, a link leads out of the project, a file of
-            settings has a secret in it, or it is too large.
+        BundleError: ``uv.lock`` is missing or names a path out of the project, a file cannot be read, a link leads out of the project, a
+            settings file has a secret in it, or the project is too large.
     """
     project = project.resolve()
     _check_lock(project)
@@ -99,8 +95,8 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), most_mi
     lines: list[str] = []
     with tempfile.TemporaryDirectory(prefix="taskfleet-bundle-") as scratch:
         packed = Path(scratch) / "bundle"
-        names = _checked(project, _listed(project), excluded)
-        _refuse_if_large(project, names, most_mib)
+        names = project_files(project, excluded)
+        _check_size(project, names, max_mib)
         with (
             open(packed, "wb") as raw,
             gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as zipped,
@@ -112,7 +108,7 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), most_mi
                     left_out.append(name)
                     continue
                 if re.fullmatch(r"config/[^/]*\.env", name):
-                    _refuse_secrets(name, content)
+                    _check_secrets(name, content)
                 lines.append(manifest_line(name, kind, content))
                 _add(tar, name, kind, content)
             manifest = "".join(lines).encode()
@@ -135,38 +131,42 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), most_mi
 
 
 def upload(bundle: Bundle, bucket: str, *, job_id: str, provider: str) -> StoredBundle:
-    """Put a bundle where the job's machines get it; nothing is sent if it is there.
+    """Upload a bundle, unless it is in the bucket already.
 
     Args:
         bundle: From ``pack``.
-        bucket: ``s3://bucket/folder`` or ``gs://bucket/folder``; the folder may be left out.
-        job_id: Each job has its bundles in a folder of its own, so that the end of one takes nothing from another.
-        provider: Whose machines get it, as in PROVIDER.
+        bucket: ``s3://bucket/folder`` or ``gs://bucket/folder``; the folder is optional.
+        job_id: Each job has its own folder of bundles, so that removing them does not affect another job.
+        provider: As in PROVIDER; its machines download the bundle.
 
     Raises:
-        WrongSettingError: The address does not fit the provider, or the bucket does not exist.
+        WrongSettingError: The provider's machines cannot read from such a bucket, or the bucket does not exist.
         ProviderError: A permission is missing, there is no login, or the service does not answer.
     """
     store = open_bucket(bucket, provider)
     key = f"{_job_folder(store.folder, job_id)}{bundle.name}"
-    if not store.has(key):
+    if store.has(key):
+        logger.info("bundle %s is in the bucket already", store.address(key))
+    else:
         store.put(key, bundle.path)
+        logger.info("uploaded bundle %s: %d files, %d bytes", store.address(key), bundle.files, bundle.size_bytes)
     return StoredBundle(address=store.address(key), hash=bundle.hash, region=store.region())
 
 
 def remove(bucket: str, *, job_id: str, provider: str) -> int:
-    """Remove the job's bundles, and nothing else that is in the bucket.
+    """Remove the job's bundles from a bucket.
 
     Returns:
-        How many are still there: to be called again until that is 0.
+        The number of remaining bundles. Call it again until that is 0.
 
     Raises:
-        ProviderError: As ``upload``; a bucket that does not exist has no bundles.
+        ProviderError: As ``upload``. A bucket that does not exist has no bundles.
     """
     store = open_bucket(bucket, provider)
     folder = _job_folder(store.folder, job_id)
     for key in _bundles(store.keys(folder), folder):
         store.delete(key)
+        logger.info("deleted bundle %s", store.address(key))
     return len(_bundles(store.keys(folder), folder))
 
 
@@ -178,121 +178,29 @@ def _bundles(keys: Iterable[str], folder: str) -> list[str]:
     return [key for key in keys if _NAME.fullmatch(key.removeprefix(folder))]
 
 
-# --- what is packed ---
-
-
-def _listed(project: Path) -> list[str]:
-    """Give the files that are the user's own, in any order."""
-    found = _listed_by_git(project)
-    names = set(_walked(project) if found is None else found)
-    for pattern in _NEEDED:
-        names.update(path.relative_to(project).as_posix() for path in project.glob(pattern) if path.is_file())
-    return [name for name in names if not _is_never(name)]
-
-
-def _is_never(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return (
-        bool(_NEVER_FOLDERS.intersection(parts[:-1]))
-        or any(part.endswith(".egg-info") for part in parts[:-1])
-        or _NEVER_FILES.fullmatch(parts[-1]) is not None
-        or _NEVER_AT_TOP.fullmatch(parts[0]) is not None
-        or name == MANIFEST
-    )
-
-
-def _listed_by_git(project: Path) -> list[str] | None:
-    """Ask git what it tracks or would add; None if git is not installed."""
-    inside = _git(project, "rev-parse", "--is-inside-work-tree")
-    if inside is None:
-        return None
-    if inside.strip() == b"true" and not _git(project, "check-ignore", "."):
-        return _with_repositories(project, _git(project, *_LIST))
-    with tempfile.TemporaryDirectory(prefix="taskfleet-git-") as scratch:  # an empty repository, for .gitignore's sake
-        _git(project, "init", "-q", "--bare", scratch)
-        return _with_repositories(project, _git(project, f"--git-dir={scratch}", f"--work-tree={project}", *_LIST))
-
-
-_LIST = ("ls-files", "--cached", "--others", "--exclude-standard", "-z")
-
-
-def _with_repositories(project: Path, output: bytes | None) -> list[str] | None:
-    """Split git's list; of repositories within the project (submodules) it has only the folder."""
-    if output is None:
-        return None
-    names = []
-    for raw in filter(None, output.split(b"\0")):
-        name = os.fsdecode(raw).rstrip("/")
-        path = project / name
-        if path.is_dir() and not path.is_symlink():
-            names += [f"{name}/{inner}" for inner in _listed_by_git(path) or ()]
-        elif os.path.lexists(path):  # it may be deleted and still be in the index
-            names.append(name)
-    return names
-
-
-def _git(folder: Path, *words: str) -> bytes | None:
-    """Run git in a folder; empty if it refuses, None if it is not there."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    # another user's folder (a mounted one) is listed all the same: nothing of it is run
-    command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", *words]
-    try:
-        done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout if done.returncode == 0 else b""
-
-
-def _walked(project: Path) -> Iterator[str]:
-    """Give all files but those of virtual environments: for want of git."""
-    for folder, folders, files in os.walk(project):
-        here = Path(folder)
-        linked = [name for name in folders if (here / name).is_symlink()]
-        folders[:] = [
-            name
-            for name in folders
-            if name not in linked and name not in _NEVER_FOLDERS and not (here / name / "pyvenv.cfg").exists()
-        ]
-        for name in (*files, *linked):
-            yield (here / name).relative_to(project).as_posix()
-
-
-def _checked(project: Path, names: Iterable[str], excluded: Sequence[Path]) -> list[str]:
-    """Sort the names by their bytes; leave out what is excluded and what is no file."""
-    kept = []
-    for name in names:
-        path = project / name
-        if any(path == one or one in path.parents for one in excluded):
-            continue
-        mode = path.lstat().st_mode
-        if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
-            kept.append(name)
-    return sorted(kept, key=os.fsencode)
-
-
 def _read(project: Path, name: str) -> tuple[FileKind, bytes]:
-    """Return what a file is and its content; of a link, where it leads."""
+    """Return the kind of a file and its content; for a link, its target."""
     path = project / name
     if path.is_symlink():
         target = os.readlink(path)
         if os.path.isabs(target) or not path.resolve().is_relative_to(project):
             raise BundleError(
-                f"{name} is a link to {target}, out of the project, where machines have nothing. Put the file itself there, or name the "
-                "link in .gitignore."
+                f"{name} is a link to {target}, which is not in the project, so machines would not get it. Copy the file "
+                "into the project, or add the link to .gitignore."
             )
         return FileKind.LINK, os.fsencode(target)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(
-            f"{path} cannot be read ({error.strerror}), so the project cannot be packed. Give it back to yourself, or name it in "
+            f"{path} cannot be read ({error.strerror}), so the project cannot be packed. Make it readable, or add it to "
             ".gitignore."
         ) from error
     return FileKind.PROGRAM if path.stat().st_mode & stat.S_IXUSR else FileKind.FILE, content
 
 
 def _add(tar: tarfile.TarFile, name: str, kind: FileKind, content: bytes) -> None:
-    """Put a file into the archive, described by nothing but its name, its content and whether it is to be run."""
+    """Add a file to the archive, with no metadata but its name and whether it is executable."""
     entry = tarfile.TarInfo(name)
     entry.mtime = _FIXED_TIME
     if kind is FileKind.LINK:
@@ -304,49 +212,42 @@ def _add(tar: tarfile.TarFile, name: str, kind: FileKind, content: bytes) -> Non
     tar.addfile(entry, io.BytesIO(content))
 
 
-def _refuse_if_large(project: Path, names: Iterable[str], most_mib: float) -> None:
+def _check_size(project: Path, names: Iterable[str], max_mib: float) -> None:
     sizes = {name: (project / name).lstat().st_size for name in names}
     total = sum(sizes.values())
-    if total <= most_mib * _MIB:
+    if total <= max_mib * _MIB:
         return
-    biggest = sorted(sizes.items(), key=lambda pair: -pair[1])[:_SHOWN]
-    lines = [f"  {size / _MIB:8,.1f} MiB  {name}" for name, size in biggest]
+    largest = sorted(sizes.items(), key=lambda pair: -pair[1])[:_SHOWN]
+    lines = [f"  {size / _MIB:8,.1f} MiB  {name}" for name, size in largest]
     raise BundleError(
-        f"The project in {project} has {total / _MIB:,.0f} MiB, more than the {most_mib:g} MiB of a bundle. Name what machines do not need "
-        "in .gitignore; put data into a bucket that tasks read from. The biggest files:\n" + "\n".join(lines)
+        f"The project in {project} has {total / _MIB:,.0f} MiB; a bundle can have at most {max_mib:g} MiB. Add files that machines do not "
+        "need to .gitignore; put data into a bucket that tasks read from. The largest files:\n" + "\n".join(lines)
     )
 
 
-def _refuse_secrets(name: str, content: bytes) -> None:
-    """Look at each line of a file of settings: it goes to the machines, and stays in the bucket."""
+def _check_secrets(name: str, content: bytes) -> None:
+    """Reject a settings file with secrets: it would be readable on machines and in the bucket."""
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         found = re.match(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", line)
-        why = secret_in_variable(found[1], found[2].strip().strip("'\"")) if found else None
-        if found and why:
+        reason = secret_in_variable(found[1], found[2].strip().strip("'\"")) if found else None
+        if found and reason:
             raise BundleError(
-                f"{name}, line {number}: {found[1]} would travel to the machines in a bundle, and {why}. Take it out: machines have a role "
-                "(INSTANCE_PROFILE, SERVICE_ACCOUNT), and a script in BEFORE_WORKER can fetch a secret from where it is kept."
+                f"{name}, line {number}: {found[1]} would be sent to machines in a bundle, and {reason}. Remove it: machines have a role "
+                "(INSTANCE_PROFILE, SERVICE_ACCOUNT), and a script in BEFORE_WORKER can fetch secrets from a secret store."
             )
 
 
 def _check_lock(project: Path) -> None:
-    """See that machines can install what the project needs."""
+    """Check that machines can install the project's packages."""
     if not (project / "pyproject.toml").is_file():
-        raise BundleError(f"There is no pyproject.toml in {project}: that is no project's folder.")
-    lock = project / "uv.lock"
-    if not lock.is_file():
-        raise BundleError(f"There is no uv.lock in {project}, which says what machines install. Make it: uv lock")
-    try:
-        packages = tomllib.loads(lock.read_text(encoding="utf-8")).get("package", [])
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{lock} cannot be read ({error}). Make it again: uv lock") from error
-    for package in packages:
+        raise BundleError(f"There is no pyproject.toml in {project}: it is not the folder of a project.")
+    for package in read_lock(project):
         source = package.get("source", {})
         for kind in ("editable", "directory", "path", "virtual"):
             with suppress(TypeError):
                 path = os.path.normpath(source[kind]) if kind in source else ""
                 if path.startswith("..") or os.path.isabs(path):
                     raise BundleError(
-                        f"The project depends on {package.get('name')} in {source[kind]}, out of its folder, which machines do not "
-                        "get. Move it into the project, and run uv lock."
+                        f"The project depends on {package.get('name')} in {source[kind]}, which is outside of its folder, so machines "
+                        "would not get it. Move it into the project, and run uv lock."
                     )

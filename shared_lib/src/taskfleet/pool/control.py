@@ -1,20 +1,20 @@
-"""Who looks after a job's pool: one controller at a time, as the ledger remembers it."""
+"""The lease of a job's pool in the ledger: one controller manages the pool at a time."""
 
 from taskfleet.ledger.database import Database
 from taskfleet.processes.identity import is_surely_dead
 
-#: A controller that has said nothing for so long is not there any more.
+#: A controller that has not renewed its lease for this long is no longer running.
 ABSENT_SECONDS = 120.0
 
 
 def controller(database: Database) -> tuple[str | None, float]:
-    """Give who looks after the pool, and when it last said so."""
+    """Return the controller, None if there is none, and the time at which it last renewed its lease."""
     name, seen_at = database.row("SELECT controller, seen_at FROM pool") or (None, 0.0)
     return name, seen_at
 
 
-def take_control(database: Database, me: str, now: float) -> str | None:
-    """Become the one who looks after the pool, and take back what was asked of the former one; give who it is if somebody is at it."""
+def acquire(database: Database, me: str, now: float) -> str | None:
+    """Become the controller, and cancel a request to stop the former one; return the other controller if one is running."""
     with database.transaction():
         other, seen_at = controller(database)
         if other is not None and other != me and now - seen_at < ABSENT_SECONDS and not is_surely_dead(other):
@@ -23,8 +23,8 @@ def take_control(database: Database, me: str, now: float) -> str | None:
     return None
 
 
-def stay_in_control(database: Database, me: str, now: float) -> bool:
-    """Say that the controller is there; False if it is no longer the one, or was asked to stop."""
+def renew(database: Database, me: str, now: float) -> bool:
+    """Renew the controller's lease; return False if it has lost the lease, or was asked to stop."""
     with database.transaction():
         return bool(
             database.execute(
@@ -33,14 +33,14 @@ def stay_in_control(database: Database, me: str, now: float) -> bool:
         )
 
 
-def give_control_up(database: Database, me: str) -> None:
-    """Look after the pool no longer."""
+def release(database: Database, me: str) -> None:
+    """Release the controller's lease."""
     with database.transaction():
         database.execute("UPDATE pool SET controller = NULL WHERE controller = ?", (me,))
 
 
-def ask_to_stop(database: Database, now: float) -> bool:
-    """Have the controller end; False if there is none."""
+def request_stop(database: Database, now: float) -> bool:
+    """Ask the controller to stop; return False if there is none."""
     with database.transaction():
         return bool(
             database.execute(

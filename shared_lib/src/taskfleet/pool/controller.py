@@ -1,105 +1,62 @@
-"""Keeps a pool as ``planning`` says it should be, one step at a time.
+"""The controller of a pool: compares the records with the provider's list, and carries out the plan of ``planning``.
 
-A step may end anywhere, by an error or with the process: what it has not done, the next one does, of this controller or of another. A
-machine is written down before it is ordered; whatever the provider lists is compared with what is written down; and a machine ends itself
-when its lifetime is over, should nobody come any more.
+A step may fail or be killed anywhere: the next step, of this controller or another one, does what is left. A machine is recorded before it
+is launched, every step compares the provider's list with the records, and a machine's self-destruct timer ends it if no controller does.
 """
 
+import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from taskfleet.errors import TaskfleetError, UnreachableError
-from taskfleet.ledger import counters
 from taskfleet.ledger.database import Database
-from taskfleet.machines import EndReason, Kind, LaunchRequest, Machine, Machines, MachineState
-from taskfleet.machines.choosing import Offer
-from taskfleet.pool import boot_log, records
-from taskfleet.pool.cooldowns import Cooldowns
-from taskfleet.pool.observation import assign, match, observe
-from taskfleet.pool.planning import Limits, Plan, State, plan
-from taskfleet.pool.records import End, Record
-from taskfleet.tasks import State as TaskState
-from taskfleet.text import counted, duration
-
-#: A controller that has not looked for so long knows no more than one that begins.
-GAP_SECONDS = 60.0
-#: No provider lists a machine that has ended for longer.
-LISTED_SECONDS = 4 * 3600.0
-#: Of what a machine printed that did not get ready, so many lines are shown; and of so many machines at a time.
-CONSOLE_LINES = 15
-MOST_CONSOLES = 3
-#: What ends a machine before its worker is heard and says nothing of the machine.
-NOT_ITS_FAULT = frozenset(
-    {
-        EndReason.PREEMPTED,
-        EndReason.DONE,
-        EndReason.STOPPED,
-        EndReason.TORN_DOWN,
-        EndReason.TERMINATED,
-        EndReason.GAVE_UP,
-        EndReason.UNKNOWN,
-        EndReason.CANCELLED,
-        EndReason.NOTHING_WORKED,
-    }
+from taskfleet.machines import (
+    EndReason,
+    Kind,
+    LaunchRequest,
+    LaunchResult,
+    Machines,
 )
+from taskfleet.machines.choosing import Offer
+from taskfleet.pool import records, updates
+from taskfleet.pool.cooldowns import Cooldowns
+from taskfleet.pool.job_state import JobState, failures
+from taskfleet.pool.matching import assign
+from taskfleet.pool.planning import Limits, Plan, PoolState, plan
+from taskfleet.pool.reconciler import Reconciler
+from taskfleet.pool.records import End
+from taskfleet.text import counted
 
-#: Of these machines nothing was printed, or nothing that matters.
-NOTHING_TO_SHOW = (EndReason.NEVER_STARTED, EndReason.PREEMPTED, EndReason.CANCELLED)
+logger = logging.getLogger(__name__)
 
-
-class Work(Protocol):
-    """What the pool is for."""
-
-    def tasks_left(self) -> int:
-        """Give the number of tasks that have not come to an end."""
-
-    def last_heartbeats(self) -> Mapping[str, float]:
-        """Return when a worker on each machine gave its last sign of life, by the machine's token."""
-
-    def has_worked(self) -> Mapping[str, float]:
-        """Say of each machine that did something of use when its worker was last heard, by token."""
-
-
-class LedgerWork:
-    """The tasks and workers of a ledger."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def tasks_left(self) -> int:
-        """See ``Work.tasks_left``."""
-        counts = counters.by_state(self._database)
-        return counts[TaskState.PENDING] + counts[TaskState.RUNNING] + counts[TaskState.WAITING]
-
-    def last_heartbeats(self) -> Mapping[str, float]:
-        """See ``Work.last_heartbeats``."""
-        return records.last_heartbeats(self._database)
-
-    def has_worked(self) -> Mapping[str, float]:
-        """See ``Work.has_worked``."""
-        return records.has_worked(self._database)
-
-
-def failures(database: Database, worked: Mapping[str, float]) -> list[float]:
-    """Say when machines ended that did nothing of use and are to blame for it, since the last one that did something."""
-    ended = records.ended_since(database, max(worked.values(), default=0.0))
-    return [
-        one.ended_at
-        for one in ended
-        if one.ended_at is not None and one.token not in worked and one.end_reason not in NOT_ITS_FAULT
-    ]
+#: After a gap of this length between lists, a controller trusts old heartbeats no more than a new controller does.
+GAP_SECONDS = 60.0
+#: Of machines that are replaced in one step, the number whose consoles are shown.
+MAX_CONSOLES = 3
 
 
 class Controller:
-    """One process that looks after a pool."""
+    """Manages a pool, one step at a time.
+
+    Args:
+        database: The job's ledger.
+        machines: The job's machines at their provider.
+        job: The state of the job.
+        name: The prefix of the machines' names, at most 40 characters.
+        offers: The offers that may be launched, the best first.
+        limits: Of the pool.
+        say: Prints a message for the user.
+        can_queue: Whether the provider may queue machines at no cost.
+        poll_seconds: The interval at which ``step`` is called.
+        failures_since: Unproductive machines that ended earlier do not count as failures; seconds since the epoch.
+    """
 
     def __init__(
         self,
         database: Database,
         machines: Machines,
-        work: Work,
+        job: JobState,
         *,
         name: str,
         offers: Sequence[Offer],
@@ -107,63 +64,62 @@ class Controller:
         say: Callable[[str], None],
         can_queue: bool = False,
         poll_seconds: float = 10.0,
+        failures_since: float = 0.0,
     ) -> None:
-        """Start to look after a pool.
-
-        Args:
-            database: The job's ledger.
-            machines: The provider.
-            work: What is left to do.
-            name: What the machines' names begin with, at most 40 characters.
-            offers: What may be ordered, the best first.
-            limits: How many, how dear, how patient.
-            say: Tells the user something.
-            can_queue: Whether accepted machines may wait in the provider's queue, unpaid.
-            poll_seconds: How often ``step`` is called.
-        """
         self._can_queue = can_queue
         self._gap_seconds = max(GAP_SECONDS, 3 * poll_seconds)
+        self._failures_since = failures_since
         self._database = database
         self._machines = machines
-        self._work = work
+        self._job = job
         self._name = name
         self._offers = offers
         self._offer_of = {one.kind: one for one in offers}
         self._limits = limits
         self._say = say
         self._cooldowns = Cooldowns()
-        self._said = ""
-        self._looked_at: float | None = None
+        self._reconciler = Reconciler(database, machines, say, offers=offers, cooldowns=self._cooldowns)
+        self._last_message = ""
         self._watched_since = 0.0
-        self.last_words = ""
-        """How far the latest machine that had to be replaced came, and its last lines."""
+
+    @property
+    def last_console(self) -> str:
+        """See ``Reconciler.last_console``."""
+        return self._reconciler.last_console
+
+    def terminate_all(self, now: float, end: End) -> int:
+        """See ``Reconciler.terminate_all``."""
+        return self._reconciler.terminate_all(now, end)
 
     def step(self, now: float) -> Plan | None:
-        """Look and do what is to be done now; None if the provider did not answer."""
+        """Reconcile, plan, and carry out the plan; return None if the provider did not answer."""
         try:
             return self._step(now)
         except UnreachableError as error:
             self._say_once(f"{error} Trying again.")
             return None
 
-    def end_all(self, now: float, end: End) -> int:
-        """Have all machines of the job ended; return how many the provider still has, to be called until that is 0."""
-        listed = self.look(now)
-        there = [one for one in listed if one.state is not MachineState.ENDED]
-        waiting = [one for one in there if one.state is not MachineState.ENDING]
-        if waiting:
-            records.note_ending(self._database, list(match(records.open_machines(self._database), waiting)), end, now)
-            self._machines.terminate([one.instance_id for one in waiting])
-        open_machines = records.open_machines(self._database)
-        matched = match(open_machines, there)
-        return len(there) + sum(1 for one in open_machines if one.token not in matched)
-
     def _step(self, now: float) -> Plan:
-        if self._looked_at is None or now - self._looked_at > self._gap_seconds:
+        listed_at = self._reconciler.listed_at
+        if listed_at is None or now - listed_at > self._gap_seconds:
+            logger.debug("Some heartbeats may not be recorded yet: they are expected from now on.")
             self._watched_since = now
-        self.look(now)
+        self._reconciler.reconcile(now)
+        state = self._state(now)
+        found = plan(state, self._limits, self._cooldowns)
+        logger.debug("%d tasks left, %d open machines: %s", state.tasks_left, len(state.open_machines), found)
+        if found.end:
+            self._end(found.end, {one.token: one.instance_id for one in state.open_machines}, now)
+        if found.launch is not None:
+            self._launch(found.launch, now)
+        elif found.hold is not None:
+            self._say_once(f"No machine is launched: {found.hold.text}.")
+        return found
+
+    def _state(self, now: float) -> PoolState:
+        """Return the state to plan with, after recording which machines are ready."""
         database = self._database
-        last_heartbeats = self._work.last_heartbeats()
+        last_heartbeats = self._job.last_heartbeats()
         open_machines = records.open_machines(database)
         ready = [
             one.token
@@ -171,119 +127,58 @@ class Controller:
             if one.ready_at is None and last_heartbeats.get(one.token, 0.0) >= one.ordered_at
         ]
         if ready:
-            records.note_ready(database, ready, now)
-            self._say(f"{counted(len(ready), 'machine')} got ready: {', '.join(ready)}.")
+            updates.mark_ready(database, ready, now)
+            self._say(
+                f"{counted(len(ready), 'machine')} {'is' if len(ready) == 1 else 'are'} ready: {', '.join(ready)}."
+            )
             open_machines = records.open_machines(database)
-        worked = self._work.has_worked()
-        state = State(
+        productive = self._job.productive_machines()
+        return PoolState(
             now=now,
-            tasks_left=self._work.tasks_left(),
+            tasks_left=self._job.tasks_left(),
             open_machines=open_machines,
             last_heartbeats=last_heartbeats,
             watched_since=self._watched_since,
             spent_usd=records.spent_usd(database),
             was_ever_ready=records.was_ever_ready(database),
-            has_worked=bool(worked),
-            failures=failures(database, worked),
+            was_ever_productive=bool(productive),
+            failures=failures(database, productive, self._failures_since),
             offers=self._offers,
             next_token=f"{self._name}-{records.count_requests(database) + 1}-{secrets.token_hex(3)}",
         )
-        found = plan(state, self._limits, self._cooldowns)
-        if found.end:
-            self._end(found.end, {one.token: one.instance_id for one in open_machines}, now)
-        if found.launch is not None:
-            self._launch(found.launch, now)
-        elif found.hold is not None:
-            self._say_once(f"No machine is started: {found.hold.text}.")
-        return found
-
-    def look(self, now: float) -> Sequence[Machine]:
-        """Write down what the provider's list says, and end what is there and should not be."""
-        database = self._database
-        listed = self._machines.list()
-        open_machines = {one.token: one for one in records.open_machines(database)}
-        closed_ids = records.closed_ids(database, now - LISTED_SECONDS)
-        observed = observe(list(open_machines.values()), listed, now, self._looked_at, closed_ids)
-        self._looked_at = now
-        for token, machine in observed.started.items():
-            offer = self._offer_of.get(machine.kind)
-            records.note_started(database, token, machine.instance_id, offer, now, observed.running_at.get(token))
-        self._note_running(observed.running_at, open_machines)
-        if observed.details:
-            records.note_details(database, observed.details)
-        never = {token: end for token, end in observed.ended.items() if end.reason is EndReason.NEVER_STARTED}
-        gone = {token: end for token, end in observed.ended.items() if token not in never}
-        if never:
-            records.note_never_started(database, never)
-        if gone:
-            records.note_ended(database, gone, now)
-        for token, end in observed.ended.items():
-            record = open_machines[token]
-            if end.reason is EndReason.PREEMPTED:
-                self._cooldowns.note_preemption(record.kind, now)
-            elif end.reason is EndReason.CANCELLED and record.ending_since is None:
-                self._cooldowns.note_cancellation(record.kind, now)
-            if record.ending_since is None:
-                self._say(
-                    f"{token} ({record.instance_type} in {record.zone}) has ended: {end.reason.told(end.detail)}."
-                )
-                if record.ready_at is None and end.reason not in NOTHING_TO_SHOW:
-                    self._show_console(record.instance_id)
-        for machine in observed.unexpected:
-            records.reopen(database, machine, now)
-            self._say(f"Unexpected machine {machine.instance_id}: terminating it.")
-        if observed.unexpected:
-            self._machines.terminate([one.instance_id for one in observed.unexpected])
-        return listed
-
-    def _note_running(self, running_at: Mapping[str, float], open_machines: Mapping[str, Record]) -> None:
-        """Note which machines have begun to run that may have been queued."""
-        queued = {token: since for token, since in running_at.items() if open_machines[token].is_queued}
-        if not queued:
-            return
-        records.note_running(self._database, queued)
-        for token, since in queued.items():
-            record = open_machines[token]
-            self._cooldowns.note_start(record.kind)
-            waited = duration(since - record.ordered_at)
-            self._say(f"{token} ({record.instance_type} in {record.zone}) runs, after {waited} in the queue.")
 
     def _end(self, reasons: Mapping[str, EndReason], instance_ids: Mapping[str, str | None], now: float) -> None:
-        """End machines; one of which nobody knows yet whether it is there is left until that is known."""
+        """Terminate machines, except those of which it is not known yet whether they exist."""
         known = {token: instance_id for token in reasons if (instance_id := instance_ids[token]) is not None}
         for reason in set(reasons.values()):
             tokens = [token for token in known if reasons[token] == reason]
             if tokens:
-                records.note_ending(self._database, tokens, End(reason), now)
-                self._say(f"{counted(len(tokens), 'machine')} ended: {reason.words}.")
+                updates.mark_ending(self._database, tokens, End(reason), now)
+                self._say(f"Terminating {counted(len(tokens), 'machine')}: {reason.words}.")
             if reason in (EndReason.LATE, EndReason.SILENT):
-                for token in tokens[:MOST_CONSOLES]:
-                    self._show_console(known[token])
+                for token in tokens[:MAX_CONSOLES]:
+                    self._reconciler.show_console(known[token])
         if known:
-            self._machines.terminate(list(known.values()))
-
-    def _show_console(self, instance_id: str | None) -> None:
-        """Show how far a machine came that has to be replaced, and the last lines that it printed."""
-        if instance_id is None:
-            return
-        try:
-            found = boot_log.report(self._machines.console(instance_id), CONSOLE_LINES)
-        except UnreachableError:
-            return
-        if found:
-            self.last_words = found
-            self._say(f"{instance_id}: {found}")
+            self._reconciler.terminate(list(known.values()))
 
     def _launch(self, request: LaunchRequest, now: float) -> None:
-        database = self._database
-        records.write_request(database, request, provider=self._machines.name, now=now, can_queue=self._can_queue)
+        best = request.offers[0]
+        logger.info(
+            "Launch request %s: %d machines, lifetime %.0f s, %d offers, the best is %s in %s (%s).",
+            request.token, request.number, request.lifetime_seconds, len(request.offers), best.instance_type, best.zone, best.market,
+        )  # fmt: skip
+        updates.add_request(self._database, request, provider=self._machines.name, now=now, can_queue=self._can_queue)
         try:
             result = self._machines.launch(request)
-        except UnreachableError:
+        except TaskfleetError as error:
+            if not isinstance(error, UnreachableError):  # no machine was launched
+                end = End(EndReason.LAUNCH_ERROR, str(error))
+                updates.mark_never_started(self._database, dict.fromkeys(request.tokens, end))
             raise
-        except TaskfleetError as error:  # nothing was started, and nothing will be
-            records.note_never_started(database, dict.fromkeys(request.tokens, End(EndReason.LAUNCH_ERROR, str(error))))
-            raise
+        self._note_launch(request, result, now)
+
+    def _note_launch(self, request: LaunchRequest, result: LaunchResult, now: float) -> None:
+        """Record and report the result of a launch request."""
         market = request.offers[0].market
         assignment = assign(request, result)
         offers = {
@@ -292,28 +187,33 @@ class Controller:
         }
         for token, one in assignment.launched.items():
             running_at = None if one.is_queued else now
-            records.note_started(database, token, one.instance_id, offers[token], now, running_at)
+            updates.mark_started(self._database, token, one.instance_id, offers[token], now, running_at)
         launched = Counter((offers[token], one.is_queued) for token, one in assignment.launched.items())
         for (offer, is_queued), number in launched.items():
             if not is_queued:
-                self._cooldowns.note_start(offer.kind)
+                self._cooldowns.reset(offer.kind)
             self._say(
-                f"{counted(number, 'machine')} {'queued' if is_queued else 'started'}: {offer.instance_type} in {offer.zone}, "
+                f"{counted(number, 'machine')} {'queued' if is_queued else 'launched'}: {offer.instance_type} in {offer.zone}, "
                 f"{offer.market}, {offer.usd_per_hour:.4f} USD per hour."
             )
         for failure in result.failures:
-            self._cooldowns.note_failure(Kind(failure.instance_type, failure.zone, market), failure.reason, now)
+            kind = Kind(failure.instance_type, failure.zone, market)
+            self._cooldowns.add_failure(kind, failure.reason, now)
+            logger.info(
+                "Launch failure of %s: %s (%s); cooldown of %.0f s.",
+                tuple(kind), failure.reason.value, failure.text, self._cooldowns.until(kind) - now,
+            )  # fmt: skip
         if assignment.failed:
-            why = result.failures[0]
-            end = End(why.reason.end_reason, why.text)
-            records.note_never_started(database, dict.fromkeys(assignment.failed, end))
+            first = result.failures[0]
+            end = End(first.reason.end_reason, first.text)
+            updates.mark_never_started(self._database, dict.fromkeys(assignment.failed, end))
             self._say(
-                f"{counted(len(assignment.failed), 'machine')} not started: {why.instance_type} in {why.zone}, {market}: "
-                f"{why.reason.words} ({why.text})."
+                f"{counted(len(assignment.failed), 'machine')} not launched: {first.instance_type} in {first.zone}, {market}: "
+                f"{first.reason.words} ({first.text})."
             )
-        self._said = ""
+        self._last_message = ""
 
     def _say_once(self, text: str) -> None:
-        if text != self._said:
+        if text != self._last_message:
             self._say(text)
-            self._said = text
+            self._last_message = text

@@ -1,4 +1,4 @@
-"""What a pool has cost, what of that was for nothing, and what it will have cost."""
+"""The costs of a pool: so far, wasted, and expected in total."""
 
 from dataclasses import asdict, dataclass
 
@@ -10,42 +10,42 @@ from taskfleet.tasks import JSON
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Money in USD, at the prices machines were ordered at; nothing but machines and their boot disks."""
+    """Costs in USD of machines and their boot disks, at the prices at the time of the launch."""
 
     so_far_usd: float
     usd_per_hour: float
-    """Of the machines that are there and paid for: not of those that are queued."""
+    """Of the machines that cost money now; queued ones do not."""
     boot_usd: float
-    """Until workers were heard, from the request or, where machines may queue, from their start; of machines that never got so far, all."""
+    """From the launch request, or the start of machines that may be queued, to the first heartbeat; all of machines without one."""
     idle_usd: float
-    """Of machines with a worker: slots without a task, and work that was lost."""
+    """Of ready machines: slots without a task, and lost work."""
     usd_per_task: float | None
-    """For each task that succeeded; None before the first."""
+    """Per successful task; None before the first."""
     at_the_end_usd: float | None
-    """When all tasks are done, if it goes on so; None if that is not known."""
+    """Expected in total when all tasks are done; None if it is unknown."""
     machines: int
-    """That are there."""
+    """Machines that exist."""
     machines_queued: int
-    """Those of them that wait in their provider's queue."""
+    """Those of them that are queued by their provider."""
     machines_ever: int
 
     @property
     def wasted_usd(self) -> float:
-        """What was paid for nothing."""
+        """The costs without use."""
         return self.boot_usd + self.idle_usd
 
     def to_json(self) -> dict[str, JSON]:
-        """Give it as an object of JSON."""
+        """Return the costs as a JSON object."""
         return {**asdict(self), "wasted_usd": self.wasted_usd}
 
 
-def reckon(database: Database, *, succeeded: int, eta_seconds: float | None, now: float) -> Costs | None:
-    """Say what the machines of a job cost; None if it never had any.
+def compute_costs(database: Database, *, succeeded: int, eta_seconds: float | None, now: float) -> Costs | None:
+    """Return the costs of a job's machines; None if it never had any.
 
     Args:
         database: The ledger.
-        succeeded: Tasks that did.
-        eta_seconds: Until all are done, None if unknown.
+        succeeded: The number of successful tasks.
+        eta_seconds: Until all tasks are done; None if it is unknown.
         now: Seconds since the epoch.
     """
     machines = records.all_machines(database)
@@ -55,7 +55,7 @@ def reckon(database: Database, *, succeeded: int, eta_seconds: float | None, now
         database.rows("SELECT machine, sum(busy_seconds) FROM worker WHERE machine IS NOT NULL GROUP BY machine")
     )
     so_far = boot = idle = 0.0
-    there = [one for one in machines if one.ended_at is None]
+    existing = [one for one in machines if one.ended_at is None]
     for one in machines:
         cost = one.cost_usd(now)
         so_far += cost
@@ -67,7 +67,7 @@ def reckon(database: Database, *, succeeded: int, eta_seconds: float | None, now
         ready_seconds = max(0.0, (one.ended_at or now) - one.ready_at)
         busy = busy_seconds.get(one.instance_id, 0.0) / one.slots
         idle += usd_per_second * max(0.0, ready_seconds - busy)
-    usd_per_hour = sum(one.usd_per_hour for one in there if one.paid_from is not None)
+    usd_per_hour = sum(one.usd_per_hour for one in existing if one.paid_from is not None)
     return Costs(
         so_far_usd=so_far,
         usd_per_hour=usd_per_hour,
@@ -75,7 +75,7 @@ def reckon(database: Database, *, succeeded: int, eta_seconds: float | None, now
         idle_usd=idle,
         usd_per_task=so_far / succeeded if succeeded else None,
         at_the_end_usd=None if eta_seconds is None else so_far + usd_per_hour * eta_seconds / SECONDS_PER_HOUR,
-        machines=len(there),
-        machines_queued=sum(one.is_queued for one in there),
+        machines=len(existing),
+        machines_queued=sum(one.is_queued for one in existing),
         machines_ever=len(machines),
     )

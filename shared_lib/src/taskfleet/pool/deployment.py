@@ -1,5 +1,6 @@
-"""A controller at work: it takes in what workers tell, keeps the pool full, shows how the job gets on, and heeds the user."""
+"""The main loop of ``poe deploy_pool``: record events of workers, step the controller, show progress, react to signals."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,46 +12,51 @@ from taskfleet.ledger.database import Database
 from taskfleet.machines import Machines
 from taskfleet.pool import control
 from taskfleet.pool.controller import Controller
-from taskfleet.pool.ending import end_all
 from taskfleet.pool.records import End
+from taskfleet.pool.teardown import terminate_all
 from taskfleet.processes.identity import identity
 
+logger = logging.getLogger(__name__)
+
 TICK_SECONDS = 0.2
-TROUBLE_SECONDS = 1.0
+ERROR_PAUSE_SECONDS = 1.0
 
 
 class Ending(StrEnum):
-    """How the watch over a pool ended."""
+    """How the main loop ended."""
 
     DONE = "done"
-    """All tasks have come to an end."""
+    """All tasks are done."""
     GAVE_UP = "given up"
-    """No machine works, and none will."""
+    """No machine runs tasks, and none will."""
     TERMINATED = "terminated"
-    """The user wants all machines ended."""
+    """The user wants to terminate all machines."""
     LEFT = "left"
-    """The user wants them to go on alone."""
+    """The user wants the machines to continue without a controller."""
     STOPPED = "stopped"
-    """Somebody ran poe stop, or another controller has taken over."""
+    """``poe stop`` was run, or another controller has taken over."""
 
 
 class Display(Protocol):
-    """Shows how the job gets on."""
+    """Shows the progress of the job."""
 
     def tick(self, now: float) -> None:
-        """Show where the job stands, if it is time to."""
+        """Update the progress if it is due."""
 
     def say(self, line: str) -> None:
         """Print a line."""
 
 
 class Interrupted(Exception):
-    """The user, or the system, wants this process to end."""
+    """The user or the system wants this process to end.
 
-    def __init__(self, ending: Ending | None) -> None:
-        """Say what is to become of the machines; None asks the user."""
-        super().__init__(ending)
-        self.ending = ending
+    Args:
+        reason: Determines what happens to the machines; None to ask the user.
+    """
+
+    def __init__(self, reason: Ending | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Deployment:
@@ -58,14 +64,15 @@ class Deployment:
 
     Args:
         database: The job's ledger.
-        controller: Looks after the machines.
-        machines: The provider.
-        take_in: Takes in what workers elsewhere have told, waiting a moment for it; None if they write into the ledger themselves.
-        progress: Shows how the job gets on.
-        ask: Asks the user what is to become of the machines; None carries on.
-        poll_seconds: How often the controller looks.
-        ending_poll_seconds: How often, while all machines are being ended.
-        empty_lists_to_confirm: How many lists in a row have to be empty before none counts as left.
+        controller: Manages the machines.
+        machines: The job's machines at their provider.
+        record_events: Waits a moment for events of remote workers, records them and returns their number; None if the workers write to
+            the ledger themselves.
+        progress: Shows the progress of the job.
+        on_interrupt: Asks the user what to do with the machines; returns None to continue.
+        poll_seconds: The interval of the controller's steps.
+        ending_poll_seconds: The interval while all machines are being terminated.
+        empty_lists_to_confirm: The number of consecutive empty lists after which no machine counts as left.
     """
 
     def __init__(
@@ -74,9 +81,9 @@ class Deployment:
         controller: Controller,
         machines: Machines,
         *,
-        take_in: Callable[[], int] | None,
+        record_events: Callable[[], int] | None,
         progress: Display,
-        ask: Callable[[], Ending | None],
+        on_interrupt: Callable[[], Ending | None],
         poll_seconds: float,
         ending_poll_seconds: float,
         empty_lists_to_confirm: int,
@@ -84,37 +91,39 @@ class Deployment:
         self._database = database
         self._controller = controller
         self._machines = machines
-        self._take_in = take_in
+        self._record_events = record_events
         self._progress = progress
-        self._ask = ask
+        self._on_interrupt = on_interrupt
         self._poll_seconds = poll_seconds
         self._ending_poll_seconds = ending_poll_seconds
         self._empty_lists_to_confirm = empty_lists_to_confirm
         self._me = identity()
         self._step_at = 0.0
-        self._trouble = ""
-        self.why_given_up = ""
+        self._last_error = ""
+        self.give_up_reason = ""
 
-    def watch(self) -> Ending:
-        """Look after the pool until there is a reason not to."""
+    def run(self) -> Ending:
+        """Manage the pool until there is a reason to end."""
         while True:
             try:
-                ending = self._turn()
+                reason = self._turn()
             except (KeyboardInterrupt, Interrupted) as interruption:
-                ending = interruption.ending if isinstance(interruption, Interrupted) else None
-                ending = ending or self._ask()
+                reason = interruption.reason if isinstance(interruption, Interrupted) else None
+                reason = reason or self._on_interrupt()
+                logger.info("Interrupted: %s.", reason or "continuing")
             except (LedgerError, UnreachableError) as error:
-                self._say_trouble(f"{error} Trying again.")
-                time.sleep(TROUBLE_SECONDS)
+                self._say_error(f"{error} Trying again.")
+                time.sleep(ERROR_PAUSE_SECONDS)
                 continue
-            if ending is not None:
-                return ending
+            if reason is not None:
+                logger.info("The pool's main loop ends: %s.", reason)
+                return reason
 
-    def end_all(self, end: End, clear: Callable[[], Mapping[str, int]]) -> None:
-        """End all machines, look until none is there, and clear up after them; take in what workers tell meanwhile."""
-        end_all(
+    def terminate_all(self, end: End, clear: Callable[[], Mapping[str, int]]) -> None:
+        """Terminate all machines and delete the job's other resources; record events of workers meanwhile."""
+        terminate_all(
             self._machines,
-            lambda now: self._controller.end_all(now, end),
+            lambda now: self._controller.terminate_all(now, end),
             self._progress.say,
             clear=clear,
             pause=self._pause,
@@ -125,44 +134,44 @@ class Deployment:
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         with suppress(LedgerError, UnreachableError):
-            while self._take_in is not None and self._take_in():
+            while self._record_events is not None and self._record_events():
                 if time.monotonic() > until:
                     return
         time.sleep(max(0.0, until - time.monotonic()))
 
     @property
-    def last_words(self) -> str:
-        """The last lines that a machine printed which had to be replaced."""
-        return self._controller.last_words
+    def last_console(self) -> str:
+        """See ``Controller.last_console``."""
+        return self._controller.last_console
 
     def _turn(self) -> Ending | None:
-        if self._take_in is None:
+        if self._record_events is None:
             time.sleep(TICK_SECONDS)
         else:
-            self._take_in()
+            self._record_events()
         now = time.time()
         self._progress.tick(now)
         if now - self._step_at < self._poll_seconds and self._step_at <= now:
             return None
         self._step_at = now
-        if not control.stay_in_control(self._database, self._me, now):
+        if not control.renew(self._database, self._me, now):
             return Ending.STOPPED
         try:
             found = self._controller.step(now)
-        except (ProviderError, StartUpError) as error:  # one of the queue is not a reason to end machines that work
-            self.why_given_up = str(error).rstrip(".")
+        except (ProviderError, StartUpError) as error:  # unlike errors of the queue, which do not end the pool
+            self.give_up_reason = str(error).rstrip(".")
             return Ending.GAVE_UP
         if found is None:
             return None
-        self._trouble = ""
+        self._last_error = ""
         if found.is_complete:
             return Ending.DONE
         if found.gives_up and found.hold is not None:
-            self.why_given_up = found.hold.text
+            self.give_up_reason = found.hold.text
             return Ending.GAVE_UP
         return None
 
-    def _say_trouble(self, text: str) -> None:
-        if text != self._trouble:
+    def _say_error(self, text: str) -> None:
+        if text != self._last_error:
             self._progress.say(text)
-        self._trouble = text
+        self._last_error = text

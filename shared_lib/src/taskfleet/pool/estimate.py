@@ -1,4 +1,4 @@
-"""How long a choice of machines takes for the tasks that are left, and for how much."""
+"""Estimate of the duration and the costs of the tasks left on a choice of machines."""
 
 from taskfleet.errors import LedgerError
 from taskfleet.ledger import counters, inquiry
@@ -7,12 +7,12 @@ from taskfleet.machines.choosing import Choice
 from taskfleet.settings import Configuration
 from taskfleet.tasks import State
 
-#: From a machine's order to its first task, for the estimate.
+#: From a launch request to the first task.
 START_SECONDS = 120.0
 
 
 class Estimate:
-    """How long a choice takes for the tasks that are left, and for how much."""
+    """The expected duration and costs; None if the number of tasks or their duration is unknown."""
 
     def __init__(self, choice: Choice, tasks: int | None, hours_per_task: float | None) -> None:
         best = choice.best
@@ -24,17 +24,17 @@ class Estimate:
         self.hours: float | None = None
         self.usd: float | None = None
         if tasks is not None and hours_per_task is not None:
-            shared_out = tasks * hours_per_task / (choice.count * best.slots)
-            self.hours = start_seconds / 3600 + max(shared_out, hours_per_task)
+            hours_per_slot = tasks * hours_per_task / (choice.count * best.slots)
+            self.hours = start_seconds / 3600 + max(hours_per_slot, hours_per_task)
             self.usd = self.hours * self.usd_per_hour
 
 
 def read_job(configuration: Configuration) -> tuple[int | None, float | None]:
-    """Say how many tasks are left and how long one takes, as far as the ledger knows."""
+    """Return the number of tasks left and the hours per task, as far as the ledger has them."""
     hours = configuration.pool.hours_per_task
     try:
         database = open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=True)
-    except LedgerError:  # nothing was inserted yet
+    except LedgerError:  # no tasks are inserted yet
         return None, hours
     try:
         if not inquiry.was_inserted(database):

@@ -1,4 +1,4 @@
-"""The machines of one job, at the provider that the settings name."""
+"""The machines of a job at the provider of the settings."""
 
 import hashlib
 import re
@@ -11,19 +11,19 @@ from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.provider import provider_of
 from taskfleet.settings import Configuration
 
-#: Names of machines begin with the job's; providers allow 63 characters, of which the ledger's, number and chance take the rest.
-MOST_NAME = 30
+#: The length of the job's name in names of machines. Providers allow 63 characters in total; a hash, a number and a random part follow.
+MAX_NAME = 30
 
 
 def open_machines(
     configuration: Configuration, database: Database | None, *, script: Callable[[LaunchRequest], str] | None = None
 ) -> Machines:
-    """Open the provider for the job's machines; nothing is asked of it yet.
+    """Return the job's machines at their provider, without calling it.
 
     Args:
         configuration: The settings.
         database: The job's ledger; None for the machines of all jobs of this name.
-        script: Makes the start-up script of an order's machines; None if none are started.
+        script: Returns the start-up script for a launch request; None if no machine is launched.
 
     Raises:
         SettingsError: A setting is missing.
@@ -33,11 +33,11 @@ def open_machines(
 
 
 def machine_name(job_id: str, database: Database) -> str:
-    """Return what the names of a job's machines begin with: lower case, digits and hyphens, and of this ledger alone."""
-    name = re.sub(r"[^a-z0-9]+", "-", job_id.lower()).strip("-")[:MOST_NAME].strip("-")
+    """Return the prefix of the names of a job's machines: lower-case letters, digits and hyphens, unique to this ledger."""
+    name = re.sub(r"[^a-z0-9]+", "-", job_id.lower()).strip("-")[:MAX_NAME].strip("-")
     name = name if re.match(r"[a-z]", name) else f"job-{name}".strip("-")
     return f"{name}-{hashlib.sha256(recording.token(database).encode()).hexdigest()[:5]}"
 
 
 def _no_script(_: LaunchRequest) -> str:
-    raise CommandError("No machine is started by this command.")
+    raise CommandError("This command does not launch machines.")

@@ -1,8 +1,8 @@
-"""The list of files that travels in a bundle, by which a worker knows whether its folder holds the code it was sent to run.
+"""The manifest of a bundle: the list of its files, with which a worker verifies the code in its folder.
 
-It has a line for each file, ``["task.py", "file", "<SHA-256 of the content>"]``, in the order of the archive, and its own SHA-256 is the
-bundle's name. ``on_machine.py`` makes the same list of a downloaded archive, and ``check_code`` looks at the folder it was unpacked into.
-Files beside those of the list (data, caches, an environment) are not looked at.
+It has a line for each file, ``["task.py", "file", "<SHA-256 of the content>"]``, in the order of the archive. The SHA-256 of the manifest
+is the bundle's name. ``on_machine.py`` computes the same list for a downloaded archive; ``check_code`` verifies a project's folder.
+Files that are not in the manifest (data, caches, an environment) are ignored.
 """
 
 import hashlib
@@ -14,84 +14,84 @@ from pathlib import Path
 
 from taskfleet.errors import WrongCodeError
 
-#: Where the list is, in the archive and in the project's folder on a machine.
+#: Its path in the archive and in the project's folder on a machine.
 MANIFEST = ".taskfleet/bundle.jsonl"
-#: In the environment of a worker on a machine: the hash of its bundle, ``git:`` with a commit, or nothing where the code is in the image.
+#: The environment variable of a worker on a machine: the hash of its bundle, ``git:`` and a commit, or empty if the code is in the image.
 CODE_VARIABLE = "TASKFLEET_BUNDLE"
 _GIT = "git:"
 _SHOWN_DIGITS = 12
 
 
 class FileKind(StrEnum):
-    """What a file of a bundle is."""
+    """The kind of a file in a bundle."""
 
     FILE = "file"
-    """A file that is not to be run as a program."""
+    """A file that is not executable."""
     PROGRAM = "program"
-    """A file whose owner may run it."""
+    """A file that its owner can execute."""
     LINK = "link"
-    """A symbolic link; its content is where it leads."""
+    """A symbolic link; its content is its target."""
 
 
 def manifest_line(name: str, kind: FileKind, content: bytes) -> str:
-    """Return a file's line of the list, with its line break.
+    """Return the line of a file, with its line break.
 
     Args:
-        name: The path in the project, with slashes; bytes that are not UTF-8 are surrogates, as ``os.fsdecode`` makes them.
-        kind: What it is.
-        content: The file's bytes, or where a link leads.
+        name: The path in the project, with slashes. Bytes that are not UTF-8 are surrogates, as from ``os.fsdecode``.
+        kind: The kind of the file.
+        content: The content of the file, or the target of a link.
     """
     return json.dumps([name, kind, hashlib.sha256(content).hexdigest()]) + "\n"
 
 
 def bundle_hash(manifest: bytes) -> str:
-    """Return what a bundle with this list is called: 64 hexadecimal digits."""
+    """Return the hash of a bundle with this manifest: 64 hexadecimal digits."""
     return hashlib.sha256(manifest).hexdigest()
 
 
 def check_code(project: Path, environment: Mapping[str, str]) -> None:
-    """Check that a project's folder holds the bundle that the environment names, if it names one.
+    """Verify that a project's folder contains the bundle that the environment names, if it names one.
 
-    Code that was cloned is not looked at (git has compared every file with the commit's hash as it fetched it), nor is that of an image.
+    Cloned code is not verified here (git verifies it when it fetches a commit), nor is the code of an image.
 
     Args:
         project: The project's folder.
-        environment: The worker's, with CODE_VARIABLE.
+        environment: Of the worker, with CODE_VARIABLE.
 
     Raises:
-        WrongCodeError: The folder has no list of files, that of another bundle, or a file of the list is missing or has another content.
+        WrongCodeError: The folder has no manifest or that of another bundle, or a file is missing or has changed.
     """
-    given = environment.get(CODE_VARIABLE, "")
-    if not given or given.startswith(_GIT):
+    expected = environment.get(CODE_VARIABLE, "")
+    if not expected or expected.startswith(_GIT):
         return
-    wrong = _difference(project, given)
+    wrong = _difference(project, expected)
     if wrong:
         raise WrongCodeError(
-            f"{project} does not hold the code of bundle {given[:_SHOWN_DIGITS]}: {wrong}. Scripts on machines may add files to a project, "
-            "but not change its own."
+            f"{project} does not contain the code of bundle {expected[:_SHOWN_DIGITS]}: {wrong}. Scripts on machines can add files to a "
+            "project, but must not change its files."
         )
 
 
-def _difference(project: Path, given: str) -> str:
-    """Return how a folder differs from a bundle, or an empty text."""
+def _difference(project: Path, expected: str) -> str:
+    """Return how a folder differs from a bundle; empty if it does not."""
     try:
         manifest = (project / MANIFEST).read_bytes()
     except OSError:
-        return f"it was not unpacked from one, {MANIFEST} is missing"
+        return f"it was not unpacked from a bundle, {MANIFEST} is missing"
     found = bundle_hash(manifest)
-    if found != given:
-        return f"it holds bundle {found[:_SHOWN_DIGITS]}"
-    faults = [
-        f"{name} {fault}"
+    if found != expected:
+        return f"it contains bundle {found[:_SHOWN_DIGITS]}"
+    changes = [
+        f"{name} {change}"
         for name, kind, digest in map(json.loads, manifest.splitlines())
-        if (fault := _fault(project / name, kind, digest))
+        if (change := _change_of(project / name, kind, digest))
     ]
-    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-    return f"{faults[0]}{more}" if faults else ""
+    more = f", and {len(changes) - 1} more" if len(changes) > 1 else ""
+    return f"{changes[0]}{more}" if changes else ""
 
 
-def _fault(path: Path, kind: str, digest: str) -> str:
-    """Return what is wrong with a file of the list, or an empty text; whether it may be run is not looked at."""
+def _change_of(path: Path, kind: str, digest: str) -> str:
+    """Return how a file differs from its line; empty if it does not. Ignores whether it is executable."""
     try:
         if kind == FileKind.LINK:
             found = hashlib.sha256(os.fsencode(os.readlink(path))) if path.is_symlink() else None

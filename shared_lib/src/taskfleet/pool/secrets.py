@@ -1,9 +1,9 @@
-"""What looks like a secret. None may travel in a bundle or in a start-up script, which others can read: machines have roles instead."""
+"""Detection of secrets, which must not be in a bundle or a start-up script, since others can read these; machines have roles instead."""
 
 import re
 from pathlib import PurePosixPath
 
-#: Folders whose files are somebody's logins.
+#: Folders with credentials.
 _FOLDERS = {".aws", ".azure", ".docker", ".gnupg", ".kube", ".oci", ".ssh"}
 _FILES = re.compile(
     r"\.env(?:\..+)?|.+\.(?:pem|key|p12|pfx|jks|keystore|ppk|kdbx)|id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?"
@@ -12,7 +12,7 @@ _FILES = re.compile(
     re.IGNORECASE,
 )
 _EXAMPLES = re.compile(r"\.env\.(?:example|sample|template|dist)", re.IGNORECASE)
-#: What private keys and the key files of service accounts hold; looked for in small files only.
+#: The content of private keys and of service account keys; only small files are searched.
 _KEYS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _LARGEST_KEY_BYTES = 64 << 10
 _VARIABLES = re.compile(
@@ -26,11 +26,11 @@ _GIT_TOKEN = re.compile(r"https?://[^/\s@]+@", re.IGNORECASE)
 
 
 def is_secret_file(path: str, content: bytes) -> bool:
-    """Say whether a file of a project looks like a secret.
+    """Return whether a file of a project looks like a secret.
 
     Args:
-        path: In the project, with slashes.
-        content: Of the file.
+        path: The path in the project, with slashes.
+        content: The content of the file.
     """
     parts = PurePosixPath(path).parts
     name = parts[-1]
@@ -42,23 +42,23 @@ def is_secret_file(path: str, content: bytes) -> bool:
 
 
 def secret_in_variable(name: str, value: str) -> str | None:
-    """Say what of an environment variable looks like a secret; None if nothing does."""
+    """Return why an environment variable looks like a secret; None if it does not."""
     if value and _VARIABLES.fullmatch(name):
         return "its name is that of a secret"
     return secret_in_text(value)
 
 
 def secret_in_text(text: str) -> str | None:
-    """Say what in a text looks like a secret, without showing it; None if nothing does."""
+    """Return which secret a text seems to contain, without showing it; None if there is none."""
     if _ACCESS_KEY.search(text):
-        return "it holds what looks like an AWS access key"
+        return "it contains what looks like an AWS access key"
     if _KEYS.search(text.encode()):
-        return "it holds a private key"
+        return "it contains a private key"
     if _LOGIN.search(text):
-        return "it holds an address with a password"
+        return "it contains a URL with a password"
     return None
 
 
 def secret_in_address(address: str) -> str | None:
-    """Say what in the address of a repository looks like a secret; None if nothing does."""
-    return "it holds a login" if _GIT_TOKEN.match(address) else secret_in_text(address)
+    """Return which secret the URL of a repository seems to contain; None if there is none."""
+    return "it contains credentials" if _GIT_TOKEN.match(address) else secret_in_text(address)

@@ -1,5 +1,6 @@
-"""From settings to the machines of a pool: what they have to be, what is offered, what is chosen, and within which limits."""
+"""From the settings of a pool to its requirements, limits, catalogue and choice of machines."""
 
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -13,24 +14,26 @@ from taskfleet.machines.provider import provider_of
 from taskfleet.pool.planning import Limits
 from taskfleet.settings import Configuration
 
+logger = logging.getLogger(__name__)
+
 
 class NothingFitsError(SettingsError):
-    """No machine that is offered meets the settings."""
+    """No offer meets the settings."""
 
 
-def needed(configuration: Configuration, tasks: int | None) -> Need:
-    """Return what the machines have to be, for so many tasks, None if their number is not known."""
+def pool_need(configuration: Configuration, tasks: int | None) -> Need:
+    """Return the requirements on the machines for a number of tasks; None if the number is unknown."""
     return provider_of(configuration).fit(need_of(configuration.pool, tasks))
 
 
-def limits_of(configuration: Configuration, need: Need) -> Limits:
-    """Return what the pool may be and cost."""
+def pool_limits(configuration: Configuration, need: Need) -> Limits:
+    """Return the limits of the pool."""
     pool, provider = configuration.pool, provider_of(configuration)
     return Limits(
-        most_machines=need.machines.high or math.inf,
-        most_cpus=need.total_cpus.high or math.inf,
-        most_slots=need.simultaneous_tasks.high or math.inf,
-        most_usd_per_hour=need.price_usd_per_hour.high or math.inf,
+        max_machines=need.machines.high or math.inf,
+        max_cpus=need.total_cpus.high or math.inf,
+        max_slots=need.simultaneous_tasks.high or math.inf,
+        max_usd_per_hour=need.price_usd_per_hour.high or math.inf,
         budget_usd=pool.budget_usd or math.inf,
         lifetime_seconds=pool.lifetime_hours * 3600,
         boot_seconds=pool.boot_minutes * 60,
@@ -43,40 +46,42 @@ def limits_of(configuration: Configuration, need: Need) -> Limits:
 def find_catalogue(
     configuration: Configuration, *, now: float, refresh: bool, on_stale: Callable[[str], None]
 ) -> Catalogue:
-    """Return what is offered: as it was kept, if that is young enough, else fetched; the kept one too if nothing can be fetched.
+    """Return the catalogue from the cache, unless it is older than CATALOGUE_HOURS; else, or if it cannot be fetched, the cached one.
 
     Args:
         configuration: The settings.
         now: Seconds since the epoch.
-        refresh: Fetch it in any case.
-        on_stale: Called with why, if the kept one is used although it is older than CATALOGUE_HOURS.
+        refresh: Fetch the catalogue even if the cache is new.
+        on_stale: Called with the reason if an old cached catalogue is used.
 
     Raises:
-        ProviderError: It cannot be fetched, and none was kept.
+        ProviderError: The catalogue cannot be fetched, and there is no cached one.
         SettingsError: A setting is missing.
-        CatalogueError: The kept one is damaged.
+        CatalogueError: The cache file is corrupt.
     """
     provider = provider_of(configuration)
     provider.check(configuration)
-    path = kept_at(configuration)
+    path = cache_path(configuration)
     if path is None:
         return provider.catalogue(configuration, now=now)
-    kept = load(path)
-    if kept is not None and not refresh and now - kept.fetched_at <= configuration.pool.catalogue_hours * 3600:
-        return kept
+    cached = load(path)
+    if cached is not None and not refresh and now - cached.fetched_at <= configuration.pool.catalogue_hours * 3600:
+        logger.debug("Catalogue of %d offers from %s.", cached.offer_count, path)
+        return cached
     try:
         found = provider.catalogue(configuration, now=now)
     except ProviderError as error:
-        if kept is None or refresh:
+        if cached is None or refresh:
             raise
-        on_stale(f"{error} The prices that were kept are used.")
-        return kept
+        on_stale(f"{error} The cached prices are used.")
+        return cached
     save(found, path)
+    logger.info("Fetched a catalogue of %d offers, cached in %s.", found.offer_count, path)
     return found
 
 
-def kept_at(configuration: Configuration) -> Path | None:
-    """Return where the provider's catalogue is kept: in the user's cache, for all projects; None if it is not kept."""
+def cache_path(configuration: Configuration) -> Path | None:
+    """Return the cache file of the provider's catalogue, which all projects of the user share; None if it is not cached."""
     name = provider_of(configuration).catalogue_name(configuration)
     cache = os.environ.get("XDG_CACHE_HOME")
     folder = Path(cache) if cache else Path.home() / ".cache"
@@ -84,12 +89,12 @@ def kept_at(configuration: Configuration) -> Path | None:
 
 
 def choose_machines(need: Need, catalogue: Catalogue) -> Choice:
-    """Choose a pool's machines.
+    """Return the choice of a pool's machines.
 
     Raises:
-        NothingFitsError: Nothing that is offered meets the need.
+        NothingFitsError: No offer meets the need.
     """
     choice = choose(need, catalogue)
     if choice.best is None:
-        raise NothingFitsError(choice.why_nothing())
+        raise NothingFitsError(choice.no_fit_text())
     return choice

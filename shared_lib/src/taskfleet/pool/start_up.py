@@ -1,10 +1,10 @@
-"""The script that a machine runs when it boots. It is put together from ``start_up.sh`` and ``on_machine.py`` beside this file.
+"""The start-up script of machines, generated from ``start_up.sh`` and ``on_machine.py`` in this folder.
 
-What it prints to the console while it runs is read by ``boot_log``.
+``boot_log`` parses what it prints to the console.
 
 The script exports TASKFLEET_PROVIDER (which metadata service a worker watches), TASKFLEET_MACHINE (the machine's name at its provider)
-and TASKFLEET_BUNDLE (the hash of the code it runs). A worker whose folder does not hold that code refuses to start (``manifest``), with the
-exit code 2; what ends with 2 is not started again, since it would end the same way.
+and TASKFLEET_BUNDLE (the hash of its code). A worker whose folder does not contain that code exits with code 2 (``manifest``). The script
+does not restart a worker after code 2, because it would fail again.
 """
 
 import ast
@@ -27,14 +27,14 @@ from taskfleet.pool.bundle import StoredBundle
 from taskfleet.pool.secrets import secret_in_address, secret_in_text, secret_in_variable
 from taskfleet.settings.pool_fields import PoolSettings
 
-#: A file that is not longer by so much than packed stays as it is, to be read by people.
-PLAIN_BYTES = 512
+#: A file is compressed if that saves at least this much; otherwise it stays readable.
+MIN_SAVED_BYTES = 512
 _HOOKS = ("before_start_up", "before_worker", "after_worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitCode:
-    """The project is cloned."""
+    """The project is cloned with git."""
 
     url: str
     revision: str = "HEAD"
@@ -42,7 +42,7 @@ class GitCode:
 
 @dataclass(frozen=True, slots=True)
 class ImageCode:
-    """The project is in the image, in /opt/project; an environment in its .venv is taken as it is."""
+    """The project is in the image, in /opt/project; an existing .venv is used unchanged."""
 
 
 Code = StoredBundle | GitCode | ImageCode
@@ -50,21 +50,21 @@ Code = StoredBundle | GitCode | ImageCode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserScripts:
-    """What the user has scripts of; empty for none."""
+    """The texts of the user's scripts; empty for none."""
 
     before_start_up: str = ""
     before_worker: str = ""
     after_worker: str = ""
     whole: str = ""
-    """Instead of all but the self-destruct timer and the environment."""
+    """Replaces everything but the self-destruct timer and the environment."""
 
 
 def read_scripts(pool: PoolSettings, project: Path) -> UserScripts:
-    """Read the files that the settings name.
+    """Read the user's scripts that the settings name.
 
     Args:
         pool: The settings.
-        project: Where relative paths start.
+        project: The folder that relative paths start at.
 
     Raises:
         StartUpError: A file cannot be read or is not text.
@@ -90,23 +90,22 @@ def script(
     restart_pause_seconds: int = 10,
     linger_seconds: int = 60,
 ) -> str:
-    """Make the script that machines of an order run when they boot.
+    """Return the start-up script of machines.
 
     Args:
-        provider: Whose machines they are, as in PROVIDER.
+        provider: As in PROVIDER.
         job_id: The worker's JOB_ID.
-        lifetime_seconds: The machine powers off after so long, counted from the script's first line, whatever happens.
+        lifetime_seconds: The self-destruct timer, counted from the start of the script: the machine powers off in any case.
         code: Where the project comes from.
         environment: Settings and variables for the worker, by name.
-        slots: The worker's SLOTS; None for what it finds.
-        scripts: The user's own.
-        restarts: How often a worker that crashes is started again.
-        restart_pause_seconds: Before each.
-        linger_seconds: For how long a machine on which something failed can be looked at before it powers off.
+        slots: The worker's SLOTS; None for its default.
+        scripts: The user's scripts.
+        restarts: How often a crashed worker is restarted.
+        restart_pause_seconds: The pause before each restart.
+        linger_seconds: How long a machine stays on after an error, for inspection.
 
     Raises:
-        StartUpError: A variable has no name that a shell knows, something looks like a secret, or the script is longer than the
-            provider takes.
+        StartUpError: A variable has an invalid name, something looks like a secret, or the script is longer than the provider allows.
     """
     scripts = scripts or UserScripts()
     variables = dict(environment or {}) | {"JOB_ID": job_id} | ({} if slots is None else {"SLOTS": str(slots)})
@@ -131,11 +130,11 @@ def script(
     return text
 
 
-# --- putting it together ---
+# --- parts of the script ---
 
 
 def _code_values(code: Code) -> dict[str, str]:
-    values = dict.fromkeys(("code_from", "address", "bundle", "region", "revision"), "")
+    values = dict.fromkeys(("code_from", "address", "bundle", "region", "revision", "unneeded"), "")
     match code:
         case StoredBundle():
             return values | {
@@ -143,16 +142,17 @@ def _code_values(code: Code) -> dict[str, str]:
                 "address": code.address,
                 "bundle": code.hash,
                 "region": code.region or "",
+                "unneeded": " ".join(code.unneeded),
             }
         case GitCode():
-            if why := secret_in_address(code.url):
+            if reason := secret_in_address(code.url):
                 raise StartUpError(
-                    f"GIT_URL: {why}, which everybody could read who may look at the machines. Use a repository that they may read "
-                    "without, or CODE_FROM=bundle."
+                    f"GIT_URL: {reason}, readable for everyone who can describe the machines. Use a repository that needs no login, "
+                    "or CODE_FROM=bundle."
                 )
             for name, value in (("GIT_URL", code.url), ("GIT_REVISION", code.revision)):
                 if not value or value.startswith("-"):
-                    raise StartUpError(f"{name}={value} cannot be: it is empty or begins with '-'.")
+                    raise StartUpError(f"{name}={value} is invalid: it is empty or begins with '-'.")
             return values | {"code_from": "git", "address": code.url, "revision": code.revision}
         case ImageCode():
             return values | {"code_from": "image"}
@@ -161,12 +161,12 @@ def _code_values(code: Code) -> dict[str, str]:
 def _check_variables(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
-            raise StartUpError(f"{name!r} cannot be a variable of the worker's environment.")
-        if why := secret_in_variable(name, value):
+            raise StartUpError(f"{name!r} is not a valid environment variable for the worker.")
+        if reason := secret_in_variable(name, value):
             raise StartUpError(
-                f"{name} cannot go to the machines in their start-up script, which everybody may read who may look at them: {why}. "
-                "Give them a role (INSTANCE_PROFILE, SERVICE_ACCOUNT), or fetch it there: a script in BEFORE_WORKER can write NAME=value "
-                "to the file $TASKFLEET_EXPORTS."
+                f"{name} cannot be part of the start-up script, which everyone who can describe the machines can read: {reason}. "
+                "Give machines a role (INSTANCE_PROFILE, SERVICE_ACCOUNT), or fetch the value there: a script in BEFORE_WORKER can write "
+                "NAME=value to the file $TASKFLEET_EXPORTS."
             )
 
 
@@ -179,34 +179,34 @@ def _read(setting: str, name: str | None, project: Path) -> str:
     except OSError as error:
         raise StartUpError(f"{setting}={name}: {path} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise StartUpError(f"{setting}={name}: {path} is not a script, but something else than UTF-8 text.") from error
+        raise StartUpError(f"{setting}={name}: {path} is not a script: it is not UTF-8 text.") from error
     _check_syntax(setting, name, content)
     return content
 
 
 def _check_syntax(setting: str, name: str, content: str) -> None:
-    """See that a shell script can be read by a shell, where there is one to ask; it would be seen on each machine else, for money."""
+    """Check the syntax of a shell script, if bash is installed: an error would otherwise appear on each machine that is paid for."""
     bash = shutil.which("bash")
     if bash is None or re.match(r"#!(?!.*sh\b)", content):
         return
     found = subprocess.run([bash, "-n"], input=content, text=True, capture_output=True, check=False)
     if found.returncode:
         lines = [re.sub(r"^(\S*bash|bash): ", "", line) for line in found.stderr.splitlines()]
-        raise StartUpError(f"{setting}={name} is no shell script that can run: {' '.join(lines)}")
+        raise StartUpError(f"{setting}={name} is not a valid shell script: {' '.join(lines)}")
 
 
 def _file(name: str, content: str, setting: str) -> str:
-    """Have the script write a file."""
+    """Return the lines of the script that write a file."""
     content = content.replace("\r\n", "\n").rstrip("\n") + "\n"
     if "\0" in content:
-        raise StartUpError(f"{setting} holds a zero byte, so it is not a script.")
-    if why := secret_in_text(content):
+        raise StartUpError(f"{setting} contains a zero byte, so it is not a script.")
+    if reason := secret_in_text(content):
         raise StartUpError(
-            f"{setting}: {why}, which everybody could read who may look at the machines. Have the script fetch it from where it is kept."
+            f"{setting}: {reason}, readable for everyone who can describe the machines. Have the script fetch it from a secret store."
         )
     end = f"END-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     packed = base64.encodebytes(gzip.compress(content.encode(), mtime=0)).decode()
-    if len(packed) < len(content) - PLAIN_BYTES:
+    if len(packed) < len(content) - MIN_SAVED_BYTES:
         return f"base64 -d <<'{end}' | gunzip >\"$state/{name}\"\n{packed}{end}"
     return f"cat >\"$state/{name}\" <<'{end}'\n{content}{end}"
 
@@ -216,11 +216,11 @@ def _source(name: str) -> str:
 
 
 def _filled(source: str, parts: Mapping[str, list[str]], *, until_own: bool) -> list[str]:
-    """Give the script's lines without comments and indentation, the parts in their places."""
+    """Return the script's lines without comments and indentation, with the parts filled in."""
     first, *rest = source.splitlines()
     lines = [first]
     for line in map(str.strip, rest):
-        if until_own and line == "# --- the stages ---":
+        if until_own and line == "# --- stages ---":
             break
         if line in parts:
             lines += parts[line]
@@ -230,7 +230,7 @@ def _filled(source: str, parts: Mapping[str, list[str]], *, until_own: bool) -> 
 
 
 def _compact(source: str) -> str:
-    """Leave out of a Python program what it does not need to run."""
+    """Return a Python program without docstrings, annotations and most indentation."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
@@ -249,9 +249,9 @@ def _check_length(text: str, provider: str, scripts: UserScripts, variables: Map
         return
     sizes = {name.upper(): len(getattr(scripts, name).encode()) for name in _HOOKS}
     sizes |= {"START_UP_SCRIPT": len(scripts.whole.encode()), **{k: len(v.encode()) for k, v in variables.items()}}
-    biggest = sorted(((size, name) for name, size in sizes.items() if size), reverse=True)[:3]
+    longest = sorted(((size, name) for name, size in sizes.items() if size), reverse=True)[:3]
     raise StartUpError(
-        f"The machines' start-up script has {length:,} bytes, but {provider} takes {most:,} at most. The longest parts: "
-        + ", ".join(f"{name} {size:,}" for size, name in biggest)
-        + ". Keep long scripts in the project, and have BEFORE_WORKER run them from there: bash scripts/prepare.sh"
+        f"The machines' start-up script has {length:,} bytes, but {provider} allows at most {most:,}. The longest parts: "
+        + ", ".join(f"{name} {size:,}" for size, name in longest)
+        + ". Move long scripts into the project and run them in BEFORE_WORKER: bash scripts/prepare.sh"
     )

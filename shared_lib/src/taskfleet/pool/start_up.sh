@@ -1,6 +1,6 @@
 #!/bin/bash
-# What a machine does from its boot to its end. taskfleet.pool.start_up fills in the lines that begin with #@ and leaves out the comments;
-# leading spaces go too, so nothing here may depend on them.
+# The start-up script of a machine. taskfleet.pool.start_up fills in the lines that begin with #@, and removes comments and leading spaces,
+# so the script must not depend on leading spaces.
 #@settings
 
 set -u
@@ -13,13 +13,13 @@ mkdir -p "$state" "$logs"
 if (: >>/dev/console) 2>/dev/null; then exec 3>>/dev/console; else exec 3>&1; fi
 exec </dev/null >>"$logs/boot.log" 2>&1
 
-# --- saying where it is ---
+# --- progress on the console ---
 
 read -r up _ </proc/uptime
 began=$((10#${up/./}))
 stage=start
 
-# say TEXT: a line on the console, with the time since the start
+# say TEXT: print a line to the console, with the time since the start
 say() {
   local up n
   read -r up _ </proc/uptime
@@ -29,14 +29,14 @@ say() {
   echo "$up" >&3
 }
 
-# show_last FILE: its last lines on the console
+# show_last FILE: print the last lines of a file to the console
 show_last() {
   tail -n 20 "$1" | cut -c 1-240 | sed 's/^/taskfleet-said: /' >&3
 }
 
-# leave: power off. At Google a machine that is off is still there and its disk has a price, so it has itself deleted first.
-leave() {
-  if [ "$provider" = gcp ] && ! python "$state/on_machine.py" delete; then say "it could not delete itself"; fi
+# terminate: power off. On Compute Engine, a stopped instance still exists and its disk is paid for, so the machine deletes itself first.
+terminate() {
+  if [ "$provider" = gcp ] && ! python "$state/on_machine.py" delete; then say "the machine could not delete itself"; fi
   power_off
 }
 
@@ -56,7 +56,7 @@ power_off() {
   hard_off
 }
 
-# A reboot does not give it another life: when it ends is written down.
+# The deadline is stored in a file, so that a reboot does not restart the timer.
 set_timer() {
   local now left=$lifetime
   now=$(date +%s)
@@ -71,11 +71,11 @@ set_timer() {
     exec setsid bash -c "$(declare -f say hard_off power_off)"'
       began=$1 stage=lifetime
       sleep "$2"
-      say "failed  it is over, powering off"
+      say "failed  the lifetime is over, powering off"
       power_off' taskfleet-timer "$began" "$left"
   ) &
   shutdown -P "+$(((left + 59) / 60))"
-  # Google runs this script at every boot; elsewhere cloud-init does so if it lies there.
+  # Compute Engine runs this script at every boot. On EC2, cloud-init does so for scripts in this folder.
   if [ "$provider" = aws ] && [ -d /var/lib/cloud/scripts/per-boot ]; then
     install -m 755 "$0" /var/lib/cloud/scripts/per-boot/taskfleet
   fi
@@ -86,24 +86,24 @@ stage=timer
 say begun
 set_timer
 
-# --- running one stage after the other ---
+# --- running stages ---
 
-# give_up WHY [FILE]: say why, show the last lines, and power off after a while in which somebody may look
+# give_up REASON [FILE]: print the reason and the last lines of a file, and power off after some time for inspection
 give_up() {
   trap - EXIT
   stage=end
   say "failed  $1, powering off in $linger s"
   if [ -n "${2:-}" ]; then show_last "$2"; fi
   sleep "$linger"
-  leave
+  terminate
   exit 1
 }
 
-# A shell that was just forked and is ended may still have this trap.
+# A forked shell that is killed early can still have this trap.
 trap 'if [ "$BASHPID" = $$ ]; then give_up "the start-up script itself ended" "$logs/boot.log"; fi' EXIT
 
-# A stage that takes long shows its last line now and then.
-tell_long_stages() {
+# Print the last line of a long stage every minute.
+report_long_stages() {
   local now before=
   while sleep 30; do
     now=$(cat "$logs/now")
@@ -115,10 +115,10 @@ tell_long_stages() {
   done
 }
 : >"$logs/now"
-tell_long_stages &
+report_long_stages &
 
-# try STAGE COMMAND...: run a command in a shell of its own; what it prints is shown if it fails
-try() {
+# run_stage STAGE COMMAND...: run a command in its own shell, and print the end of its output if it fails
+run_stage() {
   local code
   stage=$1
   shift
@@ -133,13 +133,13 @@ try() {
   return "$code"
 }
 
-# must STAGE COMMAND...: try, and end the machine if that fails
-must() {
-  try "$@" || give_up "$1 failed"
+# require STAGE COMMAND...: run_stage, and terminate the machine if it fails
+require() {
+  run_stage "$@" || give_up "$1 failed"
 }
 
-# again COMMAND...: a few times, with pauses
-again() {
+# retry COMMAND...: up to four attempts, with pauses
+retry() {
   local pause
   for pause in 2 5 15 0; do
     "$@" && return
@@ -148,7 +148,7 @@ again() {
   return 1
 }
 
-# A hook's script names the line that failed, and may hand variables to what comes after it by writing to the file $TASKFLEET_EXPORTS.
+# A failed hook prints the line that failed. Hooks can set variables for later stages by writing to the file $TASKFLEET_EXPORTS.
 run_hook() {
   case $(head -n 1 "$1") in
     '#!'*sh*) ;;
@@ -174,12 +174,12 @@ load_exports() {
 
 hook() {
   if [ -s "$state/$1" ]; then
-    try "$1" run_hook "$state/$1" || return
+    run_stage "$1" run_hook "$state/$1" || return
     load_exports
   fi
 }
 
-# --- what is to be run ---
+# --- environment and files ---
 
 export TASKFLEET_EXPORTS=$state/exports
 : >"$TASKFLEET_EXPORTS"
@@ -188,11 +188,11 @@ export TASKFLEET_PROVIDER=$provider TASKFLEET_BUNDLE=$bundle TASKFLEET_CODE=$add
 
 if [ -s "$state/own" ]; then
   trap - EXIT
-  try own run_hook "$state/own"
+  run_stage own run_hook "$state/own"
   exit
 fi
 
-# --- the stages ---
+# --- stages ---
 
 python() {
   if command -v python3 >/dev/null; then python3 "$@"; else uv run --no-project python "$@"; fi
@@ -205,7 +205,7 @@ download() {
 install_uv() {
   if command -v uv; then return; fi
   export UV_INSTALL_DIR=/usr/local/bin UV_NO_MODIFY_PATH=1
-  again download https://astral.sh/uv/install.sh "$state/install-uv" && again sh "$state/install-uv" && command -v uv
+  retry download https://astral.sh/uv/install.sh "$state/install-uv" && retry sh "$state/install-uv" && command -v uv
 }
 
 find_identity() {
@@ -226,7 +226,7 @@ install_git() {
   fi
 }
 
-# A branch, a tag or a whole commit is fetched alone, for anything else all there is.
+# Branches, tags and full commit hashes are fetched alone; other revisions need the whole history.
 clone() {
   local remote=$1 revision=$2
   export GIT_TERMINAL_PROMPT=0
@@ -243,7 +243,7 @@ clone() {
 get_project() {
   case $code_from in
     bundle) python "$state/on_machine.py" fetch "$address" "$bundle" "$state/bundle.tar.gz" "$region" && unpack ;;
-    git) again install_git && again clone "$address" "$revision" ;;
+    git) retry install_git && retry clone "$address" "$revision" ;;
   esac || return
   if [ ! -f "$project/run.py" ]; then
     echo "there is no run.py in $project"
@@ -251,14 +251,17 @@ get_project() {
   fi
 }
 
-# An image may have its environment ready, and no way to the internet.
+# An image can have a complete environment and no internet access. $unneeded: packages that only the user's computer needs.
 install_packages() {
   cd "$project" || return
   if [ "$code_from" = image ] && [ -x .venv/bin/python ]; then return; fi
-  again uv sync --frozen --no-dev
+  local name options=()
+  for name in $unneeded; do options+=(--no-install-package "$name"); done
+  # bash 4.3 and older call an empty array unset
+  retry uv sync --frozen --no-dev ${options[@]+"${options[@]}"}
 }
 
-# The worker gets its output's reader beside it, which may not outlive it by much: what a task has left running holds the pipe open.
+# A reader copies the worker's output. It is killed soon after the worker has ended, because processes left by tasks keep the pipe open.
 work() {
   local reader result
   rm -f "$state/output"
@@ -269,7 +272,7 @@ work() {
   worker=$!
   wait "$worker"
   result=$?
-  # A signal to this script ends the first wait, and is handed on; the worker takes its time to stop.
+  # A signal to this script is forwarded and interrupts the first wait; the worker needs time to stop.
   while kill -0 "$worker" 2>/dev/null; do
     wait "$worker"
     result=$?
@@ -286,8 +289,8 @@ project=/opt/taskfleet/project
 if [ "$code_from" = image ]; then project=/opt/project; fi
 
 hook before_start_up || give_up "before_start_up failed"
-must uv install_uv
-must machine find_identity
+require uv install_uv
+require machine find_identity
 read -r TASKFLEET_MACHINE machine_region <"$state/identity"
 export TASKFLEET_MACHINE
 if [ -n "${machine_region:-}" ]; then
@@ -295,13 +298,13 @@ if [ -n "${machine_region:-}" ]; then
   export AWS_DEFAULT_REGION="${AWS_DEFAULT_REGION:-$AWS_REGION}"
   region=${region:-$machine_region}
 fi
-say "it is $TASKFLEET_MACHINE"
-must project get_project
+say "machine $TASKFLEET_MACHINE"
+require project get_project
 if [ "$code_from" = git ]; then
   TASKFLEET_BUNDLE=git:$(git -C "$project" rev-parse HEAD)
   export TASKFLEET_BUNDLE
 fi
-must packages install_packages
+require packages install_packages
 cd "$project" || give_up "there is no $project"
 hook before_worker || give_up "before_worker failed"
 
@@ -314,22 +317,22 @@ for attempt in $(seq $((restarts + 1))); do
   work
   result=$?
   worker=
-  # 130, 143: somebody asked it to stop. 2: it refuses to start with these settings or this code, and would again
+  # 130, 143: it was asked to stop. 2: wrong settings or code; a restart would fail as well
   case $result in 0 | 2 | 130 | 143) break ;; esac
   say "ended with $result"
   sleep "$restart_pause"
 done
 case $result in
   0 | 130 | 143) say "ok  code=$result" ;;
-  2) say "failed  code=2, it refuses to start" ;;
-  *) say "failed  code=$result, $attempt times" ;;
+  2) say "failed  code=2, wrong settings, code or packages" ;;
+  *) say "failed  code=$result, $attempt attempts" ;;
 esac
 hook after_worker
 case $result in
   0 | 130 | 143) ;;
-  *) give_up "the worker does not run" ;;
+  *) give_up "the worker failed" ;;
 esac
 trap - EXIT
 stage=end
 say "ok  powering off"
-leave
+terminate

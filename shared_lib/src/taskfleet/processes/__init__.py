@@ -1,5 +1,5 @@
-"""Processes, and what the operating system does with them; where it lacks something, each function has a plain answer.
+"""Operating system functions for processes, each with a fallback for systems that lack them.
 
-``identity`` says which one is meant, ``tree`` who is below whom and ends with whom, ``memory`` what they hold; ``sockets`` are handed from
-one to another, ``descriptors`` are open files, ``polling`` waits for them, ``linux`` is what no other system offers.
+``identity`` names processes, ``tree`` finds and kills descendants, ``memory`` measures memory, ``sockets`` passes sockets between
+processes, ``descriptors`` handles open files, and ``linux`` is the access to functions of Linux only.
 """

@@ -1,4 +1,4 @@
-"""What can be done with open files beyond reading and writing them."""
+"""Operations on open files other than reading and writing."""
 
 import os
 import stat
@@ -10,16 +10,16 @@ _FALLOC_FL_KEEP_SIZE_AND_PUNCH_HOLE = 3
 
 
 def append_only(fd: int) -> None:
-    """Have everything that is written to a file go to its end."""
+    """Make all writes to a file append to its end."""
     try:
         import fcntl
-    except ImportError:  # Windows, where it was opened so
+    except ImportError:  # Windows, where it was opened with O_APPEND
         return
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
 
 
 def read_at(fd: int, size: int, start: int) -> bytes:
-    """Read from a place in a file that others append to."""
+    """Read at an offset of a file to which others append."""
     if hasattr(os, "pread"):
         return os.pread(fd, size, start)
     os.lseek(fd, start, os.SEEK_SET)
@@ -27,16 +27,16 @@ def read_at(fd: int, size: int, start: int) -> bytes:
 
 
 def free_beginning(fd: int, size: int) -> bool:
-    """Free the memory or disk behind the first bytes of a file, leaving its length; False where that is not possible."""
+    """Free the storage of the first bytes of a file, keeping its length; return False if the system does not support it."""
     libc = linux.LIBC
     return libc is not None and libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE_AND_PUNCH_HOLE, 0, size) == 0
 
 
-def blunt_descriptors(shared_fd: int) -> None:
-    """Have descriptors lead nowhere by which user code could do harm.
+def neutralize_descriptors(shared_fd: int) -> None:
+    """Redirect to /dev/null the descriptors through which user code could do harm.
 
-    Those are ours of a file that is mapped (the map stays), and the pipes by which ``multiprocessing`` speaks to its helpers; writing
-    to one of them ends a fork server. On Windows nothing is done: what is open there has no small number to be found by.
+    They are the library's descriptors of a mapped file (the mapping stays), and the pipes from ``multiprocessing`` to its helper processes:
+    writing to one of them ends a fork server. On Windows, where handles are not small numbers, nothing is done.
     """
     try:
         import fcntl

@@ -1,4 +1,4 @@
-"""Telling processes apart across restarts, containers and hosts."""
+"""Identify processes across restarts, containers and hosts."""
 
 import os
 import socket
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def identity(pid: int | None = None) -> str:
-    """Name a process so that no other, before or after it, here or elsewhere, has the same name.
+    """Return a name of a process that is unique across time and hosts.
 
     Args:
-        pid: The process, this one if None.
+        pid: The process; None for this one.
     """
     pid = os.getpid() if pid is None else pid
-    return f"{_place()}|{pid}|{_start_time(pid)}"
+    return f"{_pid_namespace()}|{pid}|{_start_time(pid)}"
 
 
 def pid_of(name: str) -> str:
@@ -23,12 +23,12 @@ def pid_of(name: str) -> str:
 
 
 def is_surely_dead(name: str) -> bool:
-    """Return whether the process of that name is known to be gone; False when it lives or cannot be seen from here."""
-    place, _, rest = name.rpartition("|")[0].rpartition("|")
-    if place != _place() or not rest.isdigit():
+    """Return whether the process of this name is known to have exited; False if it runs or cannot be checked from here."""
+    namespace, _, rest = name.rpartition("|")[0].rpartition("|")
+    if namespace != _pid_namespace() or not rest.isdigit():
         return False
     pid = int(rest)
-    if sys.platform == "win32":  # where os.kill(pid, 0) is Ctrl-C
+    if sys.platform == "win32":  # os.kill(pid, 0) is Ctrl-C there
         return False
     try:
         os.kill(pid, 0)
@@ -39,29 +39,29 @@ def is_surely_dead(name: str) -> bool:
     return identity(pid) != name
 
 
-#: In the environment of a worker on a machine of a pool: the provider's name of that machine.
+#: Environment variable of a worker on a machine of a pool: the provider's name of the machine.
 MACHINE_VARIABLE = "TASKFLEET_MACHINE"
 
 
 def machine() -> str | None:
-    """Return the provider's name of the machine of a pool that this process is on; None if it is on none."""
+    """Return the provider's name of the pool machine on which this process runs; None if it does not run on one."""
     return os.environ.get(MACHINE_VARIABLE) or None
 
 
 def available_cpus() -> int:
-    """Return the number of CPUs this process may use."""
+    """Return the number of CPUs available to this process."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
 
 
-#: In the same environment: how many tasks at a time a machine runs, by its number of CPUs, as "8:8 16:12".
+#: Environment variable of the same worker: slots by the machine's number of CPUs, as "8:8 16:12".
 SLOTS_VARIABLE = "TASKFLEET_SLOTS"
 
 
 def available_slots() -> int:
-    """Return how many tasks this process should run at a time by default: one for each CPU, or what the pool has planned."""
+    """Return the default number of slots: one per CPU, or what the pool has planned."""
     cpus = available_cpus()
     planned = dict(one.split(":") for one in os.environ.get(SLOTS_VARIABLE, "").split() if ":" in one)
     return int(planned.get(str(cpus), cpus))
@@ -69,13 +69,13 @@ def available_slots() -> int:
 
 @cache
 def hostname() -> str:
-    """Return this machine's name as events and reports show it."""
+    """Return the host name shown in events and reports."""
     return socket.gethostname()
 
 
 @cache
-def _place() -> str:
-    """Name the set of process ids that this process can see: one boot, one pid namespace."""
+def _pid_namespace() -> str:
+    """Return a name of the process id namespace of this process in this boot."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = os.stat("/proc/self/ns/pid").st_ino
@@ -85,7 +85,7 @@ def _place() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """Return the process's start in clock ticks since boot, or "-" where the system does not tell; zombies count as gone."""
+    """Return the start time of a process in clock ticks since boot, or "-" if unknown; zombies count as exited."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What Linux alone offers; each user of it has a plain answer where it is missing."""
+"""Access to functions of Linux only; each user has a fallback."""
 
 import sys
 from typing import Any
@@ -14,7 +14,7 @@ def _load_libc() -> Any:
     return libc
 
 
-#: The C library, for calls that Python does not know; None elsewhere.
+#: The C library, for functions that Python does not wrap; None on other systems.
 LIBC = _load_libc()
-#: Whether ``/proc`` tells about processes.
+#: Whether ``/proc`` describes processes.
 HAS_PROC = sys.platform.startswith("linux")

@@ -1,4 +1,4 @@
-"""How much memory processes hold."""
+"""Measure the memory of processes."""
 
 import sys
 from contextlib import suppress
@@ -7,12 +7,12 @@ from pathlib import Path
 from taskfleet.processes import linux
 from taskfleet.processes.tree import descendants_of, process_table
 
-#: ``ru_maxrss`` is in KiB but for macOS, where it is in bytes.
+#: ``ru_maxrss`` is in KiB, on macOS in bytes.
 MAXRSS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
 
 
 def own_peak_memory_mib() -> float:
-    """Return the most memory that this process has held; 0 where the system does not tell."""
+    """Return the peak memory of this process; 0 if unknown."""
     try:
         import resource
     except ImportError:  # Windows
@@ -21,11 +21,11 @@ def own_peak_memory_mib() -> float:
 
 
 def memory_bytes(pid: int, *, enough: int, spare: frozenset[int] = frozenset()) -> int:
-    """Return the memory that the descendants of a process hold, but for those spared, without shared files; 0 if there are none.
+    """Return the memory of the descendants of a process, except ``spare``, without shared files; 0 if there are none.
 
-    What they share among themselves and with others (a table loaded before the fork, shared memory) counts for each of them in
-    proportion. That is slow to find out, so it is done only when the sum could be more than ``enough`` bytes. Without /proc
-    it is the resident memory of each, which counts all they share in full.
+    Memory shared among them and with other processes (a table loaded before the fork, shared memory) is divided in proportion. Computing
+    that is slow, so it is done only if the sum could exceed ``enough`` bytes. Without /proc, the result is the sum of resident memory, in
+    which shared memory counts in full for each process.
     """
     if not linux.HAS_PROC:
         return _memory_by_table(pid, spare)
@@ -48,7 +48,7 @@ def _memory_by_table(pid: int, spare: frozenset[int]) -> int:
 
 
 def _figures(path: str, names: tuple[str, ...]) -> int:
-    """Return the sum of some lines of a file in /proc, in bytes; 0 if the process is gone."""
+    """Return the sum of some lines of a /proc file in bytes; 0 if the process has exited."""
     total = 0
     with suppress(OSError, ValueError, IndexError):
         for line in Path(path).read_text(encoding="ascii", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""Handing a socket to another process: to one that is being started, or through a channel to one that runs."""
+"""Pass a socket to another process, at its start or through a channel."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def send_socket(channel: socket.socket, passed: socket.socket, pid: int) -> None:
-    """Hand a socket to the process ``pid`` at the other end of a channel."""
+    """Pass a socket to the process ``pid`` at the other end of a channel."""
     if sys.platform == "win32":
         share = passed.share(pid)
         channel.sendall(_LENGTH.pack(len(share)) + share)
@@ -19,7 +19,7 @@ def send_socket(channel: socket.socket, passed: socket.socket, pid: int) -> None
 
 
 def receive_socket(channel: socket.socket) -> socket.socket | None:
-    """Take a socket from a channel on which one is waiting; None at its end."""
+    """Receive a socket from a channel on which one has arrived; return None at its end."""
     if sys.platform == "win32":
         header = channel.recv(_LENGTH.size, socket.MSG_WAITALL)
         if len(header) != _LENGTH.size:
@@ -28,25 +28,25 @@ def receive_socket(channel: socket.socket) -> socket.socket | None:
         return socket.fromshare(channel.recv(length, socket.MSG_WAITALL))
     try:
         message, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
-    except ConnectionResetError:  # the other side was killed before it had read everything
+    except ConnectionResetError:  # the other process was killed before it had read everything
         return None
     return socket.socket(fileno=descriptors[0]) if message else None
 
 
 def start_arguments(theirs: socket.socket) -> tuple[str, list[int]]:
-    """Return what a program that is started gets on its command line, and in ``pass_fds``, to find a socket of its own."""
+    """Return the command line argument and the ``pass_fds`` by which a new program finds its socket."""
     return ("-", []) if sys.platform == "win32" else (str(theirs.fileno()), [theirs.fileno()])
 
 
 def start_values(theirs: socket.socket, pid: int) -> dict[str, str]:
-    """Return what it gets on its standard input besides, now that its process id is known."""
+    """Return additional values for its standard input, once its process id is known."""
     if sys.platform == "win32":
         return {"control": theirs.share(pid).hex()}
     return {}
 
 
 def receive_start(argument: str, values: dict[str, Any]) -> socket.socket:
-    """Take the socket in the program that was started so."""
+    """Return the passed socket in the new program."""
     if sys.platform == "win32":
         return socket.fromshare(bytes.fromhex(values["control"]))
     sock = socket.socket(fileno=int(argument))

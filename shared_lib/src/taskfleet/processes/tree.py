@@ -1,4 +1,4 @@
-"""The tree of processes: who is below whom, who ends with whom."""
+"""Find and kill the descendants of a process, and tie the lifetime of processes to their parents."""
 
 import os
 import signal
@@ -11,45 +11,45 @@ from taskfleet.processes import linux
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
-#: Whether ``die_with_parent`` does anything here.
+#: Whether ``die_with_parent`` has an effect on this system.
 CAN_DIE_WITH_PARENT = linux.LIBC is not None
 
 
 def adopt_orphans(wanted: bool = True) -> None:
-    """Become the parent of descendants whose own parent dies, so that they can be found and ended; or no longer."""
+    """Become, or stop being, the new parent of descendants whose parent dies, so that they can be found and killed."""
     if linux.LIBC is not None:
         linux.LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)
 
 
 def die_with_parent(wanted: bool) -> None:
-    """Have this process killed when its parent dies, or no longer."""
+    """Have this process killed, or no longer killed, when its parent dies."""
     if linux.LIBC is not None:
         linux.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if wanted else 0, 0, 0, 0)
 
 
 def die_with(parent: int) -> None:
-    """Have this process, a fork of that one, killed when its parent dies, also if it has died already."""
+    """Have this process, forked from ``parent``, killed when that dies, even if it has already died."""
     die_with_parent(True)
     if linux.LIBC is not None and os.getppid() != parent:
         os._exit(1)
 
 
 def lead_group() -> None:
-    """Make this process the first of a session and a group of its own, so that they can be ended together."""
+    """Make this process the leader of a new session and process group, so that the group can be killed together."""
     if hasattr(os, "setsid"):
         os.setsid()
 
 
 def kill_group(pid: int) -> None:
-    """Kill a process and its group; the process itself too, in case it has no group of its own yet."""
+    """Kill a process and its process group; also the process alone, in case it does not lead a group yet."""
     kills = (os.killpg, os.kill) if hasattr(os, "killpg") else (os.kill,)
     for kill in kills:
-        with suppress(OSError):  # it is gone, or not ours
-            kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows both mean the same to os.kill
+        with suppress(OSError):  # it has exited, or belongs to another user
+            kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows, both have the same effect in os.kill
 
 
 def children_of(pid: int) -> list[int]:
-    """List the direct children of a process; empty where the system does not tell."""
+    """Return the direct children of a process; empty if the system does not list them."""
     if not linux.HAS_PROC:
         return [child for child, row in process_table().items() if row.parent == pid]
     children: list[int] = []
@@ -63,7 +63,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def descendants_of(pid: int) -> list[int]:
-    """List the children of a process, theirs, and so on."""
+    """Return all descendants of a process."""
     found = []
     for child in children_of(pid):
         found += [child, *descendants_of(child)]
@@ -71,15 +71,15 @@ def descendants_of(pid: int) -> list[int]:
 
 
 class ProcessRow(NamedTuple):
-    """One process, as ``ps`` tells."""
+    """One process, as ``ps`` reports it."""
 
     parent: int
     rss_bytes: int
-    """The memory it holds, with all it shares."""
+    """Its resident memory, including shared memory."""
 
 
 def process_table() -> dict[int, ProcessRow]:
-    """Return all processes by their ids; empty where there is no ``ps``."""
+    """Return all processes by process id; empty if there is no ``ps``."""
     import subprocess
 
     try:
@@ -90,9 +90,9 @@ def process_table() -> dict[int, ProcessRow]:
     return {pid: ProcessRow(parent=parent, rss_bytes=rss * 1024) for pid, parent, rss in rows if pid != ps.pid}
 
 
-def end_orphans(spare: frozenset[int] = frozenset()) -> None:
-    """Kill and reap every child of this process but those spared, and what their deaths leave to it in turn."""
-    if not hasattr(os, "WNOHANG"):  # Windows: nothing is left to anybody there
+def kill_orphans(spare: frozenset[int] = frozenset()) -> None:
+    """Kill and reap every child of this process, except ``spare``, and the children reparented to it by their deaths."""
+    if not hasattr(os, "WNOHANG"):  # Windows, which does not reparent orphans
         return
     me = os.getpid()
     while True:
@@ -102,12 +102,12 @@ def end_orphans(spare: frozenset[int] = frozenset()) -> None:
             return
         if pid:
             continue
-        strays = [child for child in children_of(me) if child not in spare]
-        if not strays:
+        children = [child for child in children_of(me) if child not in spare]
+        if not children:
             return
-        for stray in strays:
+        for child in children:
             with suppress(ProcessLookupError):
-                os.kill(stray, signal.SIGKILL)
-        for stray in strays:
+                os.kill(child, signal.SIGKILL)
+        for child in children:
             with suppress(ChildProcessError):
-                os.waitpid(stray, 0)
+                os.waitpid(child, 0)

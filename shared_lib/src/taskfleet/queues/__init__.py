@@ -1,6 +1,6 @@
-"""Queues: where workers get tasks from.
+"""Queues: the sources of tasks for workers.
 
-``Queue`` is the contract; ``open_queue`` finds the back end a setting names. A queue object belongs to one worker and one thread.
+``Queue`` is the interface. A queue object belongs to one worker and one thread.
 """
 
 from collections.abc import Sequence
@@ -14,31 +14,31 @@ __all__ = ["Depth", "FinishReport", "LeaseLostError", "Queue"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depth:
-    """What is left in a queue, as one worker sees it."""
+    """The remaining tasks of a queue, as one worker sees them."""
 
     leasable: bool
-    """Whether anything is pending for this worker, due now or later."""
+    """Whether any task is pending for this worker, due now or later."""
     running: int
-    """Tasks leased by anybody."""
+    """Tasks leased by any worker."""
 
 
 class Queue(Protocol):
-    """Hands out tasks under leases and takes note of what became of them.
+    """Lease tasks to workers and record the results.
 
-    Delivery is at least once. All leases of a worker are renewed together. What a worker says about a task whose lease it has lost
-    changes nothing and is counted as a duplicate.
+    Delivery is at least once. All leases of a worker are renewed together. Results of a task whose lease the worker has lost change nothing
+    and are counted as duplicates.
     """
 
     counts_exactly: ClassVar[bool]
     """Whether ``count`` is exact."""
-    surplus_after_seconds: ClassVar[float]
-    """A worker whose slots have all been at long tasks for this long gives back what it has not begun; the more that costs, the longer."""
+    return_excess_after_seconds: ClassVar[float]
+    """If all slots run a task longer than this, the worker gives back the others; longer where that is more expensive."""
 
     def lease(self, most: int, now: float) -> list[Lease]:
-        """Lease up to ``most`` tasks; does not wait; an empty list means that nothing is due.
+        """Lease up to ``most`` tasks, without waiting; an empty list means that no task is due.
 
         Raises:
-            LeaseLostError: Everything this worker held has gone to others; it may go on with ``lease``, as a new worker.
+            LeaseLostError: All leases of this worker were lost; it may call ``lease`` again, as a new worker.
         """
 
     def renew(self, now: float) -> None:
@@ -49,13 +49,13 @@ class Queue(Protocol):
         """
 
     def finish(self, finished: Sequence[Finished], now: float) -> FinishReport:
-        """Record outcomes, for good once this returns, and decide on retries. Repeating it is harmless."""
+        """Record results durably and decide on retries. Repeating a call is harmless."""
 
     def give_back(self, leases: Sequence[Lease]) -> None:
-        """Return tasks that were not started, at once and without costing them a try; and what this object keeps in store, if it does."""
+        """Return tasks that were not started, without counting an attempt; also return tasks that this object has prefetched."""
 
     def count(self) -> Depth:
-        """Say what is left."""
+        """Return the remaining tasks."""
 
     def close(self, now: float, reason: WorkerEnd = WorkerEnd.STOPPED) -> None:
-        """End this worker's part; it must hold nothing."""
+        """Unregister the worker, which must hold no tasks."""

@@ -1,5 +1,6 @@
-"""The queue embedded in the ledger: no server, leases and outcomes are rows."""
+"""The queue in the ledger: no server; leases and results are rows."""
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import ClassVar
@@ -11,12 +12,14 @@ from taskfleet.queues import Depth
 from taskfleet.settings import Settings
 from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError, Outcome, RetryPolicy, State
 
-#: How often a working worker looks for dead ones; one with nothing to do looks each time.
+logger = logging.getLogger(__name__)
+
+#: How often a busy worker checks for dead workers; an idle one checks at each call.
 REAP_SECONDS = 2.0
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
-    """Take the caps and delays from the settings."""
+    """Return the retry policy of the settings."""
     kinds = {
         "exception": Outcome.EXCEPTION,
         "timeout": Outcome.TIMEOUT,
@@ -34,10 +37,10 @@ def retry_policy(settings: Settings) -> RetryPolicy:
 
 
 class EmbeddedQueue:
-    """One worker's view of the ledger as a queue. Leases end ``lease_seconds`` after the last renewal, or with the process."""
+    """One worker's access to the ledger's queue. Leases end ``lease_seconds`` after the last renewal, or with the process."""
 
     counts_exactly: ClassVar[bool] = True
-    surplus_after_seconds: ClassVar[float] = 2.0
+    return_excess_after_seconds: ClassVar[float] = 2.0
 
     def __init__(self, database: Database, settings: Settings, *, slots: int, now: float) -> None:
         self._database = database
@@ -50,7 +53,7 @@ class EmbeddedQueue:
 
     @property
     def worker_id(self) -> int:
-        """The worker's number in the ledger, in which it is entered when it first asks for tasks: it can work then."""
+        """The worker's number in the ledger. It is registered at its first ``lease``, when it is known to be able to run tasks."""
         if self._worker_id is None:
             self._worker_id = self._register(self._began_at)
         return self._worker_id
@@ -110,10 +113,13 @@ class EmbeddedQueue:
 
     def _reap(self, now: float) -> int:
         self._reaped_at = now
-        return leasing.reap(self._database, policy=self._policy, now=now)
+        recovered = leasing.reap(self._database, policy=self._policy, now=now)
+        if recovered:
+            logger.info("Recovered %d tasks of dead workers", recovered)
+        return recovered
 
     def _register(self, now: float) -> int:
-        return leasing.register(
+        worker_id = leasing.register(
             self._database,
             hostname=hostname(),
             process=identity(),
@@ -123,3 +129,5 @@ class EmbeddedQueue:
             now=now,
             machine=machine(),
         )
+        logger.info("Registered as worker %d", worker_id)
+        return worker_id

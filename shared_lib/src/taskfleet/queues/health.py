@@ -1,23 +1,26 @@
-"""Whether a worker's queue at a service can be used, as the threads that talk to the service see it."""
+"""Track whether a worker's service queue is available, as its background threads observe it."""
 
+import logging
 import threading
 from collections.abc import Callable
 from enum import Enum, auto
 
 from taskfleet.errors import ProviderError
 
+logger = logging.getLogger(__name__)
+
 
 class Activity(Enum):
-    """What a thread does at the service."""
+    """The activity of a background thread."""
 
     RECEIVING = auto()
-    """It fetches messages."""
+    """Receiving messages."""
     SENDING = auto()
-    """It does what is in the outbox, and extends leases."""
+    """Processing the outbox, and extending leases."""
 
 
 class ServiceHealth:
-    """What the background threads report of the service, for the worker's own thread; may be used by all of them at a time."""
+    """Errors of the service, reported by background threads for the worker's own thread. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,38 +30,40 @@ class ServiceHealth:
 
     @property
     def failure(self) -> ProviderError | None:
-        """The first error that trying again does not cure, if there was one."""
+        """The first permanent error, if there was one."""
         with self._lock:
             return self._failure
 
     def fail(self, error: ProviderError) -> None:
-        """Note an error that trying again does not cure."""
+        """Record a permanent error."""
+        logger.info("Permanent error of the service queue: %s", error)
         with self._lock:
             self._failure = self._failure or error
 
     def interrupted(self, activity: Activity, error: ProviderError) -> None:
-        """Note that the service does not answer; the user hears of it once, whatever else does not work meanwhile."""
+        """Record that the service is unavailable; the user is notified once per outage."""
+        logger.debug("%s is interrupted: %s", activity.name, error)
         with self._lock:
             if not self._interrupted:
-                self._news.append(f"{error} Trying again; what runs goes on.")
+                self._news.append(f"{error} Retrying; running tasks continue.")
             self._interrupted.add(activity)
 
     def resumed(self, activity: Activity) -> None:
-        """Note that the service answers; the user hears of it once nothing is interrupted any more."""
+        """Record that the service is available; the user is notified once all activities have resumed."""
         with self._lock:
             if activity in self._interrupted:
                 self._interrupted.discard(activity)
                 if not self._interrupted:
-                    self._news.append("The queue answers again.")
+                    self._news.append("The queue is available again.")
 
     def take_news(self) -> list[str]:
-        """Return what the user should know, each sentence once."""
+        """Return the new messages for the user."""
         with self._lock:
             news, self._news = self._news, []
             return news
 
     def start_thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
-        """Start a thread; a ``ProviderError`` that ends it is kept as ``failure``."""
+        """Start a thread; a ``ProviderError`` that ends it is recorded as ``failure``."""
 
         def guarded() -> None:
             try:

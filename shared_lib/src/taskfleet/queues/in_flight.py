@@ -1,10 +1,11 @@
-"""The messages that a worker holds at a queue at a service, and the tasks in them that have not come to an end.
+"""Track the messages of a service queue that a worker holds, and their unfinished tasks.
 
-A message is in flight from when it is received until it is acknowledged, its lease is lost, or it is handed over: where a service lets
-nobody hold a message for longer, what is left of it is sent again under a claim, and whoever receives that leaves it to the worker that
-claims it. When the new message comes round to this worker, it takes the place of the old one.
+A message is in flight from its receipt until it is acknowledged, its lease is lost, or it is handed over. Where a service limits the total
+lease time, the remaining tasks are sent again in a new message with a claim. Other receivers leave that message to the worker that claims
+it. When the claiming worker receives it, it replaces the old one.
 """
 
+import logging
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -13,54 +14,56 @@ from typing import NamedTuple
 from taskfleet.messages.tasks import QueuedTask
 from taskfleet.tasks import SUSPECT_LOSSES, AttemptKey, Outcome
 
-#: The part of a lease after which it is renewed.
+logger = logging.getLogger(__name__)
+
+#: The fraction of a lease after which it is renewed.
 RENEW_AFTER = 1 / 3
 
 
 @dataclass(slots=True, eq=False)
 class InFlightMessage:
-    """A message that this worker holds; for others than ``InFlightMessages`` it only stands for itself."""
+    """A message that this worker holds; opaque to all but ``InFlightMessages``."""
 
     receipt: str
     renew_at: float
-    """On the monotonic clock."""
+    """Monotonic time."""
     ends_at: float
-    """When the service lets it be held no longer, on the monotonic clock."""
+    """When the service ends the lease for good, in monotonic time."""
     ledger: str = ""
     """As in ``TaskMessage``."""
     tasks: dict[AttemptKey, QueuedTask] = field(default_factory=dict)
-    """Those that have not come to an end, as they were before the attempt."""
+    """The unfinished tasks, in their state before the attempt."""
     is_lost: bool = False
-    """Whether its lease has ended: others may have its tasks."""
+    """Whether its lease has ended, so that other workers may have its tasks."""
 
 
 class HeldTask(NamedTuple):
     """A task of a message in flight."""
 
     task: QueuedTask
-    """As it was before the attempt."""
+    """Its state before the attempt."""
     ledger: str
     is_lost: bool
-    """Whether others may have it, because the lease of its message has ended."""
+    """Whether other workers may have it, because the lease of its message has ended."""
 
 
 class HandedOver(NamedTuple):
-    """What is left of a message that can be held no longer."""
+    """The unfinished tasks of a message whose lease cannot be extended further."""
 
     receipt: str
-    """Of the message, which is to be acknowledged once the new one is sent."""
+    """The receipt of the message, to be acknowledged once the new one is sent."""
     ledger: str
     tasks: list[QueuedTask]
     claim: str
-    """What the new message has to say, so that others leave it to this worker."""
+    """The claim in the new message, by which other workers leave it to this one."""
 
 
 class InFlightMessages:
-    """All messages that a worker holds; may be used by several threads at a time.
+    """All messages that a worker holds. Thread-safe.
 
     Args:
-        source: The worker's name, which begins its claims.
-        lease_seconds: For how long a message is leased at a time.
+        source: The worker's name, the prefix of its claims.
+        lease_seconds: The duration of a message's lease.
     """
 
     def __init__(self, source: str, *, lease_seconds: float) -> None:
@@ -68,20 +71,20 @@ class InFlightMessages:
         self._source = source
         self._lease_seconds = lease_seconds
         self._by_receipt: dict[str, InFlightMessage] = {}
-        """Those whose leases are renewed."""
+        """The messages whose leases are renewed."""
         self._by_attempt: dict[AttemptKey, InFlightMessage] = {}
         self._claims: dict[str, InFlightMessage] = {}
-        """Those that were handed over, until the new message comes round."""
+        """The messages that were handed over, until the new message arrives."""
         self._claim_count = 0
 
     # --- messages ---
 
     def add(self, receipt: str, *, received_at: float, longest_lease_seconds: float) -> InFlightMessage:
-        """Take note of a message that was received, whose lease is renewed from now on.
+        """Add a received message, whose lease is renewed from now on.
 
         Args:
             receipt: Its receipt.
-            received_at: When it was asked for, on the monotonic clock.
+            received_at: When it was requested, in monotonic time.
             longest_lease_seconds: See ``Transport``.
         """
         renew_at = received_at + self._lease_seconds * RENEW_AFTER
@@ -91,12 +94,12 @@ class InFlightMessages:
         return message
 
     def to_renew(self, now: float) -> list[str]:
-        """Return the receipts of the messages whose leases are a third over, by the monotonic clock."""
+        """Return the receipts of the messages whose leases have to be renewed at a monotonic time."""
         with self._lock:
             return [receipt for receipt, message in self._by_receipt.items() if message.renew_at <= now]
 
     def renewed(self, receipts: Sequence[str], lost: Collection[str], now: float) -> None:
-        """Take note of leases that were renewed at a time of the monotonic clock, and of those among them that turned out to be lost."""
+        """Record that leases were renewed at a monotonic time, and which of them turned out to be lost."""
         with self._lock:
             for receipt in receipts:
                 message = self._by_receipt.get(receipt)
@@ -104,16 +107,17 @@ class InFlightMessages:
                     continue
                 message.renew_at = now + self._lease_seconds * RENEW_AFTER
                 if receipt in lost:
+                    logger.info("Lost the lease of a message with %d tasks", len(message.tasks))
                     message.is_lost = True
                     del self._by_receipt[receipt]
 
-    def leave(self, message: InFlightMessage) -> None:
-        """Renew a message's lease no longer, and let it end."""
+    def stop_renewing(self, message: InFlightMessage) -> None:
+        """Stop renewing a message's lease, and let it end."""
         with self._lock:
             self._by_receipt.pop(message.receipt, None)
 
     def release(self, message: InFlightMessage) -> str | None:
-        """Return the receipt of a message without tasks, which is to be acknowledged; None if it has some, or is held no longer."""
+        """Return the receipt of a message without tasks, to be acknowledged; None if it has tasks, or is no longer held."""
         with self._lock:
             return self._released(message)
 
@@ -126,26 +130,26 @@ class InFlightMessages:
 
     @property
     def has_tasks(self) -> bool:
-        """Whether this worker has any task that has not come to an end."""
+        """Whether this worker has an unfinished task."""
         with self._lock:
             return bool(self._by_attempt)
 
     @property
     def has_suspect(self) -> bool:
-        """Whether it holds a task that may be why other workers died: no other such task should be lost with it again."""
+        """Whether it holds a task that may have killed other workers; no second one may be at risk of being lost with it."""
         with self._lock:
             return any(is_suspect(task) for message in self._by_receipt.values() for task in message.tasks.values())
 
     def put(self, message: InFlightMessage, task: QueuedTask, *, ledger: str) -> bool:
-        """Hold a task of a message for its next attempt.
+        """Add a task of a message for its next attempt.
 
-        Some messages come twice, and some tasks are sent twice: one that is held already stays with the message it came in first, unless
-        that has lost its lease.
+        Messages can be delivered twice and tasks can be sent twice. A task that is already held stays with its first message, unless that
+        has lost its lease.
 
         Returns:
             Whether the task was not held before.
         """
-        key = (task.seq, task.attempt + 1)
+        key = (task.seq, task.next_attempt)
         with self._lock:
             known = self._by_attempt.get(key)
             if known is not None and not known.is_lost:
@@ -158,37 +162,38 @@ class InFlightMessages:
             return known is None
 
     def find(self, key: AttemptKey) -> HeldTask:
-        """Return a task that is held."""
+        """Return a held task."""
         with self._lock:
             message = self._by_attempt[key]
             return HeldTask(message.tasks[key], message.ledger, message.is_lost)
 
-    def settle(self, key: AttemptKey) -> tuple[HeldTask, str | None]:
-        """Hold a task no longer.
+    def remove(self, key: AttemptKey) -> tuple[HeldTask, str | None]:
+        """Remove a task.
 
         Returns:
-            The task, and the receipt of its message if that is to be acknowledged: this was its last task.
+            The task, and the receipt of its message if that has to be acknowledged, because this was its last task.
         """
         with self._lock:
             message = self._by_attempt.pop(key)
             held = HeldTask(message.tasks.pop(key), message.ledger, message.is_lost)
             return held, self._released(message)
 
-    # --- what is held for longer than a service allows ---
+    # --- handing over messages before the maximum lease time of the service ---
 
     @property
     def has_claims(self) -> bool:
-        """Whether a message that was handed over has not come round yet."""
+        """Whether a message that was handed over has not arrived yet."""
         with self._lock:
             return bool(self._claims)
 
     def hand_over(self, before: float) -> list[HandedOver]:
-        """Hold no longer, but under a claim, the messages that have to be given up before a time of the monotonic clock."""
+        """Replace the leases that end before a monotonic time by claims; return the messages to send again."""
         handed_over = []
         with self._lock:
             for message in [one for one in self._by_receipt.values() if one.ends_at < before and one.tasks]:
                 self._claim_count += 1
                 claim = f"{self._source}/{self._claim_count}"
+                logger.info("Handing over a message with %d tasks under claim %s", len(message.tasks), claim)
                 self._claims[claim] = message
                 del self._by_receipt[message.receipt]
                 tasks = [task.after(attempt - 1) for (_, attempt), task in message.tasks.items()]
@@ -196,7 +201,7 @@ class InFlightMessages:
         return handed_over
 
     def take_back(self, claim: str, message: InFlightMessage) -> bool:
-        """Put a message that came round under a claim in the place of the one that was handed over; False if the claim is another's."""
+        """Replace the message that was handed over under a claim by the new one; return False if the claim is another worker's."""
         with self._lock:
             former = self._claims.pop(claim, None)
             if former is None:
@@ -207,5 +212,5 @@ class InFlightMessages:
 
 
 def is_suspect(task: QueuedTask) -> bool:
-    """Whether it may be what its workers died of."""
-    return task.tries_of(Outcome.LOST) >= SUSPECT_LOSSES
+    """Return whether the task may have killed its workers."""
+    return task.count_of(Outcome.LOST) >= SUSPECT_LOSSES

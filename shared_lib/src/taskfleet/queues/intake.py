@@ -1,14 +1,16 @@
-"""What a worker does with the messages of tasks that come from a queue at a service.
+"""Process the messages that a worker receives from a service queue.
 
-A message that comes a second time was held by a worker that died: its tasks are shared out to several messages, until the one that kills
-its workers is alone and runs out of its tries. As in the ledger, a task's first such loss is free.
+A message that is delivered a second time was held by a worker that died. Its tasks are split into several messages, until the one that
+kills its workers is alone and has used its attempts. As in the ledger, the first loss of a task does not count.
 """
 
+import logging
 import math
 import time
 from collections.abc import Sequence
 
 from taskfleet.errors import QueueError
+from taskfleet.messages.formats import NewerFormatError
 from taskfleet.messages.grouping import chunks
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, unpack
 from taskfleet.queues.in_flight import InFlightMessage, InFlightMessages, is_suspect
@@ -16,22 +18,24 @@ from taskfleet.queues.outbox import Delivery, Outbox
 from taskfleet.queues.receiver import Arrival
 from taskfleet.tasks import Finished, Lease, Outcome, RetryPolicy
 
-#: A message that came back is shared out to this many.
+logger = logging.getLogger(__name__)
+
+#: A redelivered message is split into this many.
 PIECES = 10
-#: A task that may kill its worker, and has to wait until others that may are done with, comes again after this long.
+#: Delay of a task that may kill its worker while the worker holds another such task.
 SUSPECT_DELAY_SECONDS = 2.0
-#: For how long a worker that met such a task leases less ahead.
+#: How long a worker prefetches less after it received such a task.
 CAREFUL_SECONDS = 10.0
 
 
 class Intake:
-    """Looks into messages and decides about their tasks; used by the worker's own thread.
+    """Decode messages and decide about their tasks. Used by the worker's own thread.
 
     Args:
-        job_id: The job; tasks of another one are refused.
-        policy: Which tasks get another try.
-        in_flight: Holds the tasks that this worker is to do.
-        outbox: Takes those that it is not to do, and the deaths of other workers.
+        job_id: The job; tasks of another job are rejected.
+        policy: Decides on retries.
+        in_flight: Holds the tasks that this worker runs.
+        outbox: Takes the tasks that it does not run, and the deaths of other workers.
     """
 
     def __init__(self, *, job_id: str, policy: RetryPolicy, in_flight: InFlightMessages, outbox: Outbox) -> None:
@@ -44,65 +48,77 @@ class Intake:
 
     @property
     def tasks_per_message(self) -> float:
-        """How many tasks the messages of late have had, on the average."""
+        """The moving average of tasks per message."""
         return self._tasks_per_message
 
     @property
     def is_careful(self) -> bool:
-        """Whether few tasks should be held at a time, so that few are lost with this worker, should one of them kill it."""
+        """Whether to hold only few tasks, so that few are lost if one of them kills this worker."""
         return time.monotonic() < self._careful_until
 
     def be_careful(self) -> None:
-        """Be careful for a while: a task may kill this worker."""
+        """Hold only few tasks for a while: a task may kill this worker."""
         self._careful_until = time.monotonic() + CAREFUL_SECONDS
 
     def open(self, arrival: Arrival, now: float) -> list[Lease]:
-        """Look into a message; return leases on those of its tasks that this worker is to do and did not hold before.
+        """Decode a message; return leases on the tasks that this worker runs and did not hold before.
 
         Args:
             arrival: The message.
             now: Seconds since the epoch.
 
         Raises:
-            QueueError: It is of another job, or not one of ours.
+            NewerFormatError: A later version of the library wrote it; it is given back unchanged.
+            QueueError: It belongs to another job, or has an unknown format.
         """
-        message = unpack(arrival.message.body)
+        try:
+            message = unpack(arrival.message.body)
+        except NewerFormatError:
+            self._give_back(arrival)
+            raise
         if message.job_id != self._job_id:
             raise QueueError(
-                f"The queue has tasks of job {message.job_id!r}, and this worker is of job {self._job_id!r}. Each job needs a queue "
-                "of its own: change QUEUE_URL or JOB_ID."
+                f"The queue has tasks of job {message.job_id!r}, but this worker is for job {self._job_id!r}. Each job needs its own "
+                "queue: change QUEUE_URL or JOB_ID."
             )
         held, decided = arrival.in_flight, Delivery()
         lost = max(arrival.message.deliveries - 1, 0)
         leases: list[Lease] = []
         if message.claimed_by and self._in_flight.take_back(message.claimed_by, held):
-            pass  # its tasks have leases already
+            pass  # its tasks already have leases
         elif message.claimed_by and message.claimed_until > now:
-            self._in_flight.leave(held)  # the other one gets it next, or a worker after the claim
+            self._in_flight.stop_renewing(held)  # the claiming worker receives it next, or any worker after the claim
         else:
-            leases = self._sort(held, message, 1 if message.claimed_by else lost, now, decided)
+            leases = self._triage(held, message, 1 if message.claimed_by else lost, now, decided)
         decided.acknowledge(self._in_flight.release(held))
         self._outbox.add(decided)
         return leases
 
-    def _sort(
+    def _give_back(self, arrival: Arrival) -> None:
+        """Publish a message again unchanged, as a new one: it does not count as lost with this worker."""
+        decided = Delivery(messages=[arrival.message.body])
+        decided.acknowledge(self._in_flight.release(arrival.in_flight))
+        self._outbox.add(decided)
+
+    def _triage(
         self, held: InFlightMessage, message: TaskMessage, lost: int, now: float, decided: Delivery
     ) -> list[Lease]:
-        """Decide about the tasks of a message that was lost this often with a worker."""
+        """Decide about the tasks of a message that was lost with ``lost`` workers."""
         tasks = message.tasks
         if message.not_before > now + 1:
             for task in tasks:
                 decided.send_back(message.ledger, task, delay_seconds=message.not_before - now)
             return []
         if len(tasks) > 1 and lost and self._policy.retries.get(Outcome.LOST, 0):
-            if lost > 1 or tasks[0].tries_of(Outcome.LOST):
-                decided.messages += self._shared_out(message, lost)
+            if lost > 1 or tasks[0].count_of(Outcome.LOST):
+                logger.info("A message with %d tasks was lost with its worker again and is split", len(tasks))
+                decided.messages.extend(self._split(message, lost))
                 return []
-            # Most machines that die are not killed by a task.
+            # Most machine failures are not caused by a task.
             tasks, lost = [task.after(task.attempt + lost) for task in tasks], 0
-        return self._take_in(held, message.ledger, tasks, lost, now, decided)
+        return self._accept(held, message.ledger, tasks, lost, now, decided)
 
-    def _take_in(
+    def _accept(
         self,
         held: InFlightMessage,
         ledger: str,
@@ -115,28 +131,31 @@ class Intake:
         for task in tasks:
             if lost:
                 task = task.after(task.attempt + lost, Outcome.LOST, lost)
-                delay_seconds = self._policy.delay_before_loss(task.tries_of(Outcome.LOST) - 1)
+                earlier = task.count_of(Outcome.LOST) - 1
+                logger.info("Attempt %d of task %s was lost with its worker", task.attempt, task.task_id)
                 death = Finished(task.seq, task.attempt, Outcome.LOST, now, 0.0, error="The worker or its machine died")
+                delay_seconds = self._policy.delay_after(death, earlier, has_begun=False)
                 decided.report_ended(ledger, death, delay_seconds)
                 if delay_seconds is None:
                     continue
             if is_suspect(task):
+                logger.info("Task %s was lost with several workers and is run in isolation", task.task_id)
                 self.be_careful()
                 if self._in_flight.has_suspect:
-                    decided.send_back(ledger, task, delay_seconds=SUSPECT_DELAY_SECONDS, is_alone=True)
+                    decided.send_back(ledger, task, delay_seconds=SUSPECT_DELAY_SECONDS, is_isolated=True)
                     continue
             if self._in_flight.put(held, task, ledger=ledger):
-                leases.append(Lease(task.seq, task.attempt + 1, task.task_id, task.data))
+                leases.append(Lease(task.seq, task.next_attempt, task.task_id, task.data))
         decided.tasks_per_message = len(tasks)
         self._tasks_per_message += 0.2 * (len(tasks) - self._tasks_per_message)
         return leases
 
-    def _shared_out(self, message: TaskMessage, lost: int) -> list[TaskMessage]:
-        """Return the tasks of a message whose worker died in several, so that the one that may have killed it is found."""
+    def _split(self, message: TaskMessage, lost: int) -> list[TaskMessage]:
+        """Split a message whose worker died, to find the task that may have killed it."""
         pieces = chunks(message.tasks, math.ceil(len(message.tasks) / PIECES))
         return [TaskMessage(job_id=self._job_id, ledger=message.ledger, tasks=_lost(piece, lost)) for piece in pieces]
 
 
 def _lost(tasks: Sequence[QueuedTask], times: int) -> list[QueuedTask]:
-    """Return tasks as they are after their message was lost with this many workers; the loss counts once, as each may be innocent."""
-    return [task.after(task.attempt + times, Outcome.LOST, 0 if task.tries_of(Outcome.LOST) else 1) for task in tasks]
+    """Return tasks after their message was lost with ``times`` workers; it counts as one loss, as each may be innocent."""
+    return [task.after(task.attempt + times, Outcome.LOST, 0 if task.count_of(Outcome.LOST) else 1) for task in tasks]

@@ -1,48 +1,52 @@
-"""A job's queues at a service: made and deleted with the job, and filled from its ledger."""
+"""The service queues of a job: create and delete them, and send tasks from the ledger."""
 
+import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
 from taskfleet.errors import QueueError
+from taskfleet.invocation import poe
 from taskfleet.ledger import counters, recording, sending
 from taskfleet.ledger.database import Database
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, group, overhead_bytes, pack
 from taskfleet.processes.identity import identity
-from taskfleet.queues.addresses import is_remote, open_transport, public
+from taskfleet.queues.addresses import is_remote, open_transport, redact_url
 from taskfleet.queues.transport import Outgoing, Transport
 from taskfleet.settings import Configuration
 
-#: What a message of tasks should be worth, if how long they take is known; beyond it, what a dying worker held is dear.
+logger = logging.getLogger(__name__)
+
+#: Target work per message if the duration of tasks is known; larger messages make the death of a worker expensive.
 WORK_SECONDS = 10.0
-MOST_TASKS = 1000
-MOST_BYTES = 200_000
-#: So many durations have to be known.
-ENOUGH_DURATIONS = 20
-#: Into so many messages a job is shared out at least, while nothing is known.
-SHARES = 1000
-MOST_UNKNOWN_TASKS = 100
+MAX_TASKS = 1000
+MAX_BYTES = 200_000
+#: The duration counts as known after this many tasks.
+MIN_DURATIONS = 20
+#: Otherwise, split the job into at least this many messages.
+MIN_MESSAGES = 1000
+MAX_TASKS_UNMEASURED = 100
 
 
 class SendingProgress:
-    """Hears how the sending of a job's tasks gets on; this one keeps it to itself."""
+    """Receives progress of sending a job's tasks; this one ignores it."""
 
     def sent(self, tasks: int, total: int) -> None:
-        """Take note that this many tasks were sent so far, of so many that had to be sent."""
+        """``tasks`` of ``total`` tasks have been sent."""
 
     def waits_for(self, process: str) -> None:
-        """Take note that another process sends tasks of this job, and has to end first; called once, with its identity."""
+        """Another process, with this identity, is sending tasks of the job, and is waited for; called once."""
 
 
-#: What the names of workers at a service begin with.
+#: The prefix of names of workers of a service queue.
 _WORKER = "worker|"
 
-#: For those who do not want to know.
-UNHEARD = SendingProgress()
+#: Ignores progress.
+NO_PROGRESS = SendingProgress()
 
 
 class JobQueues:
-    """The queue of a job's tasks and that of its events."""
+    """The queues of a job's tasks and of its events."""
 
     def __init__(self, configuration: Configuration, queue_url: str | None = None) -> None:
         settings = configuration.settings
@@ -54,65 +58,68 @@ class JobQueues:
         self.events = open_transport(self.queue_url, self._job_id, of_events=True)
 
     def __enter__(self) -> Self:
-        """Use it in a ``with`` statement."""
+        """Return itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of connections."""
+        """Close connections."""
         self.tasks.close()
         self.events.close()
 
     @property
     def both(self) -> tuple[Transport, Transport]:
-        """Tasks and events."""
+        """The queues of tasks and of events."""
         return self.tasks, self.events
 
     def create(self) -> None:
-        """Make both queues if they are not there."""
+        """Create the queues that do not exist."""
         for what, transport in zip(("tasks", "events"), self.both, strict=True):
+            logger.info("Creating the queue %s if it does not exist", redact_url(transport.address))
             transport.create(
                 tags={"taskfleet-job": self._job_id, "taskfleet-project": self._project, "taskfleet-queue": what}
             )
 
     def require(self) -> None:
-        """See that both queues are there.
+        """Check that both queues exist.
 
         Raises:
-            QueueError: They are not.
+            QueueError: One does not exist.
         """
         for transport in self.both:
             if not transport.exists():
                 raise QueueError(
-                    f"The queue {public(transport.address)} of job {self._job_id!r} does not exist. Insert tasks first, from where the "
-                    "ledger is: poe insert_tasks. If the queue was deleted: poe release makes it again, with all that is not done."
+                    f"The queue {redact_url(transport.address)} of job {self._job_id!r} does not exist. Insert tasks first, on the machine "
+                    f"with the ledger: {poe('insert_tasks')}. If the queue was deleted, {poe('release')} creates it again and sends all "
+                    "unfinished tasks."
                 )
 
     def delete(self) -> None:
         """Delete both queues."""
         for transport in self.both:
+            logger.info("Deleting the queue %s", redact_url(transport.address))
             transport.delete()
 
-    def fault_of_size(self, task_id: str, data: str) -> str | None:
-        """Say what is wrong with a task that no message can carry."""
+    def size_error(self, task_id: str, data: str) -> str | None:
+        """Return an error message if a task is too large for a message; None otherwise."""
         size = overhead_bytes(QueuedTask(0, task_id, data)) + 1000
         if size <= self.tasks.most_message_bytes:
             return None
         return (
-            f"the task's data take up to {size / 2**20:.2f} MiB in a message, and the queue takes "
-            f"{self.tasks.most_message_bytes / 2**20:g} MiB. Put the data into a file and the file's address into the table"
+            f"the task's data take up to {size / 2**20:.2f} MiB in a message, and the maximum of the queue is "
+            f"{self.tasks.most_message_bytes / 2**20:g} MiB. Put the data into a file and the file's path or URL into the table"
         )
 
-    def send_unsent(self, database: Database, progress: SendingProgress = UNHEARD) -> int:
-        """Send all tasks of the ledger that are not on their way; gone on with by the next call if it is interrupted.
+    def send_unsent(self, database: Database, progress: SendingProgress = NO_PROGRESS) -> int:
+        """Send all tasks of the ledger that were not sent yet; after an interruption, the next call continues.
 
         Args:
             database: The job's ledger.
-            progress: Hears how it gets on.
+            progress: Receives the progress.
 
         Returns:
-            How many tasks were sent.
+            The number of tasks sent.
         """
         total = sending.count_unsent(database)
         return sending.send_all(
@@ -123,7 +130,7 @@ class JobQueues:
         )
 
     def send(self, database: Database, steps: Iterable[list[QueuedTask]]) -> int:
-        """Send tasks, without the ledger taking note of it; return how many."""
+        """Send tasks without recording that in the ledger; return their number."""
         send = self._sender(database)
         total = 0
         for tasks in steps:
@@ -132,59 +139,59 @@ class JobQueues:
         return total
 
     def _sender(self, database: Database) -> Callable[[list[QueuedTask]], None]:
-        most = self._tasks_per_message or self._fitting_number(database)
+        most = self._tasks_per_message or self._choose_tasks_per_message(database)
         ledger = recording.token(database)
 
         def send(tasks: list[QueuedTask]) -> None:
             self.tasks.send(
                 [
                     Outgoing(pack(TaskMessage(job_id=self._job_id, ledger=ledger, tasks=chunk)))
-                    for chunk in group(tasks, most=most, most_bytes=MOST_BYTES)
+                    for chunk in group(tasks, most=most, most_bytes=MAX_BYTES)
                 ]
             )
 
         return send
 
-    def _fitting_number(self, database: Database) -> int:
-        """Say how many tasks a message should have."""
+    def _choose_tasks_per_message(self, database: Database) -> int:
+        """Return the number of tasks per message."""
         durations = counters.durations(database)
-        if durations is not None and durations.n >= ENOUGH_DURATIONS:
-            return max(1, min(int(WORK_SECONDS / max(durations.mean, 1e-6)), MOST_TASKS))
+        if durations is not None and durations.n >= MIN_DURATIONS:
+            return max(1, min(int(WORK_SECONDS / max(durations.mean, 1e-6)), MAX_TASKS))
         total = sum(counters.by_state(database).values())
-        return max(1, min(total // SHARES, MOST_UNKNOWN_TASKS))
+        return max(1, min(total // MIN_MESSAGES, MAX_TASKS_UNMEASURED))
 
 
-def settle_queue(database: Database, configuration: Configuration) -> None:
-    """Note at a job's first insertion where its tasks travel.
+def record_queue(database: Database, configuration: Configuration) -> None:
+    """Record the queue URL in the ledger, at the job's first insertion.
 
     Raises:
-        QueueError: They travel elsewhere.
+        QueueError: The job uses another queue.
     """
     queue_url = configuration.settings.queue_url
     with database.transaction():
         known = database.value("SELECT queue_url FROM job")
         if known is None and is_remote(queue_url) and not counters.tallies(database)["inserted"]:
-            database.execute("UPDATE job SET queue_url = ?", (public(queue_url),))
+            database.execute("UPDATE job SET queue_url = ?", (redact_url(queue_url),))
     check_queue(database, configuration)
 
 
 def check_queue(database: Database, configuration: Configuration) -> None:
-    """See that the settings and the ledger mean the same queue.
+    """Check that the settings and the ledger have the same queue URL.
 
     Raises:
-        QueueError: They do not.
+        QueueError: They differ.
     """
     known = database.value("SELECT queue_url FROM job") or "ledger"
-    given = public(configuration.settings.queue_url) if is_remote(configuration.settings.queue_url) else "ledger"
+    given = redact_url(configuration.settings.queue_url) if is_remote(configuration.settings.queue_url) else "ledger"
     if known != given:
         raise QueueError(
-            f"The tasks of job {configuration.settings.job_id!r} travel by {known}, and QUEUE_URL says {given}. Set QUEUE_URL={known}, "
-            f"or have them moved: poe move_queue --to {given}"
+            f"The queue of job {configuration.settings.job_id!r} is {known}, but QUEUE_URL is {given}. Set QUEUE_URL={known}, "
+            f"or move the tasks: {poe(f'move_queue --to {given}')}"
         )
 
 
-def send_if_remote(database: Database, configuration: Configuration, progress: SendingProgress = UNHEARD) -> int:
-    """Send what the ledger has to send, if the tasks travel by a service; return how many."""
+def send_if_remote(database: Database, configuration: Configuration, progress: SendingProgress = NO_PROGRESS) -> int:
+    """Send the ledger's unsent tasks, if the job uses a service queue; return their number."""
     if not is_remote(configuration.settings.queue_url):
         return 0
     with JobQueues(configuration) as queues:
@@ -193,10 +200,10 @@ def send_if_remote(database: Database, configuration: Configuration, progress: S
 
 
 def source_name() -> str:
-    """Name this process as a worker, as no other is ever named."""
+    """Return a unique name of this process as a worker."""
     return f"{_WORKER}{identity()}"
 
 
 def process_of(source: str) -> str:
-    """Return the identity of a worker's process, by the worker's name."""
+    """Return the identity of the process of a worker with this name."""
     return source.removeprefix(_WORKER)

@@ -1,10 +1,10 @@
-"""The outbox of a worker: what it has decided about its tasks, until a queue at a service knows it.
+"""The outbox of a worker: its decisions about tasks that the service does not have yet.
 
-This is the transactional outbox pattern (https://microservices.io/patterns/data/transactional-outbox.html): the worker only writes down
-what has to happen at the service, all that belongs together at once, and a relay, ``Sender``, makes it happen, as often as it takes. No
-transaction spans a queue of tasks and a queue of events, so their order has to do: first the successors of tasks are published, then what
-became of the tasks is reported, and only then the messages they came in are acknowledged. Whatever dies in between, each task is in some
-message or has come to its end, at the price that it may be run, or reported, twice.
+This is the transactional outbox pattern (https://microservices.io/patterns/data/transactional-outbox.html): the worker only records what
+has to happen at the service, atomically, and a relay, ``Sender``, makes it happen, with as many retries as it takes. No transaction spans
+a queue of tasks and a queue of events, so correctness relies on their order: first publish the successors of tasks, then report the
+results, and only then acknowledge the messages. Whatever fails in between, each task is in some message or finished; the price is that it
+may be run, or reported, twice.
 """
 
 import threading
@@ -15,7 +15,7 @@ from taskfleet.messages.events import EndedAttempt
 from taskfleet.messages.tasks import QueuedTask, TaskMessage
 from taskfleet.tasks import AttemptKey, Finished, WorkerEnd
 
-#: A delivery is due as soon as this many attempts have ended, however long ago the last one was.
+#: A delivery is due as soon as this many attempts have finished, regardless of the time of the last one.
 FLUSH_AT = 1000
 
 
@@ -26,26 +26,26 @@ class TaskToSend(NamedTuple):
     """As in ``TaskMessage``."""
     task: QueuedTask
     delay_seconds: float
-    is_alone: bool
-    """Whether no other task may share its message."""
+    is_isolated: bool
+    """Whether it needs a message of its own."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What a ledger has to hear of."""
+    """Events to be reported to a ledger."""
 
     leased: dict[AttemptKey, None] = field(default_factory=dict)
-    """Attempts, in the order in which they were leased."""
+    """Leased attempts, in order."""
     returned: list[AttemptKey] = field(default_factory=list)
-    """Attempts that were leased and given back without beginning them."""
+    """Attempts that were leased and given back without being started."""
     ended: list[EndedAttempt] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to report."""
+        """Return whether there is anything to report."""
         return bool(self.leased or self.returned or self.ended)
 
     def add(self, later: "Report") -> None:
-        """Add what happened later; that an attempt was leased is not worth a word if it has ended or was given back since."""
+        """Add later events; drop the lease of an attempt that has ended or was given back since."""
         for finished, _ in later.ended:
             self.leased.pop(finished.key, None)
         self.ended += later.ended
@@ -57,68 +57,70 @@ class Report:
 
 @dataclass(slots=True)
 class Delivery:
-    """What is to be done at the service, in the order of its fields; the relay takes out what is done."""
+    """Work for the relay, in the order of its fields; the relay removes what is done."""
 
-    messages: list[TaskMessage] = field(default_factory=list)
-    """Messages of tasks, to be published as they are."""
+    messages: list[TaskMessage | str] = field(default_factory=list)
+    """Messages of tasks to publish unchanged; as a text if this version of the library cannot read it."""
     tasks: list[TaskToSend] = field(default_factory=list)
     tasks_per_message: int = 1
-    """How many of these tasks may share a message."""
+    """The maximum number of these tasks per message."""
     reports: dict[str, Report] = field(default_factory=dict)
-    """By the ledger they are for."""
+    """Reports by ledger."""
     end: WorkerEnd | None = None
-    """To be reported, if the worker has ended."""
+    """The end of the worker to report, if it has ended."""
     receipts: list[str] = field(default_factory=list)
-    """Of messages to acknowledge."""
+    """Receipts of messages to acknowledge."""
 
     def __bool__(self) -> bool:
-        """Whether there is anything to do."""
+        """Return whether there is anything to do."""
         return bool(self.has_tasks or any(self.reports.values()) or self.end or self.receipts)
 
     @property
     def has_tasks(self) -> bool:
-        """Whether tasks have to be published."""
+        """Whether there are tasks to publish."""
         return bool(self.messages or self.tasks)
 
     @property
     def ended(self) -> int:
-        """The number of attempts that have ended."""
+        """The number of finished attempts."""
         return sum(len(report.ended) for report in self.reports.values())
 
     @property
-    def settles(self) -> bool:
-        """Whether the worker is rid of some task, once this is done."""
+    def settles_tasks(self) -> bool:
+        """Whether the delivery frees the worker of any task."""
         return bool(self.has_tasks or self.ended or self.receipts)
 
     def report_to(self, ledger: str) -> Report:
-        """Return the report to a ledger, a new one if there is none yet."""
+        """Return the report to a ledger; create it if there is none."""
         report = self.reports.get(ledger)
         if report is None:
             report = self.reports[ledger] = Report()
         return report
 
-    def send_back(self, ledger: str, task: QueuedTask, *, delay_seconds: float = 0.0, is_alone: bool = False) -> None:
+    def send_back(
+        self, ledger: str, task: QueuedTask, *, delay_seconds: float = 0.0, is_isolated: bool = False
+    ) -> None:
         """Publish a task again.
 
         Args:
-            ledger: Whose task it is.
-            task: As it is now.
-            delay_seconds: It is not handed out before.
-            is_alone: Have no other task share its message.
+            ledger: The task's ledger.
+            task: Its current state.
+            delay_seconds: The delay before it can be received.
+            is_isolated: Whether it needs a message of its own.
         """
-        self.tasks.append(TaskToSend(ledger, task, delay_seconds, is_alone))
+        self.tasks.append(TaskToSend(ledger, task, delay_seconds, is_isolated))
 
     def report_ended(self, ledger: str, finished: Finished, retry_delay_seconds: float | None) -> None:
-        """Report that an attempt ended, and after how many seconds the task gets another try, None if it does not."""
+        """Report that an attempt ended, with the delay before its retry; None if there is none."""
         self.report_to(ledger).ended.append(EndedAttempt(finished, retry_delay_seconds))
 
     def acknowledge(self, receipt: str | None) -> None:
-        """Drop a message at the service; None stands for no message."""
+        """Acknowledge a message; None does nothing."""
         if receipt is not None:
             self.receipts.append(receipt)
 
     def add(self, later: "Delivery") -> None:
-        """Add what was decided later."""
+        """Add later decisions."""
         self.messages += later.messages
         self.tasks += later.tasks
         self.tasks_per_message = max(self.tasks_per_message, later.tasks_per_message)
@@ -129,71 +131,71 @@ class Delivery:
 
 
 class Outbox:
-    """Written by the worker, emptied by the relay; may be used by both at a time."""
+    """Written by the worker, emptied by the relay. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting = Delivery()
+        self._pending = Delivery()
         self._is_sending = False
-        self._is_settling = False
+        self._is_delivering = False
         self._is_closed = False
 
     # --- by the worker ---
 
     def add(self, decided: Delivery) -> None:
-        """Have the service know what was decided: all of it, or, should this process die, nothing is lost by it."""
+        """Add decisions, which reach the service completely; if this process dies first, no task is lost."""
         with self._changed:
-            self._waiting.add(decided)
-            if self._waiting.ended >= FLUSH_AT:
+            self._pending.add(decided)
+            if self._pending.ended >= FLUSH_AT:
                 self._changed.notify_all()
 
     def close(self, end: WorkerEnd) -> None:
-        """Report that the worker has ended; nothing comes after it."""
+        """Report that the worker has ended, and accept nothing after that."""
         with self._changed:
-            self._waiting.end = end
+            self._pending.end = end
             self._is_closed = True
             self._changed.notify_all()
 
     @property
     def is_sending(self) -> bool:
-        """Whether any task is still on its way back to the service."""
+        """Whether any task has not yet been sent back to the service."""
         with self._changed:
-            return self._is_sending or self._waiting.has_tasks
+            return self._is_sending or self._pending.has_tasks
 
     @property
-    def has_settled(self) -> bool:
-        """Whether the service knows all that was decided: should this worker die now, only what it still holds would be done again."""
+    def is_flushed(self) -> bool:
+        """Whether the service has all decisions: if this worker died now, only the tasks it holds would be run again."""
         with self._changed:
-            return not (self._is_settling or self._waiting.settles)
+            return not (self._is_delivering or self._pending.settles_tasks)
 
     # --- by the relay ---
 
     def take(self, wait_seconds: float) -> Delivery | None:
-        """Return all that is waiting, after ``wait_seconds`` unless it is much; None if it is nothing and nothing more comes.
+        """Return all decisions, after ``wait_seconds`` or earlier if there are many; None if there are none and the outbox is closed.
 
-        The next delivery must not be begun before all of this one is done.
+        The relay must complete a delivery before it takes the next one.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._waiting.ended >= FLUSH_AT, wait_seconds)
-            taken = self._waiting
+            self._changed.wait_for(lambda: self._is_closed or self._pending.ended >= FLUSH_AT, wait_seconds)
+            taken = self._pending
             if self._is_closed and not taken:
                 return None
-            self._waiting = Delivery(tasks_per_message=taken.tasks_per_message)
+            self._pending = Delivery(tasks_per_message=taken.tasks_per_message)
             self._is_sending = taken.has_tasks
-            self._is_settling = taken.settles
+            self._is_delivering = taken.settles_tasks
             return taken
 
     def sent(self) -> None:
-        """Take note that the service has the tasks of the delivery."""
+        """Mark the tasks of the delivery as sent."""
         with self._changed:
             self._is_sending = False
 
     def delivered(self) -> None:
-        """Take note that all of the delivery is done."""
+        """Mark the delivery as completed."""
         with self._changed:
-            self._is_settling = False
+            self._is_delivering = False
 
     def wait(self, seconds: float) -> None:
-        """Wait, unless or until the outbox is closed: for the relay, when the service does not answer."""
+        """Wait, at most until the outbox is closed; for the relay, during an outage of the service."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed, seconds)

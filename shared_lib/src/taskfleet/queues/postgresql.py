@@ -1,14 +1,15 @@
 """Queues in a PostgreSQL database: ``PostgresqlTransport``.
 
-All queues of a database share one table of messages. A message is handed out once ``ready_at`` has come; a lease is nothing but a later
-``ready_at``, so a dead receiver's messages are back without anybody doing anything. Only the server's clock is asked. A receipt is the
-message's id and the number of its delivery, so what a former holder says has no effect.
+All queues of a database share one table of messages. A message can be received once ``ready_at`` has passed. A lease is only a later
+``ready_at``, so the messages of a dead receiver become available again without any action. Only the server's clock is used. A receipt is
+the message's id and the number of its delivery, so calls of a former holder have no effect.
 
-What it costs: a message is written three times (sent, leased, deleted) and leaves two dead rows, which autovacuum takes away at once (the
-table's settings say so). Somebody's transaction that stays open for hours anywhere in the database keeps them, and receiving slows down.
+Cost: each message is written three times (send, lease, delete) and leaves two dead rows, which autovacuum removes at once (the table's
+settings ensure that). A transaction that stays open for hours anywhere in the database keeps them, and receiving slows down.
 """
 
 import json
+import logging
 import math
 import os
 import random
@@ -22,27 +23,30 @@ from psycopg.conninfo import conninfo_to_dict
 
 from taskfleet.clouds.retrying import retry_call
 from taskfleet.errors import QueueError, UnreachableError
+from taskfleet.invocation import poe
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues import postgresql_statements as statements
-from taskfleet.queues.postgresql_faults import NO_ANSWER, Fault, check, shown
+from taskfleet.queues.postgresql_faults import NO_ANSWER, Fault, check, redact_address
 from taskfleet.queues.transport import Message, Outgoing, Size
 
-#: How much goes into one statement.
+logger = logging.getLogger(__name__)
+
+#: Limits of one statement.
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 4 << 20
 RECEIPTS = 5000
 SWEPT_MESSAGES = 200_000
 
-#: Pauses between looks into an empty queue: they grow while nothing comes, also from one call to the next.
+#: Pauses between polls of an empty queue; they grow while nothing arrives, also between calls.
 SHORTEST_WAIT_SECONDS = 0.02
 LONGEST_WAIT_SECONDS = 1.0
 
 CONNECT_SECONDS = 10
 
-#: Finds a server's machine dead that just does not answer any more; what the user's address says comes first.
+#: Detect a dead server that does not reset the connection; parameters of the user's address take precedence.
 KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 
-#: The SQLSTATE of a standby; another connection may lead to the primary.
+#: The SQLSTATE of a standby; a new connection may lead to the primary.
 READ_ONLY = "25006"
 
 T = TypeVar("T")
@@ -51,27 +55,27 @@ T = TypeVar("T")
 class PostgresqlTransport:
     """A queue in a PostgreSQL database; see ``Transport``.
 
-    The address is what ``psql`` takes, with nothing of ours in it (so ``psql "$QUEUE_URL"`` shows the tables); what it leaves out comes
-    from the PG* environment variables and ``~/.pgpass``. The queue's name is given apart: one job has several queues at one address.
+    The address is what ``psql`` takes, without additions (so ``psql "$QUEUE_URL"`` shows the tables). Missing parts come from the PG*
+    environment variables and ``~/.pgpass``. The queue's name is separate: one job has several queues at one address.
 
-    Nothing is kept in a session (no LISTEN, no prepared statement), so pgbouncer may pool transactions. A receiver that waits looks again
-    after pauses of 20 ms to 1 s, or when the next message is due. A statement that gets no answer is given up once patience ends, so
-    ``size`` of very many messages wants some of it.
+    Nothing is kept in a session (no LISTEN, no prepared statements), so pgbouncer may pool transactions. A waiting receiver polls after
+    pauses of 20 ms to 1 s, or when the next message is due. A statement without an answer is abandoned after ``patience_seconds``, so
+    ``size`` of a very large queue needs enough of it.
 
-    A lease that has ended without anybody taking the message can still be extended, and the message acknowledged.
+    A lease that has ended, but whose message was not received again, can still be extended, and the message acknowledged.
 
     Args:
         address: ``postgresql://[USER[:PASSWORD]@][HOST[:PORT]]/DATABASE[?PARAMETERS]``.
         name: The queue's name, any text.
-        patience_seconds: For how long a verb tries again while the server does not answer or is overloaded.
+        patience_seconds: How long a call is repeated while the server is unavailable or overloaded.
 
     Raises:
-        QueueError: The address is not one, or the name is empty.
+        QueueError: The address is not valid, or the name is empty.
     """
 
-    #: Our own limit, that of SQS, so that a job which fits one service fits the other, and a batch fits in memory; PostgreSQL's is 1 GB.
+    #: The same as for SQS, so that a job fits either service, and a batch fits in memory; PostgreSQL allows 1 GB.
     most_message_bytes: ClassVar[int] = 1 << 20
-    #: Our own limit, a year, so that a wrong unit is noticed.
+    #: A year, so that a wrong unit is noticed.
     longest_delay_seconds: ClassVar[float] = 365 * 86400.0
     longest_lease_seconds: ClassVar[float] = math.inf
     counts_exactly: ClassVar[bool] = True
@@ -81,21 +85,21 @@ class PostgresqlTransport:
     def __init__(self, address: str, name: str, *, patience_seconds: float = 60.0) -> None:
         check(address)
         if not name or "\0" in name:
-            raise QueueError(f"{name!r} cannot be the name of a queue: give it at least one character, and no NUL.")
+            raise QueueError(f"{name!r} is not a valid queue name: it must have at least one character, and no NUL.")
         self.address = address
         self.name = name
-        self._label = f"Queue {name!r} at {shown(address)}"
+        self._label = f"Queue {name!r} at {redact_address(address)}"
         self._patience_seconds = patience_seconds
         self._wait_seconds = SHORTEST_WAIT_SECONDS
         self._defaults = self._missing_parameters()
         self._connection: _Connection | None = None
 
     def create(self, *, tags: dict[str, str]) -> None:
-        """See ``Transport.create``; the first to create it sets the tags."""
+        """See ``Transport.create``; an existing queue keeps its tags."""
 
         def create(connection: psycopg.Connection[Any]) -> None:
             with connection.transaction():
-                # Looked up first, since even IF NOT EXISTS wants the right to create.
+                # Check first, because even IF NOT EXISTS requires the permission to create.
                 if connection.execute(statements.HAS_TABLES).fetchone() != (True,):
                     connection.execute("SELECT pg_advisory_xact_lock(%s)", (statements.LOCK,))
                     for table in statements.TABLES:
@@ -117,19 +121,19 @@ class PostgresqlTransport:
         self._sweep()
 
     def purge(self) -> None:
-        """See ``Transport.purge``. The queue gets a new number, so everything in it is gone at once; then the rows are deleted."""
+        """See ``Transport.purge``. The queue gets a new number, which hides all its messages at once; then the rows are deleted."""
         self._require(self._rows("UPDATE taskfleet_queues SET id = DEFAULT WHERE name = %(name)s RETURNING id"))
         self._sweep()
 
     def send(self, messages: Sequence[Outgoing]) -> None:
-        """See ``Transport.send``. A batch is sent whole or not at all; messages that cannot be sent are found before any is."""
+        """See ``Transport.send``. A batch is sent completely or not at all; invalid messages are detected before anything is sent."""
         encoded = [(self._encoded(message), float(message.delay_seconds)) for message in messages]
         for batch in grouped(encoded, most=BATCH_MESSAGES, most_size=BATCH_BYTES, size_of=lambda one: len(one[0])):
             bodies, delays = zip(*batch, strict=True)
             self._require(self._rows(statements.SEND, bodies=list(bodies), delays=list(delays)))
 
     def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
-        """See ``Transport.receive``. An answer that is lost on the way leaves its messages leased until their lease ends."""
+        """See ``Transport.receive``. If the answer is lost, its messages stay leased until their lease ends."""
         deadline = time.monotonic() + wait_seconds
         while most > 0:
             rows = self._require(self._rows(statements.RECEIVE, most=most, lease_seconds=float(lease_seconds)))
@@ -157,23 +161,23 @@ class PostgresqlTransport:
         return lost
 
     def acknowledge(self, receipts: Sequence[str]) -> None:
-        """See ``Transport.acknowledge``. A receipt whose message was handed out again has no effect."""
+        """See ``Transport.acknowledge``. The receipt of an earlier delivery has no effect."""
         for part in chunks(receipts, RECEIPTS):
             self._require(self._rows(statements.ACKNOWLEDGE, **self._held(part)))
 
     def size(self) -> Size:
-        """See ``Transport.size``. It counts, which takes about a second for ten million messages that vacuum has seen."""
+        """See ``Transport.size``. It counts rows, which takes about a second for ten million vacuumed messages."""
         [(ready, leased, delayed)] = self._require(self._rows(statements.SIZE))
         return Size(ready=ready, leased=leased, delayed=delayed, is_exact=True)
 
     def close(self) -> None:
-        """See ``Transport.close``; the next verb connects again."""
+        """See ``Transport.close``; the next call connects again."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def _sweep(self) -> None:
-        """Delete the messages of queues that are gone, also those that somebody did not get to, or sent at the last moment."""
+        """Delete the messages of deleted queues, including those left by an interrupted sweep or a late sender."""
         for (queue_id,) in self._rows_if_tables(statements.ORPHANED):
             since = "-infinity"
             while since != "infinity":
@@ -188,31 +192,31 @@ class PostgresqlTransport:
             ) from None
         if len(body) > self.most_message_bytes:
             raise QueueError(
-                f"{self._label}: nothing was sent, a message has {len(body):,} bytes and the most is {self.most_message_bytes:,}. "
-                "Put large data into files and send their names."
+                f"{self._label}: nothing was sent, a message has {len(body):,} bytes and the maximum is {self.most_message_bytes:,}. "
+                "Put large data into files and pass their paths."
             )
         if not 0 <= message.delay_seconds <= self.longest_delay_seconds:
             raise QueueError(
-                f"{self._label}: nothing was sent, a message's delay is {message.delay_seconds} s and has to be "
-                f"from 0 to {self.longest_delay_seconds:.0f} s."
+                f"{self._label}: nothing was sent, a message's delay is {message.delay_seconds} s and must be "
+                f"between 0 and {self.longest_delay_seconds:.0f} s."
             )
         return body
 
     def _held(self, receipts: Sequence[str]) -> dict[str, list[int]]:
         pairs = [re.fullmatch(r"([0-9]{1,18})-([0-9]{1,9})", receipt) for receipt in receipts]
         if None in pairs:
-            raise QueueError(f"{self._label} never gave a receipt like {receipts[pairs.index(None)]!r}.")
+            raise QueueError(f"{self._label}: {receipts[pairs.index(None)]!r} is not a valid receipt.")
         numbers = sorted(
             {(int(pair[1]), int(pair[2])) for pair in pairs if pair}
-        )  # one order for all, lest two deadlock
+        )  # the same order in all sessions, to avoid deadlocks
         return {"ids": [number for number, _ in numbers], "deliveries": [deliveries for _, deliveries in numbers]}
 
     def _require(self, rows: list[T]) -> list[T]:
-        """Every statement gives at least one row if its queue is there."""
+        """Return the rows; every statement returns at least one if its queue exists."""
         if not rows:
             raise QueueError(
-                f"{self._label} does not exist. Insert tasks first (poe insert_tasks), make it again (poe release), or check QUEUE_URL and "
-                "JOB_ID."
+                f"{self._label} does not exist. Insert tasks first ({poe('insert_tasks')}), create it again ({poe('release')}), or check "
+                "QUEUE_URL and JOB_ID."
             )
         return rows
 
@@ -226,7 +230,7 @@ class PostgresqlTransport:
         return self._retried(lambda connection: connection.execute(statement, values, binary=True).fetchall())
 
     def _retried(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
-        """Do something that may be done again until it succeeds, patience ends or it is clear that it never will."""
+        """Repeat an idempotent operation until it succeeds, the patience ends or it fails permanently."""
         deadline = time.monotonic() + self._patience_seconds
 
         def attempt() -> T:
@@ -244,6 +248,7 @@ class PostgresqlTransport:
         if self._connection is None:
             left = max(math.ceil(deadline - time.monotonic()), 1)
             timeout = {"connect_timeout": min(CONNECT_SECONDS, left)} if "connect_timeout" in self._defaults else {}
+            logger.debug("%s: connecting", self._label)
             self._connection = _Connection.connect(
                 self.address, autocommit=True, prepare_threshold=None, **{**self._defaults, **timeout}
             )
@@ -251,7 +256,7 @@ class PostgresqlTransport:
         return self._connection
 
     def _explain(self, error: psycopg.Error) -> Fault:
-        """Put an error into words; a connection that is of no more use is closed."""
+        """Explain an error; close the connection if it cannot be used any more."""
         if error.sqlstate is None:
             self.close()
             return NO_ANSWER if isinstance(error, _NoAnswerError) else Fault.of_connection(str(error))
@@ -260,20 +265,20 @@ class PostgresqlTransport:
         return Fault.of_statement(error.sqlstate, error.diag.message_primary or str(error))
 
     def _missing_parameters(self) -> dict[str, Any]:
-        """Give the parameters of a connection that neither the address nor the environment has."""
+        """Return the connection parameters that neither the address nor the environment sets."""
         given: dict[str, Any] = {}
         reason = ""
         try:
             given = conninfo_to_dict(self.address)
-        except psycopg.Error as error:  # whose text may hold what was taken for something else, even the password
+        except psycopg.Error as error:  # its text may contain any part of the address, even the password
             unknown = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
-            reason = f"libpq knows no parameter {unknown[1]!r}" if unknown else "libpq cannot read it"
+            reason = f"libpq has no parameter {unknown[1]!r}" if unknown else "libpq cannot parse it"
         if not re.fullmatch(r"[0-9,]*", str(given.get("port", ""))):
             reason = "its port is not a number"
         if reason:
             raise QueueError(
-                f"The address {shown(self.address)} is not valid: {reason}. It looks like "
-                "postgresql://USER@HOST:PORT/DATABASE, special characters as in %40."
+                f"The address {redact_address(self.address)} is not valid: {reason}. Write "
+                "postgresql://USER@HOST:PORT/DATABASE, with special characters encoded as in %40."
             )
         defaults: dict[str, Any] = {"fallback_application_name": "taskfleet", **KEEPALIVES}
         if "PGCONNECT_TIMEOUT" not in os.environ:
@@ -282,16 +287,16 @@ class PostgresqlTransport:
 
 
 class _NoAnswerError(psycopg.OperationalError):
-    """The server has not answered a statement in time."""
+    """The server did not answer a statement in time."""
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that is given up when the server does not answer by a deadline, of ``time.monotonic()``."""
+    """A connection that is closed if the server does not answer by a deadline, in monotonic time."""
 
     deadline = math.inf
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **keywords: Any) -> T:
-        """Wait for what psycopg does, which looks up several times a second."""
+        """Run psycopg's wait loop, which wakes up several times a second, with the deadline."""
         return super().wait(self._until_deadline(gen), *args, **keywords)
 
     def _until_deadline(self, steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:

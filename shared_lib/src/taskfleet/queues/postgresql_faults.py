@@ -1,4 +1,4 @@
-"""What can be wrong with a PostgreSQL server, in words, and its addresses without their secrets."""
+"""Explain errors of a PostgreSQL server, and redact its addresses."""
 
 import re
 from dataclasses import dataclass
@@ -15,36 +15,36 @@ from taskfleet.errors import (
 
 SCHEMES = ("postgresql://", "postgres://")
 
-#: Parameters of an address whose values nobody may see.
+#: Parameters of an address whose values are secret.
 _SECRETS = r"(?:ssl)?password|oauth_client_secret|scram_(?:client|server)_key"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong and what to do about it."""
+    """An error and its remedy."""
 
     what: str
     remedy: str
     kind: type[ProviderError]
-    """``UnreachableError`` if it may be over in a moment."""
+    """``UnreachableError`` if it may be transient."""
     code: str = ""
     """The SQLSTATE, if there is one."""
 
     @classmethod
     def of_statement(cls, sqlstate: str, text: str) -> Self:
-        """Explain what the server says of a statement."""
+        """Explain the error of a statement."""
         for prefix, remedy, kind in _STATES:
             if sqlstate.startswith(prefix):
                 return cls(_one_line(text), remedy, kind, sqlstate)
-        what, remedy = f"{_one_line(text)} (SQLSTATE {sqlstate})", "This was not expected; look into the server's log."
+        what, remedy = f"{_one_line(text)} (SQLSTATE {sqlstate})", "This is unexpected; check the server's log."
         return cls(what, remedy, ProviderError, sqlstate)
 
     @classmethod
     def of_connection(cls, text: str) -> Self:
-        """Explain why there is no connection, or none any more.
+        """Explain the failure or loss of a connection.
 
-        The server's words are all there is to go by, since libpq keeps the code to itself; those in other languages than English count as
-        something that passes, and are shown.
+        libpq does not expose the SQLSTATE here, so the decision relies on the message text. Messages in languages other than English count
+        as transient, and are shown.
         """
         for pattern, remedy, kind in _WORDS:
             if re.search(pattern, text):
@@ -52,10 +52,10 @@ class Fault:
         return cls(_one_line(text), "Check the address and the server's log.", UnreachableError)
 
     def error(self, label: str) -> ProviderError:
-        """Return it as an error of this library.
+        """Return an exception of this library.
 
         Args:
-            label: What was being used, for people.
+            label: The queue, for messages.
         """
         text = f"{label}: {self.what}. {self.remedy}"
         if self.kind is WrongSettingError:
@@ -66,16 +66,16 @@ class Fault:
         return self.kind(text, code=self.code)
 
 
-#: Beginnings of SQLSTATE codes, the first that fits counts: what to do, and which kind of error it is.
+#: Prefixes of SQLSTATE codes, of which the first match counts, with the remedy and the exception class.
 _STATES = (
     (
         "42P01",
-        "Its tables are not there: create the queue, or check the database's name and the user's search_path.",
+        "Its tables do not exist: create the queue, or check the database's name and the user's search_path.",
         QueueError,
     ),
     (
         "42501",
-        "Have the database's owner run GRANT CREATE ON SCHEMA public, or create the queue once and run "
+        "Ask the database's owner to run GRANT CREATE ON SCHEMA public, or to create the queue once and run "
         "GRANT SELECT, INSERT, UPDATE, DELETE ON taskfleet_queues, taskfleet_messages, for this user.",
         PermissionDeniedError,
     ),
@@ -83,7 +83,7 @@ _STATES = (
     ("3D000", "Create the database (createdb) or correct its name in QUEUE_URL or PGDATABASE.", WrongSettingError),
     (
         "3F000",
-        "Give the user a schema in its search_path, for instance with CREATE SCHEMA AUTHORIZATION.",
+        "Give the user a schema in its search_path, for example with CREATE SCHEMA AUTHORIZATION.",
         ProviderError,
     ),
     (
@@ -93,26 +93,34 @@ _STATES = (
     ),
     (
         "42",
-        "Its tables are of another version of taskfleet; update shared_lib/ everywhere, or use another database.",
+        "Its tables belong to another version of taskfleet; update shared_lib/ on all machines, or use another database.",
         QueueError,
     ),
-    ("53100", "The server's disk is full; make room there.", UnreachableError),
-    ("533", "The server has no connection left; raise max_connections or put pgbouncer before it.", UnreachableError),
-    ("53", "The server is short of memory or another resource; look into its log.", UnreachableError),
-    ("57014", "The server gave up on it; raise statement_timeout for this user if that is set.", UnreachableError),
+    ("53100", "The server's disk is full; free some space.", UnreachableError),
+    (
+        "533",
+        "The server has no free connection; raise max_connections or put pgbouncer in front of it.",
+        UnreachableError,
+    ),
+    ("53", "The server lacks memory or another resource; check its log.", UnreachableError),
+    (
+        "57014",
+        "The server canceled the statement; raise statement_timeout for this user if it is set.",
+        UnreachableError,
+    ),
     ("57", "The server is stopping or starting.", UnreachableError),
-    ("58", "The server's disk or file system failed; look into its log.", UnreachableError),
+    ("58", "The server's disk or file system failed; check its log.", UnreachableError),
     ("08", "The connection was lost; check the network and whether the server runs.", UnreachableError),
     ("40", "The server is busy with conflicting transactions.", UnreachableError),
-    ("55P03", "Another session holds a lock for long; look into pg_locks.", UnreachableError),
+    ("55P03", "Another session holds a lock for too long; check pg_locks.", UnreachableError),
     ("XX001", "The server's data is damaged; restore it from a backup.", ProviderError),
-    ("XX002", "An index of the server's is damaged; run REINDEX TABLE taskfleet_messages.", ProviderError),
+    ("XX002", "An index is damaged; run REINDEX TABLE taskfleet_messages.", ProviderError),
 )
 
-_BUSY_OR_FAR = "Check the network, firewalls and how busy the server is."
-NO_ANSWER = Fault("the server gives no answer", _BUSY_OR_FAR, UnreachableError)
+_BUSY_OR_FAR = "Check the network, firewalls and the load of the server."
+NO_ANSWER = Fault("the server does not answer", _BUSY_OR_FAR, UnreachableError)
 
-#: What libpq, the server and pgbouncer say when there is no connection.
+#: Patterns of messages of libpq, the server and pgbouncer about failed connections.
 _WORDS = (
     (
         r"password authentication failed|no password supplied|SASL|server login failed|wrong password",
@@ -136,12 +144,12 @@ _WORDS = (
     ),
     (
         r"pg_hba\.conf",
-        "Have the server's pg_hba.conf let this user in from here; many servers want sslmode=require.",
+        "Ask the server's administrator to allow this user and host in pg_hba.conf; many servers require sslmode=require.",
         PermissionDeniedError,
     ),
     (
         r"permission denied for database|is not permitted to log in",
-        "Have the database's owner run GRANT CONNECT, or ALTER ROLE … LOGIN.",
+        "Ask the database's owner to run GRANT CONNECT, or ALTER ROLE … LOGIN.",
         PermissionDeniedError,
     ),
     (
@@ -156,7 +164,7 @@ _WORDS = (
     ),
     (
         r"could not translate host name|Name or service",
-        "Check the host in QUEUE_URL or PGHOST, and the name server.",
+        "Check the host in QUEUE_URL or PGHOST, and the DNS.",
         UnreachableError,
     ),
     (
@@ -166,7 +174,7 @@ _WORDS = (
     ),
     (
         r"too many (?:clients|connections)|connection slots|no more connections",
-        "Raise max_connections or put pgbouncer before the server.",
+        "Raise max_connections or put pgbouncer in front of the server.",
         UnreachableError,
     ),
     (
@@ -183,32 +191,32 @@ _WORDS = (
 )
 
 
-def shown(address: str) -> str:
-    """Give an address without its secrets."""
+def redact_address(address: str) -> str:
+    """Return an address without its secrets."""
     scheme, separator, rest = address.partition("://")
     user_info, at, place = rest.rpartition("@")
     user = user_info.partition(":")[0] + (":***" if ":" in user_info else "")
-    if "[" not in place:  # what stands where a port should may be the password of one who left out the host
+    if "[" not in place:  # if the host is missing, the password may be at the position of the port
         place = re.sub(r"^([^/?:]*):(?![0-9]*(?:[,/?]|$))[^/?]*", r"\1:***", place)
     return scheme + separator + re.sub(rf"(?i)((?:{_SECRETS})=)[^&]*", r"\1***", f"{user}{at}{place}")
 
 
 def check(address: str) -> None:
-    """Refuse what is not an address, before libpq takes a part of a password for a host or a port and prints it.
+    """Reject invalid addresses, before libpq takes a part of the password for a host or a port and prints it.
 
     Raises:
-        QueueError: It does not begin like one, or has an "@" or "/" in its user or password.
+        QueueError: It has another scheme, or an "@" or "/" in its user or password.
     """
     if not address.startswith(SCHEMES):
         scheme = address.partition("://")[0] if "://" in address else ""
         raise QueueError(
-            f"A PostgreSQL queue's address begins with postgresql://, not with {scheme + '://' if scheme else 'anything else'}."
+            f"The address of a PostgreSQL queue must begin with postgresql://, not with {scheme + '://' if scheme else 'anything else'}."
         )
     rest = address.partition("://")[2].partition("?")[0]
     if rest.count("@") > 1 or "@" in rest.partition("/")[2]:
         raise QueueError(
-            f'The address {shown(address)} has an "@" or "/" in its user, password or database; write them as %40 and %2F in QUEUE_URL, or '
-            "put the password into PGPASSWORD or ~/.pgpass."
+            f'The address {redact_address(address)} has an "@" or "/" in its user, password or database; write %40 and %2F in QUEUE_URL, '
+            "or put the password into PGPASSWORD or ~/.pgpass."
         )
 
 

@@ -1,14 +1,14 @@
-"""The SQL of ``PostgresqlTransport``: its tables, and a statement for each verb.
+"""SQL statements of ``PostgresqlTransport``: its tables, and one statement per operation.
 
-A statement about a queue gives at least one row if that queue is there, so that a missing one is noticed.
+Every statement about a queue returns at least one row if the queue exists, so that a missing queue is detected.
 """
 
 from typing import LiteralString
 
-#: The lock under which those who create the tables take turns; any number would do.
+#: The advisory lock for creating the tables, an arbitrary number.
 LOCK = 0x74666C74
 
-#: The tables and their index, in the order in which they are created.
+#: The tables and their index, in order of creation.
 TABLES: tuple[LiteralString, ...] = (
     """
     CREATE TABLE IF NOT EXISTS taskfleet_queues (
@@ -18,8 +18,8 @@ TABLES: tuple[LiteralString, ...] = (
         created_at timestamptz NOT NULL DEFAULT now()
     )
     """,
-    # No foreign key: each sender would lock its queue's row. No fillfactor: a lease changes an indexed column, so rows never stay in place.
-    # Bodies are bytes, so that any text passes whatever the database's encoding.
+    # No foreign key: each sender would lock its queue's row. No fillfactor: a lease changes an indexed column, so updates are never HOT.
+    # Bodies are bytes, so that any text is accepted whatever the database's encoding.
     """
     CREATE TABLE IF NOT EXISTS taskfleet_messages (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -51,7 +51,7 @@ SEND: LiteralString = """
     SELECT id FROM queue
 """
 
-# The array is what makes the ids be looked up once, and in the index, whatever the planner thinks of the table.
+# The array makes the planner look up the ids once, and in the index, whatever its statistics.
 RECEIVE: LiteralString = """
     WITH queue AS MATERIALIZED (SELECT id FROM taskfleet_queues WHERE name = %(name)s), taken AS (
         UPDATE taskfleet_messages
@@ -88,7 +88,7 @@ ACKNOWLEDGE: LiteralString = """
     SELECT id FROM queue
 """
 
-# What is ready is counted in the index alone, as far as vacuum has been there.
+# Ready messages are counted by an index-only scan, as far as the pages are vacuumed.
 SIZE: LiteralString = """
     SELECT (SELECT count(*) FROM taskfleet_messages WHERE queue_id = queue.id AND ready_at <= now()), later.leased, later.delayed
     FROM taskfleet_queues AS queue, LATERAL (
@@ -98,7 +98,7 @@ SIZE: LiteralString = """
     WHERE name = %(name)s
 """
 
-# Steps from one queue's first message to the next queue's, so it costs the same however many messages there are.
+# A loose index scan: it steps from queue to queue, so its cost does not depend on the number of messages.
 ORPHANED: LiteralString = """
     WITH RECURSIVE present (queue_id) AS (
         SELECT min(queue_id) FROM taskfleet_messages
@@ -110,7 +110,7 @@ ORPHANED: LiteralString = """
     WHERE queue_id IS NOT NULL AND NOT EXISTS (SELECT FROM taskfleet_queues WHERE id = present.queue_id)
 """
 
-# A stretch of the index; each goes on where the one before ended, lest it steps over all that was deleted so far.
+# One range of the index per call; each continues at the end of the previous one, so as not to scan deleted rows again.
 SWEEP: LiteralString = """
     WITH stretch AS MATERIALIZED (
         SELECT coalesce((

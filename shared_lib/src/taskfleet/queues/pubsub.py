@@ -1,4 +1,4 @@
-"""Google Cloud Pub/Sub queues: ``PubSubTransport``. The permissions that are used are in ``clouds.google_permissions``.
+"""Google Cloud Pub/Sub queues: ``PubSubTransport``. Its permissions are listed in ``clouds.google_permissions``.
 
 Limits are from https://cloud.google.com/pubsub/quotas.
 """
@@ -21,45 +21,46 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from taskfleet.clouds.google_session import log_in
 from taskfleet.clouds.permissions import USER_AGENT
 from taskfleet.errors import QueueError
+from taskfleet.invocation import poe
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues.pubsub_calls import PubSubCalls, raw
 from taskfleet.queues.pubsub_faults import MissingError, ThereError, explain
 from taskfleet.queues.transport import Message, Outgoing, Size
 
-#: Messages in one request to publish or to pull, and bytes in one to publish, with room for what is around them.
+#: Messages per publish and pull request, and bytes per publish request, with a margin for overhead.
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 9_000_000
-#: What a message takes in a request beyond its own bytes, at most.
-AROUND_BYTES = 10
-#: Acknowledgement ids, of some 200 bytes each, in one request, which has 512 KiB at most.
+#: Maximum overhead of a message in a request.
+OVERHEAD_BYTES = 10
+#: Acknowledgement ids, of about 200 bytes each, per request of at most 512 KiB.
 BATCH_RECEIPTS = 1000
 LONGEST_DEADLINE_SECONDS = 600
-#: Of the subscription, for messages whose lease nobody has set yet.
+#: The acknowledgement deadline of the subscription, which applies until a message's lease is set.
 LEASE_SECONDS = 30
 SUBSCRIPTION_RETENTION_SECONDS = 7 * 86400
 TOPIC_RETENTION_SECONDS = 31 * 86400
-#: What the service calls deliveries are counted only where there is a topic for those that fail; so often none does.
+#: The service counts deliveries only if there is a dead-letter topic; this maximum is never reached in practice.
 MOST_DELIVERIES = 100
 
-#: Attributes of a message that must not be handed out yet: until when, and for how long from the beginning.
+#: Attributes of a delayed message: when it is due, and its original delay.
 NOT_BEFORE, DELAY = "not_before", "delay_seconds"
 
 
 class PubSubTransport:
-    """A topic with one subscription; see ``Transport``. Project and credentials are those of the SDK's own chain.
+    """A topic with one subscription; see ``Transport``. Project and credentials come from the SDK's default chain.
 
-    Pub/Sub has no delayed messages: one that is not due yet is put off by whoever receives it, for up to ten minutes at a time, which is
-    two requests each. It counts no messages. Deliveries are counted about right, by means of a topic ``NAME-dead``, where a message ends
-    that was handed out a hundred times.
+    Pub/Sub has no delayed messages: a receiver postpones a message that is not due yet, by up to ten minutes at a time, which costs two
+    requests each. The number of messages is unknown. Deliveries are counted approximately, by a dead-letter topic ``NAME-dead``, which
+    receives messages after a hundred deliveries.
 
     Args:
         address: ``pubsub://PROJECT/NAME``, or ``pubsub://NAME`` for the default project.
-        patience_seconds: For how long a verb tries again while the service does not answer or turns it away.
+        patience_seconds: How long a call is repeated while the service is unavailable or throttles it.
         clock: Seconds since the epoch.
 
     Raises:
-        QueueError: The address is not one, or names no project.
-        CredentialsError: There is no login.
+        QueueError: The address is not valid, or has no project.
+        CredentialsError: There are no credentials.
     """
 
     most_message_bytes: ClassVar[int] = 8 << 20
@@ -92,14 +93,14 @@ class PubSubTransport:
             raise explain(error, label=self._label, method="", project=project) from error
         if not project:
             raise QueueError(
-                f"{self._label}: no project is known. Write pubsub://PROJECT/{self._name}, or set GOOGLE_CLOUD_PROJECT."
+                f"{self._label}: the project is unknown. Write pubsub://PROJECT/{self._name}, or set GOOGLE_CLOUD_PROJECT."
             )
         self._topic = f"projects/{project}/topics/{self._name}"
         self._subscription = f"projects/{project}/subscriptions/{self._name}"
         self._calls = PubSubCalls(channel, project=project, label=self._label, patience_seconds=patience_seconds)
 
     def create(self, *, tags: dict[str, str]) -> None:
-        """See ``Transport.create``; the first to create it sets the labels. The subscription is there before anything is sent."""
+        """See ``Transport.create``; an existing topic keeps its labels. The subscription exists before any message is sent."""
         labels = {_label_part(name): _label_part(value) for name, value in tags.items()}
         topic = types.Topic(
             name=self._topic, labels=labels, message_retention_duration=_duration(TOPIC_RETENTION_SECONDS)
@@ -114,7 +115,7 @@ class PubSubTransport:
             ack_deadline_seconds=LEASE_SECONDS,
             message_retention_duration=_duration(SUBSCRIPTION_RETENTION_SECONDS),
             labels=labels,
-            expiration_policy=types.ExpirationPolicy(),  # never, however long nobody asks
+            expiration_policy=types.ExpirationPolicy(),  # never, however long it is unused
             dead_letter_policy=types.DeadLetterPolicy(
                 dead_letter_topic=dead.name, max_delivery_attempts=MOST_DELIVERIES
             ),
@@ -145,7 +146,7 @@ class PubSubTransport:
                 self._calls.one("Publisher/DeleteTopic", raw(types.DeleteTopicRequest)(topic=topic), None)
 
     def purge(self) -> None:
-        """See ``Transport.purge``; it takes effect within a minute or so."""
+        """See ``Transport.purge``; it takes effect within about a minute."""
         request = raw(types.SeekRequest)(subscription=self._subscription)
         request.time.FromNanoseconds(int(self._clock() * 1e9))
         self._calls.one("Subscriber/Seek", request, types.SeekResponse)
@@ -159,30 +160,30 @@ class PubSubTransport:
             data = body.encode("utf-8", "surrogatepass")
             if not 0 < len(data) <= self.most_message_bytes:
                 raise QueueError(
-                    f"{self._label}: a message of {len(data):,} bytes; this library sends 1 to {self.most_message_bytes:,}."
+                    f"{self._label}: a message has {len(data):,} bytes; it must have 1 to {self.most_message_bytes:,}."
                 )
             if delay > self.longest_delay_seconds:
                 raise QueueError(
-                    f"{self._label}: a delay of {delay:g} s; messages are kept for {self.longest_delay_seconds:g} s."
+                    f"{self._label}: a delay is {delay:g} s; the maximum is {self.longest_delay_seconds:g} s."
                 )
             attributes = {NOT_BEFORE: f"{now + delay:.3f}", DELAY: f"{delay:.3f}"} if delay > 0 else None
             packed.append(new_message(data=data, attributes=attributes))
         request = raw(types.PublishRequest)
         batches = grouped(
-            packed, most=BATCH_MESSAGES, most_size=BATCH_BYTES, size_of=lambda one: one.ByteSize() + AROUND_BYTES
+            packed, most=BATCH_MESSAGES, most_size=BATCH_BYTES, size_of=lambda one: one.ByteSize() + OVERHEAD_BYTES
         )
         requests = [request(topic=self._topic, messages=batch) for batch in batches]
         self._calls.several("Publisher/Publish", requests, types.PublishResponse)
 
     def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
-        """See ``Transport.receive``. A request that is cut off by a lost answer leaves its messages leased for half a minute."""
+        """See ``Transport.receive``. If the answer is lost, its messages stay leased for half a minute."""
         deadline = time.monotonic() + wait_seconds
         while most > 0:
             left = max(0.0, deadline - time.monotonic())
             found = self._pull(min(most, BATCH_MESSAGES), left)
-            messages, early = self._sorted_out(found)
+            messages, early = self._split_by_due_time(found)
             if early:
-                self._put_off(early)
+                self._postpone(early)
             if lease_seconds != LEASE_SECONDS and messages:
                 self.extend([message.receipt for message in messages], lease_seconds)
             if messages or left <= 0:
@@ -190,7 +191,7 @@ class PubSubTransport:
         return []
 
     def extend(self, receipts: Sequence[str], lease_seconds: float) -> set[str]:
-        """See ``Transport.extend``; ten minutes at most at a time. Nothing is known of lost leases."""
+        """See ``Transport.extend``; by at most ten minutes. Lost leases are not reported."""
         seconds = min(math.ceil(lease_seconds), LONGEST_DEADLINE_SECONDS)
         request = raw(types.ModifyAckDeadlineRequest)
         self._calls.several(
@@ -213,9 +214,9 @@ class PubSubTransport:
         )
 
     def size(self) -> Size:
-        """See ``Transport.size``; Pub/Sub does not say (Cloud Monitoring does, some minutes late)."""
+        """See ``Transport.size``; Pub/Sub does not report it (Cloud Monitoring does, some minutes late)."""
         if not self.exists():
-            raise QueueError(f"{self._label} does not exist. Insert tasks first: poe insert_tasks")
+            raise QueueError(f"{self._label} does not exist. Insert tasks first: {poe('insert_tasks')}")
         return Size(ready=None, leased=None, delayed=None, is_exact=False)
 
     def close(self) -> None:
@@ -230,8 +231,8 @@ class PubSubTransport:
         answer = self._calls.waiting("Subscriber/Pull", request, types.PullResponse, wait_seconds)
         return () if answer is None else answer.received_messages
 
-    def _sorted_out(self, found: Sequence[Any]) -> tuple[list[Message], dict[int, list[str]]]:
-        """Give the messages that are due, and the receipts of the others by the seconds they are early."""
+    def _split_by_due_time(self, found: Sequence[Any]) -> tuple[list[Message], dict[int, list[str]]]:
+        """Return the messages that are due, and the receipts of the others by the seconds until they are due."""
         messages: list[Message] = []
         early: dict[int, list[str]] = {}
         now = self._clock()
@@ -248,27 +249,27 @@ class PubSubTransport:
             messages.append(Message(one.message.data.decode("utf-8", "surrogatepass"), one.ack_id, deliveries))
         return messages, early
 
-    def _put_off(self, early: dict[int, list[str]]) -> None:
+    def _postpone(self, early: dict[int, list[str]]) -> None:
         for seconds, receipts in early.items():
             self.extend(receipts, seconds)
 
 
 def _parse(address: str) -> tuple[str, str]:
-    """Give the project, empty for the default one, and the name."""
+    """Return the project, empty for the default one, and the name."""
     parts = urlsplit(address)
     path = parts.path.strip("/")
     project, name = (parts.netloc, path) if path else ("", parts.netloc)
     # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names; room is left for "-events-dead"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.~+%-]{2,243}", name) or name.lower().startswith("goog"):
         raise QueueError(
-            f"{address} is no address of a Pub/Sub queue: write pubsub://PROJECT/NAME, the name with 3 to 244 letters, digits or '-', "
-            "'_', '.', a letter first and not beginning with goog."
+            f"{address} is not a valid address of a Pub/Sub queue: write pubsub://PROJECT/NAME. The name has 3 to 244 letters, digits, "
+            "'-', '_' or '.', begins with a letter and does not begin with goog."
         )
     return project, name
 
 
 def _label_part(text: str) -> str:
-    """Give what a label may consist of: lower case letters, digits, '-' and '_', 63 at most."""
+    """Return a valid label: lower case letters, digits, '-' and '_', at most 63."""
     return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:63]
 
 

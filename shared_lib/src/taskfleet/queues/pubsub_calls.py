@@ -1,4 +1,4 @@
-"""Calls of Pub/Sub's methods over a gRPC channel, some of them at a time, which sit out what may pass."""
+"""Call Pub/Sub methods over a gRPC channel, several concurrently, and retry transient errors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,26 +10,26 @@ from taskfleet.clouds.retrying import retry_call
 from taskfleet.errors import UnreachableError
 from taskfleet.queues.pubsub_faults import explain
 
-#: Requests in flight.
+#: Concurrent requests.
 CALLS = 4
 ANSWER_SECONDS = 10.0
-#: What an uplink is trusted to carry.
+#: Assumed minimum upload rate.
 UPLINK_BYTES_PER_SECOND = 50_000
 
 
 def raw(kind: Any) -> Any:
-    """Return the plain protobuf class behind one of the SDK's, which costs a tenth per message."""
+    """Return the plain protobuf class behind one of the SDK's classes, at a tenth of the cost per message."""
     return type(kind.pb(kind()))
 
 
 class PubSubCalls:
-    """Calls in one project. A method is named ``Service/Method``, and its answer by the SDK's class, None if it is empty.
+    """Calls in one project. A method is named ``Service/Method``; ``answer`` is the SDK's class of its answer, None if it is empty.
 
     Args:
-        channel: To the service.
-        project: Whose queue it is.
-        label: The queue, for people.
-        patience_seconds: For how long a call is repeated while the service does not answer or turns it away.
+        channel: A channel to the service.
+        project: The project of the queue.
+        label: The queue, for messages.
+        patience_seconds: How long a call is repeated while the service is unavailable or throttles it.
     """
 
     def __init__(self, channel: Any, *, project: str, label: str, patience_seconds: float) -> None:
@@ -45,13 +45,13 @@ class PubSubCalls:
         return self.several(method, [request], answer)[0]
 
     def several(self, method: str, requests: Sequence[Any], answer: Any) -> list[Any]:
-        """Make several requests, some of them at a time, and again those that fail in a way that may pass; return the answers in order."""
+        """Make several requests, some concurrently, and retry transient errors; return the answers in order."""
         answers: list[Any] = [None] * len(requests)
         left = list(range(len(requests)))
         stub = self._stub(method, answer)
 
         def attempt() -> None:
-            trouble: Exception | None = None
+            last_error: Exception | None = None
             for start in range(0, len(left), CALLS):
                 places = left[start : start + CALLS]
                 upload_seconds = sum(requests[place].ByteSize() for place in places) / UPLINK_BYTES_PER_SECOND
@@ -66,17 +66,17 @@ class PubSubCalls:
                         explained = self._explain(method, error)
                         if not isinstance(explained, UnreachableError):
                             raise explained from error
-                        trouble = explained
+                        last_error = explained
                         answers[place] = error
             left[:] = [place for place in left if isinstance(answers[place], grpc.RpcError)]
-            if trouble is not None:
-                raise trouble
+            if last_error is not None:
+                raise last_error
 
         retry_call(self._patience_seconds, attempt)
         return answers
 
     def waiting(self, method: str, request: Any, answer: Any, wait_seconds: float) -> Any:
-        """Make a request that waits at the service for ``wait_seconds``; None if it has no answer then."""
+        """Make a request that waits at the service for ``wait_seconds``; return None if there is no answer by then."""
         stub = self._stub(method, answer)
 
         def attempt() -> Any:
@@ -84,7 +84,7 @@ class PubSubCalls:
                 return stub(request, timeout=wait_seconds or ANSWER_SECONDS, metadata=self._metadata)
             except grpc.RpcError as error:
                 if wait_seconds > 0 and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    return None  # the service itself would wait for longer
+                    return None  # the service itself would wait longer
                 raise self._explain(method, error) from error
 
         return retry_call(self._patience_seconds, attempt)

@@ -1,4 +1,4 @@
-"""What can be wrong with Pub/Sub, as gRPC says it."""
+"""Explain errors of Pub/Sub."""
 
 import re
 
@@ -9,27 +9,28 @@ from taskfleet.clouds.google import PUBSUB
 from taskfleet.clouds.google_errors import denial, explain_login, logged_out, not_accepted, not_enabled
 from taskfleet.clouds.google_permissions import GOOGLE
 from taskfleet.errors import ProviderError, QueueError, UnreachableError
+from taskfleet.invocation import poe
 
-#: What gRPC passes on, as UNAVAILABLE, of a login that cannot be renewed.
+#: gRPC reports expired credentials as UNAVAILABLE with one of these texts.
 _LOGGED_OUT = re.compile("invalid_grant|Reauthentication is needed|invalid_rapt")
 
 
 class MissingError(QueueError):
-    """The topic or the subscription is not there."""
+    """The topic or the subscription does not exist."""
 
 
 class ThereError(QueueError):
-    """It is there already."""
+    """The topic or the subscription already exists."""
 
 
 def explain(error: Exception, *, label: str, method: str, project: str) -> ProviderError:
-    """Turn what gRPC or the login raised into what this library raises.
+    """Convert an error of gRPC or the login to an error of this library.
 
     Args:
-        error: From the SDK.
-        label: The queue, for people.
-        method: The call, ``Service/Method``.
-        project: Whose queue it is.
+        error: The SDK's error.
+        label: The queue, for messages.
+        method: The called method, ``Service/Method``.
+        project: The project of the queue.
     """
     if isinstance(error, GoogleAuthError):
         return explain_login(error, label, PUBSUB)
@@ -40,12 +41,12 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Provi
     match status:
         case grpc.StatusCode.NOT_FOUND:
             return MissingError(
-                f"{label} does not exist in project {project}. Insert tasks first (poe insert_tasks), or make it again "
-                f"(poe release), or correct the project in QUEUE_URL. ({text})",
+                f"{label} does not exist in project {project}. Insert tasks first ({poe('insert_tasks')}), create it again "
+                f"({poe('release')}), or correct the project in QUEUE_URL. ({text})",
                 code=code,
             )
         case grpc.StatusCode.ALREADY_EXISTS:
-            return ThereError(f"{label} is there already. ({text})", code=code)
+            return ThereError(f"{label} already exists. ({text})", code=code)
         case grpc.StatusCode.PERMISSION_DENIED if "SERVICE_DISABLED" in text or "has not been used" in text:
             return not_enabled(f"{label}: Pub/Sub", PUBSUB, project)
         case grpc.StatusCode.PERMISSION_DENIED:
@@ -56,7 +57,7 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Provi
             return logged_out(label)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return UnreachableError(
-                f"{label}: a quota of Pub/Sub in project {project} is used up: {text}. It may be raised in the console.",
+                f"{label}: a quota of Pub/Sub in project {project} is exhausted: {text}. Request an increase in the console.",
                 code=code,
             )
         case (
@@ -71,4 +72,4 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Provi
                 f"{label}: Pub/Sub does not answer ({code}: {text}). Check the network, and PUBSUB_EMULATOR_HOST if it is set.",
                 code=code,
             )
-    return ProviderError(f"{label}: Pub/Sub refuses {method}: {text} ({code})", code=code)
+    return ProviderError(f"{label}: Pub/Sub rejects {method}: {text} ({code})", code=code)

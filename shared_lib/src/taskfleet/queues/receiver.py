@@ -1,4 +1,4 @@
-"""The thread of a worker that fetches messages of tasks while some are wanted, so that a slow service does not keep the worker waiting."""
+"""The thread of a worker that receives messages of tasks on request, so that a slow service does not block the worker."""
 
 import math
 import threading
@@ -13,43 +13,43 @@ from taskfleet.queues.health import Activity, ServiceHealth
 from taskfleet.queues.in_flight import InFlightMessage, InFlightMessages
 from taskfleet.queues.transport import Message, Size, Transport
 
-#: How long one request waits for a message; a worker that ends may have to wait for it.
+#: How long one request waits for messages; a stopping worker may have to wait for it.
 POLL_SECONDS = 2.0
 SHORT_POLL_SECONDS = 0.5
-#: How often a queue that gave nothing is asked for its size, where the answer is not exact.
+#: How often to request the size of an empty queue, where it is not exact.
 SIZE_SECONDS = 2.0
 OUTAGE_PAUSE_SECONDS = 1.0
-#: A request that is under way takes so much longer than it waits for messages, at most.
+#: Maximum time of a request beyond its wait for messages.
 ANSWER_SECONDS = 15.0
 
 
 class Arrival(NamedTuple):
-    """A message that has come and was not looked into yet."""
+    """A received message that was not decoded yet."""
 
     in_flight: InFlightMessage
     message: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """What was last seen of the service's queue of tasks."""
+class QueueSnapshot:
+    """The last known state of the service queue of tasks."""
 
     has_arrivals: bool
-    """Whether messages have come and were not taken yet."""
+    """Whether received messages were not taken yet."""
     size: Size | None
-    """What the queue said it has when it gave nothing; None if it gave something since, or was sent something."""
+    """The queue's size when it was last empty; None if a message was received or sent since."""
     idle_seconds: float
-    """How long ago it gave something, or was sent something."""
+    """Seconds since a message was received or sent."""
 
 
 class Receiver:
-    """Fetches messages and keeps them until they are taken; may be used by several threads at a time.
+    """Receive messages and keep them until they are taken. Thread-safe.
 
     Args:
         open_tasks: Opens the queue of tasks; called in the thread.
-        in_flight: Holds the messages that have come, and has their leases renewed.
-        health: Hears of what goes wrong.
-        lease_seconds: For how long messages are leased at first.
+        in_flight: Holds the received messages, and has their leases renewed.
+        health: Records errors.
+        lease_seconds: The initial lease of messages.
     """
 
     def __init__(
@@ -66,49 +66,49 @@ class Receiver:
         self._lease_seconds = lease_seconds
         self._changed = threading.Condition()
         self._wanted = 0
-        self._may_die = False
+        self._is_careful = False
         self._is_stopping = False
         self._inbox: deque[Arrival] = deque()
         self._size: Size | None = None
-        self._moved_at = time.monotonic()
+        self._last_message_at = time.monotonic()
         self._times_sent = 0
         self._asked_at = -math.inf
         self._thread = health.start_thread("receiver", self._receive)
 
-    def want(self, messages: int, *, may_die: bool = False) -> None:
-        """Fetch up to this many messages from now on.
+    def request(self, messages: int, *, is_careful: bool = False) -> None:
+        """Receive up to this many messages from now on.
 
         Args:
-            messages: How many.
-            may_die: Have no request wait at the service: it would be given messages even after this process has died.
+            messages: The number of messages.
+            is_careful: Whether requests must not wait at the service, which could deliver messages after the death of this process.
         """
         with self._changed:
-            self._may_die = may_die
+            self._is_careful = is_careful
             if messages != self._wanted:
                 self._wanted = messages
                 self._changed.notify_all()
 
     def take_arrivals(self) -> list[Arrival]:
-        """Return the messages that have come since the last call."""
+        """Return the messages received since the last call."""
         with self._changed:
             arrivals = list(self._inbox)
             self._inbox.clear()
             return arrivals
 
-    def sighting(self) -> Sighting:
-        """Return what was last seen of the queue."""
+    def snapshot(self) -> QueueSnapshot:
+        """Return the last known state of the queue."""
         with self._changed:
-            idle_seconds = time.monotonic() - self._moved_at
-            return Sighting(has_arrivals=bool(self._inbox), size=self._size, idle_seconds=idle_seconds)
+            idle_seconds = time.monotonic() - self._last_message_at
+            return QueueSnapshot(has_arrivals=bool(self._inbox), size=self._size, idle_seconds=idle_seconds)
 
-    def note_sent(self) -> None:
-        """Forget what was seen of the queue, as tasks were sent to it meanwhile."""
+    def reset_snapshot(self) -> None:
+        """Discard the known state of the queue, because tasks were sent to it."""
         with self._changed:
             self._times_sent += 1
-            self._size, self._moved_at = None, time.monotonic()
+            self._size, self._last_message_at = None, time.monotonic()
 
     def stop(self) -> None:
-        """Fetch nothing more; waits for a request that is under way, whose messages would be lost to all for a while."""
+        """Stop receiving; wait for a pending request, whose messages would otherwise stay leased for a while."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -134,10 +134,10 @@ class Receiver:
         transport.close()
 
     def _ask(self, transport: Transport) -> None:
-        """Make one request for messages; if it gives none, ask for the queue's size now and then, and pause if it has not waited."""
+        """Make one request for messages; if there are none, sometimes request the queue's size, and pause if the request did not wait."""
         with self._changed:
             wanted, times_sent = self._wanted, self._times_sent
-            wait_seconds = 0.0 if self._may_die else POLL_SECONDS
+            wait_seconds = 0.0 if self._is_careful else POLL_SECONDS
         began_at = time.monotonic()
         messages = transport.receive(wanted, wait_seconds=wait_seconds, lease_seconds=self._lease_seconds)
         size = None if messages else self._size_of(transport)
@@ -154,14 +154,14 @@ class Receiver:
             self._inbox += arrivals
             self._wanted = max(0, self._wanted - len(arrivals))
             if arrivals:
-                self._size, self._moved_at = None, time.monotonic()
+                self._size, self._last_message_at = None, time.monotonic()
             elif size is not None and times_sent == self._times_sent:
                 self._size = size
             if not arrivals and not wait_seconds and not self._is_stopping:
                 self._changed.wait(SHORT_POLL_SECONDS)
 
     def _size_of(self, transport: Transport) -> Size | None:
-        """Ask for the queue's size; None if it was asked for a moment ago and is not exact."""
+        """Request the queue's size; return None if it is not exact and was requested recently."""
         if not transport.counts_exactly and time.monotonic() - self._asked_at <= SIZE_SECONDS:
             return None
         self._asked_at = time.monotonic()

@@ -1,8 +1,8 @@
-"""A queue at a service: tasks come in messages, and what becomes of them goes back as events to the job's ledger, wherever that is.
+"""The worker's interface to a service queue: tasks arrive in messages, and results are sent as events to the job's ledger.
 
-Nothing here depends on the ledger, or on anybody else being up. The worker's own thread never waits for the service: a ``Receiver`` fetches
-messages, ``Intake`` looks into them, ``InFlightMessages`` holds them, and what is decided goes through the ``Outbox``, which a ``Sender``
-empties. Each of them has its own lock, and none is held while another is asked.
+It works without access to the ledger, and without any other process running. The worker's own thread never waits for the service: a
+``Receiver`` fetches messages, ``Intake`` decodes them, ``InFlightMessages`` holds them, and decisions go through the ``Outbox``, which a
+``Sender`` empties. Each of them has its own lock, and none is held while another is called.
 """
 
 import math
@@ -13,7 +13,8 @@ from typing import ClassVar
 
 from taskfleet.errors import UnreachableError
 from taskfleet.messages.events import Worker
-from taskfleet.messages.tasks import QueuedTask, TaskMessage
+from taskfleet.messages.formats import NewerFormatError
+from taskfleet.messages.tasks import TaskMessage
 from taskfleet.queues import Depth
 from taskfleet.queues.health import ServiceHealth
 from taskfleet.queues.in_flight import HeldTask, InFlightMessages, is_suspect
@@ -22,20 +23,20 @@ from taskfleet.queues.outbox import Delivery, Outbox
 from taskfleet.queues.receiver import Receiver
 from taskfleet.queues.sender import Sender
 from taskfleet.queues.transport import Transport
-from taskfleet.tasks import NO_RETRY, Finished, FinishReport, Lease, Outcome, RetryPolicy, WorkerEnd
+from taskfleet.tasks import Finished, FinishReport, Lease, Outcome, RetryPolicy, WorkerEnd
 
-#: A message that a service lets nobody hold for longer is handed over this long before the end; and belongs to its worker for this long.
+#: A message is handed over this long before the maximum lease time of the service; its worker then has a claim for this long.
 HAND_OVER_SECONDS = 600.0
 CLAIM_SECONDS = 3600.0
-#: How long what is left to do at the service may take at the end.
+#: Time limit for emptying the outbox at the end.
 CLOSE_SECONDS = 60.0
 
 
 class RemoteQueue:
-    """One worker's view of a queue at a service. What ``finish`` takes is on its way when it returns, and there when ``close`` does."""
+    """One worker's access to a service queue. Results passed to ``finish`` are sent asynchronously, at the latest by ``close``."""
 
     counts_exactly: ClassVar[bool] = False
-    surplus_after_seconds: ClassVar[float] = 20.0
+    return_excess_after_seconds: ClassVar[float] = 20.0
 
     def __init__(
         self,
@@ -49,26 +50,28 @@ class RemoteQueue:
         idle_seconds: float,
         say: Callable[[str], None],
     ) -> None:
-        """Start to work.
+        """Start the background threads.
 
         Args:
             open_tasks: Opens the queue of tasks; called in several threads.
             open_events: Opens the queue of events.
-            job_id: The job; tasks of another one are refused.
-            worker: Who works.
-            policy: Which tasks get another try.
-            lease_seconds: How long a message is leased at a time.
-            idle_seconds: A service that cannot say exactly what it has counts as empty when it has given nothing for this long.
-            say: Given what the user should know; called in this thread.
+            job_id: The job; tasks of another job are rejected.
+            worker: The worker, as events name it.
+            policy: Decides on retries.
+            lease_seconds: The duration of a message's lease.
+            idle_seconds: A queue without an exact size counts as empty if nothing was received for this long.
+            say: Shows messages to the user; called in this thread.
         """
         self._job_id = job_id
         self._policy = policy
         self._idle_seconds = idle_seconds
         self._say = say
         self._backlog: deque[Lease] = deque()
-        """Tasks in flight that were not handed out yet."""
+        """Leases that were not returned by ``lease`` yet."""
+        self._unreadable: NewerFormatError | None = None
+        """Raised once the tasks that this worker holds have ended: there are messages that it cannot read."""
         self._has_failed = False
-        """Whether the user of this object knows of the failure."""
+        """Whether the failure has been raised."""
         self._health = ServiceHealth()
         self._in_flight = InFlightMessages(worker.source, lease_seconds=lease_seconds)
         self._outbox = Outbox()
@@ -85,25 +88,33 @@ class RemoteQueue:
             in_flight=self._in_flight,
             health=self._health,
             lease_seconds=lease_seconds,
-            on_sent=self._receiver.note_sent,
+            on_sent=self._receiver.reset_snapshot,
         )
 
     def lease(self, most: int, now: float) -> list[Lease]:
-        """See ``Queue.lease``."""
-        self._sender.begin_heartbeats()
-        self._attend()
-        self._open_arrivals(now)
+        """See ``Queue.lease``.
+
+        Raises:
+            NewerFormatError: The queue has messages of a later version; the tasks that this worker held have ended.
+        """
+        self._sender.start_heartbeats()
+        self._raise_failure()
+        self._process_arrivals(now)
         leases = self._next(most)
+        if self._unreadable is not None and not self._in_flight.has_tasks:
+            raise self._unreadable
         missing = math.ceil((most - len(leases) - len(self._backlog)) / self._intake.tasks_per_message)
         is_careful = self._intake.is_careful
         if is_careful:
             missing = 0 if self._in_flight.has_suspect else min(missing, 1)
-        self._receiver.want(max(missing, 1 if self._in_flight.has_claims else 0), may_die=is_careful)
+        if self._unreadable is not None:
+            missing = 0
+        self._receiver.request(max(missing, 1 if self._in_flight.has_claims else 0), is_careful=is_careful)
         return leases
 
     def renew(self, now: float) -> None:
-        """Hand over what can be held no longer; leases are extended without being asked."""
-        self._attend()
+        """Hand over the messages near their maximum lease time; leases are extended in the background."""
+        self._raise_failure()
         decided = Delivery()
         for one in self._in_flight.hand_over(time.monotonic() + HAND_OVER_SECONDS):
             decided.messages.append(
@@ -120,12 +131,12 @@ class RemoteQueue:
 
     def finish(self, finished: Sequence[Finished], now: float) -> FinishReport:  # noqa: ARG002
         """See ``Queue.finish``."""
-        self._attend()
+        self._raise_failure()
         report, decided = FinishReport(), Delivery()
         for one in finished:
-            held, receipt = self._in_flight.settle(one.key)
+            held, receipt = self._in_flight.remove(one.key)
             outcome = Outcome(one.outcome)
-            delay_seconds = self._retry_delay_seconds(held.task, one)
+            delay_seconds = self._policy.delay_after(one, held.task.count_of(outcome))
             if delay_seconds is not None and not held.is_lost:
                 is_free = outcome is Outcome.INTERRUPTED
                 task = held.task.after(one.attempt, None if is_free else outcome)
@@ -138,9 +149,9 @@ class RemoteQueue:
         return report
 
     def give_back(self, leases: Sequence[Lease]) -> None:
-        """See ``Queue.give_back``; what the worker has not asked for yet goes with it."""
-        self._receiver.want(0)
-        self._open_arrivals(time.time())
+        """See ``Queue.give_back``; tasks that were not leased by the worker yet are given back too."""
+        self._receiver.request(0)
+        self._process_arrivals(time.time())
         decided = Delivery()
         for lease in leases:
             held = self._send_back(lease, decided)
@@ -151,11 +162,11 @@ class RemoteQueue:
         self._outbox.add(decided)
 
     def count(self) -> Depth:
-        """See ``Queue.count``; as far as the service can say."""
-        self._attend()
-        # In this order: once nothing is on its way any more, the receiver has forgotten what it saw before that was sent.
+        """See ``Queue.count``; approximate, as the service's counts are."""
+        self._raise_failure()
+        # The order matters: once everything is sent, the receiver has discarded the state from before.
         is_sending = self._outbox.is_sending
-        seen = self._receiver.sighting()
+        seen = self._receiver.snapshot()
         if is_sending or seen.has_arrivals or self._in_flight.has_tasks or seen.size is None:
             leasable = True
         else:
@@ -169,49 +180,52 @@ class RemoteQueue:
         """See ``Queue.close``.
 
         Raises:
-            UnreachableError: The service cannot be told what is left to tell; those tasks will be run again.
-            ProviderError: The same, for a reason that trying again does not cure, unless an earlier call raised it.
+            UnreachableError: The last results could not be sent; their tasks will run again.
+            ProviderError: The same, after a permanent error, unless an earlier call raised it.
         """
         self._receiver.stop()
         if self._health.failure is None:
             self.give_back([])
         self._outbox.close(reason)
         is_done = self._sender.join(CLOSE_SECONDS)
-        self._tell_user()
+        self._report_news()
         if not is_done:
             raise UnreachableError(
-                "The queue's service could not be told what became of the last tasks. They are not lost: they will be run again."
+                "The results of the last tasks could not be sent to the queue's service. These tasks are not lost: they will run again."
             )
         if not self._has_failed:
-            self._attend()
+            self._raise_failure()
 
-    def _attend(self) -> None:
-        """Say what the user should know; raise what trying again does not cure."""
-        self._tell_user()
+    def _raise_failure(self) -> None:
+        """Show messages to the user; raise a permanent error."""
+        self._report_news()
         failure = self._health.failure
         if failure is not None:
             self._has_failed = True
             raise failure
 
-    def _tell_user(self) -> None:
+    def _report_news(self) -> None:
         for text in self._health.take_news():
             self._say(text)
 
-    def _open_arrivals(self, now: float) -> None:
+    def _process_arrivals(self, now: float) -> None:
         for arrival in self._receiver.take_arrivals():
-            self._backlog += self._intake.open(arrival, now)
+            try:
+                self._backlog += self._intake.open(arrival, now)
+            except NewerFormatError as error:
+                self._unreadable = error
 
     def _next(self, most: int) -> list[Lease]:
-        """Take up to ``most`` leases out of the backlog: a task that may kill this worker only when there is nothing else to be lost."""
+        """Take up to ``most`` leases out of the backlog; one that may kill this worker only if no other task is at risk."""
         leases: list[Lease] = []
         decided = Delivery()
         while self._backlog and len(leases) < most:
             held = self._in_flight.find(self._backlog[0].key)
             if held.is_lost:
-                self._in_flight.settle(self._backlog.popleft().key)
+                self._in_flight.remove(self._backlog.popleft().key)
                 continue
             if is_suspect(held.task):
-                if leases or not self._outbox.has_settled:
+                if leases or not self._outbox.is_flushed:
                     break
                 self._intake.be_careful()
             leases.append(self._backlog.popleft())
@@ -219,19 +233,9 @@ class RemoteQueue:
         self._outbox.add(decided)
         return leases
 
-    def _retry_delay_seconds(self, task: QueuedTask, finished: Finished) -> float | None:
-        """Return after how many seconds a task gets another try; None if it does not."""
-        outcome = Outcome(finished.outcome)
-        if outcome is Outcome.SUCCEEDED or finished.retry_delay_seconds == NO_RETRY:
-            return None
-        delay_seconds = self._policy.delay_before_retry(outcome, task.tries_of(outcome))
-        if delay_seconds is not None and finished.retry_delay_seconds is not None:
-            return finished.retry_delay_seconds
-        return delay_seconds
-
     def _send_back(self, lease: Lease, decided: Delivery) -> HeldTask:
-        """Give a task back as it came."""
-        held, receipt = self._in_flight.settle(lease.key)
+        """Send a task back unchanged."""
+        held, receipt = self._in_flight.remove(lease.key)
         if not held.is_lost:
             decided.send_back(held.ledger, held.task)
         decided.acknowledge(receipt)

@@ -1,5 +1,6 @@
-"""The thread of a worker that tells the service what is in the outbox, and extends the leases of the messages that are held."""
+"""The thread of a worker that processes the outbox, and extends the leases of the held messages."""
 
+import logging
 import sys
 import threading
 import time
@@ -16,31 +17,33 @@ from taskfleet.queues.outbox import Delivery, Outbox, Report
 from taskfleet.queues.transport import Outgoing, Transport
 from taskfleet.tasks import WorkerEnd
 
-#: A delivery is taken from the outbox this often.
+logger = logging.getLogger(__name__)
+
+#: How often a delivery is taken from the outbox.
 FLUSH_SECONDS = 1.0
 OUTAGE_PAUSE_SECONDS = 1.0
-#: Of a message of events or of tasks; more would not be cheaper.
+#: Maximum size of a message; larger ones would not be cheaper.
 MESSAGE_BYTES = 200_000
-#: What a message of events takes beyond the largest attempt in it, at most.
+#: Maximum size of a message of events beyond its largest attempt.
 HEADER_BYTES = 4096
-#: Of the error of an attempt that is too large for a message, in characters.
+#: Length of the error of an attempt that is too large for a message, in characters.
 SHORTENED_ERROR = 10_000
-#: A worker that has nothing to report gives a sign of life this often.
+#: Interval of heartbeats of a worker without events.
 HEARTBEAT_SECONDS = 60.0
 
 
 class Sender:
-    """The relay of the outbox: each delivery is done whole, step by step, before the next one is taken.
+    """The relay of the outbox: it completes each delivery, step by step, before it takes the next one.
 
     Args:
         open_tasks: Opens the queue of tasks; called in the thread.
         open_events: Opens the queue of events; called in the thread.
-        job_id: The job whose tasks and events they are.
-        worker: Who reports.
-        outbox: What is to be done.
-        in_flight: Whose leases are to be extended.
-        health: Hears of what goes wrong.
-        lease_seconds: By how much leases are extended.
+        job_id: The job of the tasks and events.
+        worker: The worker, as events name it.
+        outbox: Has the deliveries.
+        in_flight: Has the messages whose leases are extended.
+        health: Records errors.
+        lease_seconds: The duration of a renewed lease.
         on_sent: Called after tasks were sent, before the outbox counts them as sent.
     """
 
@@ -66,17 +69,17 @@ class Sender:
         self._health = health
         self._lease_seconds = lease_seconds
         self._on_sent = on_sent
-        self._has_begun = threading.Event()
+        self._sends_heartbeats = threading.Event()
         self._batches = 0
         self._reported_at = -HEARTBEAT_SECONDS
         self._thread = health.start_thread("sender", self._send)
 
-    def begin_heartbeats(self) -> None:
-        """Give signs of life from now on; a worker that has not asked for a task may turn out to be unable to work."""
-        self._has_begun.set()
+    def start_heartbeats(self) -> None:
+        """Send heartbeats from now on: a worker that has not requested a task may turn out to be unable to run any."""
+        self._sends_heartbeats.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait until all that is in the closed outbox is done; False if that takes longer."""
+        """Wait until the closed outbox is empty; return False if that takes longer."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -104,10 +107,11 @@ class Sender:
         receipts = self._in_flight.to_renew(now)
         if receipts:
             lost = task_queue.extend(receipts, self._lease_seconds)
+            logger.debug("Extended the leases of %d messages, %d of them were lost", len(receipts), len(lost))
             self._in_flight.renewed(receipts, lost, now)
 
     def _deliver(self, delivery: Delivery, task_queue: Transport, event_queue: Transport) -> None:
-        """Do all of a delivery; what is done is taken out of it, so that it can be gone on with."""
+        """Complete a delivery. What is done is removed from it, so that it can be continued after an error."""
         if delivery.has_tasks:
             task_queue.send(list(self._outgoing(delivery, task_queue.longest_delay_seconds)))
             delivery.messages.clear()
@@ -126,26 +130,26 @@ class Sender:
     def _outgoing(self, delivery: Delivery, longest_delay_seconds: float) -> Iterator[Outgoing]:
         """Yield the messages of tasks of a delivery."""
         for message in delivery.messages:
-            yield Outgoing(tasks.pack(message))
+            yield Outgoing(message if isinstance(message, str) else tasks.pack(message))
         shares: dict[tuple[str, float, bool], list[QueuedTask]] = {}
         for one in delivery.tasks:
-            shares.setdefault((one.ledger, one.delay_seconds, one.is_alone), []).append(one.task)
-        for (ledger, delay_seconds, is_alone), share in shares.items():
+            shares.setdefault((one.ledger, one.delay_seconds, one.is_isolated), []).append(one.task)
+        for (ledger, delay_seconds, is_isolated), share in shares.items():
             first_delay_seconds = min(delay_seconds, longest_delay_seconds)
             not_before = time.time() + delay_seconds if delay_seconds > first_delay_seconds else 0.0
-            most = 1 if is_alone else delivery.tasks_per_message
+            most = 1 if is_isolated else delivery.tasks_per_message
             for group in tasks.group(share, most=most, most_bytes=MESSAGE_BYTES):
                 message = TaskMessage(job_id=self._job_id, ledger=ledger, tasks=group, not_before=not_before)
                 yield Outgoing(tasks.pack(message), first_delay_seconds)
 
     def _ledgers(self, delivery: Delivery) -> list[str]:
-        """Return the ledgers that something is to be reported to; "" stands for whichever it is."""
+        """Return the ledgers to report to; "" stands for any ledger."""
         ledgers = [ledger for ledger, report in delivery.reports.items() if report]
-        is_silent = self._has_begun.is_set() and time.monotonic() - self._reported_at > HEARTBEAT_SECONDS
+        is_silent = self._sends_heartbeats.is_set() and time.monotonic() - self._reported_at > HEARTBEAT_SECONDS
         return ledgers or ([""] if delivery.end or is_silent else [])
 
     def _report(self, ledger: str, report: Report, end: WorkerEnd | None, event_queue: Transport) -> None:
-        """Send a report in as many messages as it takes."""
+        """Send a report, in several messages if necessary."""
         most_bytes = event_queue.most_message_bytes - HEADER_BYTES
         ended = [one if _size(one) <= most_bytes else _shortened(one) for one in report.ended]
         now = time.time()
@@ -155,7 +159,7 @@ class Sender:
                 ledger=ledger,
                 worker=self._worker,
                 number=self._batches + index,
-                told_at=now,
+                reported_at=now,
                 end_reason=end,
                 leased=[] if index else list(report.leased),
                 returned=[] if index else report.returned,
@@ -164,6 +168,7 @@ class Sender:
             for index, group in enumerate(_groups(ended) or [[]])
         ]
         event_queue.send([Outgoing(events.pack(batch)) for batch in batches])
+        logger.debug("Sent %d messages of events with %d finished attempts", len(batches), len(ended))
         self._batches += len(batches)
         self._reported_at = time.monotonic()
 
@@ -173,14 +178,14 @@ def _groups(ended: list[EndedAttempt]) -> list[list[EndedAttempt]]:
 
 
 def _shortened(ended: EndedAttempt) -> EndedAttempt:
-    """Return what of an attempt fits into a message of its own."""
+    """Return an attempt without output and with a shortened error."""
     finished = ended.finished
     error = (finished.error or "")[:SHORTENED_ERROR] or None
     return ended._replace(finished=finished._replace(output=None, error=error))
 
 
 def _size(ended: EndedAttempt) -> int:
-    """Return how many bytes an attempt takes of a message of events, at most."""
+    """Return the maximum number of bytes of an attempt in a message of events."""
     finished = ended.finished
     texts = [text for text in (finished.result, finished.error, finished.output) if text]
     return 200 + sum(len(text) * (2 if text.isascii() else 6) for text in texts)

@@ -1,4 +1,4 @@
-"""AWS SQS queues: ``SqsTransport``. The permissions that are used are in ``clouds.aws_permissions``.
+"""AWS SQS queues: ``SqsTransport``. Its permissions are listed in ``clouds.aws_permissions``.
 
 Limits are from https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html.
 """
@@ -21,34 +21,34 @@ from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues.sqs_faults import MissingError, OverLimitError, explain, label_of
 from taskfleet.queues.transport import Message, Outgoing, Size
 
-#: Messages in one call, and their bytes in all.
+#: Messages per call, and their total bytes.
 BATCH_MESSAGES = 10
 BATCH_BYTES = 1 << 20
-#: Calls in flight.
+#: Concurrent calls.
 CALLS = 8
 LONGEST_WAIT_SECONDS = 5
 RETENTION_SECONDS = 14 * 86400
-#: Of a queue that is created; each ``receive`` says its own.
+#: The visibility timeout of a created queue; each ``receive`` sets its own.
 LEASE_SECONDS = 30
 CONNECT_SECONDS = 5
-#: What an answer may take beyond what was asked to be waited for.
+#: Maximum time of an answer beyond the requested wait.
 ANSWER_SECONDS = 7
 
-#: What SQS says of a receipt whose message is nobody's or somebody else's now.
+#: The codes of SQS for a receipt whose message was deleted or is held by another receiver.
 _LOST = ("MessageNotInflight", "InvalidParameterValue", "ReceiptHandleIsInvalid")
 
 
 class SqsTransport:
-    """A standard queue; see ``Transport``. Region, profile, credentials and endpoint are those of the SDK's own chain.
+    """A standard queue; see ``Transport``. Region, profile, credentials and endpoint come from the SDK's default chain.
 
-    Bodies must be of characters that XML knows, as ``messages.tasks.carriable`` makes them; SQS refuses others.
+    Bodies must consist of characters that XML supports, as from ``messages.tasks.carriable``; SQS rejects others.
 
     Args:
-        address: ``sqs://NAME``, ``sqs://NAME?region=REGION`` or the queue's own address, ``https://sqs.REGION.amazonaws.com/ACCOUNT/NAME``.
-        patience_seconds: For how long a verb tries again while SQS does not answer or turns it away.
+        address: ``sqs://NAME``, ``sqs://NAME?region=REGION`` or the queue's URL, ``https://sqs.REGION.amazonaws.com/ACCOUNT/NAME``.
+        patience_seconds: How long a call is repeated while SQS is unavailable or throttles it.
 
     Raises:
-        QueueError: The address is not one.
+        QueueError: The address is not valid.
         CredentialsError: The profile does not exist.
     """
 
@@ -70,7 +70,10 @@ class SqsTransport:
                 region_name=region,
                 endpoint_url=endpoint,
                 config=Config(
-                    retries={"total_max_attempts": 1, "mode": "standard"},  # ours decides, which knows what it repeats
+                    retries={
+                        "total_max_attempts": 1,
+                        "mode": "standard",
+                    },  # ``retry_call`` retries, also entries of batches
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=LONGEST_WAIT_SECONDS + ANSWER_SECONDS,
                     max_pool_connections=CALLS,
@@ -131,7 +134,7 @@ class SqsTransport:
         self._all(self._send_batch, list(batches))
 
     def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
-        """See ``Transport.receive``. SQS hands out ten at a time: more are asked for as long as they come."""
+        """See ``Transport.receive``. SQS returns at most ten per call; full batches are followed by further calls."""
         if most <= 0:
             return []
         found = self._receive(min(most, BATCH_MESSAGES), wait_seconds, lease_seconds)
@@ -146,7 +149,7 @@ class SqsTransport:
         return found
 
     def extend(self, receipts: Sequence[str], lease_seconds: float) -> set[str]:
-        """See ``Transport.extend``. A message cannot be leased for more than 12 hours in all."""
+        """See ``Transport.extend``. The total lease time of a message is at most 12 hours."""
         seconds = min(math.ceil(lease_seconds), int(self.longest_lease_seconds))
         lost: set[str] = set()
 
@@ -166,7 +169,7 @@ class SqsTransport:
         self._all(acknowledge, list(chunks(receipts, BATCH_MESSAGES)))
 
     def size(self) -> Size:
-        """See ``Transport.size``; SQS says so itself that its counts are about right, and a minute late."""
+        """See ``Transport.size``; the counts of SQS are approximate, and up to a minute old."""
         names = [f"ApproximateNumberOfMessages{what}" for what in ("", "NotVisible", "Delayed")]
         found = self._call("get_queue_attributes", AttributeNames=names)["Attributes"]
         ready, leased, delayed = (int(found[name]) for name in names)
@@ -190,7 +193,7 @@ class SqsTransport:
                 VisibilityTimeout=min(math.ceil(lease_seconds), int(self.longest_lease_seconds)),
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
             )
-        except OverLimitError:  # 120,000 messages are in flight; when some are done, there will be more
+        except OverLimitError:  # 120,000 messages are in flight; retry once some are acknowledged
             return []
         return [
             Message(one["Body"], one["ReceiptHandle"], int(one["Attributes"]["ApproximateReceiveCount"]))
@@ -205,7 +208,7 @@ class SqsTransport:
         self._batch("send_message_batch", entries, ())
 
     def _batch(self, verb: str, entries: list[dict[str, Any]], final: Sequence[str]) -> list[int]:
-        """Call with several entries, and again with those that fail; return the places of those that failed with a final code."""
+        """Call with several entries, and repeat failed ones; return the indexes of those that failed with a code in ``final``."""
         left = {str(index): {"Id": str(index), **entry} for index, entry in enumerate(entries)}
         hopeless: list[int] = []
 
@@ -221,10 +224,10 @@ class SqsTransport:
                     del left[index]
                 elif one.get("SenderFault") and "hrottl" not in code:
                     raise QueueError(
-                        f"{self._label}: SQS refuses an entry of {_operation(verb)}: {one.get('Message', '')} ({code})"
+                        f"{self._label}: SQS rejects an entry of {_operation(verb)}: {one.get('Message', '')} ({code})"
                     )
             if left:
-                raise UnreachableError(f"{self._label}: SQS has not taken all of a batch ({code}); it is repeated.")
+                raise UnreachableError(f"{self._label}: SQS has not accepted all entries of a batch ({code}).")
 
         retry_call(self._patience_seconds, call)
         return hopeless
@@ -246,7 +249,7 @@ class SqsTransport:
             raise explain(error, address=self.address, operation=_operation(verb), region=self._region) from error
 
     def _all(self, call: Callable[[Any], Any], batches: Sequence[Any]) -> list[Any]:
-        """Do all calls, several at a time."""
+        """Make all calls, several concurrently."""
         if len(batches) <= 1:
             return [call(batch) for batch in batches]
         if self._pool is None:
@@ -260,25 +263,25 @@ def _size(message: Outgoing) -> int:
 
 
 def _operation(verb: str) -> str:
-    """Return a call's name in the interface of SQS."""
+    """Return the name of a call in the SQS API."""
     return "".join(word.capitalize() for word in verb.split("_"))
 
 
 def _parse(address: str) -> tuple[str, str | None, str | None, str | None]:
-    """Give the name, region, endpoint and queue address that an address holds."""
+    """Return the name, region, endpoint and queue URL in an address."""
     parts = urlsplit(address)
     if parts.scheme == "sqs":
         name = parts.netloc or parts.path.strip("/")
         region = parse_qs(parts.query).get("region", [None])[0]
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name) or parts.path.strip("/") not in ("", name):
             raise QueueError(
-                f"{address} is no address of an SQS queue: its name has 1 to 80 letters, digits, '-' or '_' ('-events' among them)."
+                f"{address} is not a valid address of an SQS queue: the name, with '-events', has 1 to 80 letters, digits, '-' or '_'."
             )
         return name, region, None, None
     found = re.fullmatch(r"/(\d+)/([A-Za-z0-9_-]{1,80})", parts.path)
     if parts.scheme not in ("http", "https") or found is None:
         raise QueueError(
-            f"{address} is no address of an SQS queue: write sqs://NAME or https://sqs.REGION.amazonaws.com/ACCOUNT/NAME."
+            f"{address} is not a valid address of an SQS queue: write sqs://NAME or https://sqs.REGION.amazonaws.com/ACCOUNT/NAME."
         )
     amazon = re.search(r"(?:^|\.)(?:sqs\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.(?:queue\.)?amazonaws\.com", parts.netloc)
     endpoint = None if amazon else f"{parts.scheme}://{parts.netloc}"

@@ -1,14 +1,15 @@
-"""What can be wrong with SQS: what is special about it, besides what all of AWS's services have in common."""
+"""Explain errors specific to SQS; ``clouds.aws_errors`` explains those common to all services."""
 
 from botocore import exceptions
 
 from taskfleet.clouds import aws_errors
 from taskfleet.clouds.aws_errors import THROTTLED, is_unreachable, line, reply_of
 from taskfleet.errors import ProviderError, QueueError, UnreachableError, WrongSettingError
+from taskfleet.invocation import poe
 
-_THROTTLED = "this account calls SQS too often; the worker slows down by itself, but fewer of them may be as fast."
+_THROTTLED = "this account calls SQS too often; the worker slows down by itself, and fewer workers may be as fast."
 _INTERNAL = "SQS reports an internal error; see health.aws.amazon.com if it lasts."
-#: Of codes that pass, what to do.
+#: Transient codes, with their remedy.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
 _PASSING = {
     **dict.fromkeys(THROTTLED, _THROTTLED),
@@ -22,12 +23,12 @@ OVER_LIMIT = ("OverLimit", "AWS.SimpleQueueService.OverLimit")
 
 
 def label_of(address: str) -> str:
-    """Return what messages to people call a queue."""
+    """Return the name of a queue in messages."""
     return f"Queue {address}"
 
 
 class MissingError(QueueError):
-    """The queue is not there."""
+    """The queue does not exist."""
 
 
 class OverLimitError(QueueError):
@@ -35,21 +36,21 @@ class OverLimitError(QueueError):
 
 
 def explain(error: Exception, *, address: str, operation: str, region: str | None) -> ProviderError:
-    """Turn what boto3 raised into what this library raises.
+    """Convert an error of botocore to an error of this library.
 
     Args:
-        error: From boto3.
-        address: The queue's, as the user writes it.
-        operation: The call, as SQS names it.
-        region: Where; None if that is not known.
+        error: The SDK's error.
+        address: The queue's address, as in QUEUE_URL.
+        operation: The name of the call in the SQS API.
+        region: The region; None if unknown.
     """
     label = label_of(address)
     if isinstance(error, exceptions.ClientError):
         code, text, status = reply_of(error)
         if code in MISSING:
             return MissingError(
-                f"{label} does not exist in region {region}. Insert tasks first (poe insert_tasks), or make it again (poe release); "
-                "if it is elsewhere, set AWS_REGION or write ?region=… behind its address.",
+                f"{label} does not exist in region {region}. Insert tasks first ({poe('insert_tasks')}), or create it again "
+                f"({poe('release')}); if it is in another region, set AWS_REGION or add ?region=… to its address.",
                 code=code,
             )
         if code in OVER_LIMIT:
@@ -60,10 +61,10 @@ def explain(error: Exception, *, address: str, operation: str, region: str | Non
             return UnreachableError(f"{label}: {_THROTTLED} ({code})", code=code)
     if isinstance(error, exceptions.NoRegionError):
         return WrongSettingError(
-            f"{label}: no AWS region is known. Set AWS_REGION, or write {address}?region=eu-west-1.",
+            f"{label}: the AWS region is unknown. Set AWS_REGION, or write {address}?region=eu-west-1.",
             setting="AWS_REGION",
         )
-    if is_unreachable(error):  # also in a region that this version of the SDK does not know
+    if is_unreachable(error):  # also for regions that this version of the SDK does not know
         return UnreachableError(
             f"{label}: SQS in {region} does not answer ({line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."
         )

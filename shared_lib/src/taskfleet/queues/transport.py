@@ -1,7 +1,7 @@
-"""Transports: named queues of messages at a service, with nothing in them of tasks, attempts or retries.
+"""Transports: named queues of messages at a service, independent of tasks, attempts and retries.
 
-``Transport`` is the contract of SQS, Pub/Sub and PostgreSQL. What is built on top of it (tasks in messages, events, retries) is written
-once, for all of them. A transport object belongs to one thread.
+``Transport`` is the interface for SQS, Pub/Sub and PostgreSQL. The layers above it (tasks in messages, events, retries) are the same for
+all of them. A transport object belongs to one thread.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ class Outgoing(NamedTuple):
 
     body: str
     delay_seconds: float = 0.0
-    """It is not handed out before; at most ``longest_delay_seconds``."""
+    """The delay before it can be received; at most ``longest_delay_seconds``."""
 
 
 class Message(NamedTuple):
-    """A message that was received and is this receiver's until its lease ends."""
+    """A received message, which belongs to this receiver until its lease ends."""
 
     body: str
     receipt: str
-    """What it is called in further calls; another receipt comes with each delivery."""
+    """Its identifier in further calls; each delivery has another one."""
     deliveries: int
-    """How often it was handed out, this time included; 0 where the service does not say."""
+    """The number of deliveries, including this one; 0 if the service does not report it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What the service says is in a queue; None where it does not say."""
+    """The size of a queue, as the service reports it; None where it does not."""
 
     ready: int | None
     leased: int | None
@@ -40,56 +40,56 @@ class Size:
 class Transport(Protocol):
     """One named queue at a service. Delivery is at least once, in any order.
 
-    Every verb tries again by itself when the service throttles it, fails for a moment or loses an answer, with growing pauses up to
-    ``patience_seconds``; partial failures are repeated item by item.
+    Every method retries when the service throttles it, is briefly unavailable or loses an answer, with growing pauses up to
+    ``patience_seconds``. Partial failures are retried item by item.
 
     Raises:
-        ProviderError: From every verb: trying again does not help (credentials, permissions); ``QueueError`` if the queue is missing.
-        UnreachableError: From every verb: the service cannot be reached or is overloaded, after several tries. What was asked may or
-            may not have happened; asking again is safe, though it may send twice.
+        ProviderError: From every method: a permanent error (credentials, permissions); ``QueueError`` if the queue does not exist.
+        UnreachableError: From every method: the service is unavailable or overloaded, after several retries. The operation may or may not
+            have been executed; repeating it is safe, though it may send messages twice.
     """
 
     address: str
-    """As the user writes it in QUEUE_URL."""
+    """The address, as in QUEUE_URL."""
     most_message_bytes: ClassVar[int]
-    """Of one message's body in UTF-8."""
+    """The maximum size of a message's body in UTF-8."""
     longest_delay_seconds: ClassVar[float]
-    """Of ``Outgoing.delay_seconds``."""
+    """The maximum of ``Outgoing.delay_seconds``."""
     longest_lease_seconds: ClassVar[float]
-    """For how long a delivery can be leased in all, renewals included; infinity if there is no end."""
+    """The maximum total lease time of a delivery, including renewals; infinity if there is none."""
     counts_exactly: ClassVar[bool]
     """Whether ``size`` is exact."""
     fences_receipts: ClassVar[bool]
-    """Whether ``extend`` and ``acknowledge`` with the receipt of an earlier delivery leave the present holder's alone."""
+    """Whether ``extend`` and ``acknowledge`` with the receipt of an earlier delivery do not affect the current one."""
     knows_lost_leases: ClassVar[bool]
-    """Whether ``extend`` reports each receipt whose message has been handed out again or dropped."""
+    """Whether ``extend`` reports each receipt whose message was delivered again or deleted."""
 
     def create(self, *, tags: dict[str, str]) -> None:
-        """Make the queue if it is not there; harmless if it is."""
+        """Create the queue; do nothing if it exists."""
 
     def exists(self) -> bool:
-        """Whether the queue is there."""
+        """Return whether the queue exists."""
 
     def delete(self) -> None:
-        """Delete the queue and all in it; harmless if it is gone."""
+        """Delete the queue and its messages; do nothing if it does not exist."""
 
     def purge(self) -> None:
-        """Drop all messages, those leased among them as far as the service can."""
+        """Delete all messages, including leased ones as far as the service supports it."""
 
     def send(self, messages: Sequence[Outgoing]) -> None:
-        """Send messages, in full batches, several calls in flight where that helps; all have been taken when this returns."""
+        """Send messages, in full batches and several calls concurrently; return once all are accepted."""
 
     def receive(self, most: int, *, wait_seconds: float, lease_seconds: float) -> list[Message]:
-        """Take up to ``most`` messages, waiting up to ``wait_seconds`` for the first; none is held back in this process."""
+        """Receive up to ``most`` messages, waiting up to ``wait_seconds`` for the first; none is buffered in this process."""
 
     def extend(self, receipts: Sequence[str], lease_seconds: float) -> set[str]:
-        """Have leases end ``lease_seconds`` from now; 0 gives messages back. Returns the receipts known to have lost theirs."""
+        """Make leases end ``lease_seconds`` from now; 0 gives messages back. Return the receipts known to have lost their lease."""
 
     def acknowledge(self, receipts: Sequence[str]) -> None:
-        """Drop messages that are done with; a receipt that has lost its lease may or may not have an effect."""
+        """Delete processed messages; the receipt of a lost lease may or may not have an effect."""
 
     def size(self) -> Size:
-        """Say what is in the queue."""
+        """Return the size of the queue."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""

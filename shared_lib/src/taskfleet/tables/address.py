@@ -182,7 +182,8 @@ def _bucket_bytes(filesystem: Any, address: Address) -> TableBytes:
         raise EmptyFileError
     return TableBytes(
         stream=lambda: _unzipped(
-            cast(BinaryIO, io.BufferedReader(filesystem.open_input_stream(path), 1 << 20)), address.gzipped
+            cast(BinaryIO, io.BufferedReader(filesystem.open_input_stream(path, compression=None), 1 << 20)),
+            address.gzipped,
         ),
         random_access=lambda: filesystem.open_input_file(path),
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from taskfleet.errors import InsertError, TaskfleetError
+from taskfleet.extras import require
 from taskfleet.tables.batch import Batch, ColumnBatch, ListBatch, gives_id
 from taskfleet.tables.values import UnsupportedValueError, one_line, shown, to_json
 
@@ -26,8 +27,14 @@ def filter_batches(batches: Iterable[Batch], filter_tasks: FilterTasks, output_p
         output_path: Passed to the function unchanged.
 
     Raises:
-        InsertError: The function raised an exception, or did not return a DataFrame with rows of its table.
+        MissingPackageError: At once; pandas is not installed.
+        InsertError: During the iteration; the function raised an exception, or did not return a DataFrame with rows of its table.
     """
+    require("pandas", "filter_tasks")
+    return _filtered(batches, filter_tasks, output_path)
+
+
+def _filtered(batches: Iterable[Batch], filter_tasks: FilterTasks, output_path: Any) -> Iterator[Batch]:
     for batch in batches:
         if not len(batch):
             continue

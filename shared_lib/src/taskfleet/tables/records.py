@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
 from taskfleet.errors import TableError, TaskfleetError
 from taskfleet.tables.address import TableBytes
@@ -54,7 +54,9 @@ def json_records(table: TableBytes, source: str) -> Iterator[dict[str, Any]]:
     import ijson
 
     with table.stream() as file:
-        start = _without_bom(file).lstrip(b" \t\r\n")
+        start = file.read(4096)
+        mark = codecs.BOM_UTF8 if start.startswith(codecs.BOM_UTF8) else b""
+        start = start.removeprefix(mark).lstrip(b" \t\r\n")
         while not start and (more := file.read(4096)):
             start = more.lstrip(b" \t\r\n")
     if not start.startswith(b"["):
@@ -65,8 +67,7 @@ def json_records(table: TableBytes, source: str) -> Iterator[dict[str, Any]]:
         )
     row = 0
     with table.stream() as file:
-        if file.read(3) != codecs.BOM_UTF8:
-            file.seek(0)
+        file.read(len(mark))  # streams from buckets cannot seek
         try:
             for row, value in enumerate(ijson.items(file, "item"), start=1):
                 yield _with_floats(_record(value, row, source))
@@ -140,7 +141,3 @@ def _with_floats(value: Any) -> Any:
         elif isinstance(item, dict | list):
             _with_floats(item)
     return value
-
-
-def _without_bom(file: BinaryIO) -> bytes:
-    return file.read(4096).removeprefix(codecs.BOM_UTF8)

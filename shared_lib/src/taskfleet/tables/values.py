@@ -196,11 +196,10 @@ def _numpy_time(value: Any, path: Path) -> JSON:
     python = value.item()
     if not isinstance(python, int):
         return to_json(python, path)
-    import pandas
-
     # An integer: the resolution or the range of Python's classes is too small.
     if value.dtype.name == "datetime64[ns]":
-        return str(pandas.Timestamp(value).isoformat())
+        second, _, nanoseconds = str(value).partition(".")
+        return f"{second}.{nanoseconds.removesuffix('000')}".removesuffix(".000000")
     if value.dtype.name in ("timedelta64[ns]", "timedelta64[us]", "timedelta64[ms]", "timedelta64[s]"):
         return float(value / value.dtype.type(1, "s"))
     return _reject(value, path)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machine, MachineState
 from taskfleet.pool import records
-from taskfleet.pool.observation import match
+from taskfleet.pool.matching import match
 from taskfleet.pool.planning import Limits
-from taskfleet.pool.records import Record
+from taskfleet.pool.records import MachineRecord
 from taskfleet.tasks import JSON
 
 #: The state of a machine that was requested and that its provider does not list.
@@ -85,7 +85,7 @@ def machine_rows(
 
 
 def _row(
-    record: Record,
+    record: MachineRecord,
     machine: Machine | None,
     last_heartbeat_at: float | None,
     limits: Limits,
@@ -120,7 +120,7 @@ def _row(
     )
 
 
-def _state(record: Record, machine: Machine | None) -> str:
+def _state(record: MachineRecord, machine: Machine | None) -> str:
     if record.ended_at is not None:
         return MachineState.ENDED
     if machine is not None:
@@ -128,7 +128,7 @@ def _state(record: Record, machine: Machine | None) -> str:
     return MachineState.QUEUED if record.is_queued else ORDERED
 
 
-def _overdue(record: Record, last_heartbeat_at: float | None, limits: Limits, now: float) -> str:
+def _overdue(record: MachineRecord, last_heartbeat_at: float | None, limits: Limits, now: float) -> str:
     if last_heartbeat_at is not None:
         return "overdue: no heartbeat from its worker" if now - last_heartbeat_at > limits.silent_seconds else ""
     since = record.boots_since
@@ -137,7 +137,7 @@ def _overdue(record: Record, last_heartbeat_at: float | None, limits: Limits, no
 
 def _row_of_unknown(machine: Machine, now: float) -> MachineRow:
     return MachineRow(
-        token=machine.order,
+        token=machine.request_token,
         instance_id=machine.instance_id,
         instance_type=machine.instance_type,
         zone=machine.zone,

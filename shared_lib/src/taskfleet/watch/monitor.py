@@ -126,7 +126,7 @@ class Monitor:
             lease = Lease(seq=finished.seq, attempt=finished.attempt, task_id=task_id, data="")
             yield task_event(lease, finished, retry=retry_seconds is not None, host=host)
         if batch.end_reason is WorkerEnd.PREEMPTED and not recorded.is_known:
-            yield make_event("spot_termination", batch.told_at, host=host, instance_id=host)
+            yield make_event("spot_termination", batch.reported_at, host=host, instance_id=host)
 
     def _is_complete(self) -> bool:
         counts = counters.by_state(self._database)

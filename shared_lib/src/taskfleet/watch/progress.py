@@ -62,7 +62,7 @@ class Progress:
             stamp = "" if self._is_terminal else f"{datetime.now():%H:%M:%S}  "
             print(f"{stamp}{line}", file=self._stream, flush=True)
 
-    def noticed(self, now: float) -> None:
+    def termination_noticed(self, now: float) -> None:
         """Do nothing; the supervisor prints it."""
 
     def close(self, now: float) -> None:

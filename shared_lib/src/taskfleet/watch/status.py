@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from taskfleet.ledger import counters, inquiry, sending
 from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.database import Database
-from taskfleet.pool.costs import Costs, reckon
+from taskfleet.pool.costs import Costs, compute_costs
 from taskfleet.tasks import JSON, Outcome, State, WorkerEnd
 
 
@@ -111,5 +111,5 @@ def gather(database: Database, now: float) -> Status:
             spot_terminations=database.value(
                 "SELECT count(*) FROM worker WHERE end_reason = ?", (WorkerEnd.PREEMPTED,)
             ),
-            costs=reckon(database, succeeded=counts[State.SUCCEEDED], eta_seconds=eta, now=now),
+            costs=compute_costs(database, succeeded=counts[State.SUCCEEDED], eta_seconds=eta, now=now),
         )

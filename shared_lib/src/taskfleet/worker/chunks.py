@@ -1,4 +1,4 @@
-"""Chunks of leases, as a slot gives them to its runner: a length, then ``marshal``."""
+"""Encode the chunks of leases that a slot sends to its runner: a length, then ``marshal``."""
 
 import marshal
 import socket
@@ -12,13 +12,13 @@ _LENGTH = struct.Struct("<I")
 
 
 def pack_chunk(leases: Sequence[Lease]) -> bytes:
-    """Return a chunk as bytes."""
+    """Encode a chunk."""
     body = dump(as_plain(leases))
     return _LENGTH.pack(len(body)) + body
 
 
 def receive_chunk(sock: socket.socket) -> list[Lease] | None:
-    """Wait for the next chunk; None when there will be none."""
+    """Wait for the next chunk; return None if the connection was closed."""
     header = _receive_exactly(sock, _LENGTH.size)
     if header is None:
         return None

@@ -1,42 +1,37 @@
-"""What every process of a worker is told: the function, the limits, and what the context shows, as plain values that travel as one dict.
+"""Configuration of all processes of a worker, passed between them as one dict of plain values.
 
-This module is loaded into every one of them and each page of theirs is copied at each fork, so it imports little.
+Every process imports this module, and each of its pages is copied at each fork, so it imports little.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What the supervisor tells the processes below it; what concerns itself alone is in ``SupervisorOptions``."""
+    """What the supervisor passes to its child processes."""
 
     function: str
     """The task function, ``module:name``."""
     project: str
-    """The folder that the module is imported from, and in which it runs."""
+    """The folder that the module is imported from, and the working directory of the tasks."""
     job_id: str
     hostname: str
     output_path: str | None
     args: tuple[str, ...]
-    """What stood after ``--`` on the worker's command line."""
+    """The arguments after ``--`` on the worker's command line."""
     slots: int
     tasks_per_process: int
-    """After how many tasks a process is replaced; 0 for never."""
+    """Replace a process after this many tasks; 0 for never."""
     max_runtime_seconds: float | None
     memory_limit_bytes: int | None
     max_result_bytes: int
     output_tail_bytes: int
-    """How much is kept of the end of what a task prints."""
+    """How many bytes to keep from the end of a task's output."""
     start_method: str = "fork"
-    """How runners are started, as ``multiprocessing`` names it."""
-
-    def pack(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return asdict(self)
+    """The start method of runners, as ``multiprocessing`` names it."""
 
     @classmethod
-    def unpack(cls, values: dict[str, Any]) -> "WorkerConfig":
-        """Return what was packed; other values beside it are ignored."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known} | {"args": tuple(values["args"])})
+    def from_json(cls, values: dict[str, Any]) -> "WorkerConfig":
+        """Return the configuration whose ``asdict`` was sent as JSON."""
+        return cls(**values | {"args": tuple(values["args"])})

@@ -1,4 +1,4 @@
-"""What became of attempts, as a slot collects it for its supervisor."""
+"""Collect the finished attempts of a slot for its supervisor."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from taskfleet.worker.messages import Done
 
 
 class FinishedBatch:
-    """Attempts that have ended since the supervisor was told last."""
+    """The attempts that have finished since the last message to the supervisor."""
 
     def __init__(self) -> None:
         self._finished: list[Finished] = []
@@ -15,16 +15,16 @@ class FinishedBatch:
         self._began_at = 0.0
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any."""
         return bool(self._finished)
 
     def add(self, finished: Iterable[Finished], interrupted: Iterable[AttemptKey], now: float) -> None:
-        """Add some.
+        """Add finished attempts.
 
         Args:
-            finished: What became of them.
-            interrupted: Those of them that a signal ended which asks for the end.
-            now: On the monotonic clock.
+            finished: The attempts.
+            interrupted: The keys of those that a stop signal ended.
+            now: Monotonic time.
         """
         if not self._finished:
             self._began_at = now
@@ -33,20 +33,20 @@ class FinishedBatch:
 
     @property
     def began_at(self) -> float:
-        """When the first of them was added, on the monotonic clock."""
+        """When the first of them was added, in monotonic time."""
         return self._began_at
 
     @property
     def lacks_output(self) -> bool:
-        """Whether nothing is known that the last of them has printed."""
+        """Whether the last of them has no output yet."""
         return bool(self._finished) and self._finished[-1].output is None
 
     def add_output(self, output: str | None) -> None:
-        """Enter what the last of them has printed."""
+        """Set the output of the last of them."""
         self._finished[-1] = self._finished[-1]._replace(output=output)
 
     def take(self) -> Done:
-        """Return all of them as a message, and begin anew."""
+        """Return all of them as a message, and clear the batch."""
         done = Done(finished=self._finished, interrupted=self._interrupted)
         self._finished, self._interrupted = [], []
         return done

@@ -1,9 +1,9 @@
-"""Forking a runner for less than Python's own fork costs.
+"""Fork a runner at a lower cost than ``os.fork``.
 
-``os.fork`` runs Python handlers in the child (of ``logging``, ``threading``, ``random``, …) that touch hundreds of memory pages, each of
-which has to be copied: measured, they are half of what a process per task costs. A slot has one thread, so there is nothing for them to
-repair, and the C library's own ``fork`` does. Handlers that the user's modules registered are still called; the random generators get
-new seeds, or every task would draw the same numbers.
+``os.fork`` runs Python handlers in the child (of ``logging``, ``threading``, ``random``, …) that touch hundreds of memory pages, and each
+of them has to be copied. By measurement, that is half of the cost of a process per task. A slot has one thread, so these handlers have
+nothing to repair, and the C library's ``fork`` suffices. Handlers that the user's modules registered still run. Random generators are
+seeded again, because otherwise every task would draw the same numbers.
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -16,18 +16,18 @@ from typing import Any
 
 _Handler = Callable[[], Any]
 
-#: Signals that ask a worker for its end.
+#: Signals that stop a worker.
 STOPPING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-#: Modules whose handlers only matter with more than one thread, or whose work is done here.
+#: Modules whose handlers matter only with several threads, or whose work is done in this module.
 _NEEDLESS = frozenset({"logging", "threading", "random", "concurrent.futures.thread", "weakref"})
 
-#: What was registered, in that order: before the fork, after it in the parent, after it in the child.
+#: Registered handlers: before the fork, after it in the parent, after it in the child.
 _handlers: list[tuple[_Handler | None, _Handler | None, _Handler | None]] = []
 
 
 def record_handlers() -> None:
-    """Take note of what is registered with ``os.register_at_fork`` from now on; called before the user's module is imported."""
+    """Record what is registered with ``os.register_at_fork`` from now on. Call it before the user's module is imported."""
     original = os.register_at_fork
 
     def register_at_fork(
@@ -47,7 +47,7 @@ def record_handlers() -> None:
 
 
 def _call(handlers: Iterable[_Handler | None]) -> None:
-    """Call handlers; like Python, go on when one raises."""
+    """Call handlers; like Python, continue after one raises."""
     for handler in handlers:
         if handler is None:
             continue
@@ -60,7 +60,7 @@ def _call(handlers: Iterable[_Handler | None]) -> None:
 
 
 def _no_fork() -> int:
-    raise OSError("this system has no fork; START_METHOD=spawn works here")
+    raise OSError("this system has no fork; set START_METHOD=spawn")
 
 
 def _load_fork() -> Callable[[], int]:
@@ -68,7 +68,7 @@ def _load_fork() -> Callable[[], int]:
         return getattr(os, "fork", _no_fork)
     import ctypes
 
-    return ctypes.PyDLL(None).fork  # PyDLL: keeps the interpreter's lock, which the child then holds too
+    return ctypes.PyDLL(None).fork  # PyDLL: does not release the GIL, which the child then holds too
 
 
 _fork = _load_fork()
@@ -78,10 +78,10 @@ _calls_handlers = False
 
 
 def fork() -> int:
-    """Fork this process; 0 in the child. Must be followed there by ``after_fork``.
+    """Fork this process; return 0 in the child, which must call ``after_fork``.
 
     Raises:
-        OSError: The system has no room for another process.
+        OSError: The system cannot create another process.
     """
     global _reseed, _fork, _calls_handlers
     if _reseed is None:
@@ -96,17 +96,17 @@ def fork() -> int:
         pid = _fork()
         if pid:
             _call(in_parent for _, in_parent, _ in _handlers)
-    return os.fork() if pid < 0 else pid  # os.fork fails in the same way, and says why
+    return os.fork() if pid < 0 else pid  # os.fork fails in the same way, and raises with the reason
 
 
 def reseed() -> None:
-    """Seed the random generators of a process that was not forked, whatever the user's module has done to the generators."""
+    """Seed the random generators of a process that was not forked, in case the user's module has seeded them."""
     for seed in _reseeders():
         seed()
 
 
 def after_fork() -> None:
-    """Seed the child's random generators anew, and call the handlers of the user's modules."""
+    """Seed the child's random generators again, and call the handlers of the user's modules."""
     for seed in _reseed or ():
         seed()
     if _calls_handlers:
@@ -114,9 +114,9 @@ def after_fork() -> None:
 
 
 def block_stopping_signals() -> None:
-    """Have this process and its children untouched by signals that ask for the end.
+    """Block the stop signals in this process and its children.
 
-    Who sends them to all of a worker's processes at once (systemd, scancel) means the supervisor, which sees to the others.
+    A sender that signals all processes of a worker at once (systemd, scancel) addresses the supervisor, which stops the others.
     """
     global _users_mask
     if hasattr(signal, "pthread_sigmask"):
@@ -124,33 +124,31 @@ def block_stopping_signals() -> None:
 
 
 def unblock_inherited_signals() -> None:
-    """Let signals in again, in a process that was started by one in which they are blocked."""
+    """Unblock the stop signals in a process that was started by one in which they are blocked."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
 
 
 def unblock_signals() -> None:
-    """Let signals in again, in a process that runs user code and was forked from one in which they are blocked."""
+    """Restore the signal mask in a process that runs user code and was forked from one in which the stop signals are blocked."""
     if _users_mask is not None:
-        _signal.pthread_sigmask(
-            signal.SIG_SETMASK, _users_mask
-        )  # without the layer that makes enums of what it returns
+        _signal.pthread_sigmask(signal.SIG_SETMASK, _users_mask)  # without the layer that converts the result to enums
 
 
 def die_of_interrupt() -> None:
-    """End this process as SIGINT ends one that does not handle it, for its parent to see why it ended."""
+    """End this process by SIGINT, unhandled, so that its parent sees the reason."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
 
 
 def _reseeders() -> list[_Handler]:
-    """Find what gives the loaded generators new seeds; for ``random`` without its layer in Python, which touches more pages."""
+    """Return the functions that seed the loaded generators; for ``random`` the C function, because its Python layer touches more pages."""
     found: list[_Handler] = []
     if "random" in sys.modules:
         import _random
         import random
 
-        random.seed()  # forgets the second of a pair of normal deviates, which the layer below does not know of
+        random.seed()  # discards the second of a pair of normal deviates, which the C layer does not know
         found.append(partial(_random.Random.seed, random._inst))
     if "numpy.random" in sys.modules:
         found.append(sys.modules["numpy.random"].seed)

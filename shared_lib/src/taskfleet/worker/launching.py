@@ -1,8 +1,8 @@
-"""Starting slots and runners without fork, by the standard library's ``spawn`` and ``forkserver``.
+"""Start slots and runners without fork, by the standard library's ``spawn`` and ``forkserver``.
 
-Where fork is unsafe (macOS) or unknown (Windows) the warm process does not import the user's module; each runner does, in an interpreter
-of its own. All else is as with fork: the same slot holds the same runner to the same limits. Slots are always spawned; with ``forkserver``
-each slot has a server that forks its runners before any of the user's code is in it.
+Where fork is unsafe (macOS) or missing (Windows), the warm process does not import the user's module; each runner imports it in its own
+interpreter. Everything else is as with fork: the same slot enforces the same limits on the same runner. Slots are always spawned. With
+``forkserver``, each slot has a server that forks its runners before any user code is loaded into it.
 """
 
 import atexit
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
-from taskfleet.processes.descriptors import blunt_descriptors
+from taskfleet.processes.descriptors import neutralize_descriptors
 from taskfleet.processes.tree import CAN_DIE_WITH_PARENT, children_of, die_with_parent, kill_group, lead_group
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.chunks import receive_chunk
@@ -35,17 +35,17 @@ from taskfleet.worker.runner_connection import RunnerConnection
 from taskfleet.worker.shared_file import SharedFile
 from taskfleet.worker.shared_memory import SharedMemory
 
-#: How often a process is tried to be started, should a task have killed what starts it, and how long that has to be gone in between.
+#: How often to attempt to start a process if a task has killed the fork server, and the pause between attempts.
 START_ATTEMPTS = 20
 START_PAUSE_SECONDS = 0.05
-#: What ``multiprocessing`` says of a process whose fork server died.
-LOST_CODE = 255
-#: How long what the user's module wants done at exit may take, after it was imported to see whether it can be.
-LAST_WAIT_SECONDS = 1.0
+#: The exit code that ``multiprocessing`` reports for a process whose fork server died.
+LOST_EXIT_CODE = 255
+#: Time limit for the exit handlers of the user's module after the trial import.
+EXIT_SECONDS = 1.0
 
 
 class Launcher:
-    """Starts a slot's runners by ``multiprocessing``; see ``RunnerStarter``."""
+    """Start a slot's runners by ``multiprocessing``; see ``RunnerStarter``."""
 
     takes_batches: ClassVar[bool] = False
 
@@ -57,16 +57,16 @@ class Launcher:
         self.memory = SharedMemory(SharedFile("taskfleet-memory"))
         self.output = OutputFile(config.output_tail_bytes)
         self.helpers: frozenset[int] = frozenset()
-        """With ``forkserver``, the server."""
+        """The fork server, with ``forkserver``."""
 
     def start(self, connection: RunnerConnection, leases: Sequence[Lease]) -> int:  # noqa: ARG002
-        """See ``RunnerStarter.start``; its first task waits in the connection until the user's module is imported."""
+        """See ``RunnerStarter.start``; the first task stays in the connection until the user's module is imported."""
         for left in reversed(range(START_ATTEMPTS)):
             try:
                 return self._start(connection.open())
             except (OSError, EOFError) as error:
                 if not left:
-                    raise OSError(f"no process can be started: {error!r}") from error
+                    raise OSError(f"cannot start a process: {error!r}") from error
                 time.sleep(START_PAUSE_SECONDS)
         raise AssertionError
 
@@ -76,20 +76,22 @@ class Launcher:
 
             forkserver.set_forkserver_preload([__name__])
             forkserver.ensure_running()
-        self.helpers = frozenset(children_of(os.getpid()))  # what a runner had started is gone when the next one starts
+        self.helpers = frozenset(
+            children_of(os.getpid())
+        )  # a runner's own children are gone before the next one starts
         process = self._context.Process(
-            target=_be_runner, args=(self._config, self.memory.file, self.output.file, sock), name="taskfleet-runner"
+            target=_runner_main, args=(self._config, self.memory.file, self.output.file, sock), name="taskfleet-runner"
         )
         process.start()
         self._process = process
         return int(process.pid)
 
-    def hold(self) -> bool:
-        """See ``RunnerStarter.hold``; the child of a server cannot be waited for, so it never is."""
+    def pause(self) -> bool:
+        """See ``RunnerStarter.pause``; always False, because the child of a fork server cannot be waited for."""
         return False
 
-    def release(self) -> None:
-        """See ``RunnerStarter.release``."""
+    def resume(self) -> None:
+        """See ``RunnerStarter.resume``."""
 
     def has_ended(self) -> bool:
         """See ``RunnerStarter.has_ended``."""
@@ -99,22 +101,22 @@ class Launcher:
         """See ``RunnerStarter.reap``."""
         self._process.join()
         code = self._process.exitcode
-        if code == LOST_CODE and self._config.start_method == "forkserver":
+        if code == LOST_EXIT_CODE and self._config.start_method == "forkserver":
             kill_group(self._process.pid)  # it may be the server that died
         self._process.close()
         return int(code << 8 if code >= 0 else -code)
 
 
 def try_import(config: WorkerConfig) -> dict[str, object] | None:
-    """See in a process of its own whether the user's module can be imported.
+    """Import the user's module in a separate process, to find out whether it can be imported.
 
     Returns:
-        The answer for the supervisor: how long it takes to start such a process, or what is wrong; None if the process died.
+        The answer for the supervisor: how long it takes to start such a process, or the error; None if the process died.
     """
     context: Any = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     began = time.monotonic()
-    process = context.Process(target=_be_trial, args=(config, theirs), name="taskfleet-trial")
+    process = context.Process(target=_trial_main, args=(config, theirs), name="taskfleet-trial")
     process.start()
     theirs.close()
     try:
@@ -122,7 +124,7 @@ def try_import(config: WorkerConfig) -> dict[str, object] | None:
     except (EOFError, OSError):
         answer = {}
     seconds = time.monotonic() - began
-    process.join(LAST_WAIT_SECONDS)
+    process.join(EXIT_SECONDS)
     process.kill()
     process.join()
     if "ready" in answer:
@@ -130,10 +132,10 @@ def try_import(config: WorkerConfig) -> dict[str, object] | None:
     return answer or None
 
 
-# --- what runs in the processes that are started; none of these returns ---
+# --- main functions of the started processes; none of them returns ---
 
 
-def _be_trial(config: WorkerConfig, answers: "connection.Connection[Any, Any]") -> None:
+def _trial_main(config: WorkerConfig, answers: "connection.Connection[Any, Any]") -> None:
     try:
         die_with_parent(True)
         try:
@@ -151,19 +153,19 @@ def _be_trial(config: WorkerConfig, answers: "connection.Connection[Any, Any]") 
         os._exit(0)
 
 
-def _be_runner(config: WorkerConfig, memory_file: SharedFile, output_file: SharedFile, sock: socket.socket) -> None:
+def _runner_main(config: WorkerConfig, memory_file: SharedFile, output_file: SharedFile, sock: socket.socket) -> None:
     code = 1
     try:
         lead_group()
         unblock_inherited_signals()
-        _end_with_slot()
+        _exit_with_slot()
         output = OutputFile(config.output_tail_bytes, output_file)
         output.redirect()
         memory = SharedMemory(memory_file, fresh=False)
-        blunt_descriptors(memory_file.fd)
+        neutralize_descriptors(memory_file.fd)
         function = _import(config, sock, memory)
         if function is not None:
-            output.take()  # what was printed at import belongs to no task
+            output.take()  # output of the import belongs to no task
             chunk = receive_chunk(sock)
             if chunk is not None:
                 Runner(function, config, memory, output, sock).serve(chunk)
@@ -176,22 +178,22 @@ def _be_runner(config: WorkerConfig, memory_file: SharedFile, output_file: Share
         os._exit(code)
 
 
-def _end_with_slot() -> None:
+def _exit_with_slot() -> None:
     die_with_parent(True)
     parent = multiprocessing.parent_process()
     if not CAN_DIE_WITH_PARENT and parent is not None:
-        threading.Thread(target=_wait_for_end, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
 
 
-def _wait_for_end(sentinel: int) -> None:
-    """End this process and its group with the one whose sentinel it is; the plain way, which code that keeps the GIL can hold up."""
+def _exit_with(sentinel: int) -> None:
+    """Exit with the process of this sentinel. This is a thread, so code that holds the GIL can delay it."""
     connection.wait([sentinel])
     kill_group(os.getpid())
     os._exit(1)
 
 
 def _import(config: WorkerConfig, sock: socket.socket, memory: SharedMemory) -> TaskFunction | None:
-    """Import the user's module; should that fail here, although it did not at the start, the task at hand fails of it."""
+    """Import the user's module; if that fails here, although the trial import succeeded, fail the current task."""
     try:
         function = load_function(config.function, Path(config.project))
     except FunctionError as error:

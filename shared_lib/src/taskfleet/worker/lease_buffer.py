@@ -1,69 +1,71 @@
-"""The tasks that a worker has leased and not handed to a slot yet."""
+"""Hold the tasks that a worker has leased and not yet assigned to a slot."""
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from taskfleet.queues import Queue
+from taskfleet.settings import Settings
 from taskfleet.tasks import AttemptKey, Lease
+from taskfleet.text import counted
 from taskfleet.worker.observers import Observers
-from taskfleet.worker.options import SupervisorOptions
 from taskfleet.worker.prefetch import Prefetch
 
-#: How often an idle worker looks for new tasks.
+logger = logging.getLogger(__name__)
+
+#: How often an idle worker asks for new tasks.
 IDLE_SECONDS = 0.2
 
 
 class LeaseBuffer:
-    """Leases ahead, renews the lease of all that the worker holds, gives back what it will not begin.
+    """Prefetch leases, renew all leases of the worker, and give back those that it will not start.
 
-    Every method that asks the queue raises what the queue does; called again, it goes on where it was.
+    Methods that call the queue raise what the queue raises; calling them again continues where they stopped.
     """
 
     def __init__(
         self,
         queue: Queue,
         prefetch: Prefetch,
-        options: SupervisorOptions,
+        settings: Settings,
         observers: Observers,
-        clock: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._prefetch = prefetch
-        self._keeps_waiting = options.keep_waiting
-        self._renew_after_seconds = options.lease_seconds / 3
+        self._keeps_waiting = settings.keep_waiting
+        self._renew_after_seconds = settings.lease_seconds / 3
         self._observers = observers
-        self._clock = clock
         self._leases: deque[Lease] = deque()
-        self._surplus: list[Lease] = []
-        """To be given back."""
-        self._tasks_left = options.max_tasks
+        self._to_give_back: list[Lease] = []
+        """Leases to give back."""
+        self._tasks_left = settings.max_tasks
         self._ask_again_at = 0.0
         self._renew_at = 0.0
         self._is_drained = False
-        self._waiting_was_said = False
+        self._reported_waiting = False
 
     @property
     def is_empty(self) -> bool:
-        """Whether it holds nothing, neither to hand out nor to give back."""
-        return not self._leases and not self._surplus
+        """Whether it holds no lease, neither to assign nor to give back."""
+        return not self._leases and not self._to_give_back
 
     @property
     def has_ended(self) -> bool:
-        """Whether there will be nothing more: nothing is left in the queue, or this worker has had its share."""
+        """Whether no more tasks will come: the queue is empty, or the worker has reached its maximum number of tasks."""
         return self._is_drained or self._tasks_left == 0
 
     @property
     def next_key(self) -> AttemptKey | None:
-        """Which attempt is handed out next."""
+        """The next attempt to assign; None if there is none."""
         return self._leases[0].key if self._leases else None
 
     def fill(self, *, idle_slots: int, is_idle: bool) -> None:
-        """Lease what is to be held now; find out when nothing is left.
+        """Lease up to the prefetch size; detect that the queue is empty.
 
         Args:
-            idle_slots: How many slots have nothing to do.
-            is_idle: Whether the whole worker has nothing to do or to record.
+            idle_slots: The number of slots without tasks.
+            is_idle: Whether the worker has neither tasks nor unrecorded results.
         """
         now = time.monotonic()
         wanted = max(self._prefetch.size, idle_slots * self._prefetch.per_slot)
@@ -74,10 +76,11 @@ class LeaseBuffer:
             wanted = min(wanted, self._tasks_left)
         if not wanted:
             return
-        leases = self._queue.lease(wanted, self._clock())
+        leases = self._queue.lease(wanted, time.time())
         self._renew_at = now + self._renew_after_seconds
         if leases:
-            self._waiting_was_said = False
+            self._reported_waiting = False
+            logger.debug("Leased %d of %d requested tasks", len(leases), wanted)
             self._leases.extend(leases)
             self._prefetch.measure_bytes([len(lease.data) for lease in leases])
             if self._tasks_left is not None:
@@ -85,59 +88,61 @@ class LeaseBuffer:
         else:
             self._ask_again_at = now + IDLE_SECONDS
             if is_idle:
-                self._look_what_is_left()
+                self._check_for_end()
 
-    def _look_what_is_left(self) -> None:
+    def _check_for_end(self) -> None:
         depth = self._queue.count()
         if self._keeps_waiting:
             return
         self._is_drained = not depth.leasable and not depth.running
-        if not self._is_drained and not self._waiting_was_said:
-            self._waiting_was_said = True
+        if not self._is_drained and not self._reported_waiting:
+            self._reported_waiting = True
             if depth.running:
-                self._observers.say(f"Waiting for tasks that other workers are running: {depth.running:,}.")
+                self._observers.say(f"Waiting for {counted(depth.running, 'task')} running on other workers.")
 
     def ask_again(self) -> None:
-        """Ask the queue at the next occasion: a retry may be due, or what was recorded was the last."""
+        """Ask the queue in the next iteration: a retry may be due, or the last task may have been recorded."""
         self._ask_again_at = 0.0
 
     def take(self, most: int) -> list[Lease]:
-        """Take out up to ``most`` tasks, for a slot."""
+        """Remove and return up to ``most`` leases, for a slot."""
         return [self._leases.popleft() for _ in range(min(most, len(self._leases)))]
 
     def put_back(self, leases: Sequence[Lease]) -> None:
-        """Put tasks back that a slot has not begun; they are next."""
+        """Put back leases that a slot has not started, in front of the others."""
         self._leases.extendleft(reversed(leases))
 
     def release(self) -> None:
-        """Mean all of them to be given back."""
-        self._surplus += self._leases
+        """Mark all leases to be given back."""
+        self._to_give_back += self._leases
         self._leases.clear()
 
     def give_back(self, *, and_stored: bool = False) -> None:
-        """Return what was released; after a failure of the queue the next call tries again.
+        """Give the released leases back; after an error of the queue, the next call repeats it.
 
         Args:
-            and_stored: Have the queue return what it keeps in store for this worker too.
+            and_stored: Also have the queue give back what it has prefetched for this worker.
         """
-        if self._surplus or and_stored:
-            self._queue.give_back(self._surplus)
+        if self._to_give_back:
+            logger.info("Giving %d tasks back to the queue", len(self._to_give_back))
+        if self._to_give_back or and_stored:
+            self._queue.give_back(self._to_give_back)
             if self._tasks_left is not None:
-                self._tasks_left += len(self._surplus)
-            self._surplus = []
+                self._tasks_left += len(self._to_give_back)
+            self._to_give_back = []
 
     def renew_in(self, now: float) -> float:
-        """Return in how many seconds the lease is to be renewed."""
+        """Return the seconds until the leases have to be renewed."""
         return self._renew_at - now
 
     def renew(self) -> None:
-        """Renew the lease of all that the worker holds, if it is time to."""
+        """Renew all leases of the worker, if it is time to."""
         now = time.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + self._renew_after_seconds
-            self._queue.renew(self._clock())
+            self._queue.renew(time.time())
 
     def clear(self) -> None:
-        """Forget everything: it belongs to others."""
+        """Drop all leases: other workers may have them."""
         self._leases.clear()
-        self._surplus.clear()
+        self._to_give_back.clear()

@@ -1,4 +1,4 @@
-"""The limits that a slot holds its tasks to: how long one may run, and how much memory it may hold."""
+"""Check the limits of a running task: its run time and its memory."""
 
 import time
 from collections.abc import Callable
@@ -8,27 +8,27 @@ from taskfleet.tasks import Outcome
 from taskfleet.worker.config import WorkerConfig
 
 MEMORY_CHECK_SECONDS = 0.05
-#: Measuring takes at most this share of the time …
+#: Measuring memory takes at most this share of the time …
 MEMORY_CHECK_SHARE = 1 / 20
-#: … but is done after this long in any case.
+#: … but is repeated after at most this long.
 LONGEST_MEMORY_CHECK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """Why a task is to be killed."""
+    """The limit that a task has exceeded."""
 
     outcome: Outcome
     reason: str
-    """The error of the attempt."""
+    """The error to record for the attempt."""
 
 
 class Limits:
-    """Says when the task at hand has exceeded one.
+    """Find out whether the current task has exceeded a limit.
 
     Args:
-        config: Has the limits.
-        memory_bytes: Measures what the task holds; may stop at a sum that is no more than its argument.
+        config: The limits.
+        memory_bytes: Measure the memory of the task; may stop as soon as the sum cannot exceed its argument.
     """
 
     def __init__(self, config: WorkerConfig, memory_bytes: Callable[[int], int]) -> None:
@@ -38,12 +38,12 @@ class Limits:
         self._measure_at = 0.0
 
     def violation(self, began_at: float | None) -> Violation | None:
-        """Return what the task at hand has exceeded; None if nothing, or if it is not time to measure.
+        """Return the limit that the current task has exceeded; None if there is none, or if it is not time to measure.
 
-        A task that has run too long is measured first, however recently that was done: one that takes too much memory becomes slow.
+        Memory of a task beyond its time limit is measured first, however recently that was done: a task short of memory becomes slow.
 
         Args:
-            began_at: On the monotonic clock; None if it has not begun.
+            began_at: Monotonic time of its start; None if it has not started.
         """
         now = time.monotonic()
         most_seconds = self._max_runtime_seconds
@@ -60,7 +60,7 @@ class Limits:
         return None
 
     def wait_seconds(self, began_at: float | None, now: float) -> float | None:
-        """Return how long there is nothing to look at; None for ever."""
+        """Return the seconds until the next check is due; None if there is none."""
         waits = []
         if self._memory_limit_bytes is not None:
             waits.append(self._measure_at - now)

@@ -1,7 +1,7 @@
-"""What the supervisor and a slot say to each other: a type for each message, a name for each field.
+"""Messages between the supervisor and a slot: one type per message, one name per field.
 
-They travel as plain tuples; only ``pack`` and ``unpack`` know which value stands where. A field that is added to ``Lease`` or ``Finished``
-travels without a change here.
+They are sent as plain tuples, whose layout only ``pack`` and ``unpack`` know. Fields added to ``Lease`` or ``Finished`` need no change
+here.
 """
 
 from collections.abc import Sequence
@@ -14,56 +14,56 @@ from taskfleet.worker.wire import as_named, as_plain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """To a slot: do these tasks, in this order."""
+    """To a slot: run these tasks, in this order."""
 
     leases: Sequence[Lease]
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """To a slot: hand back what has not begun. Answered by one ``Returned``."""
+    """To a slot: return the tasks that have not started. The answer is one ``Returned``."""
 
 
 @dataclass(frozen=True, slots=True)
 class KillTask:
-    """To a slot: kill what runs and hand back the rest. Answered by ``Finished`` for what was killed, and one ``Returned``."""
+    """To a slot: kill the running task and return the others. The answers are ``Done`` for the killed task, and one ``Returned``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShowSigns:
-    """To a slot: let its tasks see these signs (``context.SIGN_STOPPING`` and the like)."""
+class SetFlags:
+    """To a slot: show these flags to its tasks (``context.STOPPING_FLAG`` and the like)."""
 
-    signs: int
+    flags: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """From a slot: it is there."""
+    """From a slot: it has started."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """From a slot: what became of some attempts."""
+    """From a slot: finished attempts."""
 
     finished: Sequence[Finished]
     interrupted: Sequence[AttemptKey]
-    """Those of them that were ended by a signal which asks for the end, or by the ``KeyboardInterrupt`` it raises."""
+    """The keys of those that ended by a stop signal, or by the ``KeyboardInterrupt`` that it raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Returned:
-    """From a slot: it has not begun these attempts, and will not."""
+    """From a slot: it has not started these attempts, and will not."""
 
     keys: Sequence[AttemptKey]
 
 
-Message = Run | Recall | KillTask | ShowSigns | Started | Done | Returned
+Message = Run | Recall | KillTask | SetFlags | Started | Done | Returned
 
 
 def pack(message: Message) -> tuple[Any, ...]:
-    """Return a message as plain values."""
+    """Encode a message as plain values."""
     match message:
         case Run(leases=leases):
             return "run", as_plain(leases)
@@ -71,8 +71,8 @@ def pack(message: Message) -> tuple[Any, ...]:
             return "done", as_plain(finished), interrupted
         case Returned(keys=keys):
             return "returned", keys
-        case ShowSigns(signs=signs):
-            return "signs", signs
+        case SetFlags(flags=flags):
+            return "flags", flags
         case Started(pid=pid):
             return "started", pid
         case Recall():
@@ -82,7 +82,7 @@ def pack(message: Message) -> tuple[Any, ...]:
 
 
 def unpack(values: tuple[Any, ...]) -> Message:
-    """Return the message that was packed."""
+    """Decode a message."""
     match values:
         case ("run", leases):
             return Run(leases=[as_named(Lease, one) for one in leases])
@@ -90,12 +90,12 @@ def unpack(values: tuple[Any, ...]) -> Message:
             return Done(finished=[as_named(Finished, one) for one in finished], interrupted=interrupted)
         case ("returned", keys):
             return Returned(keys=keys)
-        case ("signs", signs):
-            return ShowSigns(signs=signs)
+        case ("flags", flags):
+            return SetFlags(flags=flags)
         case ("started", pid):
             return Started(pid=pid)
         case ("recall",):
             return Recall()
         case ("kill",):
             return KillTask()
-    raise ValueError(f"{values[:1]!r} is no message of a worker")
+    raise ValueError(f"unknown worker message: {values[:1]!r}")

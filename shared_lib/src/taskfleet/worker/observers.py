@@ -1,4 +1,4 @@
-"""Whoever shows or writes down what a worker does."""
+"""Interfaces of objects that display or log a worker's progress."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,30 +7,30 @@ from taskfleet.tasks import Finished, FinishReport, Lease
 
 
 class Observer(Protocol):
-    """One of them; never essential to the work."""
+    """An object that is notified of a worker's progress; the work does not depend on it."""
 
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
-        """Attempts were recorded: ``leases[i]`` belongs to ``finished[i]``."""
+        """Attempts were recorded; ``leases[i]`` belongs to ``finished[i]``."""
 
     def tick(self, now: float) -> None:
-        """Called in every turn of the loop."""
+        """Called in every iteration of the supervisor's loop."""
 
     def say(self, text: str) -> None:
-        """Something the user should know."""
+        """Show a message to the user."""
 
-    def noticed(self, now: float) -> None:
-        """The machine is about to be taken away."""
+    def termination_noticed(self, now: float) -> None:
+        """A termination notice for the machine was received."""
 
 
 class Display(Observer, Protocol):
-    """An observer that shows the user how the worker gets on."""
+    """An observer that shows the progress to the user."""
 
     def close(self, now: float) -> None:
-        """Leave the last state standing."""
+        """Show the final state, and stop updating."""
 
 
 class Observers:
-    """All observers of a worker as one."""
+    """Forward notifications to several observers."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
@@ -50,7 +50,7 @@ class Observers:
         for observer in self._observers:
             observer.say(text)
 
-    def noticed(self, now: float) -> None:
-        """See ``Observer.noticed``."""
+    def termination_noticed(self, now: float) -> None:
+        """See ``Observer.termination_noticed``."""
         for observer in self._observers:
-            observer.noticed(now)
+            observer.termination_noticed(now)

@@ -1,16 +1,16 @@
-"""What tasks print: caught in an unnamed file per slot, of which only the end is kept."""
+"""Capture the output of tasks in an unnamed file per slot, and keep only its end."""
 
 import os
 
 from taskfleet.processes.descriptors import append_only, free_beginning, read_at
 from taskfleet.worker.shared_file import SharedFile
 
-#: While a task runs, its slot looks at the file now and then and gives back all but the end when it has grown by this.
+#: While a task runs, its slot frees everything but the end of the file when it has grown by this much.
 EMPTY_BEYOND_BYTES = 1 << 20
 
 
 class OutputFile:
-    """The file that stands in for a slot's standard output and error; processes forked from it, or given ``file``, share it."""
+    """The file that replaces a slot's standard output and error; processes forked from the slot, or given ``file``, share it."""
 
     def __init__(self, tail_bytes: int, file: SharedFile | None = None) -> None:
         self.file = SharedFile("taskfleet-output") if file is None else file
@@ -20,12 +20,12 @@ class OutputFile:
         self._bounded_to = 0
 
     def redirect(self) -> None:
-        """Make it the standard output and error of this process and its children to come."""
+        """Redirect standard output and error of this process and its future children to the file."""
         os.dup2(self.fd, 1)
         os.dup2(self.fd, 2)
 
     def take(self) -> bytes | None:
-        """Return the end of what was printed since the last call, None if nothing was, and forget it."""
+        """Return the end of the output since the last call, None if there is none, and clear the file."""
         size = os.fstat(self.fd).st_size
         if not size:
             return None
@@ -34,7 +34,7 @@ class OutputFile:
         return tail or None
 
     def bound(self) -> None:
-        """Keep the file from filling the disk while a task prints without end."""
+        """Free the beginning of the file, so that a task which prints without end does not fill the disk."""
         size = os.fstat(self.fd).st_size
         if size < self._bounded_to:
             self._bounded_to = 0

@@ -1,8 +1,8 @@
-"""A runner that forks for each task, so that every task has a process of its own.
+"""A runner that forks for each task, so that every task has its own process.
 
-The runner itself runs no user code, and little else: each page of memory that it or its child writes to has to be copied, and those
-copies are what a process per task costs. So what can be done before the fork is done there, the child leaves its record in shared memory
-without waking anybody, and all that is not urgent is left to the slot, which never forks while tasks run.
+The runner itself runs no user code and does little else: each memory page that it or its child writes to has to be copied, and these
+copies dominate the cost of a process per task. Therefore it does what it can before the fork, the child leaves its record in shared
+memory without waking any process, and everything that is not urgent is left to the slot, which never forks while tasks run.
 """
 
 import os
@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from taskfleet.processes.memory import MAXRSS_PER_MIB
-from taskfleet.processes.tree import adopt_orphans, end_orphans
+from taskfleet.processes.tree import adopt_orphans, kill_orphans
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.forking import STOPPING_SIGNALS, after_fork, die_of_interrupt, fork, unblock_signals
 from taskfleet.worker.records import Record, amended
@@ -26,16 +26,16 @@ from taskfleet.worker.shared_memory import CAPACITY
 with suppress(ImportError):  # Windows, where there is no fork either
     import fcntl
 
-#: Records up to this go into the shared memory, in which the runner keeps so much room; longer ones go into a file.
+#: Records up to this size go into the shared memory, where the runner keeps this much room; longer ones go into a file.
 SHORT_BYTES = CAPACITY // 2
 
 
 class ForkingRunner(Runner):
-    """Has each task run in a child."""
+    """Run each task in a child process."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._most = 0  # the children are worn out, not this process
+        self._most = 0  # the limit on tasks per process applies to the children, not to this process
         self._long_record = SharedFile("taskfleet-record").fd
         self._prepared: list[dict[str, Any] | None] = []
         self._lifeline, self._slots_end = socket.socketpair()
@@ -45,39 +45,39 @@ class ForkingRunner(Runner):
         self._pid = os.getpid()
         after_fork()
         adopt_orphans()
-        # The system kills whoever owns the lifeline when its other end, which is the slot's alone, is closed: should the slot die, and
-        # this process with it, the child does too. That costs the child nothing, unlike asking for it itself.
+        # The kernel kills the owner of the lifeline when its other end, which only the slot holds, is closed. So if the slot dies, and
+        # this process with it, the child dies too. Unlike PR_SET_PDEATHSIG, this costs no system call in the child.
         self._slots_end.close()
         fcntl.fcntl(self._lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(self._lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
     def run(self, chunk: Sequence[Lease]) -> None:
-        """See ``Runner.run``; what can be done for all tasks at once is, before the first fork."""
+        """See ``Runner.run``; prepare all tasks before the first fork."""
         self._prepared = [self._prepare(lease) for lease in reversed(chunk)]
         super().run(chunk)
 
     def _prepare(self, lease: Lease) -> dict[str, Any] | None:
         try:
             return self._arguments(lease)
-        except Exception:  # it will fail again, and be reported, in the child
+        except Exception:  # the child will raise it again, and report it
             return None
 
     def _skip(self) -> None:
         self._prepared.pop()
 
     def _do(self, index: int, lease: Lease) -> None:
-        """Have one task done by a child, and see that nothing is left of it."""
+        """Run one task in a child, and kill the processes that it leaves behind."""
         memory = self._memory
         prepared = self._prepared.pop()
         pid = fork()
         if pid == 0:
-            self._be_child(index, lease, prepared)
+            self._child_main(index, lease, prepared)
         fcntl.fcntl(self._fd_of_lifeline, fcntl.F_SETOWN, pid)
         _, status, usage = os.wait4(pid, 0)
         try:
             os.waitpid(-1, os.WNOHANG)
-            end_orphans()
-        except ChildProcessError:  # which is how the system says that nothing is left of it
+            kill_orphans()
+        except ChildProcessError:  # no child is left
             pass
         reported, used = memory.reported()
         peak_memory_mib = usage.ru_maxrss / MAXRSS_PER_MIB
@@ -90,7 +90,7 @@ class ForkingRunner(Runner):
             self._send()
 
     def _record(self, index: int, is_reported: bool, status: int, peak_memory_mib: float) -> bytes:
-        """Make the record of a task that was no short and silent success."""
+        """Return the record of a task that failed, printed something or has a long result."""
         output = self._output.take()
         if is_reported:
             record = self._memory.take_last(self._used) or _take_all(self._long_record)
@@ -110,8 +110,8 @@ class ForkingRunner(Runner):
             is_interrupt=-exit_code in STOPPING_SIGNALS,
         ).pack()
 
-    def _be_child(self, index: int, lease: Lease, prepared: dict[str, Any] | None) -> NoReturn:
-        """Do the task. Written out at length: each function, each object that is touched here is another page to copy."""
+    def _child_main(self, index: int, lease: Lease, prepared: dict[str, Any] | None) -> NoReturn:
+        """Run the task. The code is inlined on purpose: each function and object that is touched here is another page to copy."""
         code = CUT_OFF
         try:
             os.setsid()
@@ -120,7 +120,7 @@ class ForkingRunner(Runner):
             unblock_signals()
             me = os.getpid()
             body = self._try(index, lease, prepared)
-            if os.getpid() != me:  # the task forked, and this is the child, come back from the user's function
+            if os.getpid() != me:  # the task forked, and its child returned from the user's function
                 os._exit(0)
             for stream in (sys.stdout, sys.stderr):
                 try:
@@ -128,12 +128,12 @@ class ForkingRunner(Runner):
                 except Exception:  # the task closed or replaced it
                     continue
             if len(body) <= SHORT_BYTES:
-                self._memory.keep_and_report(self._used, body, index)
+                self._memory.append_and_report(self._used, body, index)
             else:
                 _write_all(self._long_record, body)
                 self._memory.report(index)
             code = 0
-        except KeyboardInterrupt:  # just before the function was called, or after it returned
+        except KeyboardInterrupt:  # just before or after the call of the function
             die_of_interrupt()
         finally:
             os._exit(code)
@@ -141,7 +141,7 @@ class ForkingRunner(Runner):
 
 def _write_all(fd: int, body: bytes) -> None:
     with open(fd, "wb", closefd=False) as file:
-        file.seek(0)  # where others wrote that share the descriptor's position
+        file.seek(0)  # others that share the descriptor's position may have moved it
         file.write(body)
 
 

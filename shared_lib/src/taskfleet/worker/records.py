@@ -1,7 +1,7 @@
-"""What a runner reports about each task it did.
+"""Encode and decode a runner's report about each task.
 
-A runner is a process that runs user code, so its word is checked: a record is a fixed header and texts, never anything that has to be
-interpreted. This module alone knows where in a record what stands.
+A runner executes user code and is therefore not trusted: a record consists of a fixed header and texts, and nothing in it is evaluated.
+Only this module knows the layout of a record.
 """
 
 import math
@@ -20,7 +20,7 @@ _PEAK = struct.Struct("<d")
 _PEAK_AT = struct.calcsize(_BEFORE_PEAK)
 _OUTPUT_LENGTH = struct.Struct("<i")
 _OUTPUT_LENGTH_AT = _HEADER.size - _OUTPUT_LENGTH.size
-#: Tells records from what a task wrote into a descriptor that is not its own, zeros among it.
+#: Distinguishes records from data, such as zeros, that a task wrote into a descriptor that is not its own.
 _MARK = b"\xf5rec"
 _NONE = -1
 _LAST_OUTCOME = int(max(Outcome))
@@ -28,27 +28,27 @@ _EXIT = int(Outcome.EXIT)
 
 
 class Record(NamedTuple):
-    """How one task went, as its runner reports it."""
+    """The runner's report about one task."""
 
     task_index: int
-    """Which of all the tasks that the runner was given, from 0."""
+    """The position, from 0, among all tasks that the runner was assigned."""
     outcome: int
     started_at: float
     elapsed_seconds: float
     retry_delay_seconds: float = math.nan
     """NaN for none."""
     exit_code: int = 0
-    """Means something with ``Outcome.EXIT`` alone."""
+    """Defined for ``Outcome.EXIT`` only."""
     result: bytes | None = None
     error: bytes | None = None
     output: bytes | None = None
     peak_memory_mib: float = 0.0
     """0 for unknown."""
     is_interrupt: bool = False
-    """Whether it was ended by a signal that asks for the end, or by the ``KeyboardInterrupt`` it raises."""
+    """Whether it ended by a stop signal, or by the ``KeyboardInterrupt`` that it raises."""
 
     def pack(self) -> bytes:
-        """Return the record as bytes."""
+        """Encode the record."""
         result, error, output = self.result, self.error, self.output
         return b"".join(
             (
@@ -73,7 +73,7 @@ class Record(NamedTuple):
         )
 
     def finished(self, lease: Lease) -> Finished:
-        """Return it as what became of the attempt that it is about."""
+        """Return the ``Finished`` of the attempt that the record is about."""
         _, outcome, started_at, elapsed, delay, exit_code, result, error, output, peak, _ = self
         values = (
             lease.seq,
@@ -88,11 +88,11 @@ class Record(NamedTuple):
             exit_code if outcome == _EXIT else None,
             peak or None,
         )
-        return as_named(Finished, values)  # in the order of its fields: with their names it takes three times as long
+        return as_named(Finished, values)  # positional: keyword arguments take three times as long
 
 
 def pack_success(task_index: int, started_at: float, elapsed_seconds: float, result: bytes) -> bytes:
-    """Return the record of a success as bytes; quicker than to make a ``Record`` first."""
+    """Encode the record of a success; faster than creating a ``Record`` first."""
     return (
         _HEADER.pack(
             _MARK, task_index, 0, started_at, elapsed_seconds, math.nan, 0, False, 0.0, len(result), _NONE, _NONE
@@ -102,7 +102,13 @@ def pack_success(task_index: int, started_at: float, elapsed_seconds: float, res
 
 
 def amended(record: bytes, peak_memory_mib: float, output: bytes | None) -> bytes:
-    """Return a packed record without output with those two facts, which only the parent of the task's process knows."""
+    """Return a packed record with its output and peak memory, which only the parent of the task's process knows.
+
+    Args:
+        record: A packed record without output.
+        peak_memory_mib: The peak memory.
+        output: The output.
+    """
     changed = bytearray(record)
     put_peak(changed, 0, peak_memory_mib)
     _OUTPUT_LENGTH.pack_into(changed, _OUTPUT_LENGTH_AT, _NONE if output is None else len(output))
@@ -110,35 +116,35 @@ def amended(record: bytes, peak_memory_mib: float, output: bytes | None) -> byte
 
 
 def put_peak(buffer: bytearray | mmap.mmap, at: int, peak_memory_mib: float) -> None:
-    """Enter the peak memory into the packed record that stands at a place in a buffer."""
+    """Set the peak memory of the packed record at an offset of a buffer."""
     _PEAK.pack_into(buffer, at + _PEAK_AT, peak_memory_mib)
 
 
 class CorruptRecordError(Exception):
-    """What came from the runner is not a record: user code wrote to our descriptors."""
+    """The runner sent something other than a record: user code wrote to the library's descriptors."""
 
     def __init__(self, records: list[Record], at: int) -> None:
-        """Keep the whole records that came before, and where they end."""
+        """Keep the complete records before it, and the offset of their end."""
         super().__init__(records, at)
         self.records = records
         self.at = at
 
 
 def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], int]:
-    """Take whole records from the start of a buffer.
+    """Decode the complete records at the start of a buffer.
 
     Args:
-        buffer: What was received.
-        last_index: The highest index that makes sense.
+        buffer: The received bytes.
+        last_index: The highest valid task index.
 
     Returns:
-        The records, and how many bytes they took.
+        The records, and the number of bytes they take.
 
     Raises:
-        CorruptRecordError: There is something else in it.
+        CorruptRecordError: The buffer contains something else.
     """
     records: list[Record] = []
-    whole = b""  # the same, of which slices need no second copy; made when there is a whole record in it
+    whole = b""  # the buffer as bytes, so that slices need no second copy; created when it contains a complete record
     start, size = 0, len(buffer)
     while size - start >= _HEADER.size:
         (mark, index, outcome, began, elapsed, delay, code, is_interrupt, peak, of_result, of_error, of_output) = (
@@ -158,13 +164,13 @@ def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], in
         error = None if of_error == _NONE else whole[to_error:to_output]
         output = None if of_output == _NONE else whole[to_output:end]
         values = (index, outcome, began, elapsed, delay, code, result, error, output, peak, is_interrupt)
-        records.append(as_named(Record, values))  # in the order of its fields
+        records.append(as_named(Record, values))  # positional, as in Record.finished
         start = end
     return records, start
 
 
 def salvage(buffer: bytes, last_index: int) -> list[Record]:
-    """Take the whole records out of what may have something else in between; as ``unpack``, but never raises."""
+    """Decode the complete records of a buffer with other data between them; as ``unpack``, but never raises."""
     records: list[Record] = []
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The process that runs user code, or forks what does (``process_per_task``). It never talks to anything but its slot."""
+"""The process that runs user code, or forks children that do (``process_per_task``). It communicates only with its slot."""
 
 import json
 import json.encoder
@@ -23,18 +23,18 @@ from taskfleet.worker.output import OutputFile
 from taskfleet.worker.records import Record, amended, pack_success
 from taskfleet.worker.shared_memory import CAPACITY, SharedMemory
 
-#: Finished records are sent when the oldest is this old, and at the end of what was given.
+#: Records are sent when the oldest is this old, and at the end of a chunk.
 SEND_AFTER_SECONDS = 0.01
 
-#: The exit code of a runner that cannot reach its slot any more.
+#: The exit code of a runner that lost the connection to its slot.
 CUT_OFF = 97
 
-#: The lease of no task, for the context of functions that do not ask for one.
+#: A placeholder lease, for functions that do not take a context.
 _NO_LEASE = Lease(seq=0, attempt=0, task_id="", data="")
 
 
 class Runner:
-    """Runs tasks in this process and reports each to the slot."""
+    """Run tasks in this process, and report each of them to the slot."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Runner:
         self._streams = (sys.stdout, sys.stderr)
 
     def serve(self, chunk: Sequence[Lease]) -> None:
-        """Be the runner, in the process just forked: do these tasks, and more as they come, until the process is worn out."""
+        """Run these tasks, and more as they arrive, until the limit on tasks per process is reached."""
         self._begin()
         most = self._most
         todo: Sequence[Lease] | None = chunk
@@ -75,7 +75,7 @@ class Runner:
             todo = receive_chunk(self._socket)
 
     def run(self, chunk: Sequence[Lease]) -> None:
-        """Do a run of tasks; all of it has been sent when this returns."""
+        """Run a chunk of tasks; return once all records are sent."""
         memory = self._memory
         for lease in chunk:
             index, self._index = self._index, self._index + 1
@@ -92,27 +92,29 @@ class Runner:
         unblock_signals()
 
     def _do(self, index: int, lease: Lease) -> None:
-        """Do one task and report it."""
+        """Run one task and report it."""
         body = self._try(index, lease)
-        if os.getpid() != self._pid:  # the task forked, and this is the child, come back from the user's function
+        if os.getpid() != self._pid:  # the task forked, and its child returned from the user's function
             os._exit(0)
         flush_streams()
         self._restore_streams()
         try:
             output = self._output.take()
-        except OSError:  # the task closed our descriptors: the next ones need another process
+        except OSError:  # the task closed the library's descriptors: the next tasks need another process
             self._report(body)
             os._exit(CUT_OFF)
-        peak_memory_mib = own_peak_memory_mib() if self._most == 1 else 0.0  # else others' tasks may have held it
+        peak_memory_mib = (
+            own_peak_memory_mib() if self._most == 1 else 0.0
+        )  # otherwise it may be that of an earlier task
         if output is not None or peak_memory_mib:
             body = amended(body, peak_memory_mib, output)
         self._report(body)
 
     def _skip(self) -> None:
-        """Leave one task out."""
+        """Skip one task."""
 
     def _restore_streams(self) -> None:
-        """Give the next task the standard output and error that this one may have replaced or closed."""
+        """Restore the standard output and error that the task may have replaced or closed."""
         for fd, (name, stream) in enumerate(zip(("stdout", "stderr"), self._streams, strict=True), start=1):
             if stream is not None and stream.closed:
                 stream = open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
@@ -123,7 +125,7 @@ class Runner:
         return self._function.arguments(lease.data, self._context(lease) if self._needs_context else self._bare)
 
     def _try(self, index: int, lease: Lease, prepared: dict[str, Any] | None = None) -> bytes:
-        """Call the function; return the packed record of what came of it."""
+        """Call the function; return the packed record."""
         started_at, started = time.time(), time.perf_counter()
         try:
             value = self._call(**(self._arguments(lease) if prepared is None else prepared))
@@ -133,17 +135,17 @@ class Runner:
             try:
                 result = "".join(self._encode(value, 0)).encode()
             except (TypeError, ValueError):
-                return self._try_harder_to_encode(index, started_at, elapsed, value)
+                return self._encode_converted(index, started_at, elapsed, value)
             if len(result) > self._most_bytes:
                 return _too_large(index, started_at, elapsed, len(result), self._most_bytes).pack()
             return pack_success(index, started_at, elapsed, result)
         except BaseException as error:  # whatever a task raises is its outcome
             return _unsuccessful(index, started_at, time.perf_counter() - started, error).pack()
 
-    def _try_harder_to_encode(self, index: int, started_at: float, elapsed: float, value: object) -> bytes:
+    def _encode_converted(self, index: int, started_at: float, elapsed: float, value: object) -> bytes:
         from taskfleet.tables.values import UnsupportedValueError, to_json
 
-        self._encode = make_encode()  # the failed attempt is still in its memory of what it has seen
+        self._encode = make_encode()  # the failed call leaves its markers of circular references behind
         try:
             result = "".join(self._encode(to_json(value), 0)).encode()
         except UnsupportedValueError as error:
@@ -171,7 +173,7 @@ class Runner:
             slots=config.slots,
             max_runtime_seconds=config.max_runtime_seconds,
             memory_limit_gib=None if config.memory_limit_bytes is None else config.memory_limit_bytes / 2**30,
-            signs=self._memory.signs,
+            flags=self._memory.flags,
         )
 
     def _report(self, body: bytes) -> None:
@@ -180,14 +182,14 @@ class Runner:
         if len(body) > CAPACITY:
             self._send_bytes(body)
             return
-        self._used = self._memory.keep(self._used, body)
+        self._used = self._memory.append(self._used, body)
         if time.monotonic() - self._sent_at > SEND_AFTER_SECONDS:
             self._send()
 
     def _send(self) -> None:
         if self._used:
-            self._send_bytes(self._memory.kept())
-            self._memory.forget()
+            self._send_bytes(self._memory.records())
+            self._memory.clear_records()
             self._used = 0
         self._sent_at = time.monotonic()
 
@@ -199,12 +201,12 @@ class Runner:
 
 
 def make_encode() -> Callable[[object, int], Iterable[str]]:
-    """Return a function that gives a value as pieces of strict, compact JSON; its second argument is 0.
+    """Return a function that encodes a value as pieces of strict, compact JSON; its second argument is 0.
 
-    What ``JSONEncoder.encode`` makes anew for each value is made once here.
+    It avoids the setup that ``JSONEncoder.encode`` repeats for each value.
 
-    The function raises TypeError for what JSON cannot carry, and ValueError for NaN, infinities and what contains itself; it is of no
-    further use then.
+    The function raises TypeError for values that JSON cannot represent, and ValueError for NaN, infinities and circular references. It must
+    not be used after that.
     """
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     c_make_encoder = getattr(json.encoder, "c_make_encoder", None)
@@ -254,21 +256,21 @@ def _unsuccessful(index: int, started_at: float, elapsed: float, error: BaseExce
 
 
 def exit_reason(exit_code: int) -> str:
-    """Return the sentence for a process that ended before it handed over a result."""
+    """Return the error message for a process that ended before it reported a result."""
     if exit_code == CUT_OFF:
-        return "Exit: the task's process could not hand over its result; did the task close file descriptors that are not its own?"
+        return "Exit: the task's process could not report its result; did the task close file descriptors that are not its own?"
     if exit_code >= 0:
         return f"Exit: the task's process ended with code {exit_code} before the function returned"
     try:
         name = signal.Signals(-exit_code).name
     except ValueError:
         name = f"signal {-exit_code}"
-    hint = " (out of memory? the system kills so)" if name == "SIGKILL" else ""
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
     return f"Exit: the task's process was killed by {name}{hint}"
 
 
 def flush_streams() -> None:
-    """Write out what the task printed."""
+    """Flush standard output and error."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

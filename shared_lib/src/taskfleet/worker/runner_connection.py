@@ -1,26 +1,26 @@
-"""The socket pair between a slot and its runners, seen from the slot: chunks of leases go out, records come in."""
+"""The slot's side of its connection to the runners: it sends chunks of leases and receives records."""
 
 import socket
 from contextlib import suppress
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 
-from taskfleet.processes.polling import POLLIN, POLLOUT, Poll
 from taskfleet.worker.records import Record, salvage, unpack
 
 _READ_BYTES = 1 << 20
 _WRITE_BYTES = 1 << 20
-#: Less than this at a time, and nothing more is there.
+#: A shorter read means that nothing more is available.
 _PART_BYTES = 1 << 16
 
 
 class RunnerConnection:
-    """Opened when the first runner starts, and again after one of them died with something in it. Never blocks.
+    """A socket pair that never blocks. It is opened with the first runner, and again after a runner died with data in it.
 
     Args:
-        poll: Where the slot waits, for records and, when the socket is full, for room.
+        selector: The slot's selector, for records and, when the socket is full, for writing.
     """
 
-    def __init__(self, poll: Poll) -> None:
-        self._poll = poll
+    def __init__(self, selector: BaseSelector) -> None:
+        self._selector = selector
         self._ours: socket.socket | None = None
         self._theirs: socket.socket | None = None
         self._incoming = bytearray()
@@ -28,34 +28,34 @@ class RunnerConnection:
         self._is_full = False
 
     def open(self) -> socket.socket:
-        """Return the runners' end, of a new pair if there is none."""
+        """Return the runners' end; create the pair if there is none."""
         if self._ours is None or self._theirs is None:
             self._ours, self._theirs = socket.socketpair()
             self._ours.setblocking(False)
-            self._poll.register(self._ours.fileno(), POLLIN)
+            self._selector.register(self._ours, EVENT_READ)
         return self._theirs
 
     def is_from(self, fd: int) -> bool:
-        """Whether a descriptor that is ready is the slot's end."""
+        """Return whether this descriptor is the slot's end."""
         return self._ours is not None and fd == self._ours.fileno()
 
     @property
     def is_flushed(self) -> bool:
-        """Whether nothing is left to send."""
+        """Whether all bytes have been sent."""
         return not self._outgoing
 
     @property
     def has_leftovers(self) -> bool:
-        """Whether a runner that died has left something unread, in either direction."""
+        """Whether a dead runner has left unread data in either direction."""
         return bool(self._outgoing or self._incoming)
 
     def send(self, body: bytes) -> None:
-        """Send bytes, now or later (see ``flush``)."""
+        """Send bytes; keep what cannot be sent yet for ``flush``."""
         self._outgoing += body
         self.flush()
 
     def flush(self) -> None:
-        """Send what can be sent; nothing happens if the runner has died."""
+        """Send as much as possible; discard it if the runner has died."""
         if self._ours is None:
             return
         while self._outgoing:
@@ -63,19 +63,19 @@ class RunnerConnection:
                 sent = self._ours.send(memoryview(self._outgoing)[:_WRITE_BYTES])
             except BlockingIOError:
                 break
-            except OSError:  # it died; when it is reaped, things are sorted out
+            except OSError:  # the runner died; ``RunnerProcess.reap`` handles that
                 self._outgoing.clear()
                 break
             del self._outgoing[:sent]
         if bool(self._outgoing) != self._is_full:
             self._is_full = bool(self._outgoing)
-            self._poll.modify(self._ours.fileno(), POLLIN | (POLLOUT if self._is_full else 0))
+            self._selector.modify(self._ours, EVENT_READ | (EVENT_WRITE if self._is_full else 0))
 
     def receive(self, last_index: int) -> list[Record]:
-        """Return the records that have arrived whole.
+        """Return the records that have arrived completely.
 
         Raises:
-            CorruptRecordError: Something else has arrived.
+            CorruptRecordError: Other data has arrived.
         """
         assert self._ours is not None
         with suppress(BlockingIOError):
@@ -88,7 +88,7 @@ class RunnerConnection:
         return records
 
     def drain(self, last_index: int) -> list[Record]:
-        """Return the whole records among all that a dead runner has sent; it counts as left over."""
+        """Return the complete records that a dead runner has sent; they count as leftovers."""
         if self._ours is None:
             return []
         with suppress(OSError):
@@ -102,9 +102,9 @@ class RunnerConnection:
         self._ours.close()
 
     def close(self) -> None:
-        """Forget the pair and all that is in it."""
+        """Close the pair, and discard all data in it."""
         if self._ours is not None and self._theirs is not None:
-            self._poll.unregister(self._ours.fileno())
+            self._selector.unregister(self._ours)
             self._ours.close()
             self._theirs.close()
         self._ours = self._theirs = None

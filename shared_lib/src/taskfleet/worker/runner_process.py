@@ -1,4 +1,4 @@
-"""A slot's runner, seen from the slot: started, given tasks, listened to, killed, reaped and replaced."""
+"""The slot's handle of its runner: start it, assign tasks, receive records, kill, reap and replace it."""
 
 import os
 import sys
@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from selectors import EVENT_READ, BaseSelector
 
 from taskfleet.processes.memory import memory_bytes
-from taskfleet.processes.polling import POLLIN, Poll
-from taskfleet.processes.tree import end_orphans, kill_group
+from taskfleet.processes.tree import kill_group, kill_orphans
 from taskfleet.tasks import Finished, Lease, Outcome
 from taskfleet.worker.chunks import pack_chunk
 from taskfleet.worker.config import WorkerConfig
@@ -22,84 +22,86 @@ from taskfleet.worker.runner_connection import RunnerConnection
 from taskfleet.worker.runner_starters import RunnerStarter
 from taskfleet.worker.shared_memory import NOTHING_BEGUN
 
-#: A runner that is at a later task than the slot knows of, and silent for this long, has something to report and is busy.
+#: A runner that has started a later task and sent nothing for this long has unsent records and is busy.
 SILENT_SECONDS = 0.05
-#: A runner that dies this often in a row without beginning a task makes the task at hand fail.
+#: If runners die this often in a row without starting a task, the current task fails.
 STARTUP_DEATHS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kill:
-    """Why the runner was killed."""
+    """The reason for killing the runner."""
 
     outcome: Outcome
     reason: str
     target: int | None
-    """The index of the task it was for; None if it was for whatever ran."""
+    """The index of the task to be killed; None for the running one, whichever it is."""
 
 
 class RunnerProcess:
-    """At most one process at a time, and the tasks it was given, each known to it by an index from 0.
+    """At most one process at a time, and its tasks, which it knows by an index from 0.
 
     Args:
-        starter: Starts one, and knows the memory and the file that it shares with the slot.
-        config: After how many tasks it is replaced.
-        poll: Where the slot waits.
-        finished: Takes what became of its tasks.
+        starter: Starts the process; has the memory and the file that it shares with the slot.
+        config: The number of tasks after which the process is replaced.
+        selector: The slot's selector.
+        finished: Collects the finished attempts.
     """
 
-    def __init__(self, starter: RunnerStarter, config: WorkerConfig, poll: Poll, finished: FinishedBatch) -> None:
+    def __init__(
+        self, starter: RunnerStarter, config: WorkerConfig, selector: BaseSelector, finished: FinishedBatch
+    ) -> None:
         self._starter = starter
         self._memory = starter.memory
         self._output = starter.output
-        self._poll = poll
+        self._selector = selector
         self._finished = finished
-        self._connection = RunnerConnection(poll)
+        self._connection = RunnerConnection(selector)
         self._most = sys.maxsize if starter.forks_per_task else config.tasks_per_process or sys.maxsize
-        """How many tasks it is given in its life; one that forks for each lives as long as the slot."""
+        """How many tasks to assign to one process; a process that forks for each task lives as long as the slot."""
         self._pid = 0
         self._pidfd = -1
-        self._given: deque[tuple[int, Lease]] = deque()
-        """The tasks that nothing was heard of yet, by their indexes."""
+        self._assigned: deque[tuple[int, Lease]] = deque()
+        """The tasks without a record yet, with their indexes."""
         self._next_index = 0
         self._accepted_index = -1
-        """Of the task that its latest record is about."""
-        self._heard_at = 0.0
+        """The index of the task of the latest record."""
+        self._last_record_at = 0.0
         self._startup_deaths = 0
         self._kill: _Kill | None = None
-        self._blame_is_unsure = False
+        self._is_blame_uncertain = False
 
-    # --- what it is at ---
+    # --- state ---
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a process; it may have ended since it was looked at last."""
+        """Whether there is a process; it may have exited since the last check."""
         return self._pid != 0
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is a process that was given tasks of which nothing was heard yet."""
-        return self._pid != 0 and bool(self._given)
+        """Whether there is a process that has tasks without a record."""
+        return self._pid != 0 and bool(self._assigned)
 
     @property
-    def tells_its_end(self) -> bool:
-        """Whether the system tells of its end at a descriptor (see ``handle``); else somebody has to look (``has_ended``)."""
+    def reports_exit(self) -> bool:
+        """Whether a descriptor becomes ready when the process exits (see ``handle``); otherwise poll ``has_ended``."""
         return self._pidfd >= 0
 
     @property
     def room(self) -> int:
-        """How many tasks it can be given now."""
+        """How many tasks can be assigned now."""
         room = self._most - self._next_index
-        return room if self._starter.takes_batches else min(room, 1 - len(self._given))
+        return room if self._starter.takes_batches else min(room, 1 - len(self._assigned))
 
-    def at_hand(self) -> tuple[int, float | None]:
-        """Return the index of the task begun last, and when that was on the monotonic clock, but None if it is known how it ended."""
+    def current_task(self) -> tuple[int, float | None]:
+        """Return the index of the task started last, and the monotonic time of that; None if its record has arrived."""
         index, began_at = self._memory.begun()
-        return index, began_at if self._given and index == self._first_index else None
+        return index, began_at if self._assigned and index == self._first_index else None
 
     @property
     def _first_index(self) -> int:
-        index, _ = self._given[0]
+        index, _ = self._assigned[0]
         return index
 
     @property
@@ -107,19 +109,19 @@ class RunnerProcess:
         return max(self._next_index - 1, 0)
 
     def memory_bytes(self, enough: int) -> int:
-        """Measure what its tasks hold, and all that they have started; see ``processes.memory``."""
+        """Return the memory of its tasks and of all processes that they started; see ``processes.memory``."""
         parent = self._pid if self._starter.forks_per_task else os.getpid()
         return memory_bytes(parent, enough=enough, spare=self._starter.helpers)
 
-    # --- giving and taking back ---
+    # --- assigning and recalling tasks ---
 
     def give(self, leases: Sequence[Lease]) -> None:
-        """Give it tasks, for which there must be room, starting it if there is none.
+        """Assign tasks, at most ``room``; start a process if there is none.
 
         Raises:
-            OSError: It cannot be started: the system has no room for another process.
+            OSError: The system cannot create another process.
         """
-        self._given.extend(enumerate(leases, start=self._next_index))
+        self._assigned.extend(enumerate(leases, start=self._next_index))
         self._next_index += len(leases)
         if self._pid:
             self._connection.send(pack_chunk(leases))
@@ -134,27 +136,27 @@ class RunnerProcess:
         if hasattr(os, "pidfd_open"):
             with suppress(ProcessLookupError):  # a fork server has reaped it already
                 self._pidfd = os.pidfd_open(self._pid)
-                self._poll.register(self._pidfd, POLLIN)
+                self._selector.register(self._pidfd, EVENT_READ)
 
     def recall(self) -> list[Lease]:
-        """Take back what has not begun and is not about to."""
+        """Take back the tasks that have not started and are not about to."""
         if not self.is_busy:
             return []
-        if not self._starter.hold():  # while it stands still, what it has begun cannot change
+        if not self._starter.pause():  # while it is stopped, the number of started tasks does not change
             return self.reap() if self._starter.has_ended() else []
         begun, _ = self._memory.begun()
         first = self._first_index
         keep = 1 + (first if begun == NOTHING_BEGUN else max(first, begun))
-        taken = [lease for index, lease in self._given if index >= keep]
-        self._given = deque((index, lease) for index, lease in self._given if index < keep)
+        taken = [lease for index, lease in self._assigned if index >= keep]
+        self._assigned = deque((index, lease) for index, lease in self._assigned if index < keep)
         self._memory.skip(keep, self._next_index)
-        self._starter.release()
+        self._starter.resume()
         return taken
 
-    # --- listening ---
+    # --- receiving ---
 
     def handle(self, fd: int) -> bool:
-        """Do what is to be done when a descriptor is ready, if it is one of this runner's; return whether it is to be reaped now."""
+        """Handle a ready descriptor, if it belongs to this runner; return whether the process has to be reaped now."""
         if fd == self._pidfd:
             return True
         if not self._connection.is_from(fd):
@@ -163,32 +165,32 @@ class RunnerProcess:
         try:
             self._accept(self._connection.receive(self._last_index))
         except CorruptRecordError:
-            self._blame_is_unsure = self._next_index > 1  # it may have come to its end before we saw what it wrote
+            self._is_blame_uncertain = self._next_index > 1  # that task may have finished before this was noticed
             self.kill(Outcome.EXIT, "Exit: the task wrote into a file descriptor that is not its own")
             return self._pid != 0
-        self._heard_at = time.monotonic()
-        # has it done all it was made for, and heard what was taken back from it, it is leaving
-        is_worn_out = self._next_index >= self._most and not self._given and self._connection.is_flushed
+        self._last_record_at = time.monotonic()
+        # at its limit of tasks, with all records received and all recalls delivered, the process exits
+        is_worn_out = self._next_index >= self._most and not self._assigned and self._connection.is_flushed
         return self._pid != 0 and is_worn_out
 
-    def accept_kept(self) -> None:
+    def accept_unsent(self) -> None:
         """Take the records that it has not sent yet because it is busy with a long task."""
         now = time.monotonic()
-        _, began_at = self.at_hand()
-        if now - self._heard_at < SILENT_SECONDS or began_at is not None:
+        _, began_at = self.current_task()
+        if now - self._last_record_at < SILENT_SECONDS or began_at is not None:
             return
-        self._heard_at = now
-        self._accept(salvage(self._memory.kept_now(), self._last_index))
+        self._last_record_at = now
+        self._accept(salvage(self._memory.settled_records(), self._last_index))
 
     def _accept(self, records: Iterable[Record]) -> None:
-        given = self._given
+        given = self._assigned
         finished, interrupted = [], []
         for record in records:
             if not given:
                 break
             index, lease = given[0]
             if record.task_index != index:
-                continue  # known already: it was sent and kept; or those between were lost to a task that wrote into our channel
+                continue  # a duplicate (sent and also kept), or a gap after a task wrote into the connection
             given.popleft()
             finished.append(record.finished(lease))
             if record.is_interrupt:
@@ -198,76 +200,76 @@ class RunnerProcess:
             self._startup_deaths = 0
             self._finished.add(finished, interrupted, time.monotonic())
 
-    # --- the end ---
+    # --- end ---
 
     def kill(self, outcome: Outcome, reason: str, target: int | None = None) -> None:
-        """Kill it; ``reap`` says of what.
+        """Kill the process; ``reap`` reports it.
 
         Args:
-            outcome: What becomes of the task that runs.
+            outcome: The outcome of the running task.
             reason: Its error.
-            target: The index of the task it is for: if that has just ended, the next one is not to blame. None for whatever runs.
+            target: The index of the task to be killed; if it has just ended, its successor is not blamed. None for whichever task runs.
         """
         if self._pid:
             self._kill = self._kill or _Kill(outcome=outcome, reason=reason, target=target)
             kill_group(self._pid)
 
     def has_ended(self) -> bool:
-        """Whether it is to be reaped; for systems that do not tell."""
+        """Return whether the process has exited; for systems without ``pidfd_open``."""
         return self._starter.has_ended()
 
     def reap(self) -> list[Lease]:
-        """Wait for the end of a runner that has died or is about to, and of all it has started.
+        """Wait for the exit of the process, kill all that it has started, and take its last records and output.
 
-        Its final records and output are taken, and its death is put down to the task that had begun.
+        Its death is attributed to the task that had started.
 
         Returns:
-            The tasks it was given and had not begun; they wait for the next runner.
+            Its tasks that had not started; they remain for the next process.
         """
         status = self._starter.reap()
         self._pid = 0
         if self._pidfd >= 0:
-            self._poll.unregister(self._pidfd)
+            self._selector.unregister(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        end_orphans(spare=self._starter.helpers)
+        kill_orphans(spare=self._starter.helpers)
         self._accept_final_records()
         output = self._output.take()
         unstarted: list[Lease] = []
-        if self._given or self._connection.has_leftovers:
+        if self._assigned or self._connection.has_leftovers:
             blamed = self._take_blamed()
             if blamed is not None:
                 self._report_death(blamed, status, output)
-            unstarted = [lease for _, lease in self._given]
-            self._given.clear()
+            unstarted = [lease for _, lease in self._assigned]
+            self._assigned.clear()
             self._connection.close()
         self._kill = None
-        self._blame_is_unsure = False
+        self._is_blame_uncertain = False
         self._next_index = 0
         self._accepted_index = -1
         self._memory.reset()
         return unstarted
 
     def _accept_final_records(self) -> None:
-        """Take the records that were sent or kept before the end; what the last of them printed may not have been added to it."""
+        """Take the records sent or kept before the exit; add the output of the last one, which may be missing."""
         self._accept(self._connection.drain(self._last_index))
-        self._accept(salvage(self._memory.kept(), self._last_index))
+        self._accept(salvage(self._memory.records(), self._last_index))
         index, _ = self._memory.begun()
         if index == self._accepted_index and self._finished.lacks_output:
             self._finished.add_output(_text(self._output.take()))
 
     def _take_blamed(self) -> Lease | None:
-        """Take out the task that the death is put down to; None if it is none's fault."""
-        if not self._given:
+        """Remove and return the task that caused the death; None if none did."""
+        if not self._assigned:
             return None
         self._startup_deaths += 1
         begun, _ = self._memory.begun()
         is_target = self._kill is None or self._kill.target in (None, begun)
-        is_sure = self._first_index == begun and is_target and not self._blame_is_unsure
+        is_sure = self._first_index == begun and is_target and not self._is_blame_uncertain
         if not is_sure and self._startup_deaths < STARTUP_DEATHS:
             return None
         self._startup_deaths = 0
-        _, blamed = self._given.popleft()
+        _, blamed = self._assigned.popleft()
         return blamed
 
     def _report_death(self, blamed: Lease, status: int, output: bytes | None) -> None:

@@ -1,4 +1,4 @@
-"""How a slot starts its runners: by fork here, by ``multiprocessing`` in ``launching``."""
+"""Start the runners of a slot: by fork here, by ``multiprocessing`` in ``launching``."""
 
 import os
 import signal
@@ -21,50 +21,50 @@ from taskfleet.worker.wire import Channel
 
 
 class RunnerStarter(Protocol):
-    """Starts runners, one after the other, and knows what became of the one at hand."""
+    """Starts one runner after another, and knows the state of the current one."""
 
     takes_batches: ClassVar[bool]
-    """Whether a runner starts with its first tasks in hand and may hold many; else it gets one at a time through the connection."""
+    """Whether a runner starts with its first tasks and can have many; otherwise it gets one at a time through the connection."""
     forks_per_task: bool
-    """Whether a runner has each task done by a child, and runs no user code itself."""
+    """Whether a runner forks a child for each task, and runs no user code itself."""
     memory: SharedMemory
-    """Shared with all its runners."""
+    """The memory shared with all runners."""
     output: OutputFile
-    """Where all its runners print to."""
+    """The file that captures the output of all runners."""
     helpers: frozenset[int]
-    """Children of this process that are no runners."""
+    """Children of this process that are not runners."""
 
     def start(self, connection: RunnerConnection, leases: Sequence[Lease]) -> int:
         """Start a runner at the other end of a connection; return its process id.
 
         Args:
-            connection: How the slot speaks to it.
-            leases: Its first tasks; none unless it ``takes_batches``.
+            connection: The slot's connection to it.
+            leases: Its first tasks; empty unless ``takes_batches``.
 
         Raises:
-            OSError: The system has no room for another process.
+            OSError: The system cannot create another process.
         """
 
-    def hold(self) -> bool:
-        """Have the runner stand still; False if it has ended, or cannot be held."""
+    def pause(self) -> bool:
+        """Stop the runner temporarily; return False if it has exited, or cannot be stopped."""
 
-    def release(self) -> None:
-        """Let a runner that was held go on."""
+    def resume(self) -> None:
+        """Continue a paused runner."""
 
     def has_ended(self) -> bool:
-        """Whether the runner is gone; does not wait."""
+        """Return whether the runner has exited, without waiting."""
 
     def reap(self) -> int:
-        """Wait for the runner's end; return its status as ``os.waitpid`` does."""
+        """Wait for the runner to exit; return its status as ``os.waitpid`` does."""
 
 
 class Forker:
-    """Forks runners from the slot itself, in which the user's module is loaded.
+    """Forks runners from the slot itself, which has loaded the user's module.
 
     Args:
-        channel: The slot's to its supervisor, which no runner may keep open.
+        channel: The slot's channel to the supervisor; runners close it.
         function: The task function.
-        config: What else runners are told.
+        config: The rest of the configuration of runners.
     """
 
     takes_batches: ClassVar[bool] = True
@@ -73,16 +73,16 @@ class Forker:
         self._channel = channel
         self._function = function
         self._config = config
-        # where a child that outlives its runner could not be found, the slot itself forks, a runner for each task
+        # without PR_SET_CHILD_SUBREAPER, orphaned children could not be found, so the slot itself forks one runner per task
         self.forks_per_task = config.tasks_per_process == 1 and CAN_DIE_WITH_PARENT
         self.memory = SharedMemory()
         self.output = OutputFile(config.output_tail_bytes)
         self.helpers: frozenset[int] = frozenset()
         self._prepared: tuple[socket.socket, Runner] | None = None
-        """What the next child becomes, and the socket it was made for."""
+        """The runner object for the next child, and the socket it was created for."""
         self._pid = 0
         self._status: int | None = None
-        """Of a runner that has ended, if the system has told it already."""
+        """The exit status, if the runner has already been waited for."""
 
     def start(self, connection: RunnerConnection, leases: Sequence[Lease]) -> int:
         """See ``RunnerStarter.start``."""
@@ -91,7 +91,7 @@ class Forker:
         self._status = None
         self._pid = fork()
         if self._pid == 0:
-            self._be_runner(runner, connection, leases, slot)
+            self._runner_main(runner, connection, leases, slot)
         return self._pid
 
     def _prepare(self, sock: socket.socket) -> Runner:
@@ -104,8 +104,8 @@ class Forker:
         self._prepared = sock, runner
         return runner
 
-    def _be_runner(self, runner: Runner, connection: RunnerConnection, leases: Sequence[Lease], slot: int) -> None:
-        """Never returns: this is the forked child of the slot with that process id."""
+    def _runner_main(self, runner: Runner, connection: RunnerConnection, leases: Sequence[Lease], slot: int) -> None:
+        """Run in the forked child of the slot with that process id; never return."""
         code = 1
         try:
             die_with(slot)
@@ -119,8 +119,8 @@ class Forker:
         finally:
             os._exit(code)
 
-    def hold(self) -> bool:
-        """See ``RunnerStarter.hold``."""
+    def pause(self) -> bool:
+        """See ``RunnerStarter.pause``."""
         os.kill(self._pid, signal.SIGSTOP)
         _, status = os.waitpid(self._pid, os.WUNTRACED)
         if os.WIFSTOPPED(status):
@@ -128,8 +128,8 @@ class Forker:
         self._status = status
         return False
 
-    def release(self) -> None:
-        """See ``RunnerStarter.release``."""
+    def resume(self) -> None:
+        """See ``RunnerStarter.resume``."""
         os.kill(self._pid, signal.SIGCONT)
 
     def has_ended(self) -> bool:

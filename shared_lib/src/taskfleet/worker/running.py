@@ -1,4 +1,4 @@
-"""Running a worker as the settings say, on whatever queue."""
+"""Run a worker according to the settings, on any queue."""
 
 import os
 import sys
@@ -14,12 +14,11 @@ from taskfleet.settings import Configuration, Settings
 from taskfleet.tasks import WorkerEnd
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.observers import Display, Observer
-from taskfleet.worker.options import SupervisorOptions
 from taskfleet.worker.supervisor import Supervisor
 
 
 def supervise(configuration: Configuration, queue: Queue, progress: Display, config: WorkerConfig) -> bool:
-    """Work on a queue until it is done with or somebody says stop; return whether somebody did."""
+    """Run tasks until the queue is empty or the worker is stopped; return whether it was stopped."""
     settings = configuration.settings
     observers: list[Observer] = [progress]
     events = None
@@ -29,15 +28,7 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, con
     supervisor = Supervisor(
         queue,
         config,
-        SupervisorOptions(
-            lease_seconds=settings.lease_seconds,
-            grace_seconds=settings.shutdown_grace_seconds,
-            keep_waiting=settings.keep_waiting,
-            max_tasks=settings.max_tasks,
-            notice_after_seconds=settings.simulate_spot_termination_after_seconds,
-            notice_seconds=settings.simulate_spot_termination_delay_seconds,
-            exports=configuration.exports,
-        ),
+        configuration,
         observers=observers,
         watcher=watcher_here(os.environ),
     )
@@ -61,7 +52,7 @@ def supervise(configuration: Configuration, queue: Queue, progress: Display, con
 def make_config(
     configuration: Configuration, *, slots: int, args: Sequence[str], most_result_bytes: int | None = None
 ) -> WorkerConfig:
-    """Return what the settings say that every process of a worker is to know."""
+    """Return the configuration of all processes of a worker."""
     settings = configuration.settings
     return WorkerConfig(
         function=settings.task_function,
@@ -81,8 +72,8 @@ def make_config(
 
 
 def _greeting(settings: Settings, slots: int) -> str:
-    process = {0: "a process kept for ever", 1: "a process for each task"}.get(
-        settings.tasks_per_process, f"a process for {settings.tasks_per_process} tasks"
+    process = {0: "one process for all tasks", 1: "one process per task"}.get(
+        settings.tasks_per_process, f"one process for {settings.tasks_per_process} tasks"
     )
     if settings.start_method != "fork":
         process += f" (START_METHOD={settings.start_method})"
@@ -91,4 +82,5 @@ def _greeting(settings: Settings, slots: int) -> str:
         limits.append(f"at most {settings.max_runtime_seconds:g} s each")
     if settings.memory_limit_gib is not None:
         limits.append(f"at most {settings.memory_limit_gib:g} GiB each")
-    return f"Worker for job {settings.job_id}: {slots} tasks at once, {', '.join([process, *limits])}. Ctrl-C once to finish and stop."
+    description = ", ".join([f"{slots} concurrent tasks", process, *limits])
+    return f"Worker for job {settings.job_id}: {description}. Press Ctrl-C once to finish the running tasks and stop."

@@ -1,4 +1,4 @@
-"""A file without a name that processes share, also with one that was not forked from the process that made it."""
+"""An unnamed file shared between processes, including processes that are not forked from its creator."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class SharedFile:
-    """Goes with the arguments of a ``multiprocessing.Process``: as a descriptor or, on Windows, as the path of a temporary file."""
+    """Can be an argument of a ``multiprocessing.Process``: passed as a descriptor or, on Windows, as the path of a temporary file."""
 
     def __init__(self, name: str) -> None:
-        """Make an empty file, in memory where the system offers that; ``name`` is for people who look for it there."""
+        """Create an empty file, in memory if the system supports that; ``name`` is shown by debugging tools."""
         self._path: str | None = None
         if hasattr(os, "memfd_create"):
             self.fd = os.memfd_create(name)
@@ -25,7 +25,7 @@ class SharedFile:
         os.set_inheritable(self.fd, False)
 
     def __reduce__(self) -> tuple[Callable[..., "SharedFile"], tuple[Any, ...]]:
-        """Travel to a process that is being started."""
+        """Pickle it for a process that is being started."""
         from multiprocessing import reduction
 
         if self._path is not None:
@@ -34,7 +34,7 @@ class SharedFile:
 
 
 def _open(path: str) -> int:
-    """Open a file that goes when nobody has it open any more."""
+    """Open a file that is deleted when it is closed everywhere."""
     return os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_TEMPORARY", 0))
 
 

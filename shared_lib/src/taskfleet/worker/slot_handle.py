@@ -1,4 +1,4 @@
-"""One slot, seen from the supervisor."""
+"""The supervisor's handle of one slot."""
 
 import socket
 import time
@@ -9,21 +9,21 @@ from taskfleet.tasks import AttemptKey, Finished, Lease
 from taskfleet.worker.messages import Message, Recall, Run, pack, unpack
 from taskfleet.worker.wire import Channel
 
-_key_of = attrgetter("seq", "attempt")  # as ``key``, in half the time
+_key_of = attrgetter("seq", "attempt")  # the same as ``key``, in half the time
 
 
 class SlotHandle:
-    """The channel to a slot, and the tasks it was handed and has not reported."""
+    """The channel to a slot, and its assigned tasks without a result."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._channel = Channel(sock)
         self._assigned: dict[AttemptKey, Lease] = {}
-        self._disowned: set[AttemptKey] = set()
-        """Those of them whose lease was lost."""
-        self._alone: AttemptKey | None = None
-        """What was handed to it to be tried alone, if something was."""
+        self._lost: set[AttemptKey] = set()
+        """The assigned attempts whose lease was lost."""
+        self._isolated: AttemptKey | None = None
+        """The attempt that was assigned in isolation, if any."""
         self._is_recalled = False
-        self._moved_at = time.monotonic()
+        self._last_progress_at = time.monotonic()
         self._pid: int | None = None
 
     def fileno(self) -> int:
@@ -32,105 +32,105 @@ class SlotHandle:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, once it has reported that."""
+        """Its process id, once it has reported it."""
         return self._pid
 
     @property
-    def moved_at(self) -> float:
-        """When it last ended a task, or was given one while it had none, on the monotonic clock."""
-        return self._moved_at
+    def last_progress_at(self) -> float:
+        """When it last finished a task, or got one while it had none, in monotonic time."""
+        return self._last_progress_at
 
     @property
     def wants_write(self) -> bool:
-        """Whether something is left to send."""
+        """Whether there is unsent data."""
         return self._channel.wants_write
 
     @property
     def load(self) -> int:
-        """How many tasks it has."""
+        """The number of assigned tasks."""
         return len(self._assigned)
 
     @property
     def leases(self) -> list[Lease]:
-        """The tasks it has."""
+        """The leases of the assigned tasks."""
         return list(self._assigned.values())
 
     def send(self, message: Message) -> None:
-        """Say something to it, now or later (see ``flush``)."""
+        """Send a message; keep what cannot be sent yet for ``flush``."""
         self._channel.send(pack(message))
 
     def flush(self) -> None:
-        """Send what can be sent."""
+        """Send as much as possible."""
         self._channel.flush()
 
     def receive(self) -> list[Message]:
-        """Return what it has said.
+        """Return the messages that have arrived.
 
         Raises:
-            EOFError: It has died, and nothing it said is left.
+            EOFError: The slot has died, and no message is left.
         """
         return [unpack(values) for values in self._channel.receive()]
 
-    def note_start(self, pid: int) -> None:
-        """Take note that it is there."""
+    def set_pid(self, pid: int) -> None:
+        """Set its process id, when it has started."""
         self._pid = pid
 
     @property
     def is_reserved(self) -> bool:
-        """Whether it has a task that is tried alone."""
-        return self._alone in self._assigned
+        """Whether it runs a task in isolation."""
+        return self._isolated in self._assigned
 
-    def assign_alone(self, lease: Lease) -> None:
-        """Hand it a task that is to have no company: should the slot die, it was this one."""
-        self._alone = lease.key
+    def assign_isolated(self, lease: Lease) -> None:
+        """Assign a task in isolation: if the slot dies, that task is the cause."""
+        self._isolated = lease.key
         self.assign([lease])
 
     def assign(self, leases: Sequence[Lease]) -> None:
-        """Hand it tasks."""
+        """Assign tasks."""
         if not self._assigned:
-            self._moved_at = time.monotonic()
+            self._last_progress_at = time.monotonic()
         self._assigned.update((lease.key, lease) for lease in leases)
         self.send(Run(leases=leases))
 
     def recall(self) -> None:
-        """Have it hand back what it has not begun."""
+        """Have it return the tasks that it has not started."""
         self._is_recalled = True
         self.send(Recall())
 
-    def recall_surplus(self) -> None:
-        """Have it hand back what waits behind a task, if something does and it was not asked already."""
+    def recall_queued(self) -> None:
+        """Have it return the tasks queued behind the running one, unless there are none or it was already asked."""
         if len(self._assigned) > 1 and not self._is_recalled:
             self.recall()
 
     def finish(self, finished: Sequence[Finished]) -> list[Lease]:
-        """Take note that attempts have ended; return the leases they were made under."""
-        self._moved_at = time.monotonic()
+        """Remove finished attempts; return their leases."""
+        self._last_progress_at = time.monotonic()
         keys = list(map(_key_of, finished))
-        self._disowned.difference_update(keys)
+        self._lost.difference_update(keys)
         return list(map(self._assigned.pop, keys))
 
     def take_back(self, keys: Iterable[AttemptKey]) -> list[Lease]:
-        """Take note that it has handed tasks back; return those that are still this worker's."""
+        """Remove returned attempts; return their leases, except for lost ones."""
         self._is_recalled = False
         returned = [self._assigned.pop(key) for key in keys if key in self._assigned]
-        return self._owned(returned)
+        return self._still_leased(returned)
 
     def take_all(self) -> list[Lease]:
-        """Take note that it is gone; return what it had and is still this worker's."""
-        return self._owned(self.leases)
+        """Return the leases of all its tasks, except for lost ones, after it has died."""
+        return self._still_leased(self.leases)
 
-    def _owned(self, leases: list[Lease]) -> list[Lease]:
-        if not self._disowned:
+    def _still_leased(self, leases: list[Lease]) -> list[Lease]:
+        if not self._lost:
             return leases
-        owned = [lease for lease in leases if lease.key not in self._disowned]
-        self._disowned.difference_update(lease.key for lease in leases)
+        owned = [lease for lease in leases if lease.key not in self._lost]
+        self._lost.difference_update(lease.key for lease in leases)
         return owned
 
-    def disown(self) -> None:
-        """The lease of all it has was lost: what it has not begun is not to be given back."""
-        self._disowned.update(self._assigned)
+    def mark_leases_lost(self) -> None:
+        """Mark the leases of all its tasks as lost, and recall the tasks that have not started; these are not given back to the queue."""
+        self._lost.update(self._assigned)
         self.recall()
 
     def close(self) -> None:
-        """Close the channel; the slot ends, and all below it."""
+        """Close the channel, which ends the slot and its children."""
         self._channel.close()

@@ -1,34 +1,36 @@
-"""The slots of a worker: who gets which task, what is taken back, what is done when one dies."""
+"""Manage the slots of a worker: assign and recall tasks, and replace slots that die."""
 
+import logging
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
 from taskfleet.worker.lease_buffer import LeaseBuffer
-from taskfleet.worker.messages import Done, KillTask, Returned, ShowSigns, Started
+from taskfleet.worker.messages import Done, KillTask, Returned, SetFlags, Started
 from taskfleet.worker.observers import Observers
 from taskfleet.worker.prefetch import Prefetch
 from taskfleet.worker.result_buffer import ResultBuffer
 from taskfleet.worker.slot_handle import SlotHandle
 from taskfleet.worker.warm_process import WarmProcess
 
-#: A slot that has said nothing for this long while others are idle is asked for what it has not begun.
+logger = logging.getLogger(__name__)
+
+#: If a slot has made no progress for this long while others are idle, its queued tasks are recalled.
 RECALL_AFTER_SECONDS = 0.2
 
 
 class SlotPool:
-    """Hands the tasks of a ``LeaseBuffer`` to slots, and what becomes of them to a ``ResultBuffer``.
+    """Assign tasks of a ``LeaseBuffer`` to slots, and pass their results to a ``ResultBuffer``.
 
     Args:
         warm: Starts the slots.
-        prefetch: Says how many tasks a slot gets, and learns how long they take.
+        prefetch: The number of tasks per slot; records the durations of tasks.
         leases: Where tasks come from, and go back to.
-        results: Where outcomes go.
-        selector: Waits for the slots, too; each comes with a function to call when it has said something.
-        observers: Hear of slots that die.
-        clock: Seconds since the epoch.
+        results: Where finished attempts go.
+        selector: The supervisor's selector; each registered slot comes with a function that handles its messages.
+        observers: Notified of slots that die.
     """
 
     def __init__(
@@ -40,7 +42,6 @@ class SlotPool:
         results: ResultBuffer,
         selector: selectors.BaseSelector,
         observers: Observers,
-        clock: Callable[[], float],
     ) -> None:
         self._warm = warm
         self._prefetch = prefetch
@@ -48,56 +49,55 @@ class SlotPool:
         self._results = results
         self._selector = selector
         self._observers = observers
-        self._clock = clock
         self._slots: list[SlotHandle] = []
         self._replaces_dead = True
         self._died_at = -float("inf")
         self._poison_candidates: set[AttemptKey] = set()
-        """Attempts that were in a slot when it died, and are tried alone to find out which of them did it."""
+        """Attempts that were in a slot when it died. Each is run in isolation to find out which of them caused it."""
 
-    # --- what they are at ---
+    # --- state ---
 
     @property
     def busy(self) -> int:
-        """How many slots have something to do."""
+        """The number of slots that have tasks."""
         return sum(1 for slot in self._slots if slot.load)
 
     @property
     def idle(self) -> int:
-        """How many slots have nothing to do."""
+        """The number of slots without tasks."""
         return len(self._slots) - self.busy
 
     @property
     def leases(self) -> list[Lease]:
-        """The tasks in all slots."""
+        """The leases of the tasks in all slots."""
         return [lease for slot in self._slots for lease in slot.leases]
 
     @property
     def pids(self) -> set[int]:
-        """The process ids of the slots, as far as they are known."""
+        """The known process ids of the slots."""
         return {slot.pid for slot in self._slots if slot.pid is not None}
 
     @property
     def wants_write(self) -> bool:
-        """Whether something could not be sent yet."""
+        """Whether any slot has unsent data."""
         return any(slot.wants_write for slot in self._slots)
 
     def are_stuck(self, seconds: float) -> bool:
-        """Whether all slots have been at long tasks for so long that what waits behind them is better off with other workers."""
+        """Return whether no slot has made progress for this long, so that other workers would start the queued tasks earlier."""
         since = time.monotonic() - seconds
-        return bool(self._slots) and all(slot.load and slot.moved_at < since for slot in self._slots)
+        return bool(self._slots) and all(slot.load and slot.last_progress_at < since for slot in self._slots)
 
     def died_within(self, seconds: float) -> bool:
-        """Whether a slot has died in the last seconds."""
+        """Return whether a slot has died within the last ``seconds``."""
         return time.monotonic() < self._died_at + seconds
 
-    # --- handing out and taking back ---
+    # --- assigning and recalling tasks ---
 
     def start(self, n: int) -> None:
-        """Start some slots.
+        """Start ``n`` slots.
 
         Raises:
-            FunctionError: The warm process, which starts them, dies again and again.
+            FunctionError: The warm process, which starts them, dies repeatedly.
         """
         for _ in range(n):
             self._start_slot()
@@ -107,10 +107,10 @@ class SlotPool:
         if sock is not None:
             slot = SlotHandle(sock)
             self._slots.append(slot)
-            self._selector.register(slot, selectors.EVENT_READ, partial(self._hear, slot))
+            self._selector.register(slot, selectors.EVENT_READ, partial(self._handle_messages, slot))
 
     def assign(self) -> None:
-        """Hand tasks to the slots, the emptiest first."""
+        """Assign tasks to the slots, those with the fewest tasks first."""
         most = self._prefetch.per_slot
         for slot in sorted(self._slots, key=lambda slot: slot.load):
             key = self._leases.next_key
@@ -122,64 +122,64 @@ class SlotPool:
                 slot.assign(self._leases.take(most))
             elif not slot.load:
                 [candidate] = self._leases.take(1)
-                slot.assign_alone(candidate)
+                slot.assign_isolated(candidate)
         if self._leases.next_key is None:
             self._recall_stuck()
 
     def _recall_stuck(self) -> None:
-        """When a slot is idle, take back what waits behind a long task in another."""
+        """If a slot is idle, recall the tasks queued behind a long task of another."""
         if self.idle:
             now = time.monotonic()
             for slot in self._slots:
-                if now - slot.moved_at > RECALL_AFTER_SECONDS:
-                    slot.recall_surplus()
+                if now - slot.last_progress_at > RECALL_AFTER_SECONDS:
+                    slot.recall_queued()
 
-    def recall_surplus(self) -> None:
-        """Take back what waits behind tasks in any slot."""
+    def recall_queued(self) -> None:
+        """Recall the queued tasks of all slots."""
         for slot in self._slots:
-            slot.recall_surplus()
+            slot.recall_queued()
 
-    def wind_up(self, signs: int) -> None:
-        """Show the tasks some signs and take back all that has not begun; slots that die are no longer replaced."""
+    def drain(self, flags: int) -> None:
+        """Set the flags of the tasks, recall all tasks that have not started, and stop replacing dead slots."""
         self._replaces_dead = False
-        self.show_signs(signs)
+        self.set_flags(flags)
         for slot in self._slots:
             slot.recall()
 
-    def show_signs(self, signs: int) -> None:
-        """Show the tasks some signs."""
+    def set_flags(self, flags: int) -> None:
+        """Set the flags of the tasks."""
         for slot in self._slots:
-            slot.send(ShowSigns(signs=signs))
+            slot.send(SetFlags(flags=flags))
 
     def kill_tasks(self) -> None:
-        """Kill what runs; the slots hand it back."""
+        """Have the slots kill their running tasks and return all."""
         for slot in self._slots:
             slot.send(KillTask())
 
-    def disown(self) -> None:
-        """The lease was lost: what has not begun belongs to others now; what comes of the rest will count as duplicates."""
+    def mark_leases_lost(self) -> None:
+        """Mark all leases as lost: tasks that have not started are dropped, and results of the others will count as duplicates."""
         for slot in self._slots:
-            slot.disown()
+            slot.mark_leases_lost()
 
     def flush(self) -> None:
-        """Send what could not be sent before."""
+        """Send as much unsent data as possible."""
         for slot in self._slots:
             if slot.wants_write:
                 slot.flush()
 
-    # --- listening ---
+    # --- receiving ---
 
-    def _hear(self, slot: SlotHandle) -> None:
+    def _handle_messages(self, slot: SlotHandle) -> None:
         slot.flush()
         try:
             messages = slot.receive()
         except EOFError:
-            self._lose(slot)
+            self._handle_death(slot)
             return
         for message in messages:
             match message:
                 case Done(finished=finished, interrupted=interrupted):
-                    self._warm.forget_deaths()
+                    self._warm.reset_deaths()
                     self._results.add(slot.finish(finished), finished, interrupted)
                     if self._poison_candidates:
                         self._poison_candidates.difference_update(one.key for one in finished)
@@ -187,30 +187,32 @@ class SlotPool:
                 case Returned(keys=keys):
                     self._leases.put_back(slot.take_back(keys))
                 case Started(pid=pid):
-                    slot.note_start(pid)
+                    logger.debug("Slot %d has started", pid)
+                    slot.set_pid(pid)
 
-    def _lose(self, slot: SlotHandle) -> None:
-        """A slot's process died: its task is lost, and maybe the reason. If it held several, each is tried alone to find out."""
+    def _handle_death(self, slot: SlotHandle) -> None:
+        """Handle the death of a slot: its task is lost and may be the cause. If it had several, run each in isolation to find out."""
         self._selector.unregister(slot)
         slot.close()
         self._slots.remove(slot)
         self._died_at = time.monotonic()
         held = slot.leases
+        logger.info("Slot %s died with %d tasks", slot.pid, len(held))
         if len(held) > 1:
             self._poison_candidates.update(lease.key for lease in held)
             self._leases.put_back(slot.take_all())
         else:
             self._give_up(held, Outcome.LOST, "The slot's process died")
         if self._replaces_dead:
-            self._observers.say("A slot's process died; another one takes its place.")
+            self._observers.say("A slot's process died. Starting another one.")
             self._start_slot()
 
     def give_up(self) -> None:
-        """Report what slots that answer no more still hold as interrupted."""
+        """Report the tasks of unresponsive slots as interrupted."""
         self._give_up(self.leases, Outcome.INTERRUPTED, "The worker was stopped")
 
     def _give_up(self, leases: Sequence[Lease], outcome: Outcome, reason: str) -> None:
-        now = self._clock()
+        now = time.time()
         self._results.add(
             leases,
             [
@@ -227,7 +229,7 @@ class SlotPool:
         )
 
     def close(self) -> None:
-        """Close the channels; the slots end, and all below them."""
+        """Close the channels, which ends the slots and their children."""
         for slot in self._slots:
             slot.close()
         self._slots.clear()

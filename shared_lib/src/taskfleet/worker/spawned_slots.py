@@ -1,4 +1,4 @@
-"""Slots that are started without fork."""
+"""Start slots without fork."""
 
 import multiprocessing
 import os
@@ -12,13 +12,15 @@ from taskfleet.worker.forking import block_stopping_signals
 
 
 def start_slot(sock: socket.socket, config: WorkerConfig) -> Any:
-    """Start a slot's process, which serves the supervisor at the other end of a socket; return the process."""
-    process = multiprocessing.get_context("spawn").Process(target=_be_slot, args=(sock, config), name="taskfleet-slot")
+    """Start and return a slot's process, which serves the supervisor at the other end of a socket."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=_slot_main, args=(sock, config), name="taskfleet-slot"
+    )
     process.start()
     return process
 
 
-def _be_slot(sock: socket.socket, config: WorkerConfig) -> None:
+def _slot_main(sock: socket.socket, config: WorkerConfig) -> None:
     from taskfleet.worker.slot import Slot
     from taskfleet.worker.wire import Channel
 

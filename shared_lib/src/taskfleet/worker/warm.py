@@ -1,10 +1,10 @@
-"""The warm process: imports the user's module once and forks the slots, so that a slot costs a fork and not an interpreter.
+"""The warm process: imports the user's module once and forks the slots, so that starting a slot costs a fork and not an interpreter.
 
-Started by the supervisor as ``python -m taskfleet.worker.warm FD`` in a session of its own, so that Ctrl-C at the terminal reaches the
-supervisor alone. It reads its configuration as JSON from standard input, answers with one JSON line on the socket, and then gets one socket
-for each slot it is to start. When the supervisor is gone it ends, and everything below it.
+The supervisor starts it as ``python -m taskfleet.worker.warm FD`` in its own session, so that Ctrl-C at the terminal reaches only the
+supervisor. It reads its configuration as JSON from standard input, answers with one JSON line on the socket, and then receives one socket
+for each slot to start. It exits, with all its descendants, when the supervisor exits.
 
-With another start method than fork it has the module imported in a process of its own, to see whether that works, and spawns the slots.
+With a start method other than fork, it has the module imported in a separate process, to find out whether it can be, and spawns the slots.
 """
 
 import atexit
@@ -25,28 +25,28 @@ from typing import Any, NoReturn
 from taskfleet.errors import FunctionError
 from taskfleet.functions import TaskFunction, load_function
 from taskfleet.processes.sockets import receive_socket, receive_start
-from taskfleet.processes.tree import adopt_orphans, children_of, die_with_parent, end_orphans
+from taskfleet.processes.tree import adopt_orphans, children_of, die_with_parent, kill_orphans
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import block_stopping_signals, record_handlers
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
 
 TICK_SECONDS = 1.0
-LAST_WAIT_SECONDS = 5.0
+EXIT_SECONDS = 5.0
 
 
 def main() -> None:
     """Serve the supervisor at the other end of the descriptor given as the first argument."""
-    # While the user's module is imported, which may take for ever, nobody listens for the supervisor's end.
+    # The import of the user's module may never return, and meanwhile nothing reads from the supervisor's socket.
     die_with_parent(True)
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = sys.stdin.readline()
-    if not line:  # the supervisor is gone already
+    if not line:  # the supervisor has exited
         return
     values = json.loads(line)
     control = receive_start(sys.argv[1], values)
-    config = WorkerConfig.unpack(values)
+    config = WorkerConfig.from_json(values["config"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = [config.function, *config.args]
     if config.start_method != "fork":
@@ -64,23 +64,23 @@ def main() -> None:
         with suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     gc.collect()
-    gc.freeze()  # what is loaded now is not touched by collections in the children, so its pages stay shared
+    gc.freeze()  # collections in the children do not touch the objects loaded so far, so their pages stay shared
     die_with_parent(False)
     _answer(control, {"ready": True})
     _start_slots(control, function, config)
 
 
 def _start_without_fork(control: socket.socket, config: WorkerConfig) -> None:
-    """Do the same without the user's module, which is only tried in another process."""
+    """Do the same without the user's module, which is only imported in another process."""
     from multiprocessing import resource_tracker
 
     from taskfleet.worker.launching import try_import
 
     if sys.platform != "win32":
-        resource_tracker.ensure_running()  # a process of the standard library's; all below use this one
+        resource_tracker.ensure_running()  # a helper process of the standard library, shared by all descendants
     helpers = frozenset(children_of(os.getpid()))
     answer = try_import(config)
-    end_orphans(spare=helpers)
+    kill_orphans(spare=helpers)
     if answer is None:
         return
     block_stopping_signals()
@@ -99,7 +99,7 @@ def _answer(control: socket.socket, answer: dict[str, object]) -> None:
 def _start_slots(control: socket.socket, function: TaskFunction | None, config: WorkerConfig) -> None:
     helpers = frozenset(children_of(os.getpid()))  # started by the user's module; they live as long as this process
     slots: dict[int, Any] = {}
-    wakeup, writer = socket.socketpair()  # a child's death wakes the loop
+    wakeup, writer = socket.socketpair()  # the exit of a child wakes the loop
     wakeup.setblocking(False)
     writer.setblocking(False)
     if hasattr(signal, "SIGCHLD"):
@@ -121,15 +121,13 @@ def _start_slots(control: socket.socket, function: TaskFunction | None, config: 
             else:
                 slots[_fork_slot(sock, (control, wakeup, writer), function, config)] = None
             sock.close()
-        _forget_ended(slots)
-        end_orphans(spare=helpers | slots.keys())
-    deadline = (
-        time.monotonic() + LAST_WAIT_SECONDS
-    )  # the slots see the supervisor's end too and clear up after themselves
+        _remove_exited(slots)
+        kill_orphans(spare=helpers | slots.keys())
+    deadline = time.monotonic() + EXIT_SECONDS  # the slots notice the exit of the supervisor too, and clean up
     while slots and time.monotonic() < deadline:
-        _forget_ended(slots)
+        _remove_exited(slots)
         time.sleep(0.01)
-    signal.set_wakeup_fd(-1)  # its socket goes with this function, and children may end after it
+    signal.set_wakeup_fd(-1)  # its socket is closed on return, and children may exit after that
 
 
 def _fork_slot(
@@ -151,17 +149,17 @@ def _fork_slot(
     return pid
 
 
-def _forget_ended(slots: dict[int, Any]) -> None:
-    """Take those out that have ended: forked ones by their process id, the others by their ``multiprocessing.Process``."""
+def _remove_exited(slots: dict[int, Any]) -> None:
+    """Remove the slots that have exited: forked ones by their process id, others by their ``multiprocessing.Process``."""
     for pid, process in list(slots.items()):
         with suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG)[0] if process is None else process.exitcode is not None:
                 del slots[pid]
 
 
-def _leave(*_: object) -> NoReturn:
-    """End this process and all below it, without waiting for threads that the user's module has started."""
-    end_orphans()
+def _exit(*_: object) -> NoReturn:
+    """Exit this process and its descendants, without waiting for threads that the user's module has started."""
+    kill_orphans()
     os._exit(0)
 
 
@@ -169,11 +167,11 @@ if __name__ == "__main__":
     try:
         main()
         if hasattr(signal, "SIGALRM"):
-            signal.signal(signal.SIGALRM, _leave)
-            signal.alarm(int(LAST_WAIT_SECONDS))
-        atexit._run_exitfuncs()  # what the user's module wants done, done here because _leave skips it
+            signal.signal(signal.SIGALRM, _exit)
+            signal.alarm(int(EXIT_SECONDS))
+        atexit._run_exitfuncs()  # called here because os._exit skips them
         sys.stdout.flush()
     except BaseException:
         traceback.print_exc()
     finally:
-        _leave()
+        _exit()

@@ -1,11 +1,13 @@
-"""The warm process, seen from the supervisor: started, asked for slots, replaced when it dies, ended."""
+"""The supervisor's handle of the warm process: start it, request slots, replace it when it dies, end it."""
 
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 from taskfleet.errors import FunctionError
 from taskfleet.processes.sockets import send_socket, start_arguments, start_values
@@ -14,23 +16,25 @@ from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.observers import Observers
 from taskfleet.worker.prefetch import Prefetch
 
-#: How often in a row it may die before it has forked a slot that did anything.
-MOST_DEATHS = 3
-#: While it imports the user's module, how often to look whether somebody said stop.
+logger = logging.getLogger(__name__)
+
+#: Maximum number of consecutive deaths without a slot that ran a task.
+MAX_DEATHS = 3
+#: How often to check for a stop request while it imports the user's module.
 STOP_CHECK_SECONDS = 0.2
-#: How long it has to end by itself: what ``warm.LAST_WAIT_SECONDS`` says, and some more.
+#: How long to wait for its exit: ``warm.EXIT_SECONDS`` plus a margin.
 END_SECONDS = 6.0
 
 
 class WarmProcess:
-    """One process at a time, in which the user's module is loaded.
+    """One process at a time that has loaded the user's module.
 
     Args:
-        config: What it is told.
+        config: Its configuration.
         exports: Environment variables for the user's code.
-        prefetch: Takes note of how long processes below it take to start.
-        observers: Hear of its death.
-        is_stopped: Whether somebody said stop; then nothing is waited for.
+        prefetch: Records how long its child processes take to start.
+        observers: Notified of its death.
+        is_stopped: Returns whether the worker was stopped; then nothing is waited for.
     """
 
     def __init__(
@@ -53,14 +57,14 @@ class WarmProcess:
 
     @property
     def pids(self) -> set[int]:
-        """Its process id, as long as it was not waited for."""
+        """Its process id, until it has been waited for."""
         return set() if self._process is None or self._process.returncode is not None else {self._process.pid}
 
     def start(self) -> bool:
-        """Have the user's module imported; False if somebody said stop meanwhile.
+        """Start it and have it import the user's module; return False if the worker was stopped meanwhile.
 
         Raises:
-            FunctionError: It cannot be imported.
+            FunctionError: The module cannot be imported.
         """
         self._control, theirs = socket.socketpair()
         argument, descriptors = start_arguments(theirs)
@@ -73,7 +77,7 @@ class WarmProcess:
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-        values = self._config.pack() | start_values(theirs, self._process.pid)
+        values = {"config": asdict(self._config)} | start_values(theirs, self._process.pid)
         theirs.close()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(values).encode() + b"\n")
@@ -85,10 +89,11 @@ class WarmProcess:
         if "error" in answer:
             raise FunctionError(answer["error"])
         self._prefetch.measure_start(answer.get("start_seconds", 0.0))
+        logger.info("Warm process %d has imported %s", self._process.pid, self._config.function)
         return True
 
     def _read_answer(self) -> bytes | None:
-        """Wait for its line: empty if it died, None if somebody said stop (a module may import for minutes)."""
+        """Wait for its answer; return an empty line if it died, None if the worker was stopped (an import may take minutes)."""
         assert self._control is not None
         self._control.settimeout(STOP_CHECK_SECONDS)
         line = b""
@@ -107,53 +112,56 @@ class WarmProcess:
         return line
 
     def open_slot(self) -> socket.socket | None:
-        """Have a slot started, by another warm process if this one has died; return our end of its channel, None if somebody said stop.
+        """Have a slot started, and return the supervisor's end of its channel; None if the worker was stopped.
+
+        If the warm process has died, another one is started first.
 
         Raises:
-            FunctionError: It dies again and again.
+            FunctionError: It dies repeatedly.
         """
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._hand_over(theirs)
+                self._send_socket(theirs)
             except OSError:
                 if not self._restart():
                     ours.close()
                     return None
-                self._hand_over(theirs)
+                self._send_socket(theirs)
         return ours
 
-    def _hand_over(self, theirs: socket.socket) -> None:
+    def _send_socket(self, theirs: socket.socket) -> None:
         assert self._control is not None
         assert self._process is not None
         send_socket(self._control, theirs, self._process.pid)
 
-    def forget_deaths(self) -> None:
-        """Take note that a slot has done something."""
+    def reset_deaths(self) -> None:
+        """Reset the count of deaths, because a slot has finished a task."""
         self._deaths = 0
 
     def _restart(self) -> bool:
         self._deaths += 1
-        if self._deaths > MOST_DEATHS:
+        if self._deaths > MAX_DEATHS:
             raise FunctionError(
-                "The process that imports the task function dies again and again; look for what kills it (memory?)."
+                f"The process that imports the task function died {self._deaths} times. Check whether it runs out of memory or is killed."
             )
-        self._observers.say("The warm process died; another one takes its place.")
+        self._observers.say("The warm process died. Starting another one.")
         self.end()
         return self.start()
 
     def end(self) -> None:
-        """End it and all below it."""
+        """End it and its descendants."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:
             try:
                 self._process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
+                logger.warning("Warm process %d did not exit within %g s and is killed", self._process.pid, END_SECONDS)
                 self._kill()
                 self._process.wait()
 
     def _kill(self) -> None:
-        """Kill it and what the user's module has started in its group."""
+        """Kill it and its process group, which includes processes started by the user's module."""
         assert self._process is not None
         kill_group(self._process.pid)

@@ -1,6 +1,6 @@
-"""The wire between trusted processes of a worker: length-prefixed ``marshal``, both ends being the same interpreter.
+"""Exchange messages between trusted processes of a worker: length-prefixed ``marshal``, with the same interpreter at both ends.
 
-What a process that runs user code says never comes this way; see ``records``.
+Data from processes that run user code is not decoded this way; see ``records``.
 """
 
 import marshal
@@ -12,22 +12,22 @@ from typing import Any
 _LENGTH = struct.Struct("<Q")
 _CHUNK = 1 << 20
 
-#: Return a plain tuple of the right length as a named one: ``as_named(Lease, values)``; ``Lease._make`` at a third of the cost.
+#: Convert a plain tuple to a named one: ``as_named(Lease, values)``; ``Lease._make`` takes three times as long.
 as_named = tuple.__new__
 
 
 def as_plain(named: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return named tuples as plain ones, the only ones that ``marshal`` knows."""
+    """Convert named tuples to plain ones, the only ones that ``marshal`` supports."""
     return [one[:] for one in named]  # half the cost of tuple(one)
 
 
 def dump(values: Any) -> bytes:
-    """Return plain values as bytes that ``marshal.loads`` takes."""
-    return marshal.dumps(values, 2)  # later versions look up each value among those before it, to write it only once
+    """Encode plain values for ``marshal.loads``."""
+    return marshal.dumps(values, 2)  # later versions look up each value among the earlier ones, to write it only once
 
 
 class Channel:
-    """One end of a socket pair that never blocks: what cannot be sent yet is kept."""
+    """One end of a socket pair. It never blocks: data that cannot be sent yet is kept."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -41,18 +41,18 @@ class Channel:
 
     @property
     def wants_write(self) -> bool:
-        """Whether something is left to send."""
+        """Whether there is unsent data."""
         return bool(self._out)
 
     def send(self, message: Any) -> None:
-        """Send a message of plain values, now or later (see ``flush``)."""
+        """Send a message of plain values; keep what cannot be sent yet for ``flush``."""
         body = dump(message)
         self._out += _LENGTH.pack(len(body))
         self._out += body
         self.flush()
 
     def flush(self) -> None:
-        """Send what can be sent; nothing happens if the other end is gone (``receive`` tells)."""
+        """Send as much as possible; discard it if the other end is closed (``receive`` reports that)."""
         while self._out:
             try:
                 sent = self._socket.send(memoryview(self._out)[:_CHUNK])
@@ -64,10 +64,10 @@ class Channel:
             del self._out[:sent]
 
     def receive(self) -> list[Any]:
-        """Return the messages that have arrived whole.
+        """Return the messages that have arrived completely.
 
         Raises:
-            EOFError: The other end is gone, and no message is left.
+            EOFError: The other end is closed, and no message is left.
         """
         ended = False
         while True:

@@ -2,53 +2,53 @@
 
 CREATE TABLE job (
     job_id     TEXT NOT NULL,
-    project    TEXT NOT NULL,   -- the name of the project that made it: two projects on one ledger are told apart
+    project    TEXT NOT NULL,   -- the name of the project that made it, to detect two projects on one ledger
     created_at REAL NOT NULL
 ) STRICT;
 
--- One run of insert_tasks, one at a time. Its tasks (those from first_seq on) exist for nobody until accepted_at is set, so
--- that an insertion is whole or not at all.
+-- Runs of insert_tasks, one at a time. The tasks of a run (from first_seq on) are ignored until accepted_at is set, so an insertion is
+-- complete or has no effect.
 CREATE TABLE insertion (
-    insertion_id INTEGER PRIMARY KEY AUTOINCREMENT,   -- never used again: an inserter that was taken for dead finds its id gone
+    insertion_id INTEGER PRIMARY KEY AUTOINCREMENT,   -- never reused: an inserter that counted as dead finds its id missing
     source       TEXT NOT NULL,
-    process      TEXT NOT NULL,   -- identity of the inserting process: what it left behind when killed is cleared away
+    process      TEXT NOT NULL,   -- identity of the inserting process: if it is dead, its rows are deleted
     touched_at   REAL NOT NULL,
     first_seq    INTEGER NOT NULL,
     accepted_at  REAL,
     task_count   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- What a task is: written once, never changed.
+-- The definition of a task: written once, never changed.
 CREATE TABLE task (
     seq  INTEGER PRIMARY KEY,
     id   TEXT NOT NULL,
     data TEXT NOT NULL
 ) STRICT;
 
--- Finds a task by its id, and keeps ids unique. A table of its own, so that an insertion can append its tasks and then enter their ids
--- sorted, many at a time: half the cost of keeping an index up row by row.
+-- Finds a task by its id and keeps ids unique. A separate table, so that an insertion can append its tasks and then enter their ids in
+-- sorted batches: half the cost of updating an index row by row.
 CREATE TABLE task_id (
     id  TEXT PRIMARY KEY,
     seq INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Runs of consecutive accepted tasks. Those from next_seq on have never been leased: they are PENDING without a row in state,
--- so that accepting ten million tasks is one row, and leasing some is a step of a cursor.
+-- Runs of consecutive accepted tasks. Those from next_seq on have never been leased: they are PENDING without a row in state, so accepting
+-- ten million tasks is one row, and leasing some advances a cursor.
 CREATE TABLE segment (
     first_seq INTEGER PRIMARY KEY,
     next_seq  INTEGER NOT NULL,
     last_seq  INTEGER NOT NULL
 ) STRICT;
 
--- Where a task stands, from its first lease on.
+-- The state of a task, from its first lease on.
 CREATE TABLE state (
     seq          INTEGER PRIMARY KEY,
     state        INTEGER NOT NULL,
     attempt      INTEGER NOT NULL DEFAULT 0,   -- the number of its latest attempt
-    worker_id    INTEGER,                      -- who holds the lease, while RUNNING
-    available_at REAL NOT NULL DEFAULT 0,      -- when it may be leased, while PENDING
-    tries_from   INTEGER NOT NULL DEFAULT 0,   -- attempts up to this one no longer count (somebody said retry)
-    kind         INTEGER NOT NULL DEFAULT 0    -- how the deciding attempt ended, while FAILED
+    worker_id    INTEGER,                      -- the worker that holds the lease, while RUNNING
+    available_at REAL NOT NULL DEFAULT 0,      -- when it is due, while PENDING
+    tries_from   INTEGER NOT NULL DEFAULT 0,   -- attempts up to this one no longer count (poe retry)
+    kind         INTEGER NOT NULL DEFAULT 0    -- the outcome of the last attempt, while FAILED
 ) STRICT;
 CREATE INDEX state_pending ON state (available_at, seq) WHERE state = 1;
 CREATE INDEX state_running ON state (worker_id) WHERE state = 2;
@@ -77,13 +77,13 @@ CREATE TABLE worker (
     slots       INTEGER NOT NULL,
     started_at  REAL NOT NULL,
     seen_at     REAL NOT NULL,
-    lease_until REAL NOT NULL,      -- one lease for all that the worker holds
+    lease_until REAL NOT NULL,      -- one lease for all tasks of the worker
     ended_at    REAL,
-    end_reason  TEXT                -- 'stopped', 'preempted' (a termination notice), 'lost' (its lease ran out) or 'released'
+    end_reason  TEXT                -- a value of tasks.WorkerEnd
 ) STRICT;
 CREATE INDEX worker_alive ON worker (lease_until) WHERE ended_at IS NULL;
 
--- Counts kept up with each change: a status costs the same at a thousand tasks and at ten million.
+-- Counts, updated with each change: a status costs the same with a thousand tasks and with ten million.
 CREATE TABLE counter (
     state INTEGER NOT NULL,
     kind  INTEGER NOT NULL,   -- of a failure; 0 otherwise
@@ -91,13 +91,13 @@ CREATE TABLE counter (
     PRIMARY KEY (state, kind)
 ) STRICT, WITHOUT ROWID;
 
--- inserted, duplicates, lost, retries, ...
+-- Totals: inserted, duplicates, lost, retries.
 CREATE TABLE tally (
     name TEXT PRIMARY KEY,
     n    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Durations of the attempts that succeeded: exact moments, and a histogram with buckets 2 % wide for the percentiles.
+-- Durations of successful attempts: exact moments, and a histogram with buckets of 2 % for the percentiles.
 CREATE TABLE duration (
     bucket INTEGER PRIMARY KEY,
     n      INTEGER NOT NULL
@@ -110,7 +110,7 @@ CREATE TABLE duration_moments (
     high REAL NOT NULL
 ) STRICT;
 
--- Tasks that came to an end (SUCCEEDED or FAILED), by second: the rate and the graph over time.
+-- Number of tasks that ended (SUCCEEDED or FAILED), by second: for the rate and the graph over time.
 CREATE TABLE throughput (
     second INTEGER PRIMARY KEY,
     n      INTEGER NOT NULL

@@ -1,22 +1,22 @@
--- Where the tasks travel; NULL for the queue embedded here.
+-- The service queue; NULL for the queue embedded in the ledger.
 ALTER TABLE job ADD COLUMN queue_url TEXT;
 
--- With a queue at a service: up to which task of the segment messages were sent. These tasks have no row in state, and next_seq stays,
--- until an event tells of them.
+-- With a service queue: the last task of the segment that was sent. Sent tasks have no row in state, and next_seq stays, until an event
+-- about them is recorded.
 ALTER TABLE segment ADD COLUMN sent_seq INTEGER NOT NULL DEFAULT 0;
 
--- PENDING tasks that were put back by hand and still have to be sent.
+-- PENDING tasks with a row in state that have to be sent.
 CREATE TABLE unsent (
     seq INTEGER PRIMARY KEY
 ) STRICT;
 
--- Who is sending, so that two do not send the same.
+-- The process that is sending: only one does at a time.
 CREATE TABLE sender (
     process    TEXT NOT NULL,
     touched_at REAL NOT NULL
 ) STRICT;
 
--- Batches of events that were recorded: each counts once however often it is delivered.
+-- Recorded batches of events: a batch that is delivered again has no effect.
 CREATE TABLE event_batch (
     source TEXT NOT NULL,      -- a worker
     number INTEGER NOT NULL,

@@ -1,36 +1,36 @@
--- Every machine that was ever to be started for this job; the row is there before the machine is.
+-- Every machine that was ever requested for this job; the row is written before the machine is launched.
 CREATE TABLE machine (
     token            TEXT PRIMARY KEY,   -- the machine's name
-    order_token      TEXT NOT NULL,      -- what makes an order of several machines that is given twice one order
-    instance_id      TEXT,               -- the provider's name for it, once it has said so
+    order_token      TEXT NOT NULL,      -- the name of its launch request: a request that is sent twice launches its machines once
+    instance_id      TEXT,               -- the provider's name for it, once known
     provider         TEXT NOT NULL,
     zone             TEXT NOT NULL,
     instance_type    TEXT NOT NULL,
     market           TEXT NOT NULL,
-    usd_per_hour     REAL NOT NULL,      -- with its boot disk, at most
+    usd_per_hour     REAL NOT NULL,      -- maximum, with its boot disk
     slots            INTEGER NOT NULL,
     cpus             INTEGER NOT NULL,
-    lifetime_seconds REAL NOT NULL,      -- it ends itself so long after its start
-    ordered_at       REAL NOT NULL,      -- costs count from here
-    started_at       REAL,               -- when the provider said that it is being made
-    ready_at         REAL,               -- when a worker on it was first heard
-    ended_at         REAL,               -- when it was seen to be gone; costs end here
+    lifetime_seconds REAL NOT NULL,      -- it terminates itself this long after its start
+    ordered_at       REAL NOT NULL,      -- when the launch was requested; costs count from here
+    started_at       REAL,               -- when the provider confirmed the launch
+    ready_at         REAL,               -- the first heartbeat of a worker on it
+    ended_at         REAL,               -- when it was missing from the provider's list; costs end here
     end_reason       TEXT,
-    ending_since     REAL                -- when it was last asked to end
+    ending_since     REAL                -- when its termination was last requested
 ) STRICT;
 CREATE INDEX machine_open ON machine (token) WHERE ended_at IS NULL;
 CREATE INDEX machine_instance ON machine (instance_id) WHERE instance_id IS NOT NULL;
 
--- Which machine a worker runs on, by the provider's name for it; NULL for one that was started by hand.
+-- The machine on which a worker runs, by the provider's name; NULL for a worker that a user started.
 ALTER TABLE worker ADD COLUMN machine TEXT;
 CREATE INDEX worker_machine ON worker (machine) WHERE machine IS NOT NULL;
--- Time in attempts that came to an end of their own, of all its slots together.
+-- Total duration of its attempts that were neither interrupted nor lost.
 ALTER TABLE worker ADD COLUMN busy_seconds REAL NOT NULL DEFAULT 0;
 
--- Who looks after the pool, in one row.
+-- The pool's controller, in one row.
 CREATE TABLE pool (
-    controller    TEXT,                  -- its process, see processes.identity; NULL for nobody
-    seen_at       REAL NOT NULL,         -- when it last said that it is there
-    stop_asked_at REAL                   -- when the user wanted all machines ended
+    controller    TEXT,                  -- its process, see processes.identity; NULL if there is none
+    seen_at       REAL NOT NULL,         -- its last heartbeat
+    stop_asked_at REAL                   -- when the user asked to terminate all machines
 ) STRICT;
-INSERT INTO pool VALUES (NULL, 0, NULL);
+INSERT INTO pool (controller, seen_at, stop_asked_at) VALUES (NULL, 0, NULL);

@@ -1,1 +1,1 @@
-"""Machines of AWS: EC2 instances, started by fleets."""
+"""Machines of AWS: EC2 instances, launched by fleets of type instant."""

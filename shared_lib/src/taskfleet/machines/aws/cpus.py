@@ -1,8 +1,8 @@
-"""Which processor an instance type of AWS has, by the family that its name begins with.
+"""The processor of each EC2 instance family.
 
-The interface tells the maker and a clock rate, not the processor. The table is taken from
-https://docs.aws.amazon.com/ec2/latest/instancetypes/ (a processor for each type) and https://aws.amazon.com/ec2/instance-types/. Where a
-family runs on one of two processors, the older one is named: that is what is sure to be had.
+The EC2 API reports the manufacturer and a clock rate, not the processor. The table is taken from
+https://docs.aws.amazon.com/ec2/latest/instancetypes/ (a processor for each type) and https://aws.amazon.com/ec2/instance-types/. If a
+family runs on two processors, the table has the older one, which is the least that an instance gets.
 """
 
 from taskfleet.machines.cpus import rank_of
@@ -35,11 +35,11 @@ _AWS_FAMILIES = {
     "AWS Graviton5": "c9g c9gd m9g m9gd r9g r9gd",
 }
 
-#: By what stands before the point of a type's name.
+#: By instance family: the part of a type's name before the dot.
 AWS = {family: cpu for cpu, families in _AWS_FAMILIES.items() for family in families.split()}
 
 
 def cpu_of(type_name: str) -> tuple[str, int]:
-    """Return the processor of an instance type such as "m7i.large" and its rank; ("", 0) if it is not known."""
+    """Return the processor of an instance type such as "m7i.large" and its rank; ("", 0) if it is unknown."""
     cpu = AWS.get(type_name.partition(".")[0], "")
     return cpu, rank_of(cpu)

@@ -1,80 +1,80 @@
-"""What is done next when AWS has not started a fleet: a table of why not, and whether an earlier answer was lost."""
+"""Decision table for failed calls of CreateLaunchTemplate and CreateFleet, where the response to an earlier call may have been lost."""
 
 from enum import Enum, auto
 
 from taskfleet.clouds.aws_errors import DENIED, THROTTLED
 from taskfleet.errors import ProviderError, UnreachableError
 
-_GIVEN_OTHERWISE = "IdempotentParameterMismatch"
+_OTHER_PARAMETERS = "IdempotentParameterMismatch"
 _NO_TEMPLATE = ("InvalidLaunchTemplateName.NotFoundException", "InvalidLaunchTemplateId.NotFound")
 
 
-class Failure(Enum):
-    """Why AWS has not started a fleet, as far as it matters to what is done next."""
+class FleetFailure(Enum):
+    """Why AWS has not created a fleet, as far as it matters for the next step."""
 
-    GIVEN_OTHERWISE = auto()
-    """An order of this token was carried out, with other settings."""
+    OTHER_PARAMETERS = auto()
+    """A request with this token was carried out before, with other parameters."""
     NO_TEMPLATE = auto()
-    """The template is not known everywhere yet, or somebody has cleared up meanwhile."""
+    """The template is not visible everywhere yet, or somebody has deleted it."""
     THROTTLED = auto()
-    """Too many requests: it was not carried out."""
-    NO_ANSWER = auto()
-    """Nobody knows whether it was carried out."""
-    FLEET_REFUSED = auto()
-    """The fleet is refused, for a reason that may be the offers'."""
+    """Too many requests: this one was not carried out."""
+    NO_RESPONSE = auto()
+    """It is unknown whether the request was carried out."""
+    FLEET_REJECTED = auto()
+    """The fleet is rejected, for a reason that may lie in its offers."""
     OTHER = auto()
-    """Credentials, permissions, or a template that is refused: the offers are not to blame."""
+    """Credentials, permissions, or a rejected template: the offers are not the reason."""
 
 
-class Next(Enum):
-    """What is done next."""
+class NextStep(Enum):
+    """What to do next."""
 
-    GIVEN_BEFORE = auto()
-    """Look what was started then."""
-    AGAIN = auto()
-    """Ask once more."""
-    AGAIN_AS_LOST = auto()
-    """Ask once more, and remember that an answer was lost: what was asked may have been carried out."""
-    REFUSED = auto()
-    """It is the answer: no offer was to be had."""
+    FIND_LAUNCHED = auto()
+    """List the machines that the earlier request launched."""
+    RETRY = auto()
+    """Send the request again."""
+    RETRY_AS_LOST = auto()
+    """Send the request again, and remember that a response was lost: the request may have been carried out."""
+    FAIL_OFFERS = auto()
+    """Report a launch failure of every offer."""
     RAISE = auto()
-    """Nothing was started, and nothing will be."""
+    """Raise the error: nothing was launched, and nothing will be."""
     UNKNOWN = auto()
-    """Say that nobody knows: an earlier try may have been carried out."""
+    """Report that the result is unknown: an earlier request may have been carried out."""
 
 
-#: By failure what is done next, if no answer was lost so far and if one was. When all tries are used up, nobody knows.
+#: By failure: the next step if no response was lost so far, and if one was. After the last attempt the result is unknown.
 _NEXT = {
-    Failure.GIVEN_OTHERWISE: (Next.GIVEN_BEFORE, Next.GIVEN_BEFORE),
-    Failure.NO_TEMPLATE: (Next.AGAIN, Next.AGAIN),
-    Failure.THROTTLED: (Next.REFUSED, Next.AGAIN_AS_LOST),
-    Failure.NO_ANSWER: (Next.AGAIN_AS_LOST, Next.AGAIN_AS_LOST),
-    Failure.FLEET_REFUSED: (Next.REFUSED, Next.UNKNOWN),
-    Failure.OTHER: (Next.RAISE, Next.UNKNOWN),
+    FleetFailure.OTHER_PARAMETERS: (NextStep.FIND_LAUNCHED, NextStep.FIND_LAUNCHED),
+    FleetFailure.NO_TEMPLATE: (NextStep.RETRY, NextStep.RETRY),
+    FleetFailure.THROTTLED: (NextStep.FAIL_OFFERS, NextStep.RETRY_AS_LOST),
+    FleetFailure.NO_RESPONSE: (NextStep.RETRY_AS_LOST, NextStep.RETRY_AS_LOST),
+    FleetFailure.FLEET_REJECTED: (NextStep.FAIL_OFFERS, NextStep.UNKNOWN),
+    FleetFailure.OTHER: (NextStep.RAISE, NextStep.UNKNOWN),
 }
 
 
-def next_step(trouble: ProviderError, action: str, *, was_lost: bool) -> Next:
-    """Say what is done next.
+def next_step(error: ProviderError, action: str, *, was_lost: bool) -> NextStep:
+    """Return what to do next.
 
     Args:
-        trouble: What CreateLaunchTemplate or CreateFleet was met with.
-        action: Which of the two.
-        was_lost: Whether the answer to an earlier request for this fleet was lost.
+        error: What CreateLaunchTemplate or CreateFleet failed with.
+        action: The name of the call that failed.
+        was_lost: Whether the response to an earlier request for this fleet was lost.
     """
-    return _NEXT[failure_of(trouble, action)][was_lost]
+    return _NEXT[failure_of(error, action)][was_lost]
 
 
-def failure_of(trouble: ProviderError, action: str) -> Failure:
-    """Say which kind of failure it is that CreateLaunchTemplate or CreateFleet was met with."""
-    if trouble.code == _GIVEN_OTHERWISE:
-        return Failure.GIVEN_OTHERWISE
-    if trouble.code in _NO_TEMPLATE:
-        return Failure.NO_TEMPLATE
-    if trouble.code in THROTTLED:
-        return Failure.THROTTLED
-    if isinstance(trouble, UnreachableError):
-        return Failure.NO_ANSWER
-    if action == "CreateFleet" and trouble.code and trouble.code not in DENIED:
-        return Failure.FLEET_REFUSED
-    return Failure.OTHER
+def failure_of(error: ProviderError, action: str) -> FleetFailure:
+    """Return the kind of failure of a CreateLaunchTemplate or CreateFleet call."""
+    if error.code == _OTHER_PARAMETERS:
+        return FleetFailure.OTHER_PARAMETERS
+    if error.code in _NO_TEMPLATE:
+        return FleetFailure.NO_TEMPLATE
+    if error.code in THROTTLED:
+        return FleetFailure.THROTTLED
+    if isinstance(error, UnreachableError):
+        return FleetFailure.NO_RESPONSE
+    if action == "CreateFleet" and error.code and error.code not in DENIED:
+        return FleetFailure.FLEET_REJECTED
+    return FleetFailure.OTHER

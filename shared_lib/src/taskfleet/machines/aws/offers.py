@@ -1,9 +1,9 @@
-"""What machines AWS has, and what they cost, asked from AWS itself.
+"""The catalogue of AWS: instance types, boot disks and prices, from the EC2 and Price List APIs.
 
-The permissions that are used are in ``clouds.aws_permissions``. None of the calls costs anything.
+``clouds.aws_permissions`` lists the permissions that are used. The calls are free of charge.
 
-EC2 answers about 20 such requests a second in a region, after 100 at once
-(https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html); botocore waits and asks again when it is turned away.
+EC2 allows about 20 such requests per second and region, after a burst of 100
+(https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html); botocore waits and retries throttled requests.
 """
 
 import json
@@ -15,56 +15,49 @@ from typing import Any
 from taskfleet.clouds.aws_client import AwsClient
 from taskfleet.machine_terms import Architecture, Market
 from taskfleet.machines.aws.cpus import cpu_of
+from taskfleet.machines.aws.images import PROVIDER
 from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType, make_catalogue
-from taskfleet.machines.images import Image
 
-PROVIDER = "aws"
-#: Where the price list of every region is kept, and which region is asked for the others if none is set.
+#: Where the Price List API for all regions is called, and DescribeRegions if no region is set.
 PRICES_REGION = "us-east-1"
-#: How many names ssm:GetParameters takes at once.
-_PARAMETERS = 10
 _GB_IN_GIB = 1e9 / 2**30
 
-#: How products of AmazonEC2 are found that are plain machines by the hour: not dedicated, no licences in the price, not a reservation.
-_PLAIN_MACHINES = {"operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used"}
-#: What disks are sure to do, without bursts: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. Those of io1 and io2
-#: that every type of machine allows. Hard disks (st1, sc1) cannot be booted from, so they are not here.
+#: Attributes of those AmazonEC2 products that are plain hourly instances: not dedicated, without licences, not a reservation.
+_PLAIN_INSTANCES = {"operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used"}
+#: Baseline performance of disks, without bursts: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. For io1 and io2,
+#: what every instance type supports. Hard disks (st1, sc1) cannot be boot disks, so they are omitted.
 _SPEEDS: dict[str, dict[str, float]] = {
-    "gp3": {"free_iops": 3000, "free_mibps": 125, "most_iops": 80_000, "most_mibps": 2000},
+    "gp3": {"free_iops": 3000, "free_mibps": 125, "max_iops": 80_000, "max_mibps": 2000},
     "gp2": {
         "free_iops": 100,
         "iops_per_gib": 3,
-        "most_iops": 16_000,
-        "free_mibps": 25,  # operations of 256 KiB, as also below
+        "max_iops": 16_000,
+        "free_mibps": 25,  # operations of 256 KiB, also below
         "mibps_per_gib": 0.75,
-        "most_mibps": 250,
+        "max_mibps": 250,
     },
-    "io1": {"most_iops": 32_000, "most_mibps": 500},
-    "io2": {"most_iops": 32_000, "most_mibps": 500},
+    "io1": {"max_iops": 32_000, "max_mibps": 500},
+    "io2": {"max_iops": 32_000, "max_mibps": 500},
 }
 _MIBPS_PER_IOPS = 0.25
-#: How usage of disks ends in the price list; io1 is as old as to be just "piops" there.
+#: Suffixes of usage types of disks in the price list, where io1 is "piops".
 _SUFFIXES = {"gp3": "gp3", "gp2": "gp2", "io1": "piops", "io2": "io2"}
-#: Product families, and how their usage begins.
+#: Product families, and the prefix of their usage types.
 _FAMILIES = {
     "Storage": "EBS:VolumeUsage.",
     "System Operation": "EBS:VolumeP-IOPS.",
     "Provisioned Throughput": "EBS:VolumeP-Throughput.",
 }
-#: What a unit of the price list is of what a price is given for.
+#: Units of the price list, in GiB, IOPS or MiB/s.
 _UNITS = {"GB-Mo": 1, "GB-month": 1, "IOPS-Mo": 1, "MiBps-Mo": 1, "GiBps-mo": 1024}
-
-_UBUNTU = "/aws/service/canonical/ubuntu/server/{release}/stable/current/{architecture}/hvm/ebs-gp3/ami-id"
-_DEBIAN = "/aws/service/debian/release/{release}/latest/{architecture}"
-_AMAZON_LINUX = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{architecture}"
 
 
 def fetch(regions: Sequence[str], *, now: float) -> Catalogue:
-    """Ask AWS for all its machines in some regions, and what they cost on Linux, by zone and market.
+    """Fetch the instance types of some regions, with their prices for Linux by zone and market.
 
     Args:
         regions: Such as "eu-west-1".
-        now: Seconds since the epoch; of spot prices the newest since then is taken, as a rule what was valid then.
+        now: Seconds since the epoch; the spot prices are the newest since then, usually those that were valid then.
 
     Raises:
         ProviderError: No credentials, no permission, an unknown region, no network.
@@ -80,7 +73,7 @@ def fetch(regions: Sequence[str], *, now: float) -> Catalogue:
     jobs |= {
         (family, region): partial(_disk_prices, client, region, family) for region in regions for family in _FAMILIES
     }
-    found = client.side_by_side(jobs, all_or_nothing=True)
+    found = client.run_parallel(jobs, all_or_nothing=True)
     types: dict[str, InstanceType] = {}
     prices: list[tuple[str, Market, str, float | None]] = []
     for region in regions:
@@ -105,85 +98,26 @@ def fetch(regions: Sequence[str], *, now: float) -> Catalogue:
 
 
 def regions() -> list[tuple[str, list[str]]]:
-    """Give the regions that are enabled for the account, each with its zones.
+    """Return the regions that are enabled for the account, each with its zones.
 
     Raises:
         ProviderError: As ``fetch``.
     """
     client = AwsClient()
-    answer = client.ask(client.region or PRICES_REGION, "DescribeRegions")
-    names = sorted(one["RegionName"] for one in answer["Regions"] if one.get("OptInStatus") != "not-opted-in")
-    found = client.side_by_side({name: partial(_zones, client, name) for name in names}, all_or_nothing=True)
+    response = client.call(client.region or PRICES_REGION, "DescribeRegions")
+    names = sorted(one["RegionName"] for one in response["Regions"] if one.get("OptInStatus") != "not-opted-in")
+    found = client.run_parallel({name: partial(_zones, client, name) for name in names}, all_or_nothing=True)
     return [(name, found[name]) for name in names]
 
 
-def images(region: str, *, now: float) -> list[Image]:
-    """Give the newest Ubuntu LTS, Debian and Amazon Linux images, each for both architectures.
-
-    They are those that their makers name in AWS's public parameters; an instance is launched from their ids in this region only.
-
-    Args:
-        region: Such as "eu-west-1".
-        now: Seconds since the epoch; which releases there may be by then.
-
-    Raises:
-        ProviderError: As ``fetch``.
-    """
-    client = AwsClient()
-    year = datetime.fromtimestamp(now, UTC).year
-    releases = {
-        _DEBIAN: [str(number) for number in range(12 + max(0, year - 2023) // 2, 11, -1)],
-    }
-    wanted = [ubuntu_parameters(architecture, now=now) for architecture in Architecture]
-    wanted += [
-        [template.format(release=release, architecture=architecture) for release in newest_first]
-        for template, newest_first in releases.items()
-        for architecture in ("amd64", "arm64")
-    ]
-    wanted += [[_AMAZON_LINUX.format(architecture=architecture)] for architecture in ("x86_64", "arm64")]
-    names = [name for each in wanted for name in each]
-    ids: dict[str, str] = {}
-    for start in range(0, len(names), _PARAMETERS):
-        answer = client.ask(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
-        ids |= {one["Name"]: one["Value"] for one in answer["Parameters"]}
-    newest = [next((ids[name] for name in each if name in ids), None) for each in wanted]
-    chosen = [one for one in newest if one is not None]
-    if not chosen:
-        return []
-    described = {one["ImageId"]: one for one in client.ask(region, "DescribeImages", ImageIds=chosen)["Images"]}
-    return [
-        Image(
-            id=one,
-            name=described[one]["Name"],
-            architecture=Architecture(described[one]["Architecture"]),
-            created_at=datetime.fromisoformat(described[one]["CreationDate"]).timestamp(),
-            provider=PROVIDER,
-        )
-        for one in chosen
-        if one in described
-    ]
-
-
-def ubuntu_parameters(architecture: Architecture, *, now: float) -> list[str]:
-    """Give the names of AWS's public parameters in which the ids of Ubuntu LTS images are, the newest release first.
-
-    Args:
-        architecture: What the image is for.
-        now: Seconds since the epoch; releases that there cannot be by then are left out.
-    """
-    year = datetime.fromtimestamp(now, UTC).year
-    name = {Architecture.X86_64: "amd64", Architecture.ARM64: "arm64"}[architecture]
-    return [_UBUNTU.format(release=f"{even % 100}.04", architecture=name) for even in range(year - year % 2, 2023, -2)]
-
-
 def _types(client: AwsClient, region: str) -> dict[str, tuple[InstanceType, frozenset[Market]]]:
-    """Give the types that run Linux, and in which markets they are."""
+    """Return the instance types that run Linux, with their markets."""
     found = {}
     for page in client.pages(region, "DescribeInstanceTypes"):
         for one in page["InstanceTypes"]:
             name = one["InstanceType"]
-            programs = one.get("ProcessorInfo", {}).get("SupportedArchitectures", ())
-            architecture = next((each for each in Architecture if each in programs), None)
+            supported = one.get("ProcessorInfo", {}).get("SupportedArchitectures", ())
+            architecture = next((each for each in Architecture if each in supported), None)
             if architecture is None or "hvm" not in one.get("SupportedVirtualizationTypes", ()):
                 continue
             family, rank = cpu_of(name)
@@ -206,7 +140,7 @@ def _types(client: AwsClient, region: str) -> dict[str, tuple[InstanceType, froz
 
 
 def _offered(client: AwsClient, region: str) -> set[tuple[str, str]]:
-    """Give types and zones; not local zones and the like, which have prices of their own."""
+    """Return the offered types by zone, without local zones and the like, which have separate prices."""
     return {
         (one["InstanceType"], one["Location"])
         for page in client.pages(region, "DescribeInstanceTypeOfferings", LocationType="availability-zone")
@@ -216,7 +150,7 @@ def _offered(client: AwsClient, region: str) -> set[tuple[str, str]]:
 
 
 def _spot_prices(client: AwsClient, region: str, now: float) -> dict[tuple[str, str], float | None]:
-    """Give the prices by type and zone: EC2 tells what has changed since a time, and what was valid then."""
+    """Return the prices by type and zone: EC2 lists the changes since a time, and the prices that were valid then."""
     newest: dict[tuple[str, str], tuple[datetime, float | None]] = {}
     arguments: dict[str, Any] = {"StartTime": datetime.fromtimestamp(now, UTC), "ProductDescriptions": ["Linux/UNIX"]}
     for page in client.pages(region, "DescribeSpotPriceHistory", **arguments):
@@ -228,9 +162,9 @@ def _spot_prices(client: AwsClient, region: str, now: float) -> dict[tuple[str, 
 
 
 def _list_prices(client: AwsClient, region: str) -> dict[str, float]:
-    """Give the prices by type; of several the highest, so that none is too good to be true."""
+    """Return the on-demand prices by type; of several the highest, so that no price is too low."""
     found: dict[str, float] = {}
-    for product in _products(client, region, _PLAIN_MACHINES):
+    for product in _products(client, region, _PLAIN_INSTANCES):
         attributes = product["product"]["attributes"]
         if attributes.get("marketoption", "OnDemand") != "OnDemand" or "instanceType" not in attributes:
             continue
@@ -241,12 +175,12 @@ def _list_prices(client: AwsClient, region: str) -> dict[str, float]:
 
 
 def _disk_prices(client: AwsClient, region: str, family: str) -> dict[str, float]:
-    """Give the prices of a month by kind of disk; of several the highest (io2: of the first 32,000 operations)."""
+    """Return the monthly prices by disk type; of several the highest (io2: the price of the first 32,000 IOPS)."""
     usages = {_FAMILIES[family] + suffix: name for name, suffix in _SUFFIXES.items()}
     found: dict[str, float] = {}
     for product in _products(client, region, {"productFamily": family}):
         usage = product["product"]["attributes"].get("usagetype", "")
-        name = usages.get(usage[usage.find("EBS:") :])  # outside us-east-1 it begins with a region, as in EUW1-
+        name = usages.get(usage[usage.find("EBS:") :])  # outside us-east-1 there is a region prefix such as EUW1-
         for unit, usd in _prices(product):
             if name is not None and unit in _UNITS:
                 found[name] = max(usd / _UNITS[unit], found.get(name, 0.0))
@@ -259,9 +193,8 @@ def _disks(
     for name, speeds in _SPEEDS.items():
         if storage.get(name, 0.0) <= 0:
             continue
-        is_by_iops = name.startswith(
-            "io"
-        )  # throughput comes with operations, which alone are paid; who wants both pays too much here
+        # io1 and io2 have no price for throughput, which comes with IOPS; if both are needed, the price here is too high
+        is_by_iops = name.startswith("io")
         usd_per_iops = iops.get(name, 0.0)
         yield DiskType(
             name=name,
@@ -275,8 +208,8 @@ def _disks(
 
 def _zones(client: AwsClient, region: str) -> list[str]:
     wanted = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
-    answer = client.ask(region, "DescribeAvailabilityZones", Filters=wanted)
-    return sorted(one["ZoneName"] for one in answer["AvailabilityZones"])
+    response = client.call(region, "DescribeAvailabilityZones", Filters=wanted)
+    return sorted(one["ZoneName"] for one in response["AvailabilityZones"])
 
 
 def _products(client: AwsClient, region: str, attributes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -291,7 +224,7 @@ def _products(client: AwsClient, region: str, attributes: Mapping[str, str]) -> 
 
 
 def _prices(product: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Give units and USD of what is paid as it is used."""
+    """Yield the unit and the price in USD of each on-demand price dimension."""
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in term["priceDimensions"].values():
             usd = _number(dimension["pricePerUnit"].get("USD"))

@@ -1,8 +1,8 @@
-"""Whether these credentials may do what a pool on AWS takes, found out without doing it.
+"""Check whether these credentials have the permissions that a pool on AWS needs, by dry runs.
 
-EC2 answers a dry run with DryRunOperation if the call is permitted. Of calls about one machine, disk or template there is none to name
-yet, so a made-up one is: a refusal tells that the permission is missing, anything else tells nothing, since a permission may be for
-things with certain tags only. That a fleet may start machines is asked as RunInstances, which fleets do in the caller's name.
+EC2 answers a dry run with DryRunOperation if the call is permitted. Calls about one machine, disk or template name one that does not
+exist: a denial shows that the permission is missing; any other answer shows nothing, since a permission may be restricted to resources
+with certain tags. Whether a fleet may launch machines is checked as RunInstances, which fleets call on behalf of the caller.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from taskfleet.clouds.aws_permissions import AWS
 from taskfleet.clouds.permissions import Use, Who
 from taskfleet.errors import PermissionDeniedError, ProviderError, UnreachableError
 from taskfleet.machine_terms import Architecture
-from taskfleet.machines.aws.faults import fault_of
-from taskfleet.machines.aws.regions import Region, Regions, Wishes
+from taskfleet.machines.aws.errors import account_error
+from taskfleet.machines.aws.regions import LaunchSettings, Region, Regions
 from taskfleet.machines.aws.templates import tags_of, template_of
 
-#: A small type of each architecture that every region has.
+#: A small instance type of each architecture that is available in every region.
 _TYPES = {Architecture.X86_64: "t3.micro", Architecture.ARM64: "t4g.micro"}
-#: Calls that take no more than what they are about; with ids that are nobody's.
+#: Calls whose only arguments are resource IDs; these do not exist.
 _ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "TerminateInstances": {"InstanceIds": ["i-0123456789abcdef0"]},
     "GetConsoleOutput": {"InstanceId": "i-0123456789abcdef0"},
@@ -33,62 +33,62 @@ _ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def preflight(client: AwsClient, wishes: Wishes, regions: Regions) -> list[str]:
-    """Return a sentence for each thing that would not be done, each permission once.
+def preflight(client: AwsClient, settings: LaunchSettings, regions: Regions) -> list[str]:
+    """Return a sentence for each known obstacle, each permission once.
 
     Raises:
         UnreachableError: AWS does not answer.
-        CredentialsError: It does not accept the credentials, or there are none.
+        CredentialsError: There are no credentials, or AWS rejects them.
     """
 
-    def faults_in(name: str) -> list[ProviderError]:
-        return [*_faults(client, wishes, regions, name)]
+    def errors_in(name: str) -> list[ProviderError]:
+        return [*_errors(client, settings, regions, name)]
 
     found: dict[str, str] = {}
-    for faults in client.side_by_side({name: partial(faults_in, name) for name in wishes.regions}).values():
-        for fault in faults:
-            known_by = fault.permission if isinstance(fault, PermissionDeniedError) else str(fault)
-            found.setdefault(known_by, str(fault))
+    for errors in client.run_parallel({name: partial(errors_in, name) for name in settings.regions}).values():
+        for error in errors:
+            key = error.permission if isinstance(error, PermissionDeniedError) else str(error)
+            found.setdefault(key, str(error))
     return list(found.values())
 
 
-def _faults(client: AwsClient, wishes: Wishes, regions: Regions, name: str) -> Iterator[ProviderError]:
-    """Yield what is wrong in a region."""
-    asked = AWS.of(who=Who.POOL, uses=(Use.LOOK, Use.END, Use.CLEAR))
-    actions = [row.name.removeprefix("ec2:") for row in asked]
+def _errors(client: AwsClient, settings: LaunchSettings, regions: Regions, name: str) -> Iterator[ProviderError]:
+    """Yield the errors of a region."""
+    rows = AWS.of(who=Who.POOL, uses=(Use.LOOK, Use.END, Use.CLEAR))
+    actions = [row.name.removeprefix("ec2:") for row in rows]
     dry_runs = [(action, f"ec2:{action}", _ARGUMENTS.get(action, {})) for action in actions]
     try:
-        dry_runs += _starting(wishes, regions.get(name))
+        dry_runs += _launch_calls(settings, regions.get(name))
     except UnreachableError:
         raise
     except ProviderError as error:
         yield error
     unclear: set[str] = set()
     for action, permission, arguments in dry_runs:
-        if action in unclear:  # with more arguments it is refused for the same reason
+        if action in unclear:  # with more arguments it would be denied for the same reason
             continue
         try:
-            client.ask_plainly(name, action, DryRun=True, **arguments)
-        except ERRORS as error:
-            trouble = client.explain(error, name, action)
-            if not isinstance(error, ClientError):
-                raise trouble from error
-            reply = reply_of(error)
+            client.call_raw(name, action, DryRun=True, **arguments)
+        except ERRORS as cause:
+            explained = client.explain(cause, name, action)
+            if not isinstance(cause, ClientError):
+                raise explained from cause
+            reply = reply_of(cause)
             if reply.code in DENIED:
                 if not names_permission(reply.text):
                     unclear.add(action)
                 yield denial(f"AWS EC2 in {name}", reply, permission)
-            elif isinstance(trouble, UnreachableError):
-                raise trouble from error
-            elif action == "RunInstances" and (fault := fault_of(reply, name)) is not None:
-                yield fault
+            elif isinstance(explained, UnreachableError):
+                raise explained from cause
+            elif action == "RunInstances" and (found := account_error(reply, name)) is not None:
+                yield found
 
 
-def _starting(wishes: Wishes, region: Region) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Give the calls that start machines, from the plainest, and the permission that each takes besides those of the ones before it."""
+def _launch_calls(settings: LaunchSettings, region: Region) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Return the calls that launch machines, the simplest first, and the permission that each needs in addition to the ones before."""
     subnet = next(iter(region.subnets.values()))
-    instance_type = _TYPES[wishes.architecture]
-    data = template_of(wishes, region, None, "")
+    instance_type = _TYPES[settings.architecture]
+    data = template_of(settings, region, None, "")
     plain = {name: value for name, value in data.items() if name not in ("UserData", "TagSpecifications")}
     plain["NetworkInterfaces"] = [one | {"SubnetId": subnet} for one in data["NetworkInterfaces"]]
     plain |= {"MinCount": 1, "MaxCount": 1, "InstanceType": instance_type}
@@ -101,7 +101,7 @@ def _starting(wishes: Wishes, region: Region) -> list[tuple[str, str, Mapping[st
         "TargetCapacitySpecification": {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "on-demand"},
     }
     name = {"LaunchTemplateName": "taskfleet-dry-run", "LaunchTemplateData": data}
-    tags = [{"ResourceType": "launch-template", "Tags": tags_of(wishes)}]
+    tags = [{"ResourceType": "launch-template", "Tags": tags_of(settings)}]
     return [
         ("CreateFleet", "ec2:CreateFleet", fleet),
         ("CreateLaunchTemplate", "ec2:CreateLaunchTemplate", name),

@@ -1,4 +1,4 @@
-"""AWS as a provider of machines; its SDK is imported when it is asked something."""
+"""AWS as a provider of machines. The SDK is imported at the first call."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -6,6 +6,7 @@ from typing import ClassVar
 from taskfleet.clouds.aws_permissions import AWS
 from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import SettingsError
+from taskfleet.invocation import poe
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.images import Image
@@ -30,9 +31,10 @@ class AwsProvider:
     empty_lists_to_confirm: ClassVar[int] = 2
     code_sources: ClassVar[tuple[str, ...]] = ("bundle", "git", "image")
     bucket_scheme: ClassVar[str] = "s3"
-    #: 16 KiB before it is encoded: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
+    #: 16 KiB before base64: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
     longest_script_bytes: ClassVar[int] = 16 << 10
     permissions: ClassVar[Permissions | None] = AWS
+    sdk: ClassVar[str] = "botocore"
     example_queue_url: ClassVar[str] = "sqs://NAME"
     example_region: ClassVar[str] = "us-east-1"
 
@@ -40,8 +42,8 @@ class AwsProvider:
         """See ``Provider.check``."""
         if not configuration.pool.regions:
             raise SettingsError(
-                f"REGIONS is not set: name one or more in config/pool.env, such as REGIONS={self.example_region}. "
-                "poe list_regions shows all."
+                f"REGIONS is not set. Set one or more in config/pool.env, such as REGIONS={self.example_region}. "
+                f"{poe('list_regions')} lists all regions."
             )
 
     def fit(self, need: Need) -> Need:
@@ -66,24 +68,24 @@ class AwsProvider:
         return offers.regions()
 
     def images(self, configuration: Configuration, *, now: float) -> Sequence[Image]:
-        """See ``Provider.images``; they differ by region."""
-        from taskfleet.machines.aws import offers
+        """See ``Provider.images``; image IDs differ by region."""
+        from taskfleet.machines.aws.images import fetch_images
 
         self.check(configuration)
-        return [image for region in configuration.pool.regions for image in offers.images(region, now=now)]
+        return [image for region in configuration.pool.regions for image in fetch_images(region, now=now)]
 
     def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:
         """See ``Provider.open``."""
         from taskfleet.machines.aws.machines import AwsMachines
+        from taskfleet.machines.aws.regions import LaunchSettings
 
         self.check(configuration)
         pool, own = configuration.pool, configuration.of(AwsSettings)
-        return AwsMachines(
+        settings = LaunchSettings(
             job_id=configuration.settings.job_id,
             run=run,
-            regions=pool.regions,
+            regions=tuple(dict.fromkeys(pool.regions)),
             architecture=pool.architecture,
-            script=script,
             image=pool.image,
             instance_profile=own.instance_profile,
             security_groups=own.security_groups,
@@ -93,6 +95,7 @@ class AwsProvider:
             boot_disk_iops=pool.boot_disk_iops,
             boot_disk_mibps=pool.boot_disk_mibps,
         )
+        return AwsMachines(settings, script=script)
 
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""

@@ -1,4 +1,4 @@
-"""What a job's machines need in each region of AWS: an image, subnets, security groups."""
+"""The image, subnets and security groups of a job in each region of AWS."""
 
 import threading
 import time
@@ -8,65 +8,71 @@ from typing import Any
 
 from taskfleet.clouds.aws_client import AwsClient
 from taskfleet.errors import WrongSettingError
+from taskfleet.invocation import poe
 from taskfleet.machine_terms import Architecture
-
-#: How many names ssm:GetParameters takes at once.
-_PARAMETERS = 10
+from taskfleet.machines.aws.images import read_parameters, ubuntu_parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What is set about how a job's machines start on AWS."""
+class LaunchSettings:
+    """The settings with which a job's machines are launched on AWS."""
 
     job_id: str
+    """All resources are tagged with it."""
     run: str
+    """Distinguishes this job from others of the same name; empty for all jobs of that name."""
     regions: tuple[str, ...]
     architecture: Architecture
-    image: str | None
-    """None for the newest Ubuntu LTS."""
-    instance_profile: str | None
-    """A name, or an address that begins with ``arn:``."""
-    security_groups: tuple[str, ...]
-    """By id; empty for the default one of the network."""
-    subnets: tuple[str, ...]
-    """By id; empty for the default one of each zone."""
-    key_name: str | None
-    external_ip: bool
-    boot_disk_iops: float
-    boot_disk_mibps: float
+    """Of the image and the machines."""
+    image: str | None = None
+    """The ID of an image; None for the newest Ubuntu LTS."""
+    instance_profile: str | None = None
+    """Name or ARN of the instance profile whose role the machines assume."""
+    security_groups: tuple[str, ...] = ()
+    """IDs; empty for the VPC's default security group."""
+    subnets: tuple[str, ...] = ()
+    """IDs; empty for the default subnet of each zone. Of several in a zone the first is used."""
+    key_name: str | None = None
+    """The key pair for SSH."""
+    external_ip: bool = True
+    """Whether machines get a public IP address."""
+    boot_disk_iops: float = 0.0
+    """I/O operations per second that boot disks must provide."""
+    boot_disk_mibps: float = 0.0
+    """MiB per second that boot disks must provide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """What there is in a region of what a job needs."""
+    """The resources of a region that a job's machines use."""
 
     name: str
     image: str
     root_device: str
-    """What the image calls its boot disk, such as ``/dev/sda1``."""
+    """The device name of the image's boot disk, such as ``/dev/sda1``."""
     image_gib: int
-    """A boot disk has to be as large as that."""
+    """The minimum size of a boot disk."""
     subnets: Mapping[str, str]
-    """Zone to subnet."""
+    """By zone."""
     security_groups: tuple[str, ...]
 
 
 class Regions:
-    """Looks what there is in a region when it is first wanted. For several threads."""
+    """Looks up the resources of a region at the first use, and caches them. Thread-safe."""
 
-    def __init__(self, client: AwsClient, wishes: Wishes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: AwsClient, settings: LaunchSettings, clock: Callable[[], float] = time.time) -> None:
         self._client = client
-        self._wishes = wishes
+        self._settings = settings
         self._clock = clock
         self._known: dict[str, Region] = {}
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Region:
-        """Give what there is in a region.
+        """Return the resources of a region.
 
         Raises:
             UnreachableError: AWS does not answer.
-            WrongSettingError: An image, subnet or security group is not there.
+            WrongSettingError: An image, subnet or security group does not exist.
             ProviderError: These credentials are wrong or lack a permission.
         """
         with self._lock:
@@ -83,43 +89,39 @@ class Regions:
             return self._known[name]
 
     def _image(self, region: str) -> dict[str, Any]:
-        wishes = self._wishes
-        image_id = wishes.image or self._newest_ubuntu(region)
+        settings = self._settings
+        image_id = settings.image or self._newest_ubuntu(region)
         wanted = [{"Name": "image-id", "Values": [image_id]}]
-        found = self._client.ask(region, "DescribeImages", Filters=wanted)["Images"]
+        found = self._client.call(region, "DescribeImages", Filters=wanted)["Images"]
         if not found:
             raise WrongSettingError(
-                f"AWS EC2 in {region} has no image {image_id}. Set IMAGE to one of its own, see poe list_images, or leave it "
-                "empty: an image is of one region.",
+                f"AWS EC2 in {region} has no image {image_id}: an image exists in one region. Set IMAGE to an image of that region "
+                f"({poe('list_images')} lists the current ones), or leave it empty.",
                 setting="IMAGE",
             )
         image: dict[str, Any] = found[0]
-        if image["Architecture"] != wishes.architecture:
+        if image["Architecture"] != settings.architecture:
             raise WrongSettingError(
-                f"Image {image_id} in {region} is for {image['Architecture']}, and ARCHITECTURE is {wishes.architecture}. Set "
-                "one of the two to the other.",
+                f"Image {image_id} in {region} is for {image['Architecture']}, but ARCHITECTURE is {settings.architecture}. Change "
+                "IMAGE or ARCHITECTURE.",
                 setting="ARCHITECTURE",
             )
         return image
 
     def _newest_ubuntu(self, region: str) -> str:
-        from taskfleet.machines.aws.offers import ubuntu_parameters
-
-        names = ubuntu_parameters(self._wishes.architecture, now=self._clock())
-        found: dict[str, str] = {}
-        for start in range(0, len(names), _PARAMETERS):
-            answer = self._client.ask(region, "GetParameters", service="ssm", Names=names[start : start + _PARAMETERS])
-            found |= {one["Name"]: one["Value"] for one in answer["Parameters"]}
+        names = ubuntu_parameters(self._settings.architecture, now=self._clock())
+        found = read_parameters(self._client, region, names)
         newest = next((found[name] for name in names if name in found), None)
         if newest is None:
             raise WrongSettingError(
-                f"AWS names no image of Ubuntu LTS in {region}. Set IMAGE, see poe list_images.", setting="IMAGE"
+                f"AWS has no Ubuntu LTS image in {region}. Set IMAGE; {poe('list_images')} lists the current images.",
+                setting="IMAGE",
             )
         return newest
 
     def _subnets(self, region: str) -> dict[str, str]:
-        """Give one subnet of each zone: a fleet takes no two pools of the same type in the same zone."""
-        wanted = self._wishes.subnets
+        """Return one subnet by zone: a fleet rejects two overrides of the same type in the same zone."""
+        wanted = self._settings.subnets
         name, values = ("subnet-id", [*wanted]) if wanted else ("default-for-az", ["true"])
         filters = [{"Name": name, "Values": values}]
         found = [
@@ -127,7 +129,7 @@ class Regions:
         ]
         if not wanted and not found:
             raise WrongSettingError(
-                f"This AWS account has no default subnets in {region}. Set SUBNETS, or make a default network with: "
+                f"This AWS account has no default subnets in {region}. Set SUBNETS, or create a default VPC: "
                 f"aws ec2 create-default-vpc --region {region}.",
                 setting="SUBNETS",
             )
@@ -135,17 +137,17 @@ class Regions:
         networks = {one["VpcId"] for one in found}
         if len(networks) > 1:
             raise WrongSettingError(
-                f"SUBNETS are of several networks in {region} ({', '.join(sorted(networks))}). Give those of one: security "
-                "groups are of one network too.",
+                f"SUBNETS are in several VPCs in {region} ({', '.join(sorted(networks))}). Set subnets of one VPC: security "
+                "groups belong to one VPC, too.",
                 setting="SUBNETS",
             )
-        # the first that is named, whatever the order of the answer: an order that is given again has to be the same
-        place = {name: index for index, name in enumerate(wanted)}
-        found.sort(key=lambda one: (place.get(one["SubnetId"], 0), one["SubnetId"]), reverse=True)
+        # the first of the setting, whatever the order of the response: a request that is sent again has to be identical
+        position = {name: index for index, name in enumerate(wanted)}
+        found.sort(key=lambda one: (position.get(one["SubnetId"], 0), one["SubnetId"]), reverse=True)
         return {one["AvailabilityZone"]: one["SubnetId"] for one in found}
 
     def _security_groups(self, region: str) -> tuple[str, ...]:
-        wanted = self._wishes.security_groups
+        wanted = self._settings.security_groups
         if not wanted:
             return ()
         filters = [{"Name": "group-id", "Values": list(wanted)}]
@@ -158,11 +160,11 @@ class Regions:
         return tuple(one for one in wanted if one in found)
 
     def _check(self, setting: str, region: str, wanted: tuple[str, ...], found: Any) -> None:
-        """See that what is set is there: all of it if there is one region, else some, as each thing is of one region."""
+        """Check that the IDs of a setting exist: all if there is one region, else at least one, since each ID exists in one region."""
         missing = [one for one in wanted if one not in found]
-        if missing and (len(self._wishes.regions) == 1 or len(missing) == len(wanted)):
+        if missing and (len(self._settings.regions) == 1 or len(missing) == len(wanted)):
             raise WrongSettingError(
-                f"AWS EC2 in {region} has no {', '.join(missing)}, of {setting}. Give those of that region, or leave it empty.",
+                f"AWS EC2 in {region} has no {', '.join(missing)}. Set {setting} to IDs of that region, or leave it empty.",
                 setting=setting,
             )
 

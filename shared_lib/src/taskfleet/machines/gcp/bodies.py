@@ -1,58 +1,76 @@
-"""What Compute Engine is told of a machine to start, and how it is found again: names and labels."""
+"""Request bodies for new instances of Compute Engine, with the names and labels by which they are found again."""
 
 import hashlib
 import math
 import re
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from taskfleet.errors import StartUpError, WrongSettingError
-from taskfleet.machine_terms import Market, region_of
+from taskfleet.machine_terms import Architecture, Market, region_of
+from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.gcp.cpus import series_of
 
 JOB_LABEL, RUN_LABEL, ORDER_LABEL = "taskfleet-job", "taskfleet-run", "taskfleet-order"
 NETWORK_TAG: Final = "taskfleet"
 #: https://cloud.google.com/compute/docs/naming-resources
-MOST_IN_NAME = 63
+MAX_NAME_LENGTH = 63
 _NAME: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 #: https://cloud.google.com/compute/docs/labeling-resources#requirements
-MOST_IN_LABEL = 63
+MAX_LABEL_LENGTH = 63
 #: https://cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations
-MOST_SCRIPT_BYTES = 256 * 1024
+MAX_SCRIPT_BYTES = 256 * 1024
 #: https://cloud.google.com/compute/docs/instances/limit-vm-runtime#restrictions
 LIFETIME_SECONDS = (30, 120 * 24 * 3600)
-#: Series that cannot be moved to another host while they run.
+#: Series without live migration.
 #: https://cloud.google.com/compute/docs/instances/live-migration-process#limitations
-_IMMOVABLE: Final = {"h3", "h4d"}
+_WITHOUT_LIVE_MIGRATION: Final = {"h3", "h4d"}
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
-_REQUESTS: Final = uuid.UUID("6b1f5a3e-6f0c-5c1c-9d51-6d8d2f5a7c11")
+_REQUEST_NAMESPACE: Final = uuid.UUID("6b1f5a3e-6f0c-5c1c-9d51-6d8d2f5a7c11")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wiring:
-    """What all machines of a job have in common."""
+class LaunchSettings:
+    """The settings with which a job's machines are launched on Google Cloud."""
 
-    image: str
-    labels: Mapping[str, str]
-    service_account: str | None
-    network: str | None
-    subnetwork: str | None
-    external_ip: bool
+    project: str
+    """The project's ID."""
+    job_id: str
+    run: str
+    """The prefix of the tokens of launch requests, and so of the names of machines; empty for the machines of all jobs of this name."""
+    regions: tuple[str, ...]
+    """Regions in which machines may be launched. ``list`` fails if one of them does not answer."""
+    architecture: Architecture = Architecture.X86_64
+    image: str | None = None
+    """An image or an image family; None for the newest Ubuntu LTS."""
+    service_account: str | None = None
+    """The machines' service account; None for the project's default one."""
+    network: str | None = None
+    """A name, or a path in another project; None for "default", or the subnetwork's network."""
+    subnetwork: str | None = None
+    """Its name in each region, or a path; None for networks that create subnetworks automatically."""
+    external_ip: bool = True
+    """Whether machines get an external IP address."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of all the job's resources."""
+        run = {RUN_LABEL: label_value(self.run)} if self.run else {}
+        return {JOB_LABEL: label_value(self.job_id)} | run
 
 
 def check_name(name: str) -> None:
-    """Check that a machine may be called so.
+    """Check that a name is valid for an instance.
 
     Raises:
-        WrongSettingError: It may not.
+        WrongSettingError: It is not.
     """
     if not _NAME.fullmatch(name):
         raise WrongSettingError(
-            f"Google Cloud has no machines called {name!r}: a name is at most {MOST_IN_NAME} lower-case letters, digits and dashes, "
-            "begins with a letter and does not end with a dash.",
+            f"{name!r} is not a valid name for an instance of Compute Engine: a name has at most {MAX_NAME_LENGTH} lower-case letters, "
+            "digits and hyphens, begins with a letter and does not end with a hyphen. Change JOB_ID.",
             setting="JOB_ID",
         )
 
@@ -64,22 +82,22 @@ def check_script(script: str) -> None:
         StartUpError: It is.
     """
     size = len(script.encode())
-    if size > MOST_SCRIPT_BYTES:
+    if size > MAX_SCRIPT_BYTES:
         raise StartUpError(
-            f"The start-up script has {size:,} bytes, and Google Cloud takes {MOST_SCRIPT_BYTES:,}. Shorten BEFORE_START_UP, "
-            "BEFORE_WORKER or AFTER_WORKER, or put them into the project."
+            f"The start-up script has {size:,} bytes; the limit of Google Cloud is {MAX_SCRIPT_BYTES:,}. Shorten BEFORE_START_UP, "
+            "BEFORE_WORKER or AFTER_WORKER, or move long parts into files of the project."
         )
 
 
 def request_id(project: str, zone: str, name: str) -> str:
-    """Give the number of the request that starts a machine: always the same one, so that it is carried out once."""
-    return str(uuid.uuid5(_REQUESTS, f"{project}/{zone}/{name}"))
+    """Return the ID of the request that launches a machine: always the same, so that the request is idempotent."""
+    return str(uuid.uuid5(_REQUEST_NAMESPACE, f"{project}/{zone}/{name}"))
 
 
 def label_value(text: str) -> str:
-    """Give a label's value for a text: itself if it may be one, else with what may not be in it written out.
+    """Return a text as the value of a label: unchanged if it is valid, else with other bytes escaped as ``__`` and two hex digits.
 
-    What is too long then is cut, and ends with its hash.
+    A value that is too long is truncated and ends with a hash of the text.
     """
     is_plain = re.fullmatch(r"[a-z0-9_-]*", text) is not None and "__" not in text
     if is_plain:
@@ -88,32 +106,33 @@ def label_value(text: str) -> str:
         allowed = rb"[a-z0-9-]" if "__" in text else rb"[a-z0-9_-]"
         pieces = (text.encode()[at : at + 1] for at in range(len(text.encode())))
         encoded = "".join(one.decode() if re.fullmatch(allowed, one) else f"__{one.hex()}" for one in pieces)
-    if len(encoded) <= MOST_IN_LABEL:
+    if len(encoded) <= MAX_LABEL_LENGTH:
         return encoded
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return f"{encoded[: MOST_IN_LABEL - 17]}-{digest}"
+    return f"{encoded[: MAX_LABEL_LENGTH - 17]}-{digest}"
 
 
 def label_text(value: str) -> str:
-    """Give the text of a label's value, if it was not too long."""
+    """Return the text of a label's value, unless it was truncated."""
     parts = re.split(r"__([0-9a-f]{2})", value)
     plain = (one.encode() if index % 2 == 0 else bytes.fromhex(one) for index, one in enumerate(parts))
     return b"".join(plain).decode(errors="replace")
 
 
-def make_body(name: str, offer: Offer, lifetime_seconds: float, script: str, order: str, wiring: Wiring) -> Any:
-    """Describe a machine.
+def make_body(name: str, request: LaunchRequest, script: str, image: str, settings: LaunchSettings) -> Any:
+    """Return the request body of an instance, which is of the request's first offer.
 
-    The local disks of the types in the catalogue are bundled with these, so Compute Engine attaches them by itself.
+    The catalogue has only local disks that are bundled with their machine type; Compute Engine attaches these automatically.
     """
     from google.cloud import compute_v1
 
-    labels = dict(wiring.labels) | {ORDER_LABEL: label_value(order)}
+    offer = request.offers[0]
+    labels = settings.labels | {ORDER_LABEL: label_value(request.token)}
     disk = compute_v1.AttachedDisk(
         boot=True,
         auto_delete=True,
         initialize_params=compute_v1.AttachedDiskInitializeParams(
-            source_image=wiring.image,
+            source_image=image,
             disk_type=f"zones/{offer.zone}/diskTypes/{offer.boot_disk_type}",
             disk_size_gb=disk_gib(offer),
             labels=labels,
@@ -123,9 +142,9 @@ def make_body(name: str, offer: Offer, lifetime_seconds: float, script: str, ord
         name=name,
         machine_type=f"zones/{offer.zone}/machineTypes/{offer.instance_type}",
         disks=[disk],
-        network_interfaces=[_interface(offer.zone, wiring)],
-        scheduling=_scheduling(offer, lifetime_seconds),
-        service_accounts=[compute_v1.ServiceAccount(email=wiring.service_account or "default", scopes=[_SCOPE])],
+        network_interfaces=[_interface(offer.zone, settings)],
+        scheduling=_scheduling(offer, request.lifetime_seconds),
+        service_accounts=[compute_v1.ServiceAccount(email=settings.service_account or "default", scopes=[_SCOPE])],
         labels=labels,
         tags=compute_v1.Tags(items=[NETWORK_TAG]),
         metadata=compute_v1.Metadata(items=[compute_v1.Items(key="startup-script", value=script)]),
@@ -133,7 +152,7 @@ def make_body(name: str, offer: Offer, lifetime_seconds: float, script: str, ord
 
 
 def disk_gib(offer: Offer) -> int:
-    """Give the boot disk's size; they come in whole GiB, the smallest of 10."""
+    """Return the boot disk's size: whole GiB, at least 10."""
     return max(10, math.ceil(offer.boot_disk_gib))
 
 
@@ -148,31 +167,31 @@ def _scheduling(offer: Offer, lifetime_seconds: float) -> Any:
         max_run_duration=compute_v1.Duration(seconds=int(min(max(lifetime_seconds, shortest), longest))),
         automatic_restart=False,
     )
-    if is_spot or series_of(offer.instance_type) in _IMMOVABLE:
+    if is_spot or series_of(offer.instance_type) in _WITHOUT_LIVE_MIGRATION:
         found.on_host_maintenance = "TERMINATE"
     return found
 
 
-def _interface(zone: str, wiring: Wiring) -> Any:
+def _interface(zone: str, settings: LaunchSettings) -> Any:
     from google.cloud import compute_v1
 
     found = compute_v1.NetworkInterface()
-    if wiring.network is not None:
-        found.network = network_path(wiring.network)
-    if wiring.subnetwork is not None:
-        found.subnetwork = subnetwork_path(wiring.subnetwork, region_of(zone))
-    if wiring.network is None and wiring.subnetwork is None:
+    if settings.network is not None:
+        found.network = network_path(settings.network)
+    if settings.subnetwork is not None:
+        found.subnetwork = subnetwork_path(settings.subnetwork, region_of(zone))
+    if settings.network is None and settings.subnetwork is None:
         found.network = network_path("default")
-    if wiring.external_ip:
+    if settings.external_ip:
         found.access_configs = [compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")]
     return found
 
 
 def network_path(given: str) -> str:
-    """Give a network's path; it may be given as one, for that of another project."""
+    """Return a network's path; a path, such as that of another project's network, is returned unchanged."""
     return given if "/" in given else f"global/networks/{given}"
 
 
 def subnetwork_path(given: str, region: str) -> str:
-    """Give a subnetwork's path; it may be given as one, for that of another project."""
+    """Return a subnetwork's path; a path, such as that of another project's subnetwork, is returned unchanged."""
     return given if "/" in given else f"regions/{region}/subnetworks/{given}"

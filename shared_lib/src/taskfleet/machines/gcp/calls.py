@@ -1,4 +1,4 @@
-"""Requests to Compute Engine that machines are started, listed and ended with."""
+"""Calls of Compute Engine that several modules use: aggregated lists, deletions, lookups."""
 
 import datetime
 from collections.abc import Callable, Collection, Iterator
@@ -8,58 +8,58 @@ from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
 from taskfleet.errors import UnreachableError
 from taskfleet.machine_terms import region_of
 
-#: So many requests at a time; what the clients keep connections for.
+#: The number of requests in flight; the clients keep as many connections.
 PARALLEL = 10
-#: What a listing that is not complete says.
+#: Warning codes of an incomplete list.
 _INCOMPLETE: Final = {"UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED"}
 
 
 def scopes(
     session: GoogleSession, method: Callable[..., Any], request: Any, permission: str, regions: Collection[str]
 ) -> Iterator[Any]:
-    """Give what is in each zone of an aggregated listing.
+    """Yield the scope of each zone of an aggregated list.
 
     Args:
-        session: Asks.
-        method: Of one of the clients.
+        session: Makes the calls.
+        method: A method of one of the clients.
         request: For the first page.
-        permission: That it needs.
-        regions: Of these no zone may be missing; of none at all if there are none. What is elsewhere is given, if it can be had.
+        permission: The permission that the call needs.
+        regions: Regions whose zones must be complete; empty for all. Zones of other regions are included if they answer.
 
     Raises:
-        UnreachableError: One is missing.
+        UnreachableError: A zone of these regions is missing.
     """
     for page in session.pages(method, request, permission):
         missing = {last(one) for one in page.unreachables}
         missing |= {last(name) for name, scope in page.items.items() if scope.warning.code in _INCOMPLETE}
-        mine = sorted(zone for zone in missing if not regions or region_of(zone) in regions)
+        required = sorted(zone for zone in missing if not regions or region_of(zone) in regions)
         if page.warning.code in _INCOMPLETE and not missing:
-            mine = ["some of its zones"]
-        if mine:
+            required = ["some zones"]
+        if required:
             raise UnreachableError(
-                f"Compute Engine cannot say now what is in {', '.join(mine)}. Try again in a minute."
+                f"Compute Engine returned an incomplete list, without {', '.join(required)}. Try again in a minute."
             )
         yield from page.items.values()
 
 
 def delete(session: GoogleSession, method: Callable[..., Any], request: Any, permission: str) -> None:
-    """Delete a thing, unless it is gone or about to go."""
+    """Delete a resource; do nothing if it does not exist or is being deleted."""
     from google.api_core.exceptions import GoogleAPICallError
 
     from taskfleet.clouds.google_errors import reasons_of
 
-    def ask() -> None:
+    def call() -> None:
         try:
-            or_missing(method, request)
+            get_or_none(method, request)
         except GoogleAPICallError as error:
             if "resourceNotReady" not in reasons_of(error):
                 raise
 
-    session.call(ask, permission)
+    session.call(call, permission)
 
 
-def or_missing(method: Callable[..., Any], request: Any) -> Any:
-    """Ask about a thing; None if it is not there."""
+def get_or_none(method: Callable[..., Any], request: Any) -> Any:
+    """Make one call about a resource and return the response; None if the resource does not exist."""
     from google.api_core.exceptions import NotFound
 
     try:
@@ -69,7 +69,7 @@ def or_missing(method: Callable[..., Any], request: Any) -> Any:
 
 
 def seconds(timestamp: str) -> float:
-    """Return a time of the service's in seconds since the epoch; 0 if there is none."""
+    """Return a timestamp of the service in seconds since the epoch; 0 if it is empty."""
     return datetime.datetime.fromisoformat(timestamp).timestamp() if timestamp else 0.0
 
 

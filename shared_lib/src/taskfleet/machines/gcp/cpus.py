@@ -1,12 +1,12 @@
-"""Which CPUs the machine series of Google Cloud have.
+"""The CPU of each machine series of Google Cloud.
 
-The platforms are those of https://cloud.google.com/compute/docs/cpu-platforms. Where a series runs on several, the oldest is named:
-that is what is sure to be had.
+The CPU platforms are those of https://cloud.google.com/compute/docs/cpu-platforms. If a series runs on several, the table has the oldest,
+which is the least that an instance gets.
 """
 
 from taskfleet.machines.cpus import rank_of
 
-#: By series: what the CPU is called; ranks are in ``cpus``.
+#: By series: the name of the CPU; ``machines.cpus`` has the ranks.
 GCP: dict[str, str] = {
     "c2": "Intel Cascade Lake",
     "c2d": "AMD EPYC Milan",
@@ -35,16 +35,16 @@ GCP: dict[str, str] = {
     "x4": "Intel Sapphire Rapids",
     "z3": "Intel Sapphire Rapids",
 }
-#: Series with Arm processors, of which every vCPU is a core.
+#: Series with Arm CPUs, on which each vCPU is a core.
 ARM = frozenset({"t2a", "c4a", "n4a"})
 
 
 def series_of(type_name: str) -> str:
-    """Give a machine type's series: "n2d" of "n2d-standard-8"."""
+    """Return the series of a machine type: "n2d" for "n2d-standard-8"."""
     return type_name.partition("-")[0]
 
 
 def cpu_of(type_name: str) -> tuple[str, int]:
-    """Return the processor of a machine type such as "n2d-standard-8" and its rank; ("", 0) if it is not known."""
+    """Return the processor of a machine type such as "n2d-standard-8" and its rank; ("", 0) if it is unknown."""
     cpu = GCP.get(series_of(type_name), "")
     return cpu, rank_of(cpu)

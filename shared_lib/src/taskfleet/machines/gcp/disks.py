@@ -1,4 +1,4 @@
-"""Which boot disks Google Cloud has, what they do, and which machine series take them."""
+"""The boot disk types of Google Cloud: their performance, and the machine series that support them."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,26 +12,26 @@ from taskfleet.machines.gcp.prices import Rates
 class _Rule:
     free_iops: float = 0.0
     free_mibps: float = 0.0
-    most_iops: float
-    most_mibps: float
+    max_iops: float
+    max_mibps: float
     iops_per_gib: float = 0.0
     mibps_per_gib: float = 0.0
 
 
-#: The lesser of reading and writing, on a machine with many vCPUs: small machines reach less. What a size adds comes on top of what is
-#: free; ``DiskType`` takes the greater of the two, so it promises a little less than there is.
+#: The lesser of read and write performance on a machine with many vCPUs; small machines reach less. Performance per GiB is added to the
+#: baseline; ``DiskType`` uses the greater of the two, which is a little too low.
 #: https://cloud.google.com/compute/docs/disks/performance and https://cloud.google.com/compute/docs/disks/hd-types/hyperdisk-balanced
-#: The throughput of pd-extreme goes with the operations bought, which ``DiskType`` cannot say; so it promises none.
+#: The throughput of pd-extreme depends on its provisioned IOPS, which ``DiskType`` cannot express; so it counts as 0.
 RULES: Final = {
-    "pd-standard": _Rule(iops_per_gib=0.75, most_iops=7_500, mibps_per_gib=0.12, most_mibps=400),
+    "pd-standard": _Rule(iops_per_gib=0.75, max_iops=7_500, mibps_per_gib=0.12, max_mibps=400),
     "pd-balanced": _Rule(
-        free_iops=3_000, iops_per_gib=6, most_iops=80_000, free_mibps=140, mibps_per_gib=0.28, most_mibps=1_200
+        free_iops=3_000, iops_per_gib=6, max_iops=80_000, free_mibps=140, mibps_per_gib=0.28, max_mibps=1_200
     ),
     "pd-ssd": _Rule(
-        free_iops=6_000, iops_per_gib=30, most_iops=100_000, free_mibps=240, mibps_per_gib=0.48, most_mibps=1_200
+        free_iops=6_000, iops_per_gib=30, max_iops=100_000, free_mibps=240, mibps_per_gib=0.48, max_mibps=1_200
     ),
-    "pd-extreme": _Rule(most_iops=120_000, most_mibps=3_000),
-    "hyperdisk-balanced": _Rule(free_iops=3_000, most_iops=160_000, free_mibps=140, most_mibps=2_400),
+    "pd-extreme": _Rule(max_iops=120_000, max_mibps=3_000),
+    "hyperdisk-balanced": _Rule(free_iops=3_000, max_iops=160_000, free_mibps=140, max_mibps=2_400),
 }
 
 _OLD = ("pd-standard", "pd-balanced", "pd-ssd")
@@ -47,14 +47,14 @@ _BY_SERIES: Final = {
     "m2": (*_OLD, *_EXTREME, *_HYPERDISK),
     "m3": ("pd-balanced", "pd-ssd", *_EXTREME, *_HYPERDISK),
 }
-#: N2 machines with fewer vCPUs do not take pd-extreme.
+#: N2 machines with fewer vCPUs do not support pd-extreme.
 _EXTREME_N2_CPUS: Final = 64
 
 
 def boot_disk_types(type_name: str, cpus: int) -> tuple[str, ...]:
-    """Give the disk types a machine type boots from; empty if that is not known.
+    """Return the disk types that a machine type can boot from; empty if they are unknown.
 
-    Series of the fourth generation and later take Hyperdisk only.
+    Series of the fourth generation and later support Hyperdisk only.
     """
     series = series_of(type_name)
     if series == "n2" and cpus >= _EXTREME_N2_CPUS:
@@ -65,7 +65,7 @@ def boot_disk_types(type_name: str, cpus: int) -> tuple[str, ...]:
 
 
 def disk_types(rates: Rates, region: str) -> list[DiskType]:
-    """Give the disk types that have a price in a region."""
+    """Return the disk types that have a price in a region."""
     return [
         DiskType(
             name=name,
@@ -75,8 +75,8 @@ def disk_types(rates: Rates, region: str) -> list[DiskType]:
             usd_per_mibps_month=rates.get(f"{name} mibps", region) or 0.0,
             free_iops=rule.free_iops,
             free_mibps=rule.free_mibps,
-            most_iops=rule.most_iops,
-            most_mibps=rule.most_mibps,
+            max_iops=rule.max_iops,
+            max_mibps=rule.max_mibps,
             iops_per_gib=rule.iops_per_gib,
             mibps_per_gib=rule.mibps_per_gib,
         )

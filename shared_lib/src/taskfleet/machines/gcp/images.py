@@ -1,4 +1,4 @@
-"""The images of Google Cloud that machines boot from."""
+"""Operating system images of Google Cloud: the current public ones, and the one that IMAGE names."""
 
 import datetime
 import re
@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
 from taskfleet.errors import WrongSettingError
+from taskfleet.invocation import poe
 from taskfleet.machine_terms import Architecture
 from taskfleet.machines.images import Image
 
 PROVIDER = "gcp"
-#: Image families, the newest release first; what is not there is passed over.
+#: Image families, the newest release first; those that do not exist are skipped.
 #: https://cloud.google.com/compute/docs/images/os-details
 FAMILIES: Final = [
     ("ubuntu-os-cloud", ("ubuntu-2604-lts-amd64", "ubuntu-2404-lts-amd64")),
@@ -20,59 +21,60 @@ FAMILIES: Final = [
     ("debian-cloud", ("debian-13-arm64", "debian-12-arm64")),
 ]
 _NEWEST_UBUNTU: Final = {Architecture.X86_64: FAMILIES[0], Architecture.ARM64: FAMILIES[1]}
-#: Where images and families are whose names begin so.
+#: By prefix of an image's or family's name: the project that it belongs to.
 _PUBLIC: Final = {"ubuntu-": "ubuntu-os-cloud", "debian-": "debian-cloud"}
 #: https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert (sourceImage)
-_GIVEN: Final = re.compile(
+_REFERENCE: Final = re.compile(
     r"(?:https?://[^/]+/compute/[^/]+/)?(?:projects/(?P<project>[^/]+)/)?(?:global/images/)?(?P<family>family/)?(?P<name>[^/]+)"
 )
 
 
 def newest(session: GoogleSession, project: str, families: Iterable[str]) -> Any:
-    """Give the image of the first family that exists, or None."""
+    """Return the image of the first family that exists, or None."""
     found = (_get(session, project, family, is_family=True) for family in families)
     return next((image for image in found if image is not None), None)
 
 
 def find(session: GoogleSession, given: str | None, architecture: Architecture) -> Any:
-    """Find what a machine is to boot from.
+    """Return the image that machines boot from.
 
     Args:
-        session: Asks.
-        given: An image or a family, by name or by path; None for the newest Ubuntu LTS.
-        architecture: What it has to be made for.
+        session: Makes the calls.
+        given: An image or an image family, by name or by path; None for the newest Ubuntu LTS.
+        architecture: The architecture that the image must have.
 
     Raises:
-        WrongSettingError: There is none, or it is for other machines.
+        WrongSettingError: The image does not exist, or has another architecture.
     """
     if given is None:
         project, families = _NEWEST_UBUNTU[architecture]
         image = newest(session, project, families)
-        said = f"none of {', '.join(families)} in project {project}"
+        missing = f"none of the image families {', '.join(families)} in project {project}"
     else:
         image = _find_given(session, given)
-        said = f"no image or image family {given}"
+        missing = f"no image or image family {given}"
     if image is None:
         raise WrongSettingError(
-            f"Compute Engine has {said}, or this account may not see it. Correct IMAGE in config/pool.env; poe list_images shows some.",
+            f"Compute Engine has {missing}, or this account lacks access to it. Correct IMAGE in config/pool.env; {poe('list_images')} "
+            "lists the current images.",
             setting="IMAGE",
         )
-    made_for = architecture_of(image.architecture, is_arm=False) if image.architecture else architecture
-    if made_for is not architecture:
+    actual = architecture_of(image.architecture, is_arm=False) if image.architecture else architecture
+    if actual is not architecture:
         raise WrongSettingError(
-            f"Image {image.name} is for {made_for} machines, and ARCHITECTURE is {architecture}. Correct one of them in config/pool.env.",
+            f"Image {image.name} is for {actual}, but ARCHITECTURE is {architecture}. Change IMAGE or ARCHITECTURE in config/pool.env.",
             setting="ARCHITECTURE",
         )
     return image
 
 
 def path_of(image: Any) -> str:
-    """Give what an image is called by everywhere, such as ``projects/debian-cloud/global/images/debian-13-v1``."""
+    """Return the full path of an image, such as ``projects/debian-cloud/global/images/debian-13-v1``."""
     return "projects/" + str(image.self_link).partition("/projects/")[2]
 
 
 def as_image(image: Any) -> Image:
-    """Say about an image what is said about any provider's."""
+    """Return a Compute Engine image as an ``Image``."""
     return Image(
         id=path_of(image),
         name=image.name,
@@ -82,15 +84,15 @@ def as_image(image: Any) -> Image:
     )
 
 
-def architecture_of(said: str, *, is_arm: bool) -> Architecture:
-    """Give the architecture the service names; what its name says, if it names none."""
-    if said in ("ARM64", "X86_64"):
-        return Architecture.ARM64 if said == "ARM64" else Architecture.X86_64
+def architecture_of(name: str, *, is_arm: bool) -> Architecture:
+    """Return the architecture that the service names; ``is_arm`` decides if it names none."""
+    if name in ("ARM64", "X86_64"):
+        return Architecture.ARM64 if name == "ARM64" else Architecture.X86_64
     return Architecture.ARM64 if is_arm else Architecture.X86_64
 
 
 def _find_given(session: GoogleSession, given: str) -> Any:
-    parts = _GIVEN.fullmatch(given)
+    parts = _REFERENCE.fullmatch(given)
     if parts is None:
         return None
     name = parts["name"]

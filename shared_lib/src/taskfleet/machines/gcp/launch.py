@@ -1,5 +1,6 @@
-"""Starting the machines of an order at Compute Engine: all are asked for side by side, and then waited for."""
+"""Launching the machines of one request at Compute Engine: insert all in parallel, then wait for the operations."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,26 +9,34 @@ from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
 
-from taskfleet.clouds.google_errors import ERRORS, PASSING_CODES
+from taskfleet.clouds.google_errors import ERRORS, TRANSIENT_CODES
 from taskfleet.clouds.google_session import REQUEST_SECONDS, GoogleSession
 from taskfleet.machines import FailureReason, LaunchFailure, LaunchRequest
 from taskfleet.machines.gcp.bodies import JOB_LABEL, ORDER_LABEL, request_id
-from taskfleet.machines.gcp.calls import PARALLEL, or_missing
-from taskfleet.machines.gcp.refusals import Fault, of_operation, of_request
+from taskfleet.machines.gcp.calls import PARALLEL, get_or_none
+from taskfleet.machines.gcp.errors import InsertFailure, read_operation_errors, read_request_error
+
+logger = logging.getLogger(__name__)
 
 
 class Launch:
-    """The requests of one order."""
+    """The calls for one launch request.
+
+    Args:
+        session: Makes the calls.
+        zone: Where the machines are launched.
+        operation_seconds: How long to wait for the operations, at most.
+    """
 
     def __init__(self, session: GoogleSession, zone: str, operation_seconds: float) -> None:
         self._session = session
         self._zone = zone
         self._operation_seconds = operation_seconds
-        self._general: Fault | None = None
-        """Of what others would meet too: they are not asked for."""
+        self._general: InsertFailure | None = None
+        """A failure that further machines would meet too: they are not inserted."""
 
-    def run(self, bodies: Mapping[str, Any]) -> dict[str, Fault | None]:
-        """Start machines; give for each of them why it was not, or None."""
+    def run(self, bodies: Mapping[str, Any]) -> dict[str, InsertFailure | None]:
+        """Insert instances; return for each the reason why it was not launched, or None."""
         from google.cloud import compute_v1
 
         with (
@@ -35,15 +44,15 @@ class Launch:
             self._session.client(compute_v1.ZoneOperationsClient) as operations,
             ThreadPoolExecutor(min(PARALLEL, len(bodies))) as threads,
         ):
-            asked = list(threads.map(lambda body: self._insert(instances, body), bodies.values()))
+            inserted = list(threads.map(lambda body: self._insert(instances, body), bodies.values()))
             deadline = time.monotonic() + self._operation_seconds
-            found = threads.map(
-                lambda body, one: self._outcome(instances, operations, body, one, deadline), bodies.values(), asked
+            results = threads.map(
+                lambda body, one: self._result(instances, operations, body, one, deadline), bodies.values(), inserted
             )
-            return dict(zip(bodies, found, strict=True))
+            return dict(zip(bodies, results, strict=True))
 
     def _insert(self, instances: Any, body: Any) -> Any:
-        """Ask for a machine; give the operation, or the fault."""
+        """Insert one instance; return the operation, or the failure."""
         from google.cloud import compute_v1
 
         project = self._session.project
@@ -54,33 +63,36 @@ class Launch:
             request_id=request_id(project, self._zone, body.name),
         )
 
-        def ask() -> Any:
+        def call() -> Any:
             if self._general is not None:
                 return self._general
             try:
                 return instances.insert_unary(request, retry=None, timeout=REQUEST_SECONDS)
             except GoogleAPICallError as error:
-                fault = of_request(error, project)
-                if fault is None:
+                failure = read_request_error(error, project)
+                if failure is None:
+                    logger.info("Inserting %s in %s failed, it is retried: %s", body.name, self._zone, error)
                     raise
-                return fault
+                return failure
 
-        found = self._session.call(ask, "compute.instances.create")
-        if isinstance(found, Fault) and (found.is_general or found.reason is FailureReason.THROTTLED):
+        found = self._session.call(call, "compute.instances.create")
+        if isinstance(found, InsertFailure) and (found.is_general or found.reason is FailureReason.THROTTLED):
             self._general = found
         return found
 
-    def _outcome(self, instances: Any, operations: Any, body: Any, asked: Any, deadline: float) -> Fault | None:
-        fault = asked if isinstance(asked, Fault) else None
-        if fault is None:
-            errors = self._wait(operations, asked, deadline)
-            fault = of_operation(errors, self._session.project) if errors else None
-        if fault is not None and fault.is_taken:
-            return self._look(instances, body, fault)
-        return fault
+    def _result(
+        self, instances: Any, operations: Any, body: Any, inserted: Any, deadline: float
+    ) -> InsertFailure | None:
+        failure = inserted if isinstance(inserted, InsertFailure) else None
+        if failure is None:
+            errors = self._wait(operations, inserted, deadline)
+            failure = read_operation_errors(errors, self._session.project) if errors else None
+        if failure is not None and failure.name_exists:
+            return self._check_existing(instances, body, failure)
+        return failure
 
     def _wait(self, operations: Any, operation: Any, deadline: float) -> list[tuple[str, str]]:
-        """Give the errors an operation ends with. If it does not end in time, the list of machines will tell what became of it."""
+        """Return the errors of an operation. If it is not done by the deadline, the list of machines will show its result."""
         from google.cloud import compute_v1
 
         request = compute_v1.WaitZoneOperationRequest(
@@ -88,6 +100,7 @@ class Launch:
         )
         while operation.status != compute_v1.Operation.Status.DONE:
             if time.monotonic() >= deadline:
+                logger.info("Operation %s in %s is not done yet.", operation.name, self._zone)
                 return []
             began_at = time.monotonic()
             try:
@@ -95,32 +108,34 @@ class Launch:
                 operation = operations.wait(request, retry=None, timeout=min(left, REQUEST_SECONDS))
                 is_done = operation.status == compute_v1.Operation.Status.DONE
             except ERRORS as error:
-                if isinstance(error, GoogleAPICallError) and error.code not in PASSING_CODES:
+                if isinstance(error, GoogleAPICallError) and error.code not in TRANSIENT_CODES:
                     return []
+                logger.debug("Waiting for operation %s failed, it is retried: %s", operation.name, error)
                 is_done = False
-            if not is_done and time.monotonic() - began_at < 1.0:  # it may answer at once when it is busy
+            if not is_done and time.monotonic() - began_at < 1.0:  # a busy service may respond at once
                 time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
         return [(one.code, one.message) for one in operation.error.errors]
 
-    def _look(self, instances: Any, body: Any, fault: Fault) -> Fault | None:
-        """See whose machine has the name already."""
+    def _check_existing(self, instances: Any, body: Any, failure: InsertFailure) -> InsertFailure | None:
+        """Return None if the instance that has the name already is the requested one."""
         from google.cloud import compute_v1
 
         request = compute_v1.GetInstanceRequest(project=self._session.project, zone=self._zone, instance=body.name)
-        there = self._session.call(lambda: or_missing(instances.get, request), "compute.instances.get")
-        if there is None:
-            return fault
-        mine = (JOB_LABEL, ORDER_LABEL)
-        if all(there.labels.get(one) == body.labels[one] for one in mine):
+        existing = self._session.call(lambda: get_or_none(instances.get, request), "compute.instances.get")
+        if existing is None:
+            return failure
+        if all(existing.labels.get(one) == body.labels[one] for one in (JOB_LABEL, ORDER_LABEL)):
             return None
-        return Fault(FailureReason.INVALID, f"There is a machine called {body.name} already, and it is not this job's.")
+        return InsertFailure(
+            FailureReason.INVALID, f"there is an instance named {body.name} that does not belong to this job"
+        )
 
 
-def failures_of(order: LaunchRequest, faults: Sequence[Fault]) -> tuple[LaunchFailure, ...]:
-    """Say of which offers what is known: of all of them, if it would be the same with others; the most frequent first."""
+def launch_failures(request: LaunchRequest, failures: Sequence[InsertFailure]) -> tuple[LaunchFailure, ...]:
+    """Return a failure for each affected offer, the most frequent first; general failures affect all offers."""
     found: dict[tuple[str, str, FailureReason], str] = {}
-    for (reason, is_general), _ in Counter((one.reason, one.is_general) for one in faults).most_common():
-        text = next(one.text for one in faults if (one.reason, one.is_general) == (reason, is_general))
-        for offer in order.offers if is_general else order.offers[:1]:
+    for (reason, is_general), _ in Counter((one.reason, one.is_general) for one in failures).most_common():
+        text = next(one.text for one in failures if (one.reason, one.is_general) == (reason, is_general))
+        for offer in request.offers if is_general else request.offers[:1]:
             found.setdefault((offer.instance_type, offer.zone, reason), text)
     return tuple(LaunchFailure(name, zone, reason, text) for (name, zone, reason), text in found.items())

@@ -1,4 +1,4 @@
-"""What Google Cloud offers, asked of Compute Engine and of the Cloud Billing Catalog."""
+"""The catalogue of Google Cloud: machine types from Compute Engine, prices from the Cloud Billing Catalog."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from taskfleet.clouds.google import BILLING, COMPUTE
 from taskfleet.clouds.google_session import PATIENCE_SECONDS, REQUEST_SECONDS, GoogleSession, json_of
-from taskfleet.clouds.side_by_side import side_by_side
+from taskfleet.clouds.parallel import run_parallel
 from taskfleet.errors import SettingsError, WrongSettingError
 from taskfleet.machine_terms import Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, make_catalogue
@@ -18,16 +18,16 @@ from taskfleet.machines.gcp.images import FAMILIES, PROVIDER, architecture_of, a
 from taskfleet.machines.gcp.prices import Rates
 from taskfleet.machines.images import Image
 
-#: Compute Engine's own number in the Cloud Billing Catalog.
+#: Compute Engine's ID in the Cloud Billing Catalog.
 SERVICE = "services/6F81-5844-456A"
-MOST_TYPES_PER_PAGE = 500
-MOST_SKUS_PER_PAGE = 5000
-#: What is read of the catalogue's entries; the rest, two thirds of it, is not sent.
+MAX_TYPES_PER_PAGE = 500
+MAX_SKUS_PER_PAGE = 5000
+#: The requested fields of SKUs; the others, two thirds of the data, are not sent.
 _SKU_FIELDS = (
     "nextPageToken,skus(description,category(usageType),serviceRegions,"
     "pricingInfo(pricingExpression(usageUnit,tieredRates(unitPrice))))"
 )
-#: https://cloud.google.com/compute/docs/disks/local-ssd#choose_number_local_ssds; the service tells the number of disks only.
+#: https://cloud.google.com/compute/docs/disks/local-ssd#choose_number_local_ssds; the service reports only the number of disks.
 _LOCAL_DISK_GIB: Final = {"z3": 3000.0, **dict.fromkeys(("c3", "c3d", "c4", "c4a", "c4d", "h4d"), 375.0)}
 
 
@@ -40,45 +40,45 @@ def fetch(
     billing_endpoint: str | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Catalogue:
-    """Ask for the machine types of some regions, and what they and their disks cost.
+    """Fetch the machine types of some regions, with the prices of machines and disks.
 
-    Left out are custom types, those with GPUs or TPUs (billed by parts of their own), bare metal (no spot market), deprecated ones, and
+    Omitted are custom types, types with GPUs or TPUs (which have separate SKUs), bare metal (no spot market), deprecated types, and
     zones that are not up.
 
     Args:
-        project: In whose name.
+        project: The project whose quota is used.
         regions: Such as "us-central1".
         now: Seconds since the epoch.
-        compute_endpoint: Where Compute Engine is, if not where gcloud finds it.
-        billing_endpoint: Where Cloud Billing is.
-        patience_seconds: For how long to go on asking a service that is busy.
+        compute_endpoint: Of Compute Engine; None for the one that gcloud uses.
+        billing_endpoint: Of Cloud Billing; None for the one that gcloud uses.
+        patience_seconds: How long a call is retried if the service is busy.
 
     Raises:
-        SettingsError: No project is named.
+        SettingsError: No project is set.
         ProviderError: No credentials or permission, a service that is not enabled, no such project or region, no network.
     """
     regions = tuple(dict.fromkeys(regions))
     endpoints = {COMPUTE: compute_endpoint, BILLING: billing_endpoint}
     session = GoogleSession(_named(project), endpoints=endpoints, patience_seconds=patience_seconds)
-    session.credentials(COMPUTE)  # looked for once, and its absence told of the service that everybody knows
+    session.credentials(COMPUTE)  # once, so that an error names the service that users know
     jobs: dict[str, Callable[[], Any]] = {
         "zones": lambda: _zones_of(session, regions),
         "types": lambda: _machine_types(session, regions),
         "rates": lambda: _rates(session),
     }
-    found = side_by_side(jobs, most=len(jobs), stop=session.stop)
-    return _put_together(regions, found["zones"], found["types"], found["rates"], now)
+    found = run_parallel(jobs, max_threads=len(jobs), stop=session.stop)
+    return _join(regions, found["zones"], found["types"], found["rates"], now)
 
 
 def regions(
     project: str, *, compute_endpoint: str | None = None, patience_seconds: float = PATIENCE_SECONDS
 ) -> list[tuple[str, list[str]]]:
-    """Ask which regions there are, and which of their zones are up.
+    """Return all regions, each with its zones that are up.
 
     Args:
-        project: In whose name.
-        compute_endpoint: Where Compute Engine is, if not where gcloud finds it.
-        patience_seconds: For how long to go on asking a service that is busy.
+        project: The project whose quota is used.
+        compute_endpoint: Of Compute Engine; None for the one that gcloud uses.
+        patience_seconds: How long a call is retried if the service is busy.
 
     Raises:
         ProviderError: See ``fetch``.
@@ -88,18 +88,18 @@ def regions(
 
 
 def images(*, compute_endpoint: str | None = None, patience_seconds: float = PATIENCE_SECONDS) -> list[Image]:
-    """Ask for the current images of Ubuntu LTS and Debian, for both architectures.
+    """Return the current images of Ubuntu LTS and Debian for both architectures.
 
     Args:
-        compute_endpoint: Where Compute Engine is, if not where gcloud finds it.
-        patience_seconds: For how long to go on asking a service that is busy.
+        compute_endpoint: Of Compute Engine; None for the one that gcloud uses.
+        patience_seconds: How long a call is retried if the service is busy.
 
     Raises:
         ProviderError: See ``fetch``.
     """
     session = GoogleSession("", endpoints={COMPUTE: compute_endpoint}, patience_seconds=patience_seconds)
     jobs = {families: partial(newest, session, project, families) for project, families in FAMILIES}
-    found = side_by_side(jobs, most=len(jobs))
+    found = run_parallel(jobs, max_threads=len(jobs))
     return [as_image(one) for one in found.values() if one is not None]
 
 
@@ -107,10 +107,10 @@ def _machine_types(session: GoogleSession, regions: Iterable[str]) -> list[Any]:
     """Return the machine types of all zones of regions."""
     from google.cloud import compute_v1
 
-    # Unfiltered it would be some hundred pages, one after another.
+    # unfiltered there are several hundred pages
     names = "|".join(re.escape(region).replace("\\-", "-") for region in regions)
     request = compute_v1.AggregatedListMachineTypesRequest(
-        project=session.project, max_results=MOST_TYPES_PER_PAGE, filter=f'zone eq "(.*/)?({names})-[a-z0-9]+"'
+        project=session.project, max_results=MAX_TYPES_PER_PAGE, filter=f'zone eq "(.*/)?({names})-[a-z0-9]+"'
     )
     with session.client(compute_v1.MachineTypesClient) as client:
         pages = session.pages(client.aggregated_list, request, "compute.machineTypes.list")
@@ -120,7 +120,7 @@ def _machine_types(session: GoogleSession, regions: Iterable[str]) -> list[Any]:
 def _rates(session: GoogleSession) -> Rates:
     """Read the Cloud Billing Catalog's entries for Compute Engine."""
     found = Rates()
-    parameters = {"pageSize": MOST_SKUS_PER_PAGE, "currencyCode": "USD", "fields": _SKU_FIELDS}
+    parameters = {"pageSize": MAX_SKUS_PER_PAGE, "currencyCode": "USD", "fields": _SKU_FIELDS}
     address = f"{session.endpoint(BILLING)}/v1/{SERVICE}/skus"
     with session.http(BILLING) as http:
 
@@ -135,7 +135,9 @@ def _rates(session: GoogleSession) -> Rates:
 
 def _named(project: str) -> str:
     if not project:
-        raise SettingsError("No Google Cloud project is named. Name one: gcloud projects list shows yours.")
+        raise SettingsError(
+            "PROJECT_ID is not set. Set your Google Cloud project in config/pool.env; gcloud projects list lists your projects."
+        )
     return project
 
 
@@ -149,7 +151,7 @@ def _zones_of(session: GoogleSession, regions: Sequence[str]) -> dict[str, str]:
     unknown = [region for region in regions if region not in zones]
     if unknown:
         raise WrongSettingError(
-            f"Google Cloud has no region {', '.join(unknown)} with a zone that is up. There are: {', '.join(zones)}.",
+            f"Google Cloud has no region {', '.join(unknown)} with a zone that is up. The regions are: {', '.join(zones)}.",
             setting="REGIONS",
         )
     return {zone: region for region in regions for zone in zones[region]}
@@ -162,15 +164,15 @@ def _zones(session: GoogleSession) -> dict[str, list[str]]:
     request = compute_v1.ListZonesRequest(project=session.project)
     with session.client(compute_v1.ZonesClient) as client:
         pages = session.pages(client.list, request, "compute.zones.list")
-        there = [zone for page in pages for zone in page.items]
+        listed = [zone for page in pages for zone in page.items]
     found: dict[str, list[str]] = {}
-    for zone in sorted(there, key=lambda one: one.name):
+    for zone in sorted(listed, key=lambda one: one.name):
         if zone.status == "UP":
             found.setdefault(zone.region.rpartition("/")[2], []).append(zone.name)
     return dict(sorted(found.items()))
 
 
-def _put_together(
+def _join(
     regions: Sequence[str], up: dict[str, str], machine_types: Iterable[Any], rates: Rates, now: float
 ) -> Catalogue:
     types: dict[str, InstanceType] = {}
@@ -221,6 +223,6 @@ def _is_usable(one: Any) -> bool:
 
 
 def _local_ssd_gib(one: Any) -> float:
-    """Give the size of a type's own disks; NaN if it has some of a size that is not known, which leaves it without a price."""
+    """Return the size of a type's bundled local disks; NaN if it is unknown, so that the type has no price."""
     count = one.bundled_local_ssds.partition_count
     return count * _LOCAL_DISK_GIB.get(series_of(one.name), math.nan) if count else 0.0

@@ -1,7 +1,7 @@
-"""What machines and disks of Google Cloud cost, put together from the entries of the Cloud Billing Catalog.
+"""Prices of Google Cloud's machines and disks, computed from the SKUs of the Cloud Billing Catalog.
 
-Google has no price per machine type: a machine costs its cores, its GiB of memory and its GiB of local SSD, each an entry ("SKU") per
-series, region and market. Which it is, only its description says. https://cloud.google.com/compute/vm-instance-pricing
+Google has no price per machine type: the price is the sum of the prices of its cores, memory and local SSD, for each of which there is a
+SKU per series, region and market. Only the description of a SKU identifies it. https://cloud.google.com/compute/vm-instance-pricing
 """
 
 import math
@@ -13,16 +13,15 @@ from taskfleet.machine_terms import Market
 from taskfleet.machines.catalogue import HOURS_PER_MONTH
 from taskfleet.machines.gcp.cpus import series_of
 
-#: vCPUs that shared-core types are billed for, whatever they show.
+#: The vCPUs that shared-core types are billed for.
 #: https://cloud.google.com/compute/docs/general-purpose-machines#e2-shared-core
 BILLED_CPUS: Final = {"e2-micro": 0.25, "e2-small": 0.5, "e2-medium": 1.0}
-#: These have a price as a whole.
+#: Types with one SKU for the whole machine.
 WHOLE_TYPES: Final = frozenset({"f1-micro", "g1-small"})
-#: Series whose bundled disks are billed as plain "SSD backed Local Storage"; of the others each has an entry of its own.
+#: Series whose bundled disks are billed as plain "SSD backed Local Storage"; each of the other series has a separate SKU.
 #: https://cloud.google.com/compute/disks-image-pricing#localssdpricing
 PLAIN_LOCAL_SSD: Final = frozenset({"c3", "c3d", "z3"})
-
-#: Its parts are entries of their own, and do not add up to what Google charges.
+#: Types whose price is not the sum of their SKUs.
 UNKNOWN_SUMS: Final = frozenset({"m4-ultramem-224"})
 
 _HOUR, _GIB_HOUR, _GIB_MONTH, _MONTH = "h", "GiBy.h", "GiBy.mo", "mo"
@@ -67,19 +66,19 @@ _MARKETS = {"OnDemand": Market.ON_DEMAND, "Preemptible": Market.SPOT}
 
 
 class Rates:
-    """Prices of the parts that machines are billed by, in USD: a core's hour, a GiB's hour or month, and so on."""
+    """Prices of the billed parts of machines in USD: per core and hour, per GiB and hour or month, and so on."""
 
     def __init__(self) -> None:
         self._rates: dict[tuple[str, str, Market], float] = {}
 
     def add(self, skus: Iterable[Mapping[str, Any]]) -> None:
-        """Take in entries of the catalogue (https://cloud.google.com/billing/docs/reference/rest/v1/services.skus).
+        """Add SKUs of the catalogue (https://cloud.google.com/billing/docs/reference/rest/v1/services.skus).
 
-        What is not known for sure is passed over: other kinds of use, units, currencies, and prices that are missing or zero. Of two
-        entries for the same thing the dearer counts, so that a left-over never makes a machine look cheap.
+        SKUs with other usage types, units or currencies, and with missing or zero prices, are skipped. Of two SKUs for the same part the
+        more expensive one is used, so that an obsolete SKU never makes a machine look cheap.
         """
         for sku in skus:
-            found = _what(sku)
+            found = _part_of(sku)
             usd = _usd(sku, found[2]) if found else None
             if found is None or usd is None:
                 continue
@@ -89,21 +88,21 @@ class Rates:
                 self._rates[key] = max(usd, self._rates.get(key, 0.0))
 
     def get(self, part: str, region: str, market: Market = Market.ON_DEMAND) -> float | None:
-        """Give the price of a part: "n2 core", "n2 ram", "n2 ssd", "ssd", "f1-micro", "pd-ssd", "pd-extreme iops"."""
+        """Return the price of a part: "n2 core", "n2 ram", "n2 ssd", "ssd", "f1-micro", "pd-ssd", "pd-extreme iops"."""
         return self._rates.get((part, region, market))
 
     def machine_usd_per_hour(
         self, name: str, region: str, market: Market, *, cpus: int, memory_gib: float, local_ssd_gib: float
     ) -> float | None:
-        """Put a machine type's price together; None if the price of any part is not known.
+        """Return a machine type's price; None if the price of any part is unknown.
 
         Args:
             name: The machine type.
-            region: Where.
-            market: Spot or on demand.
-            cpus: As the machine type shows them.
-            memory_gib: Of the machine type.
-            local_ssd_gib: That come with the machine; NaN if the size is not known.
+            region: Of the price.
+            market: Spot or on-demand.
+            cpus: The vCPUs of the machine type.
+            memory_gib: The memory of the machine type.
+            local_ssd_gib: The bundled local SSD; NaN if the size is unknown.
         """
         series = series_of(name)
         if name in WHOLE_TYPES:
@@ -125,13 +124,13 @@ class Rates:
         return usd if math.isfinite(usd) else None
 
 
-def _what(sku: Mapping[str, Any]) -> tuple[str, Market, str] | None:
-    """Give the part an entry is the price of, its market and its unit."""
+def _part_of(sku: Mapping[str, Any]) -> tuple[str, Market, str] | None:
+    """Return the part that a SKU is the price of, its market and its unit; None if it is none of a machine."""
     description = sku.get("description", "")
     market = _MARKETS.get(sku.get("category", {}).get("usageType", ""))
     if market is None:
         return None
-    if found := _LOCAL_SSD.fullmatch(description):  # those attached to spot machines are listed as of either use
+    if found := _LOCAL_SSD.fullmatch(description):  # the SKUs for spot machines have either usage type
         return "ssd", Market.SPOT if found["spot"] else Market.ON_DEMAND, _GIB_MONTH
     for pattern, part, unit in _DISKS:
         if market is Market.ON_DEMAND and pattern.fullmatch(description):
@@ -149,7 +148,7 @@ def _what(sku: Mapping[str, Any]) -> tuple[str, Market, str] | None:
 
 
 def _usd(sku: Mapping[str, Any], unit: str) -> float | None:
-    """Give an entry's price now, that of its dearest tier: the first ones may be free of charge up to some amount."""
+    """Return a SKU's current price, that of the most expensive tier: the first ones may be free of charge."""
     try:
         expression = sku["pricingInfo"][-1]["pricingExpression"]
         prices = [tier["unitPrice"] for tier in expression["tieredRates"]]

@@ -1,4 +1,4 @@
-"""Google Cloud as a provider of machines; its SDK is imported when it is asked something."""
+"""Google Cloud as a provider of machines. The SDK is imported at the first call."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from typing import ClassVar
 from taskfleet.clouds.google_permissions import GOOGLE
 from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import SettingsError
+from taskfleet.invocation import poe
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.images import Image
@@ -31,9 +32,10 @@ class GcpProvider:
     empty_lists_to_confirm: ClassVar[int] = 2
     code_sources: ClassVar[tuple[str, ...]] = ("bundle", "git", "image")
     bucket_scheme: ClassVar[str] = "gs"
-    #: 256 KB a value: https://cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations
+    #: 256 KB per metadata value: https://cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations
     longest_script_bytes: ClassVar[int] = 256 << 10
     permissions: ClassVar[Permissions | None] = GOOGLE
+    sdk: ClassVar[str] = "google.cloud.compute_v1"
     example_queue_url: ClassVar[str] = "pubsub://PROJECT/NAME"
     example_region: ClassVar[str] = "us-central1"
 
@@ -41,8 +43,8 @@ class GcpProvider:
         """See ``Provider.check``."""
         if not configuration.pool.regions:
             raise SettingsError(
-                f"REGIONS is not set: name one or more in config/pool.env, such as REGIONS={self.example_region}. "
-                "poe list_regions shows all."
+                f"REGIONS is not set. Set one or more in config/pool.env, such as REGIONS={self.example_region}. "
+                f"{poe('list_regions')} lists all regions."
             )
 
     def fit(self, need: Need) -> Need:
@@ -57,7 +59,7 @@ class GcpProvider:
         return offers.fetch(_project_of(configuration), configuration.pool.regions, now=now)
 
     def catalogue_name(self, configuration: Configuration) -> str:
-        """See ``Provider.catalogue_name``; prices are a project's, since some have discounts of their own."""
+        """See ``Provider.catalogue_name``; it contains the project, since some projects have negotiated prices."""
         own = configuration.of(GcpSettings)
         project = [own.project_id] if own.project_id else []
         return "_".join([self.name, *project, *sorted(configuration.pool.regions)])
@@ -76,16 +78,16 @@ class GcpProvider:
 
     def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:
         """See ``Provider.open``."""
+        from taskfleet.machines.gcp.bodies import LaunchSettings
         from taskfleet.machines.gcp.machines import GcpMachines
 
         self.check(configuration)
         pool, own = configuration.pool, configuration.of(GcpSettings)
-        return GcpMachines(
+        settings = LaunchSettings(
             project=_project_of(configuration),
             job_id=configuration.settings.job_id,
-            run_name=run,
-            regions=pool.regions,
-            script=script,
+            run=run,
+            regions=tuple(pool.regions),
             architecture=pool.architecture,
             image=pool.image,
             service_account=own.service_account,
@@ -93,6 +95,7 @@ class GcpProvider:
             subnetwork=own.subnetwork,
             external_ip=pool.external_ip,
         )
+        return GcpMachines(settings, script=script)
 
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""
@@ -102,8 +105,8 @@ class GcpProvider:
 
 
 def _project_of(configuration: Configuration) -> str:
-    """Return the Google Cloud project that the settings, or gcloud's own variable, name."""
+    """Return the Google Cloud project of the settings, or of the variable GOOGLE_CLOUD_PROJECT."""
     project = configuration.of(GcpSettings).project_id or os.environ.get("GOOGLE_CLOUD_PROJECT")
     if not project:
-        raise SettingsError("PROJECT_ID is not set: name your Google Cloud project in config/pool.env.")
+        raise SettingsError("PROJECT_ID is not set. Set your Google Cloud project in config/pool.env.")
     return project

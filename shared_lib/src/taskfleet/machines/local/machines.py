@@ -1,7 +1,7 @@
-"""Machines that are worker processes on this computer: the whole pool without an account.
+"""Machines that are worker processes on this computer: a pool without a cloud account.
 
-Each has a folder with its papers and a keeper (``local_keeper``), the process that stands for it. The keeper holds a lock for as long as it
-lives, so a process that took its number later is never taken for it.
+Each machine has a folder with its metadata, and a process that represents it (``shim``). The shim holds a file lock as long as it runs, so
+that another process that gets its PID later is never mistaken for it.
 """
 
 import json
@@ -30,13 +30,13 @@ from taskfleet.machines import (
 )
 from taskfleet.processes.identity import MACHINE_VARIABLE
 
-with suppress(ImportError):  # Windows, where the provider is not to be had
+with suppress(ImportError):  # Windows, where this provider is not available
     import fcntl
 
 INSTANCE_TYPE = "local"
-PAPERS, LOCK, PID, ENDING, ENDED, CONSOLE = "machine.json", "lock", "pid", "ending", "ended.json", "console.log"
+METADATA, LOCK, PID, ENDING, ENDED, CONSOLE = "machine.json", "lock", "pid", "ending", "ended.json", "console.log"
 
-#: Of what a machine printed, this much is given.
+#: How much of the end of a console is returned.
 CONSOLE_BYTES = 64 << 10
 
 
@@ -44,11 +44,11 @@ class LocalMachines:
     """The machines of one job on this computer.
 
     Args:
-        folder: Where each has a folder; no other computer uses it.
+        folder: The parent of the machines' folders, used by this computer only.
         zone: This computer's name.
-        command: What a machine runs, in ``project``.
-        project: The project's folder.
-        environment: All that the worker has in its environment.
+        command: What a machine runs.
+        project: The project's folder, in which it runs.
+        environment: The worker's environment.
     """
 
     name: ClassVar[str] = "local"
@@ -63,27 +63,27 @@ class LocalMachines:
         self._environment = dict(environment)
 
     def preflight(self) -> Sequence[str]:
-        """See ``Machines.preflight``: nothing is in the way here."""
+        """See ``Machines.preflight``; there are no obstacles."""
         return ()
 
-    def launch(self, order: LaunchRequest) -> LaunchResult:
+    def launch(self, request: LaunchRequest) -> LaunchResult:
         """See ``Machines.launch``."""
-        started: list[LaunchedMachine] = []
-        for token in order.tokens:
+        launched: list[LaunchedMachine] = []
+        for token in request.tokens:
             try:
-                self._start(token, order)
+                self._start(token, request)
             except OSError as error:
-                why = LaunchFailure(
-                    INSTANCE_TYPE, self._zone, FailureReason.INVALID, f"no process can be started: {error}"
+                failure = LaunchFailure(
+                    INSTANCE_TYPE, self._zone, FailureReason.INVALID, f"the process cannot be started: {error}"
                 )
-                return LaunchResult(tuple(started), (why,))
-            started.append(LaunchedMachine(token, INSTANCE_TYPE, self._zone))
-        return LaunchResult(tuple(started))
+                return LaunchResult(tuple(launched), (failure,))
+            launched.append(LaunchedMachine(token, INSTANCE_TYPE, self._zone))
+        return LaunchResult(tuple(launched))
 
     def list(self) -> Sequence[Machine]:
         """See ``Machines.list``."""
         try:
-            folders = sorted(one for one in self._folder.iterdir() if (one / PAPERS).exists())
+            folders = sorted(one for one in self._folder.iterdir() if (one / METADATA).exists())
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -91,10 +91,10 @@ class LocalMachines:
         return [self._machine(folder) for folder in folders]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """See ``Machines.terminate``; told a second time, a machine does not wait for its tasks any more."""
+        """See ``Machines.terminate``; the second call kills the worker."""
         for instance_id in instance_ids:
             folder = self._folder / instance_id
-            if folder.parent != self._folder or not (folder / PAPERS).exists() or not is_locked(folder):
+            if folder.parent != self._folder or not (folder / METADATA).exists() or not is_locked(folder):
                 continue
             (folder / ENDING).touch()
             with suppress(FileNotFoundError, ProcessLookupError, ValueError):
@@ -114,39 +114,39 @@ class LocalMachines:
         for one in self.list():
             if one.state is MachineState.ENDED:
                 shutil.rmtree(self._folder / one.instance_id, ignore_errors=True)
-        with suppress(OSError):  # others are there
+        with suppress(OSError):  # not empty
             self._folder.rmdir()
             self._folder.parent.rmdir()
         return {"folders of machines": len(self.list())}
 
-    def _start(self, token: str, order: LaunchRequest) -> None:
+    def _start(self, token: str, request: LaunchRequest) -> None:
         folder = self._folder / token
-        if (folder / PID).exists():  # it was started before
+        if (folder / PID).exists():  # an earlier call has started it
             return
         folder.mkdir(parents=True, exist_ok=True)
-        papers = {
-            "order": order.token,
+        metadata = {
+            "order": request.token,
             "created_at": time.time(),
-            "lifetime_seconds": order.lifetime_seconds,
+            "lifetime_seconds": request.lifetime_seconds,
             "command": self._command,
             "project": str(self._project),
         }
-        write_atomically(folder / PAPERS, json.dumps(papers))
+        write_atomically(folder / METADATA, json.dumps(metadata))
         with (folder / CONSOLE).open("ab") as console:
             subprocess.run(
-                [sys.executable, "-m", "taskfleet.machines.local.keeper", str(folder)],
+                [sys.executable, "-m", "taskfleet.machines.local.shim", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
                 cwd=self._project,
-                env=self._environment | {MACHINE_VARIABLE: token, "SLOTS": str(order.offers[0].slots)},
+                env=self._environment | {MACHINE_VARIABLE: token, "SLOTS": str(request.offers[0].slots)},
                 check=False,
             )
         if not (folder / PID).exists():
-            raise OSError(self.console(token).strip()[-500:] or "the process that looks after it does not start")
+            raise OSError(self.console(token).strip()[-500:] or "its shim did not start")
 
     def _machine(self, folder: Path) -> Machine:
-        papers = json.loads((folder / PAPERS).read_text(encoding="utf-8"))
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
         state, detail = MachineState.ENDED, ""
         if is_locked(folder):
             state = MachineState.ENDING if (folder / ENDING).exists() else MachineState.RUNNING
@@ -154,18 +154,18 @@ class LocalMachines:
             detail = _end(folder).get("reason", "its processes were killed")
         return Machine(
             instance_id=folder.name,
-            order=papers["order"],
+            request_token=metadata["order"],
             state=state,
             zone=self._zone,
             instance_type=INSTANCE_TYPE,
             market=Market.ON_DEMAND,
-            created_at=papers["created_at"],
+            created_at=metadata["created_at"],
             detail=detail,
         )
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a machine's keeper, or its worker, lives."""
+    """Return whether a machine's shim or worker is running."""
     try:
         with (folder / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

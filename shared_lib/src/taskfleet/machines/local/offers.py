@@ -1,4 +1,4 @@
-"""The user's own computer as a kind of machine, which costs nothing."""
+"""The catalogue of the provider ``local``: this computer, at no cost."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from taskfleet.processes.identity import available_cpus, hostname
 
 
 def local_catalogue(need: Need, now: float) -> Catalogue:
-    """Offer this computer: all of it, or as much as a machine is to have at most."""
+    """Return a catalogue with one type: this computer, or the part of it that a machine may use at most."""
     cpus, memory_gib = available_cpus(), _memory_gib()
     wanted = min(cpus, max(1, round((need.tasks_per_machine.high or cpus) * need.cpus_per_task)))
     kind = InstanceType(
@@ -34,7 +34,7 @@ def local_catalogue(need: Need, now: float) -> Catalogue:
 
 
 def local_need(need: Need) -> Need:
-    """Leave of what machines have to be what makes sense here, and let them all together be this computer at most."""
+    """Return a need without the requirements that do not apply here, with all machines limited to this computer."""
     cpus = available_cpus()
     most = min(cpus, need.total_cpus.high or cpus)
     return replace(

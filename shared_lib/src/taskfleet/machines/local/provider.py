@@ -1,4 +1,4 @@
-"""The user's own computer as a provider of machines."""
+"""The user's computer as a provider of machines."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import SettingsError
+from taskfleet.invocation import poe
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.images import Image
@@ -34,6 +35,7 @@ class LocalProvider:
     bucket_scheme: ClassVar[str] = ""
     longest_script_bytes: ClassVar[int] = 0
     permissions: ClassVar[Permissions | None] = None
+    sdk: ClassVar[str] = ""
     example_queue_url: ClassVar[str] = "ledger"
     example_region: ClassVar[str] = ""
 
@@ -61,9 +63,9 @@ class LocalProvider:
         raise NotImplementedError
 
     def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:  # noqa: ARG002
-        """See ``Provider.open``; a machine is a worker process, so there is no script, and its folder is the ledger's."""
+        """See ``Provider.open``; a machine is a worker process without a start-up script, and its folder is beside the ledger."""
         if sys.platform == "win32":
-            raise SettingsError("PROVIDER=local needs Linux or macOS. On Windows: poe launch_worker")
+            raise SettingsError(f"PROVIDER=local needs Linux or macOS. On Windows, use {poe('launch_worker')}.")
         from taskfleet.machines.local.machines import LocalMachines  # needs POSIX
 
         ledger = configuration.ledger_path

@@ -1,32 +1,38 @@
-"""Getting the project onto machines: its code, what the worker has in its environment, and the script that puts them together."""
+"""Delivery of the project to machines: upload of its code, and start-up scripts with the worker's environment."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from taskfleet.errors import SettingsError, UsageError
+from taskfleet.invocation import poe
 from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import bundle
 from taskfleet.pool.start_up import Code, GitCode, ImageCode, UserScripts, read_scripts, script
+from taskfleet.pool.worker_packages import read_lock, unneeded_packages
 from taskfleet.processes.identity import SLOTS_VARIABLE
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import worker_environment
 
+logger = logging.getLogger(__name__)
 
-def ship(
+
+def deliver_code(
     configuration: Configuration, offers: Iterable[Offer], say: Callable[[str], None]
 ) -> Callable[[LaunchRequest], str]:
-    """Put the code where machines get it.
+    """Upload the code if machines need it.
 
     Args:
         configuration: The settings.
-        offers: What machines may be.
-        say: Tells the user something.
+        offers: The machines that can be launched.
+        say: Prints a message for the user.
 
     Returns:
-        What makes the start-up script for an order's machines.
+        A function that returns the start-up script for a launch request.
 
     Raises:
         SettingsError: A setting is missing.
@@ -39,17 +45,17 @@ def ship(
     return lambda order: make(order.lifetime_seconds)
 
 
-def preview(configuration: Configuration) -> str:
-    """Return the script that machines would boot with, for a bundle that was not made.
+def preview_script(configuration: Configuration) -> str:
+    """Return the start-up script that machines would run, with placeholders for a bundle.
 
     Raises:
-        UsageError: The provider's machines run none.
+        UsageError: The provider's machines run no script.
     """
     pool, provider = configuration.pool, provider_of(configuration)
     if not provider.longest_script_bytes:
         raise UsageError(
-            f"Machines of PROVIDER={provider.name} run no start-up script. Name another provider: poe plan --show-start-up-script "
-            "--provider aws"
+            f"Machines of PROVIDER={provider.name} run no start-up script. Choose another provider: "
+            f"{poe('plan --show-start-up-script --provider aws')}"
         )
     code: Code = bundle.StoredBundle(
         address=f"{pool.bucket or f'{provider.bucket_scheme}://BUCKET'}/BUNDLE.tar.gz", hash="0" * 64
@@ -63,7 +69,7 @@ def preview(configuration: Configuration) -> str:
 
 
 def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
-    """Remove the job's bundles, if there can be any; say how many are left."""
+    """Remove the job's bundles, if it has any; return how many are left."""
     pool = configuration.pool
     if pool.code_from != "bundle" or pool.code_from not in provider_of(configuration).code_sources or not pool.bucket:
         return {}
@@ -74,7 +80,7 @@ def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
 def _maker(
     configuration: Configuration, scripts: UserScripts, code: Code, offers: Iterable[Offer]
 ) -> Callable[[float], str]:
-    """Give what makes the script of machines that end themselves after so many seconds."""
+    """Return a function from a lifetime in seconds to a start-up script."""
     environment = worker_environment(configuration) | {SLOTS_VARIABLE: _slots(offers)}
     return lambda lifetime_seconds: script(
         provider=configuration.pool.provider,
@@ -100,21 +106,24 @@ def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:
         return GitCode(url=pool.git_url, revision=pool.git_revision)
     if not pool.bucket:
         raise SettingsError(
-            "BUCKET is not set: name one in config/pool.env that machines can read, such as "
-            f"BUCKET={provider.bucket_scheme}://my-bucket/jobs; the project's code is put there. Or set CODE_FROM=git or image."
+            "BUCKET is not set: machines download the project's code from a bucket. Name one in config/pool.env, such as "
+            f"BUCKET={provider.bucket_scheme}://my-bucket/jobs, or set CODE_FROM=git or image."
         )
     ledger = configuration.ledger_path
     with tempfile.TemporaryDirectory(prefix="taskfleet-bundle-") as folder:
         packed = bundle.pack(configuration.project, Path(folder), leave_out=[ledger, ledger.parent])
+        unneeded = unneeded_packages(read_lock(configuration.project), configuration.settings.queue_url)
         stored = bundle.upload(packed, pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
     say(f"Code: {packed.files:,} files, {packed.size_bytes / 2**20:.1f} MiB, in {stored.address}")
     for name in packed.left_out:
         say(f"  left out, it looks like a secret: {name}")
-    return stored
+    if unneeded:
+        logger.info("machines skip %d packages that workers do not need: %s", len(unneeded), ", ".join(unneeded))
+    return replace(stored, unneeded=unneeded)
 
 
 def _slots(offers: Iterable[Offer]) -> str:
-    """Say how many tasks at a time a machine with so many CPUs runs."""
+    """Return the number of slots for each number of CPUs, as in SLOTS_VARIABLE."""
     fewest: dict[int, int] = {}
     for one in offers:
         fewest[one.cpus] = min(one.slots, fewest.get(one.cpus, one.slots))

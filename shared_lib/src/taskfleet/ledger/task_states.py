@@ -1,4 +1,4 @@
-"""Where one task stands: its row in ``state``, read to decide what becomes of it."""
+"""The row of a task in ``state``, read in order to decide how it changes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from taskfleet.ledger.database import Database, as_json
 from taskfleet.tasks import State
 
-#: The value of ``available_at`` of a task that ran when the queue at a service was purged: the message of its next try is gone.
+#: The value of ``available_at`` of a task that was running when its service queue was purged: the message of its next attempt is gone.
 PURGED = -1.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Standing:
-    """A task's row in ``state``; as it is here for a task that has none."""
+class TaskState:
+    """The row of a task in ``state``; the defaults are those of a task without a row."""
 
     state: State = State.PENDING
     attempt: int = 0
@@ -22,24 +22,24 @@ class Standing:
     kind: int = 0
 
     def put_back(self, available_at: float) -> None:
-        """Make it pending, or killed if its queue was purged meanwhile."""
+        """Make the task pending, or killed if its queue was purged meanwhile."""
         if self.available_at == PURGED:
             self.state = State.KILLED
         else:
             self.state, self.available_at = State.PENDING, available_at
 
 
-def read(database: Database, seqs: Iterable[int]) -> dict[int, Standing]:
-    """Return where tasks stand; those that the ledger does not have are left out."""
+def read(database: Database, seqs: Iterable[int]) -> dict[int, TaskState]:
+    """Return the rows of tasks by number; numbers that the ledger does not have are omitted."""
     rows = database.rows(
         "SELECT task.seq, state, attempt, worker_id, available_at, tries_from, kind FROM json_each(?) "
         "JOIN task ON task.seq = json_each.value LEFT JOIN state ON state.seq = task.seq",
         (as_json(seqs),),
     )
     return {
-        seq: Standing()
+        seq: TaskState()
         if state is None
-        else Standing(
+        else TaskState(
             state=State(state),
             attempt=attempt,
             worker_id=worker_id,

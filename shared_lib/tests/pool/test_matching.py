@@ -1,4 +1,4 @@
-"""Which of the machines that were asked for is which of those that the provider has."""
+"""Matching of recorded machines with those that the provider lists."""
 
 from taskfleet.machine_terms import Market
 from taskfleet.machines import (
@@ -11,8 +11,8 @@ from taskfleet.machines import (
     Machine,
     MachineState,
 )
-from taskfleet.pool.observation import LIST_GRACE_SECONDS, Assignment, Observed, assign, observe
-from taskfleet.pool.records import End, Record
+from taskfleet.pool.matching import LIST_GRACE_SECONDS, Assignment, Changes, assign, compare
+from taskfleet.pool.records import End, MachineRecord
 
 from shared_lib.tests.machines.contract import offer
 
@@ -26,7 +26,7 @@ def launched(*names):
 
 
 def assigned(*names):
-    """Give the name for each token, and the tokens without one."""
+    """Return the ID of each token, and the tokens without one."""
     found = assign(REQUEST, LaunchResult(launched(*names), () if len(names) == 3 else (FAILURE,)))
     return {token: one.instance_id for token, one in found.launched.items()}, found.failed
 
@@ -67,7 +67,7 @@ ASKED_AT = NOW - 10_000.0
 
 
 def record(**more):
-    """A machine that may be queued: asked for and accepted long ago."""
+    """Return a record of a machine that may be queued, requested and accepted long ago."""
     values = {
         "token": FIRST,
         "order_token": REQUEST.token,
@@ -90,35 +90,35 @@ def record(**more):
         "can_queue": True,
         "running_at": None,
     }
-    return Record(**(values | more))
+    return MachineRecord(**(values | more))
 
 
 def listed(state, **more):
-    return Machine(instance_id=FIRST, order=REQUEST.token, state=state, **more)
+    return Machine(instance_id=FIRST, request_token=REQUEST.token, state=state, **more)
 
 
-def seen(one, machine, looked_at=NOW - 60.0):
-    return observe([one], [] if machine is None else [machine], NOW, looked_at)
+def seen(one, machine, listed_at=NOW - 60.0):
+    return compare([one], [] if machine is None else [machine], NOW, listed_at)
 
 
 def test_a_machine_that_is_queued_does_not_run():
     found = seen(record(), listed(MachineState.QUEUED, detail="Priority"))
-    assert found == Observed(details={FIRST: "Priority"})
+    assert found == Changes(details={FIRST: "Priority"})
     assert record().is_queued
     assert record().cost_usd(NOW) == 0
-    assert record().most_cost_usd(NOW) == 3600.0
+    assert record().max_cost_usd(NOW) == 3600.0
 
 
 def test_what_it_waits_for_is_told_when_it_changes():
     one = record(detail="Priority")
-    assert seen(one, listed(MachineState.QUEUED, detail="Priority")) == Observed()
+    assert seen(one, listed(MachineState.QUEUED, detail="Priority")) == Changes()
     assert seen(one, listed(MachineState.QUEUED, detail="Resources")).details == {FIRST: "Resources"}
     assert seen(one, listed(MachineState.RUNNING, running_since=NOW - 5)).details == {FIRST: ""}
 
 
 def test_it_runs_from_when_its_provider_says():
     found = seen(record(), listed(MachineState.RUNNING, running_since=NOW - 300.0))
-    assert found == Observed(running_at={FIRST: NOW - 300.0})
+    assert found == Changes(running_at={FIRST: NOW - 300.0})
 
 
 def test_a_clock_that_differs_has_it_run_neither_before_its_request_nor_later_than_now():
@@ -129,7 +129,7 @@ def test_a_clock_that_differs_has_it_run_neither_before_its_request_nor_later_th
 def test_if_nobody_says_it_runs_since_it_was_last_known_to_wait():
     running = listed(MachineState.RUNNING)
     assert seen(record(), running).running_at == {FIRST: NOW - 60.0 - LIST_GRACE_SECONDS}
-    assert seen(record(), running, looked_at=None).running_at == {FIRST: ASKED_AT}
+    assert seen(record(), running, listed_at=None).running_at == {FIRST: ASKED_AT}
     assert seen(record(started_at=NOW - 10.0), running).running_at == {FIRST: NOW - 10.0}
     assert seen(record(started_at=None, instance_id=None), running).running_at == {FIRST: ASKED_AT}
 
@@ -157,16 +157,16 @@ def test_one_that_vanished_may_have_run_since_it_was_last_known_to_wait():
 
 
 def test_one_that_vanished_while_nobody_looked_may_have_run_for_its_whole_lifetime():
-    assert seen(record(), None, looked_at=None).ended == {FIRST: End(EndReason.GONE, "", NOW - 3600.0)}
+    assert seen(record(), None, listed_at=None).ended == {FIRST: End(EndReason.GONE, "", NOW - 3600.0)}
     asked = record(started_at=None, instance_id=None)
-    assert seen(asked, None, looked_at=None).ended == {FIRST: End(EndReason.GONE, "", NOW - 3600.0)}
+    assert seen(asked, None, listed_at=None).ended == {FIRST: End(EndReason.GONE, "", NOW - 3600.0)}
     assert seen(asked, None).ended == {FIRST: End(EndReason.NEVER_STARTED)}
 
 
 def test_a_machine_that_cannot_be_queued_runs_from_when_it_is_first_seen():
     one = record(can_queue=False, started_at=None, instance_id=None)
     machine = listed(MachineState.STARTING)
-    assert seen(one, machine) == Observed(started={FIRST: machine}, running_at={FIRST: NOW})
+    assert seen(one, machine) == Changes(started={FIRST: machine}, running_at={FIRST: NOW})
     gone = listed(MachineState.ENDED, detail="User initiated")
     assert seen(one, gone).ended == {FIRST: End(EndReason.ENDED, "User initiated")}
     assert seen(record(can_queue=False, running_at=ASKED_AT), None).ended == {FIRST: End(EndReason.GONE)}

@@ -1,4 +1,4 @@
-"""What EC2 says of fleets and instances, in the words of ``Machines``."""
+"""Conversion of EC2's responses about fleets and instances to the types of ``Machines``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -15,7 +15,7 @@ from taskfleet.machines import (
     Machine,
     MachineState,
 )
-from taskfleet.machines.aws.faults import failure_reason_of, fault_of
+from taskfleet.machines.aws.errors import account_error, failure_reason_of
 from taskfleet.machines.aws.regions import Region
 from taskfleet.machines.aws.templates import ORDER
 from taskfleet.machines.choosing import Offer
@@ -25,66 +25,66 @@ _STATES = {
     "running": MachineState.RUNNING,
     "shutting-down": MachineState.ENDING,
     "terminated": MachineState.ENDED,
-    # stopped by hand: that is no end, its disk is paid for, so it counts as there and is ended by who finds it
+    # somebody stopped it: it still costs its disk, so it counts as running until it is terminated
     "stopping": MachineState.RUNNING,
     "stopped": MachineState.RUNNING,
 }
-#: What EC2 says of a machine whose capacity it has taken back.
-_TAKEN_AWAY = {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}
-#: They tell of the account, not of an offer: of no use when all machines were had all the same.
-_OF_THE_ACCOUNT = (FailureReason.QUOTA, FailureReason.THROTTLED)
+#: Reasons of EC2 for instances whose capacity it has reclaimed.
+_PREEMPTED = {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"}
+#: They are about the account, not about an offer: of no interest if all machines were launched anyway.
+_ABOUT_ACCOUNT = (FailureReason.QUOTA, FailureReason.THROTTLED)
 
 
 def read_fleet(
     fleet: Mapping[str, Any], region: Region, offers: Sequence[Offer], number: int, decode: Callable[[str], str]
 ) -> LaunchResult:
-    """Say what became of an order.
+    """Return the result of a launch request.
 
     Args:
-        fleet: What CreateFleet gave.
-        region: Where.
-        offers: Those that were asked for.
-        number: So many machines were wanted.
-        decode: Makes a refusal name the permission that is missing, if it does not.
+        fleet: The response of CreateFleet.
+        region: Where it was called.
+        offers: The offers of the request.
+        number: The number of machines of the request.
+        decode: Returns the text of a denial with the missing permission in plain text.
 
     Raises:
-        ProviderError: Nothing was started, and every error is about the account or the settings.
+        ProviderError: No machine was launched, and every error is about the account or a setting.
     """
     zones = {subnet: zone for zone, subnet in region.subnets.items()}
-    started = tuple(
-        LaunchedMachine(instance_id, *_pool(one, zones)[0])
+    launched = tuple(
+        LaunchedMachine(instance_id, *_capacity_pool(one, zones)[0])
         for one in fleet.get("Instances", ())
         for instance_id in one["InstanceIds"]
     )
-    decode = cache(decode)  # every pool has the same to say
-    errors = [
+    decode = cache(decode)  # every capacity pool reports the same denial
+    replies = [
         ErrorReply(code, plain_text(decode(text) if code in DENIED else text), 0)
         for code, text in ((one.get("ErrorCode", ""), one.get("ErrorMessage", "")) for one in fleet.get("Errors", ()))
     ]
-    faults = [fault for reply in errors if (fault := fault_of(reply, region.name)) is not None]
-    if faults and not started and len(faults) == len(errors):
-        raise faults[0]
+    account_errors = [error for reply in replies if (error := account_error(reply, region.name)) is not None]
+    if account_errors and not launched and len(account_errors) == len(replies):
+        raise account_errors[0]
     failures: dict[tuple[str, str, FailureReason], LaunchFailure] = {}
-    for one, (code, text, _) in zip(fleet.get("Errors", ()), errors, strict=True):
+    for one, (code, text, _) in zip(fleet.get("Errors", ()), replies, strict=True):
         reason = failure_reason_of(code)
-        if len(started) >= number and reason in _OF_THE_ACCOUNT:
+        if len(launched) >= number and reason in _ABOUT_ACCOUNT:
             continue
-        for instance_type, zone in _pool(one, zones) or [(offer.instance_type, offer.zone) for offer in offers]:
+        for instance_type, zone in _capacity_pool(one, zones) or [(each.instance_type, each.zone) for each in offers]:
             failures.setdefault(
                 (instance_type, zone, reason),
                 LaunchFailure(instance_type, zone, reason, f"{text.rstrip('.')} ({code})"),
             )
-    if len(started) < number and not failures:
-        text = f"{len(started)} of {number} were started, and AWS does not say why no more"
+    if len(launched) < number and not failures:
+        text = f"AWS launched {len(launched)} of {number} machines and reported no error"
         best = offers[0]
         failures[best.instance_type, best.zone, FailureReason.STOCK_OUT] = LaunchFailure(
             best.instance_type, best.zone, FailureReason.STOCK_OUT, text
         )
-    return LaunchResult(started, tuple(failures.values()))
+    return LaunchResult(launched, tuple(failures.values()))
 
 
-def _pool(one: Mapping[str, Any], zones: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Give the type and the zone that an entry is about; nothing if it names none."""
+def _capacity_pool(one: Mapping[str, Any], zones: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the type and the zone of an entry of a fleet; an empty list if the entry has none."""
     override = one.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
     zone = zones.get(override.get("SubnetId", "")) or override.get("AvailabilityZone")
     instance_type = override.get("InstanceType")
@@ -92,40 +92,40 @@ def _pool(one: Mapping[str, Any], zones: Mapping[str, str]) -> list[tuple[str, s
 
 
 def read_instance(instance: Mapping[str, Any]) -> Machine:
-    """Say how an instance stands."""
+    """Return an instance as a machine."""
     name = instance["State"]["Name"]
     has_ended = name in ("shutting-down", "terminated", "stopping", "stopped")
     tags = tags_in(instance)
     return Machine(
         instance_id=instance["InstanceId"],
-        order=tags.get(ORDER, ""),
+        request_token=tags.get(ORDER, ""),
         state=_STATES.get(name, MachineState.RUNNING),
         zone=zone_of(instance),
         instance_type=instance["InstanceType"],
         market=Market.SPOT if instance.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
         created_at=instance["LaunchTime"].timestamp(),
-        end_reason=EndReason.PREEMPTED if has_ended and _was_taken_away(instance) else None,
+        end_reason=EndReason.PREEMPTED if has_ended and _was_preempted(instance) else None,
         detail=_detail(instance) if has_ended else "",
     )
 
 
 def tags_in(instance: Mapping[str, Any]) -> dict[str, str]:
-    """Give an instance's tags."""
+    """Return an instance's tags."""
     return {one["Key"]: one["Value"] for one in instance.get("Tags", ())}
 
 
 def zone_of(instance: Mapping[str, Any]) -> str:
-    """Give an instance's zone."""
+    """Return an instance's zone."""
     return str(instance.get("Placement", {}).get("AvailabilityZone", ""))
 
 
-def _was_taken_away(instance: Mapping[str, Any]) -> bool:
+def _was_preempted(instance: Mapping[str, Any]) -> bool:
     transition = instance.get("StateTransitionReason", "").partition(":")[0].strip()
-    return bool(_TAKEN_AWAY & {instance.get("StateReason", {}).get("Code", ""), transition})
+    return bool(_PREEMPTED & {instance.get("StateReason", {}).get("Code", ""), transition})
 
 
 def _detail(instance: Mapping[str, Any]) -> str:
-    """Return why an instance has ended, in EC2's words."""
+    """Return EC2's text about the end of an instance."""
     state_reason = instance.get("StateReason", {})
     text = state_reason.get("Message", "") or instance.get("StateTransitionReason", "") or state_reason.get("Code", "")
     return str(text)

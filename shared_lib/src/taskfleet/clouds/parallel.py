@@ -1,4 +1,4 @@
-"""Doing several things that wait for a service, each in a thread."""
+"""Concurrent requests in threads."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -8,21 +8,21 @@ _K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
-def side_by_side(
-    jobs: Mapping[_K, Callable[[], _T]], *, most: int, stop: Callable[[], None] | None = None
+def run_parallel(
+    jobs: Mapping[_K, Callable[[], _T]], *, max_threads: int, stop: Callable[[], None] | None = None
 ) -> dict[_K, _T]:
-    """Do all jobs, some at a time, and return what each gave.
+    """Run functions in threads and return their results.
 
     Args:
-        jobs: By a name for each.
-        most: How many run at a time.
-        stop: Called when one has failed; those that run are told so to end early, those that wait are not begun. Without it every job is
-            done, whatever becomes of the others.
+        jobs: The functions, each with a key.
+        max_threads: The maximum number of threads.
+        stop: Called after the first failure; it asks the running functions to end early, and the others are not started. Without it, all
+            functions run to the end.
 
     Raises:
-        Exception: The first in the order of the jobs of those that failed, when all have ended.
+        Exception: The exception of the first function that failed, in the order of ``jobs``; after all have ended.
     """
-    with ThreadPoolExecutor(max(1, min(most, len(jobs)))) as pool:
+    with ThreadPoolExecutor(max(1, min(max_threads, len(jobs)))) as pool:
         futures = {key: pool.submit(job) for key, job in jobs.items()}
         if stop is not None:
             done, waiting = wait(futures.values(), return_when=FIRST_EXCEPTION)

@@ -1,0 +1,149 @@
+"""Diagnosis of a pool without progress: the reasons, and what to change."""
+
+from collections import Counter
+
+from taskfleet.invocation import poe
+from taskfleet.ledger.database import Database
+from taskfleet.machines import EndReason
+from taskfleet.pool import control, records
+from taskfleet.pool.control import ABSENT_SECONDS
+from taskfleet.pool.job_state import failures
+from taskfleet.pool.planning import MAX_FAILURES, Limits
+from taskfleet.pool.records import MachineRecord
+from taskfleet.text import counted, duration
+
+#: Older launch failures are ignored.
+RECENT_SECONDS = 3600.0
+
+_FIX_CAUSE = "Correct this: a retry would fail, too"
+#: What to do about launch failures.
+_REMEDIES = {
+    EndReason.STOCK_OUT: "Add REGIONS, instance types or MARKETS to have more offers",
+    EndReason.QUOTA: "Ask the provider for a higher quota, or lower MACHINES or TOTAL_CPUS",
+    EndReason.THROTTLED: "The launch is retried automatically",
+    EndReason.PRICE: "Add on-demand to MARKETS",
+    EndReason.INVALID: _FIX_CAUSE,
+    EndReason.LAUNCH_ERROR: _FIX_CAUSE,
+}
+
+
+def diagnose_pool(database: Database, limits: Limits, tasks_left: int, now: float) -> list[str]:
+    """Return the reasons for which a pool makes no progress, the most important first, in a sentence each."""
+    machines = records.all_machines(database)
+    existing = [one for one in machines if one.ended_at is None]
+    if not tasks_left:
+        if not existing:
+            return ["No tasks are left, and no machines exist."]
+        return [f"No tasks are left, but {_exist(len(existing))}. {poe('teardown')} terminates them."]
+    found = [*_about_controller(database, existing, now), *_about_failures(database, machines, now)]
+    found += _about_failed_launches(machines, now)
+    found += _about_money(machines, existing, limits, now)
+    found += _about_machines(database, existing, limits, now)
+    if not found and existing:
+        slots = sum(one.slots for one in existing)
+        return [
+            f"No problem found: {counted(len(existing), 'machine')} with {counted(slots, 'slot')} for {counted(tasks_left, 'task')} left."
+        ]
+    left = f"{counted(tasks_left, 'task')} left, but no machine was ever launched"
+    return found or [f"{left}. {poe('deploy_pool')} launches machines."]
+
+
+def _exist(n: int) -> str:
+    return f"{counted(n, 'machine')} {'exists' if n == 1 else 'exist'}"
+
+
+def _has_controller(database: Database, now: float) -> bool:
+    controller, seen_at = control.controller(database)
+    return controller is not None and now - seen_at < ABSENT_SECONDS
+
+
+def _about_controller(database: Database, existing: list[MachineRecord], now: float) -> list[str]:
+    if _has_controller(database, now):
+        return []
+    _, seen_at = control.controller(database)
+    since = f"The pool has had no controller for {duration(now - seen_at)}" if seen_at else "The pool has no controller"
+    if existing:
+        return [
+            f"{since}: {counted(len(existing), 'machine')} may still exist, and failed machines are not replaced. "
+            f"{poe('deploy_pool --continue')} continues the pool."
+        ]
+    return [f"{since}, and no machines exist. {poe('deploy_pool')} launches machines."]
+
+
+def _about_failures(database: Database, machines: list[MachineRecord], now: float) -> list[str]:
+    productive = records.productive_machines(database)
+    n = len(failures(database, productive))
+    if not n:
+        return []
+    names = [one.instance_id or one.token for one in machines if one.ended_at and one.token not in productive]
+    text = f"No task ran on the last {counted(n, 'machine')} before {'it' if n == 1 else 'they'} ended"
+    if not productive and n >= MAX_FAILURES and not _has_controller(database, now):
+        text += ", so the pool gave up"
+    return [f"{text}. {poe(f'machines --console {names[-1]}')} shows the console of the last one."]
+
+
+def _about_failed_launches(machines: list[MachineRecord], now: float) -> list[str]:
+    failed = [
+        one
+        for one in machines
+        if one.end_reason in _REMEDIES and one.ended_at == one.ordered_at and now - one.ordered_at < RECENT_SECONDS
+    ]
+    if not failed:
+        return []
+    [(reason, n)] = Counter(one.end_reason for one in failed).most_common(1)
+    assert reason is not None
+    last = failed[-1]
+    return [
+        f"{counted(n, 'machine')} not launched in the last hour ({reason.words}), the last one {last.instance_type} in {last.zone}, "
+        f"{last.market}, {duration(now - last.ordered_at)} ago: {last.end_text}. {_REMEDIES[reason]}."
+    ]
+
+
+def _about_money(machines: list[MachineRecord], existing: list[MachineRecord], limits: Limits, now: float) -> list[str]:
+    spent = sum(one.cost_usd(now) for one in machines)
+    committed = sum(one.max_cost_usd(now) for one in machines)
+    if committed < 0.99 * limits.budget_usd:
+        return []
+    return [
+        f"The budget of {limits.budget_usd:.2f} USD is used up: {spent:.2f} USD are spent, and {committed - spent:.2f} USD reserved for "
+        f"{counted(len(existing), 'machine')}. Increase BUDGET_USD to continue."
+    ]
+
+
+def _about_machines(database: Database, existing: list[MachineRecord], limits: Limits, now: float) -> list[str]:
+    last_heartbeats = records.last_heartbeats(database)
+    queued = [one for one in existing if one.is_queued and one.token not in last_heartbeats]
+    found = []
+    for one in existing:
+        heartbeat_at = last_heartbeats.get(one.token)
+        name = one.instance_id or one.token
+        if heartbeat_at is not None and now - heartbeat_at > limits.silent_seconds:
+            found.append(f"The last heartbeat from {name} was {duration(now - heartbeat_at)} ago.")
+        elif heartbeat_at is None and one.boots_since is not None and now - one.boots_since > limits.boot_seconds / 2:
+            age = "started" if one.can_queue else "was launched"
+            text = f"{name} {age} {duration(now - one.boots_since)} ago and has sent no heartbeat{_detail(one)}"
+            found.append(f"{text}. {poe(f'machines --console {name}')} shows its console.")
+    found += _about_queue(queued, now)
+    booting = [one for one in existing if one.token not in last_heartbeats]
+    if not found and booting and len(booting) == len(existing):
+        found.append(
+            f"{counted(len(booting), 'machine')} booting; the limit is {duration(limits.boot_seconds)} after the start (BOOT_MINUTES)."
+        )
+    elif not found and len(existing) >= limits.max_machines:
+        found.append(f"The maximum number of machines is running ({len(existing)}). Increase MACHINES for more.")
+    return found
+
+
+def _about_queue(queued: list[MachineRecord], now: float) -> list[str]:
+    if not queued:
+        return []
+    first = min(queued, key=lambda one: one.ordered_at)
+    details = Counter(one.detail for one in queued if one.detail).most_common(1)
+    return [
+        f"{counted(len(queued), 'machine')} in the provider's queue, the first for {duration(now - first.ordered_at)}, at no cost."
+        f"{f' The provider reports: {details[0][0]}.' if details else ''}"
+    ]
+
+
+def _detail(one: MachineRecord) -> str:
+    return f" (the provider reports: {one.detail})" if one.detail else ""

@@ -1,0 +1,89 @@
+"""Teardown of a pool: terminate all machines and delete the job's other resources, until the provider lists none."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from taskfleet.errors import UnreachableError
+from taskfleet.ledger.database import Database
+from taskfleet.machines import EndReason, Machines, MachineState
+from taskfleet.pool.reconciler import Reconciler
+from taskfleet.pool.records import End
+from taskfleet.text import counted
+
+logger = logging.getLogger(__name__)
+
+
+def terminate_all(
+    machines: Machines,
+    terminate: Callable[[float], int],
+    say: Callable[[str], None],
+    *,
+    clear: Callable[[], Mapping[str, int]],
+    pause: Callable[[float], None],
+    poll_seconds: float = 3.0,
+    empty_lists_to_confirm: int = 2,
+) -> Mapping[str, int]:
+    """Terminate all machines, then delete the other resources.
+
+    Args:
+        machines: The job's machines at their provider.
+        terminate: Terminates all machines at a time; returns how many are left.
+        say: Prints a message for the user.
+        clear: Deletes the resources that are not the provider's; returns how many of each kind are left.
+        pause: Waits for some seconds.
+        poll_seconds: The interval between two calls of ``terminate``.
+        empty_lists_to_confirm: The number of consecutive empty lists after which no machine counts as left, since lists lag behind.
+
+    Returns:
+        By kind of resource, how many are left: 0.
+    """
+    last_message = ""
+
+    def say_once(text: str) -> None:
+        nonlocal last_message
+        if text != last_message:
+            say(text)
+        last_message = text
+
+    empty_lists = 0
+    while True:
+        try:
+            left = terminate(time.time())
+            logger.debug("%d machines are left.", left)
+            empty_lists = 0 if left else empty_lists + 1
+            if left:
+                say_once(f"Waiting for {counted(left, 'machine')} to end.")
+            elif empty_lists >= empty_lists_to_confirm:
+                resources = {**machines.clear(), **clear()}
+                if not any(resources.values()):
+                    return {"machines": 0, **resources}
+                left_by_kind = ", ".join(f"{n} {kind}" for kind, n in resources.items() if n)
+                say_once(f"Waiting for the deletion of {left_by_kind}.")
+        except UnreachableError as error:
+            say_once(f"{error} Trying again.")
+        pause(poll_seconds)
+
+
+def reconcile(machines: Machines, database: Database) -> None:
+    """Update the records from the provider's list."""
+    Reconciler(database, machines, lambda _: None).reconcile(time.time())
+
+
+def ledger_terminator(
+    machines: Machines, database: Database, reason: EndReason, say: Callable[[str], None]
+) -> Callable[[float], int]:
+    """Return a function that terminates and records all machines, also those of launch requests that may still be carried out."""
+    reconciler = Reconciler(database, machines, say)
+    return lambda now: reconciler.terminate_all(now, End(reason))
+
+
+def listed_terminator(machines: Machines) -> Callable[[float], int]:
+    """Return a function that terminates all machines that the provider lists; for jobs without a ledger."""
+
+    def terminate(_: float) -> int:
+        existing = [one for one in machines.list() if one.state is not MachineState.ENDED]
+        machines.terminate([one.instance_id for one in existing if one.state is not MachineState.ENDING])
+        return len(existing)
+
+    return terminate
