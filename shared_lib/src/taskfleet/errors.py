@@ -12,6 +12,7 @@
     ├── InsertError                 tasks cannot be inserted; none were
     ├── FunctionError               the task function cannot be found, imported or called
     ├── LedgerError                 the ledger is missing, damaged, busy or belongs to another job
+    │   └── UnusableLedgerError         it is damaged, or was deleted or replaced while in use; a retry does not help
     ├── ProviderError               a service (machines, queue, bucket, price list) rejects a request
     │   ├── UnreachableError            it does not respond or is overloaded; the request may be repeated
     │   ├── CredentialsError            credentials are missing, invalid or expired
@@ -92,6 +93,10 @@ class FunctionError(TaskfleetError):
 
 class LedgerError(TaskfleetError):
     """The ledger is missing, damaged, busy or belongs to another job."""
+
+
+class UnusableLedgerError(LedgerError):
+    """The ledger is damaged, or was deleted or replaced while it was in use; a retry does not help."""
 
 
 class ProviderError(TaskfleetError):

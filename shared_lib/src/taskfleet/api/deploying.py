@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +10,7 @@ from typing import Self
 
 from taskfleet.api.planning import Plan, warn
 from taskfleet.api.queue import open_job
-from taskfleet.errors import CommandError, SettingsError
+from taskfleet.errors import CommandError, LedgerError, SettingsError, UnusableLedgerError
 from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines
@@ -23,7 +23,7 @@ from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.job_state import LedgerJobState
 from taskfleet.pool.records import End
 from taskfleet.pool.selection import pool_limits, pool_need
-from taskfleet.pool.teardown import reconcile
+from taskfleet.pool.teardown import listed_terminator, reconcile, terminate_all
 from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
@@ -136,6 +136,7 @@ class Pool:
 
         Raises:
             CommandError: Another controller manages this job.
+            UnusableLedgerError: The ledger was damaged, deleted or replaced; all machines are terminated.
         """
         database, settings = self._database, self._configuration.settings
         me = identity()
@@ -151,11 +152,16 @@ class Pool:
             return ask()
 
         with ExitStack() as stack:
-            stack.callback(control.release, database, me)
+            stack.callback(self._release, me)
             check_queue(database, self._configuration)
             monitor = self._monitor(stack)
             deployment = self._deployment(progress, monitor, close_and_ask)
-            ending = deployment.run()
+            try:
+                ending = deployment.run()
+            except UnusableLedgerError as error:
+                progress.say(f"{error} Terminating all machines, which nobody could manage any more.")
+                protect(self._terminate_listed)
+                raise
             progress.close(time.time())
             self._finish(deployment, monitor, ending, protect)
             return PoolReport(
@@ -164,6 +170,22 @@ class Pool:
                 reason=deployment.give_up_reason,
                 last_output=deployment.last_console,
             )
+
+    def _release(self, me: str) -> None:
+        with suppress(LedgerError):
+            control.release(self._database, me)
+
+    def _terminate_listed(self) -> None:
+        """Terminate all machines that the provider lists, without the ledger."""
+        terminate_all(
+            self._machines,
+            listed_terminator(self._machines),
+            self._say,
+            clear=lambda: clear_bundles(self._configuration),
+            pause=time.sleep,
+            poll_seconds=self._provider.ending_poll_seconds,
+            empty_lists_to_confirm=self._provider.empty_lists_to_confirm,
+        )
 
     def _refuse_earlier_machines(self) -> None:
         if not records.open_machines(self._database):

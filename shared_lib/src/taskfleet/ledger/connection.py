@@ -4,6 +4,7 @@ Durability: the write-ahead log with ``synchronous=NORMAL`` survives the death o
 transactions, so a finished task may run again; an accepted insertion is synced and stays.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from taskfleet.errors import LedgerError
+from taskfleet.errors import LedgerError, UnusableLedgerError
 from taskfleet.ledger.migrations import Schema, read_schema
 from taskfleet.ledger.shared_files import Witness, check_locks
 from taskfleet.ledger.sqlite_errors import as_ledger_errors, is_busy, ledger_error
@@ -35,6 +36,8 @@ class Database:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the file, once it was written."""
         self.witness: Witness | None = None
         """For a ledger that several hosts share."""
 
@@ -55,6 +58,7 @@ class Database:
             self.execute("PRAGMA synchronous = FULL")
         try:
             self.execute("BEGIN IMMEDIATE")
+            self._check_file()
             if self.witness is not None:
                 self.witness.enter()
             yield self
@@ -68,6 +72,29 @@ class Database:
         finally:
             if durable:
                 self.execute(f"PRAGMA synchronous = {level}")
+
+    def _check_file(self) -> None:
+        """See that the path still leads to the file that is open: what is written to another one is lost at the end.
+
+        Raises:
+            UnusableLedgerError: It does not.
+        """
+        try:
+            found = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UnusableLedgerError(
+                f"The ledger {self.path} was deleted while it was in use. What was recorded in it is lost, unless it was only moved: "
+                "then move it back and run the command again."
+            ) from error
+        except OSError:  # a file system that does not respond: SQLite reports it
+            return
+        file = found.st_dev, found.st_ino
+        self._file = self._file or file
+        if file != self._file:
+            raise UnusableLedgerError(
+                f"The ledger {self.path} was replaced by another file while it was in use. Nothing more is written to either. "
+                "Restore the right one and run the command again."
+            )
 
     @contextmanager
     def snapshot(self) -> Iterator["Database"]:

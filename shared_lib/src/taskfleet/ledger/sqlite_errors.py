@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from taskfleet.errors import LedgerError
+from taskfleet.errors import LedgerError, UnusableLedgerError
 
 
 @contextmanager
@@ -19,13 +19,14 @@ def as_ledger_errors(path: Path) -> Iterator[None]:
 
 def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     """Return an error of SQLite in words that name the file and the remedy."""
-    text = str(error)
+    text, kind = str(error), LedgerError
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_BUSY") or "locked" in text:
         advice = "another process has held it for a minute; look for a stuck process that uses it"
     elif name.startswith("SQLITE_FULL"):
         advice = "the disk is full; make room and run the command again, nothing was lost"
     elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text:
+        kind = UnusableLedgerError
         advice = (
             "the file is damaged or is not a ledger; keep a copy, and restore it from a backup or use another JOB_ID"
         )
@@ -35,7 +36,7 @@ def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
         advice = "the disk or the network file system failed; check it and run the command again"
     else:
         advice = "this is not expected"
-    return LedgerError(f"The ledger {path}: {text} ({name or 'no code'}): {advice}.")
+    return kind(f"The ledger {path}: {text} ({name or 'no code'}): {advice}.")
 
 
 def is_busy(error: LedgerError) -> bool:

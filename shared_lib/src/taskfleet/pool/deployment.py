@@ -7,7 +7,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Protocol
 
-from taskfleet.errors import LedgerError, ProviderError, StartUpError, UnreachableError
+from taskfleet.errors import LedgerError, ProviderError, StartUpError, UnreachableError, UnusableLedgerError
 from taskfleet.ledger.database import Database
 from taskfleet.machines import Machines
 from taskfleet.pool import control
@@ -103,7 +103,11 @@ class Deployment:
         self.give_up_reason = ""
 
     def run(self) -> Ending:
-        """Manage the pool until there is a reason to end."""
+        """Manage the pool until there is a reason to end.
+
+        Raises:
+            UnusableLedgerError: The ledger is damaged, or was deleted or replaced.
+        """
         while True:
             try:
                 reason = self._turn()
@@ -111,6 +115,8 @@ class Deployment:
                 reason = interruption.reason if isinstance(interruption, Interrupted) else None
                 reason = reason or self._on_interrupt()
                 logger.info("Interrupted: %s.", reason or "continuing")
+            except UnusableLedgerError:
+                raise
             except (LedgerError, UnreachableError) as error:
                 self._say_error(f"{error} Trying again.")
                 time.sleep(ERROR_PAUSE_SECONDS)

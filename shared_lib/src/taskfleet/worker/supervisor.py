@@ -9,7 +9,7 @@ import selectors
 import time
 from collections.abc import Callable, Sequence
 
-from taskfleet.errors import LedgerError
+from taskfleet.errors import LedgerError, UnusableLedgerError
 from taskfleet.invocation import poe
 from taskfleet.machines.notice import Watcher
 from taskfleet.processes.tree import adopt_orphans, children_of, kill_orphans
@@ -71,6 +71,8 @@ class Supervisor:
             self._warm, prefetch, leases=leases, results=results, selector=selector, observers=everyone
         )
         self._shutdown = Shutdown(configuration.settings, stops, self._slots, observers=everyone, watcher=watcher)
+        self._ledger_error = ""
+        """The error that is being retried; it is printed once."""
         self._earlier_children: frozenset[int] = frozenset()
         """Children that this process had before."""
 
@@ -79,6 +81,7 @@ class Supervisor:
 
         Raises:
             FunctionError: The user's module cannot be imported; no task was leased.
+            UnusableLedgerError: The ledger is damaged, or was deleted or replaced.
         """
         with self._stop_requests.from_signals(self._selector):
             if self._watcher is not None:
@@ -140,9 +143,17 @@ class Supervisor:
             )
             self._leases.clear()
             self._slots.mark_leases_lost()
+        except UnusableLedgerError:
+            raise
         except LedgerError as error:
-            self._observers.say(f"{error} Retrying.")
+            if str(error) != self._ledger_error:
+                self._observers.say(f"{error} Retrying.")
+            self._ledger_error = str(error)
             time.sleep(LEDGER_PAUSE_SECONDS)
+        else:
+            if self._ledger_error:
+                self._observers.say("The ledger can be used again.")
+            self._ledger_error = ""
 
     def _are_slots_stuck(self) -> bool:
         return self._slots.are_stuck(self._return_excess_after_seconds)
