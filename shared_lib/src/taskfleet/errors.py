@@ -185,6 +185,8 @@ class BundleError(TaskfleetError):
 class StartUpError(TaskfleetError):
     """The start-up script cannot be generated: it would contain a secret, a file is missing, or it is too long."""
 
+    exit_code = 2
+
 
 class WrongCodeError(TaskfleetError):
     """A machine has different code from the bundle that its worker was sent to run; restarting the worker does not help."""
