@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
+from taskfleet.redaction import redact, redact_variable
 from taskfleet.settings import describe
 from taskfleet.settings.declaring import POOL_GROUPS, PROVIDER_GROUPS
 from taskfleet.settings.reference import pool_env, table
@@ -37,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     values = configuration.values()
     if arguments.json:
-        print(json.dumps(values, default=str))
+        print(redact(json.dumps(values, default=str)))
         return 0
     rows = []
     for field in describe():
@@ -47,8 +48,10 @@ def run(argv: Sequence[str]) -> int:
                 continue
             place += f" (not used with PROVIDER={provider})"
         value = values[field.name]
-        rows.append((field.name, field.default if value is None else _shown(value), place))
-    rows += [(f"export {name}", value, "the file") for name, value in configuration.exports.items()]
+        rows.append((field.name, redact(field.default if value is None else _shown(value)), place))
+    rows += [
+        (f"export {name}", redact_variable(name, value), "the file") for name, value in configuration.exports.items()
+    ]
     print(columns(rows, ("setting", "value", "from")))
     return 0
 

@@ -23,8 +23,8 @@ from taskfleet.errors import BundleError
 from taskfleet.pool.buckets import open_bucket
 from taskfleet.pool.manifest import MANIFEST, FileKind, bundle_hash, manifest_line
 from taskfleet.pool.project_files import project_files
-from taskfleet.pool.secrets import is_secret_file, secret_in_variable
 from taskfleet.pool.worker_packages import read_lock
+from taskfleet.redaction import is_secret_file, secret_in_variable
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from taskfleet.errors import StartUpError
 from taskfleet.machines.provider import load_provider
 from taskfleet.pool.bundle import StoredBundle
-from taskfleet.pool.secrets import secret_in_address, secret_in_text, secret_in_variable
+from taskfleet.redaction import secret_in_address, secret_in_text, secret_in_variable
 from taskfleet.settings.pool_fields import PoolSettings
 
 #: A file is compressed if that saves at least this much; otherwise it stays readable.

@@ -12,11 +12,9 @@ from taskfleet.errors import (
     UnreachableError,
     WrongSettingError,
 )
+from taskfleet.redaction import redact
 
 SCHEMES = ("postgresql://", "postgres://")
-
-#: Parameters of an address whose values are secret.
-_SECRETS = r"(?:ssl)?password|oauth_client_secret|scram_(?:client|server)_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +196,7 @@ def redact_address(address: str) -> str:
     user = user_info.partition(":")[0] + (":***" if ":" in user_info else "")
     if "[" not in place:  # if the host is missing, the password may be at the position of the port
         place = re.sub(r"^([^/?:]*):(?![0-9]*(?:[,/?]|$))[^/?]*", r"\1:***", place)
-    return scheme + separator + re.sub(rf"(?i)((?:{_SECRETS})=)[^&]*", r"\1***", f"{user}{at}{place}")
+    return redact(scheme + separator + user + at + place)
 
 
 def check(address: str) -> None:

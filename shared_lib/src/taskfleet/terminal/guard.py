@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from taskfleet.errors import DeclinedError, TaskfleetError
+from taskfleet.redaction import redact
 from taskfleet.terminal.streams import prepare_streams
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def guarded(action: Callable[[], int], *, is_output_optional: bool) -> int:
         return error.exit_code
     except TaskfleetError as error:
         logger.debug("The command failed.", exc_info=True)
-        print("\n".join([f"error: {error}", *_notes(error)]), file=sys.stderr)
+        print(redact("\n".join([f"error: {error}", *_notes(error)])), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interruption:
         print("\n".join(["Interrupted.", *_notes(interruption)]), file=sys.stderr)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from taskfleet.errors import SettingsError
+from taskfleet.redaction import redact
 
 #: By how often ``-v`` was given.
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -14,6 +15,14 @@ _installed: list[logging.Handler] = []
 _PLAIN = "%(levelname)s %(name)s: %(message)s"
 _WITH_TIME = f"%(asctime)s  {_PLAIN}"
 _IN_FILE = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+
+
+class RedactingFormatter(logging.Formatter):
+    """Replaces secrets in records, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record; see ``logging.Formatter``."""
+        return redact(super().format(record))
 
 
 class ConsoleHandler(logging.Handler):
@@ -49,7 +58,7 @@ def configure_logging(verbosity: int, log_file: Path | None) -> None:
         package.removeHandler(handler)
         handler.close()
     console = ConsoleHandler(LEVELS[min(verbosity, len(LEVELS) - 1)])
-    console.setFormatter(logging.Formatter(_PLAIN if sys.stderr.isatty() else _WITH_TIME, "%H:%M:%S"))
+    console.setFormatter(RedactingFormatter(_PLAIN if sys.stderr.isatty() else _WITH_TIME, "%H:%M:%S"))
     handlers: list[logging.Handler] = [console]
     if log_file is not None:
         try:
@@ -57,7 +66,7 @@ def configure_logging(verbosity: int, log_file: Path | None) -> None:
             in_file = logging.FileHandler(log_file, encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"--log-file {log_file} cannot be written: {error.strerror}.") from error
-        in_file.setFormatter(logging.Formatter(_IN_FILE))
+        in_file.setFormatter(RedactingFormatter(_IN_FILE))
         handlers.append(in_file)
     for handler in handlers:
         package.addHandler(handler)
