@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from taskfleet.ledger import inquiry, insertion, leasing, moving, recording, repair, sending
+from taskfleet.ledger import insertion, leasing, moving, queries, recording, repair, sending
 from taskfleet.ledger.database import open_ledger
 from taskfleet.ledger.small_insertion import insert_few
 from taskfleet.tables.ids import content_ids
@@ -79,7 +79,7 @@ def make_embedded(folder):
     running = ledger.lease(worker := ledger.worker(), 1)
     assert repair.purge(database) > 3
     ledger.finish(worker, ended(ledger, running[0]))
-    killed = [line.task_id for line in inquiry.list_tasks(database, state=State.KILLED)]
+    killed = [line.task_id for line in queries.list_tasks(database, state=State.KILLED)]
     assert repair.retry(database, ids=[*killed[:2], "no such task", failed[Outcome.TIMEOUT]]) == 3
     ids = ["alpha", "beta ž", "a task with spaces", *(f"given-{n}" for n in range(8))]
     ledger.insert(canonical([{"name": one} for one in ids]), ids)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from taskfleet.ledger import counters, inquiry, leasing
+from taskfleet.ledger import counters, leasing, queries
 from taskfleet.pool import control, records
 from taskfleet.pool.costs import compute_costs
 from taskfleet.pool.job_state import failures
@@ -16,11 +16,11 @@ def report(database):
         "failures": {kind.word: n for kind, n in counters.by_failure_kind(database).items()},
         "tallies": counters.tallies(database),
         "durations": None if durations is None else asdict(durations),
-        "examples": {kind.word: list(found) for kind, found in inquiry.failure_examples(database).items()},
-        "exceptions": [list(found) for found in inquiry.exceptions(database, most=1000)],
+        "examples": {kind.word: list(found) for kind, found in queries.failure_examples(database).items()},
+        "exceptions": [list(found) for found in queries.exceptions(database, most=1000)],
         "next_due_at": leasing.next_due_at(database, 0),
         "has_leasable": leasing.has_leasable(database, 0),
-        "workers": [asdict(one) for one in inquiry.workers(database)],
+        "workers": [asdict(one) for one in queries.workers(database)],
         "workers_ever": [
             list(row)
             for row in database.rows(
@@ -29,7 +29,7 @@ def report(database):
             )
         ],
         "tasks": [report_task(database, line) for line in lines(database)],
-        "results": list(inquiry.results(database)),
+        "results": list(queries.results(database)),
     }
 
 
@@ -38,11 +38,11 @@ def counts(database):
 
 
 def lines(database):
-    return list(inquiry.list_tasks(database, limit=100_000))
+    return list(queries.list_tasks(database, limit=100_000))
 
 
 def report_task(database, line):
-    task = inquiry.find_task(database, line.task_id)
+    task = queries.find_task(database, line.task_id)
     assert (task.seq, task.state, task.kind) == (line.seq, line.state, line.kind)
     return {
         "seq": task.seq,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from taskfleet.errors import LedgerError
-from taskfleet.ledger import counters, inquiry, insertion, leasing, migrations, recording, repair, sending
+from taskfleet.ledger import counters, insertion, leasing, migrations, queries, recording, repair, sending
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machines import EndReason
 from taskfleet.messages import events, tasks
@@ -234,7 +234,7 @@ def test_reading_changes_no_byte_of_a_ledger(golden):
     report(database)
     records.all_machines(database)
     status_report(gather(database, golden.now), golden.now)
-    inquiry.library_versions(database)
+    queries.library_versions(database)
     database.close()
     assert files(golden.path.parent) == before
 
@@ -481,7 +481,7 @@ def test_workers_of_before_report_how_their_attempts_ended(golden):
         source = golden.expected["sources"][str(task["seq"])]
         recording.record(database, batch_of(golden, source, 1000 + task["seq"], ended=[(failed, 5.0)]), now=golden.now)
         # what ran when its queue was purged has no message for another try
-        assert inquiry.find_task(database, task_id).state is (State.KILLED if task_id in purged else State.PENDING)
+        assert queries.find_task(database, task_id).state is (State.KILLED if task_id in purged else State.PENDING)
     assert len(database.rows("SELECT worker_id FROM worker")) == len(golden.expected["workers_ever"])
     assert_adds_up(database)
 

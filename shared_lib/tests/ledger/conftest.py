@@ -36,7 +36,6 @@ GUARDED = frozenset({"state", "segment", "unsent", "counter", "tally", "throughp
 HELPERS = frozenset(
     {
         "taskfleet.ledger.connection",
-        "taskfleet.ledger.migrations",
         "taskfleet.ledger.database",
         "taskfleet.ledger.counters",
         "contextlib",
@@ -59,7 +58,7 @@ def only_transitions_write(action, table, column, _schema, _trigger):
     name = "" if frame is None else frame.f_globals["__name__"]
     is_allowed = (
         not name.startswith("taskfleet.")  # a test that sets something up
-        or name == "taskfleet.ledger.transitions"
+        or name in ("taskfleet.ledger.transitions", "taskfleet.ledger.migrations")
         or (name, table, writes[action]) in EXCEPTIONS
     )
     return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY

@@ -6,7 +6,7 @@ import pytest
 from taskfleet.errors import InsertError
 from taskfleet.ledger import insertion
 from taskfleet.ledger.database import Database, open_ledger
-from taskfleet.ledger.inquiry import find_task
+from taskfleet.ledger.queries import find_task
 from taskfleet.tasks import State
 
 

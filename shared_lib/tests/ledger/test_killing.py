@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 import pytest
-from taskfleet.ledger import inquiry, leasing
+from taskfleet.ledger import leasing, queries
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.embedded import EmbeddedQueue
 from taskfleet.settings import Settings
@@ -72,8 +72,8 @@ def test_killing_workers_at_any_moment_loses_nothing(job, done, fork):
     assert job.counts() == {State.SUCCEEDED: TASKS}
     successes = "SELECT count(*), count(DISTINCT key / 1000), count(result) FROM attempt WHERE outcome = 0"
     assert job.database.row(successes) == (TASKS, TASKS, TASKS)
-    assert [row["state"] for row in inquiry.results(job.database)] == ["succeeded"] * TASKS
-    assert len(inquiry.workers(job.database)) == 1
+    assert [row["state"] for row in queries.results(job.database)] == ["succeeded"] * TASKS
+    assert len(queries.workers(job.database)) == 1
     assert leasing.next_due_at(job.database, 0) is None
 
 

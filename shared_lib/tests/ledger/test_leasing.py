@@ -5,7 +5,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from taskfleet.ledger import counters, inquiry, leasing, repair
+from taskfleet.ledger import counters, leasing, queries, repair
 from taskfleet.ledger.database import open_ledger
 from taskfleet.processes.identity import identity
 from taskfleet.queues.embedded import REAP_SECONDS, EmbeddedQueue, retry_policy
@@ -165,10 +165,10 @@ def test_a_success_keeps_everything_of_its_attempt(job, done):
         now=8.0,
     )
     assert report == leasing.FinishReport()
-    record = inquiry.find_task(job.database, lease.task_id)
+    record = queries.find_task(job.database, lease.task_id)
     assert (record.state, record.kind, record.hostname) == (State.SUCCEEDED, None, None)
     [attempt] = record.attempts
-    assert attempt == inquiry.AttemptRecord(
+    assert attempt == queries.AttemptRecord(
         number=1,
         outcome=Outcome.SUCCEEDED,
         worker_id=worker_id,
@@ -251,7 +251,7 @@ def test_one_task_twice_in_a_batch_succeeds_once(job, done):
     [lease] = job.lease(worker_id)
     job.finish(worker_id, done(lease, result='"first"'), done(lease, result='"second"'))
     assert job.attempts(1) == [(1, Outcome.SUCCEEDED)]
-    assert inquiry.find_task(job.database, lease.task_id).attempts[0].result == '"first"'
+    assert queries.find_task(job.database, lease.task_id).attempts[0].result == '"first"'
     assert counters.durations(job.database).n == 1
 
 
@@ -678,7 +678,7 @@ def test_a_task_at_its_last_attempt_number_can_still_be_run(job, done, how):
     job.try_once(Outcome.SUCCEEDED)
     assert job.states() == {1: State.SUCCEEDED, 2: State.SUCCEEDED}
     assert job.attempts(2) == [(1, Outcome.SUCCEEDED)]
-    assert [lines["result"] for lines in inquiry.results(job.database)] == [1, 1]
+    assert [lines["result"] for lines in queries.results(job.database)] == [1, 1]
 
 
 # --- as a queue ---
@@ -750,7 +750,7 @@ def test_the_queue_says_what_is_left_for_its_worker(job, done):
     other.give_back([second])
     assert depth(other) == (True, 0.0, 0)
     other.close(1.0)
-    assert [worker.worker_id for worker in inquiry.workers(job.database)] == [queue.worker_id]
+    assert [worker.worker_id for worker in queries.workers(job.database)] == [queue.worker_id]
 
 
 def test_the_caps_come_from_the_settings():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from taskfleet.errors import LedgerError
 from taskfleet.ledger import connection as connections
-from taskfleet.ledger import counters, inquiry, migrations, repair
+from taskfleet.ledger import counters, migrations, queries, repair
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.ledger.leasing import register
 from taskfleet.ledger.migrations import MIGRATIONS, Migration
@@ -139,7 +139,7 @@ def use_in_every_way(job):
     assert repair.retry(job.database, killed=True) > 0
     found = {state: n for state, n in counters.by_state(job.database).items() if n}
     assert found == {State.SUCCEEDED: 1, State.PENDING: 6}
-    lines = list(inquiry.list_tasks(job.database))
+    lines = list(queries.list_tasks(job.database))
     assert sum(line.state is State.PENDING for line in lines) == 6
 
 
@@ -307,8 +307,8 @@ def test_versions_that_work_on_a_job_are_counted(job):
     job.worker()
     job.worker()
     job.database.execute("UPDATE worker SET version = '0.0.9' WHERE worker_id = 1")
-    found = inquiry.library_versions(job.database)
+    found = queries.library_versions(job.database)
     assert (found.job, found.workers, found.machines) == (VERSION, {"0.0.9": 1, VERSION: 1}, {})
     assert found.is_mixed
     job.database.execute("UPDATE worker SET ended_at = 1.0 WHERE worker_id = 1")
-    assert not inquiry.library_versions(job.database).is_mixed
+    assert not queries.library_versions(job.database).is_mixed

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from taskfleet.ledger import counters, inquiry, insertion, leasing, moving, recording, repair, sending
+from taskfleet.ledger import counters, insertion, leasing, moving, queries, recording, repair, sending
 from taskfleet.ledger.database import open_ledger
 from taskfleet.ledger.migrations import APPLICATION_ID, MIGRATIONS
 from taskfleet.ledger.small_insertion import insert_few
@@ -60,7 +60,7 @@ def opened(old):
 
 
 def states(database):
-    return {row["task_id"]: row["state"] for row in inquiry.results(database)}
+    return {row["task_id"]: row["state"] for row in queries.results(database)}
 
 
 def counts(database):
@@ -81,10 +81,10 @@ def test_it_says_the_same_as_before(old, read_only):
     assert states(database) == STATES
     assert list(states(database)) == list(STATES)
     assert counts(database) == recounted(database)
-    assert {line.task_id: line.state.word for line in inquiry.list_tasks(database)} == STATES
-    assert [inquiry.find_task(database, task_id).state.word for task_id in STATES] == list(STATES.values())
-    assert inquiry.find_task(database, "never1") is None
-    [failed] = inquiry.find_task(database, "t2").attempts
+    assert {line.task_id: line.state.word for line in queries.list_tasks(database)} == STATES
+    assert [queries.find_task(database, task_id).state.word for task_id in STATES] == list(STATES.values())
+    assert queries.find_task(database, "never1") is None
+    [failed] = queries.find_task(database, "t2").attempts
     assert (failed.number, failed.outcome, failed.error) == (1, Outcome.EXCEPTION, "ValueError: no\nTraceback")
     assert counters.durations(database).n == 3
     database.close()

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from taskfleet.ledger import counters, inquiry, insertion, moving, recording, repair, sending
+from taskfleet.ledger import counters, insertion, moving, queries, recording, repair, sending
 from taskfleet.ledger.database import create
 from taskfleet.messages.events import Batch, Worker
 from taskfleet.tasks import Finished, Outcome, State
@@ -59,7 +59,7 @@ def check(database):
 
 
 def states(database):
-    return [inquiry.find_task(database, f"t{n}").state for n in range(1, TASKS + 1)]
+    return [queries.find_task(database, f"t{n}").state for n in range(1, TASKS + 1)]
 
 
 def test_what_happens_in_order(database):
@@ -68,7 +68,7 @@ def test_what_happens_in_order(database):
     recording.record(database, batch(1, returned=[(3, 1)], ended=[(attempt(1, 1), None)]), now=1.0)
     recording.record(database, batch(2, ended=[(attempt(2, 1, Outcome.EXIT), 5.0)], end_reason="stopped"), now=2.0)
     assert states(database) == [State.SUCCEEDED, State.PENDING, State.PENDING, State.PENDING]
-    assert inquiry.workers(database) == []
+    assert queries.workers(database) == []
     check(database)
 
 
@@ -87,7 +87,7 @@ def test_a_second_success_is_a_duplicate_and_the_first_stands(database):
     recording.record(database, batch(0, source="w2", ended=[(attempt(1, 1, result='"b"'), None)]), now=0.0)
     recording.record(database, batch(1, source="w2", ended=[(attempt(1, 2, result='"c"'), None)]), now=0.0)
     assert counters.tallies(database)["duplicates"] == 2
-    assert [one.result for one in inquiry.find_task(database, "t1").attempts] == ['"a"']
+    assert [one.result for one in queries.find_task(database, "t1").attempts] == ['"a"']
     check(database)
 
 
@@ -104,11 +104,11 @@ def test_a_silent_worker_counts_as_dead_until_it_tells_something_again(database)
     recording.record(database, batch(0, leased=[(1, 1)], reported_at=10.0), now=10.0)
     assert recording.end_silent(database, silent_seconds=100, now=105.0) == 0
     assert recording.end_silent(database, silent_seconds=100, now=111.0) == 1
-    assert inquiry.workers(database) == []
+    assert queries.workers(database) == []
     assert states(database)[0] is State.PENDING
     check(database)
     recording.record(database, batch(1, ended=[(attempt(1, 1), None)], reported_at=120.0), now=120.0)
-    assert len(inquiry.workers(database)) == 1
+    assert len(queries.workers(database)) == 1
     assert states(database)[0] is State.SUCCEEDED
     check(database)
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from taskfleet.ledger import counters, inquiry, insertion, leasing, moving, recording, repair, sending
+from taskfleet.ledger import counters, insertion, leasing, moving, queries, recording, repair, sending
 from taskfleet.ledger.database import create
 from taskfleet.ledger.small_insertion import insert_few
 from taskfleet.messages.events import Batch, Worker
@@ -34,7 +34,7 @@ class Job:
         insert_few(self.database, ids, ["{}"] * len(ids))
 
     def seq(self, task_id):
-        return inquiry.find_task(self.database, task_id).seq
+        return queries.find_task(self.database, task_id).seq
 
     def run(self, **outcomes):
         """Have tasks run, each to its outcome: an ``Outcome``, ``None`` for one that still runs, or ``"later"`` for a retry that is due."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from taskfleet.errors import InsertError
-from taskfleet.ledger import counters, inquiry, insertion, leasing, moving, recording, repair, sending
+from taskfleet.ledger import counters, insertion, leasing, moving, queries, recording, repair, sending
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.ledger.insertion import InsertReport
 from taskfleet.ledger.small_insertion import insert_few
@@ -38,7 +38,7 @@ def names(leases):
 
 
 def everything(database):
-    return [task_id for task_id, _, _ in inquiry.all_tasks(database)]
+    return [task_id for task_id, _, _ in queries.all_tasks(database)]
 
 
 @pytest.fixture(params=[1, 250_000], ids=["ids entered at once", "ids entered at the end"])
@@ -148,7 +148,7 @@ def test_ids_are_checked_as_for_a_table(tmp_path_factory, calls):
             under_way.discard()
             ends.append(str(error))
         assert ends[0] == ends[1]
-        assert list(inquiry.all_tasks(one)) == list(inquiry.all_tasks(other))
+        assert list(queries.all_tasks(one)) == list(queries.all_tasks(other))
         assert counters.by_state(one) == counters.by_state(other)
         assert one.rows("SELECT id FROM task_id") == other.rows("SELECT id FROM task_id")
     one.close()
@@ -192,14 +192,14 @@ def test_they_are_in_every_list(job, tmp_path):
     few(job, ["c"], [data])
     there = ["t1", "a", "b", "c"]
     assert everything(job.database) == there
-    assert [row["task_id"] for row in inquiry.results(job.database)] == there
-    assert [line.task_id for line in inquiry.list_tasks(job.database)] == there
-    assert [line.task_id for line in inquiry.list_tasks(job.database, state=State.PENDING)] == there
-    assert [task_id for task_id, _ in inquiry.sample(job.database, 10)] == there
+    assert [row["task_id"] for row in queries.results(job.database)] == there
+    assert [line.task_id for line in queries.list_tasks(job.database)] == there
+    assert [line.task_id for line in queries.list_tasks(job.database, state=State.PENDING)] == there
+    assert [task_id for task_id, _ in queries.sample(job.database, 10)] == there
     assert [parcel.task_id for parcels in sending.pending(job.database) for parcel in parcels] == there
-    assert inquiry.find_task(job.database, "c").state is State.PENDING
-    assert inquiry.find_task(job.database, "hidden") is None
-    assert inquiry.one_pending(job.database) == ("a", data)
+    assert queries.find_task(job.database, "c").state is State.PENDING
+    assert queries.find_task(job.database, "hidden") is None
+    assert queries.one_pending(job.database) == ("a", data)
     assert dump_tasks(job.database, tmp_path, "job") == [(tmp_path / "job-pending.json", 4)]
     under_way.accept(0.0)
     assert everything(job.database) == ["t1", "a", "b", "hidden", "c"]
@@ -313,7 +313,7 @@ def test_a_task_that_was_inserted_singly_meanwhile_with_other_data_has_the_table
         add_the_rest()
     under_way.discard()
     assert names(job.lease(job.worker(), 9)) == ["b"]
-    assert inquiry.find_task(job.database, "a") is None
+    assert queries.find_task(job.database, "a") is None
 
 
 def test_equal_rows_of_a_table_are_numbered_whatever_comes_between(job, monkeypatch):
@@ -372,7 +372,7 @@ def test_what_becomes_of_the_table_decides_about_the_same_id_with_other_data(job
             few(job, ["a"], ['"mine"'], sleep=sleep)
     else:
         assert few(job, ["a"], ['"mine"'], sleep=sleep).added == 1
-        assert inquiry.find_task(job.database, "a").data == '"mine"'
+        assert queries.find_task(job.database, "a").data == '"mine"'
 
 
 def test_an_insertion_that_is_taken_for_dead_is_cleared_where_it_holds_an_id(job, held):

@@ -1,7 +1,7 @@
 """Records of machines in the ledger, including those of earlier versions."""
 
 import pytest
-from taskfleet.ledger import inquiry, migrations
+from taskfleet.ledger import migrations, queries
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machine, MachineState
 from taskfleet.pool import records, updates
@@ -150,7 +150,7 @@ def the_machine(ledger):
 
 def test_a_machine_is_recorded_with_the_library_version_that_it_gets(ledger):
     ask(ledger)
-    assert inquiry.library_versions(ledger).machines == {VERSION: 1}
+    assert queries.library_versions(ledger).machines == {VERSION: 1}
 
 
 def test_the_time_in_the_queue_is_no_cost(ledger):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from taskfleet.ledger import counters, inquiry, insertion
+from taskfleet.ledger import counters, insertion, queries
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.messages.events import Worker
 from taskfleet.queues import receiver, sender
@@ -188,7 +188,7 @@ class Job:
         return counters.tallies(self.database)[name]
 
     def task(self, task_id):
-        return inquiry.find_task(self.database, task_id)
+        return queries.find_task(self.database, task_id)
 
     def check(self):
         """The ledger's identity: every task is in one state, and the counts add up."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from taskfleet.ledger import counters, inquiry, insertion
+from taskfleet.ledger import counters, insertion, queries
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.tasks import State
 
@@ -263,7 +263,7 @@ class Project:
 
     def task(self, task_id):
         """One task whole."""
-        return self.ask(inquiry.find_task, task_id)
+        return self.ask(queries.find_task, task_id)
 
     def last(self, task_id):
         """A task's latest attempt that ended."""

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from taskfleet.ledger import inquiry
+from taskfleet.ledger import queries
 from taskfleet.tasks import Outcome, State
 
 SOURCE = """
@@ -242,14 +242,14 @@ def test_a_worker_suspended_past_its_lease_does_no_harm(project, per_process):
     assert project.tally("duplicates") >= 2
     assert project.result("t0") == 2  # the first success stands
     assert project.noted()["ended 0"] == 2
-    assert project.ask(inquiry.workers) == []
+    assert project.ask(queries.workers) == []
 
 
 @pytest.mark.slow
 def test_a_suspended_worker_whose_lease_was_not_taken_continues(project):
     worker = begin(project, 1, LEASE_SECONDS=1)
     worker.kill(signal.SIGSTOP)
-    (alive,) = project.ask(inquiry.workers)
+    (alive,) = project.ask(queries.workers)
     project.until(
         lambda: project.ask(lambda database: database.value("SELECT lease_until < unixepoch() - 1 FROM worker"))
     )

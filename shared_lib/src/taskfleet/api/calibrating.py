@@ -14,7 +14,7 @@ from taskfleet.api.planning import Plan, plan, warn
 from taskfleet.api.queue import open_job
 from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
-from taskfleet.ledger import inquiry, insertion
+from taskfleet.ledger import insertion, queries
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machine_terms import ANY, Range
 from taskfleet.pool.estimate import read_job
@@ -96,7 +96,7 @@ def calibrate(
         CommandError: There are no tasks, or none of the sample succeeded.
     """
     database = open_job(configuration, read_only=True)
-    rows = inquiry.sample(database, sample)
+    rows = queries.sample(database, sample)
     database.close()
     if not rows:
         raise CommandError(f"The job has no tasks. Insert some first: {poe('insert_tasks')}.")

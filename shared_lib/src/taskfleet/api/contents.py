@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from taskfleet.api.queue import open_job
-from taskfleet.ledger import counters, inquiry, sending
+from taskfleet.ledger import counters, queries, sending
 from taskfleet.ledger.database import Database
 from taskfleet.messages import tasks as task_messages
 from taskfleet.queues.addresses import is_remote, redact_url
@@ -46,7 +46,7 @@ def _by_ledger(database: Database, is_service: bool) -> dict[str, JSON]:
     depth: dict[str, JSON] = {state.word: counts[state] for state in (State.WAITING, State.PENDING, State.RUNNING)}
     if is_service:
         return {"ledger": depth | {"unsent": sending.count_unsent(database)}}
-    row = inquiry.one_pending(database)
+    row = queries.one_pending(database)
     sample: JSON = None if row is None else {"tasks": [{"task_id": row[0], "data": json.loads(row[1])}]}
     return {"ledger": depth, "sample": sample}
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from taskfleet.api.machines import MachineList
     from taskfleet.api.planning import Plan
     from taskfleet.api.working import WorkReport
-    from taskfleet.ledger.inquiry import TaskLine, TaskRecord
     from taskfleet.ledger.insertion import InsertReport
+    from taskfleet.ledger.queries import TaskLine, TaskRecord
     from taskfleet.watch.status import Status
 
 #: What a setting may be given as; None means its default, whatever the file says.

@@ -7,8 +7,8 @@ from pathlib import Path
 from taskfleet.api.queue import open_job, require_tasks
 from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
-from taskfleet.ledger import counters, inquiry
-from taskfleet.ledger.inquiry import TaskLine, TaskRecord
+from taskfleet.ledger import counters, queries
+from taskfleet.ledger.queries import TaskLine, TaskRecord
 from taskfleet.pool.diagnosis import diagnose_pool
 from taskfleet.pool.selection import pool_limits, pool_need
 from taskfleet.settings import Configuration
@@ -51,7 +51,7 @@ def tasks(
         state = State.FAILED
     database = open_job(configuration, read_only=True)
     try:
-        lines = list(inquiry.list_tasks(database, state=state, kind=kind, limit=1 << 62 if limit is None else limit))
+        lines = list(queries.list_tasks(database, state=state, kind=kind, limit=1 << 62 if limit is None else limit))
         counts = counters.by_state(database)
         total = sum(counts.values()) if state is None else counts[state]
         return lines, total if kind is None else counters.by_failure_kind(database)[kind]
@@ -67,7 +67,7 @@ def task(configuration: Configuration, task_id: str) -> TaskRecord:
     """
     database = open_job(configuration, read_only=True)
     try:
-        found = inquiry.find_task(database, task_id)
+        found = queries.find_task(database, task_id)
     finally:
         database.close()
     if found is None:
@@ -101,7 +101,7 @@ def write_results(
         require_tasks(database, configuration.settings.job_id)
         now = gather(database, time.time())
         with database.snapshot():
-            n = write(path, lambda: show(inquiry.results(database), now.total), columns=inquiry.RESULT_COLUMNS)
+            n = write(path, lambda: show(queries.results(database), now.total), columns=queries.RESULT_COLUMNS)
         return n, now
     finally:
         database.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from taskfleet.errors import CommandError, UsageError
 from taskfleet.invocation import poe
-from taskfleet.ledger import counters, inquiry, leasing, moving, repair, sending
+from taskfleet.ledger import counters, leasing, moving, queries, repair, sending
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.processes.identity import is_surely_dead, pid_of
 from taskfleet.queues.addresses import is_remote, redact_url
@@ -43,7 +43,7 @@ def require_tasks(database: Database, job_id: str) -> None:
     Raises:
         CommandError: None has.
     """
-    if inquiry.was_inserted(database):
+    if queries.was_inserted(database):
         return
     under_way = database.value("SELECT process FROM insertion WHERE accepted_at IS NULL")
     if under_way is not None and not is_surely_dead(under_way):

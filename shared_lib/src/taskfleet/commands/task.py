@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from taskfleet.api.looking import task
-from taskfleet.ledger.inquiry import AttemptRecord, TaskRecord
+from taskfleet.ledger.queries import AttemptRecord, TaskRecord
 from taskfleet.tasks import JSON, State
 from taskfleet.terminal.arguments import configure, make_parser
 from taskfleet.text import duration

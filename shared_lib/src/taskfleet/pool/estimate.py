@@ -1,7 +1,7 @@
 """Estimate of the duration and the costs of the tasks left on a choice of machines."""
 
 from taskfleet.errors import LedgerError
-from taskfleet.ledger import counters, inquiry
+from taskfleet.ledger import counters, queries
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machines.choosing import Choice
 from taskfleet.settings import Configuration
@@ -37,7 +37,7 @@ def read_job(configuration: Configuration) -> tuple[int | None, float | None]:
     except LedgerError:  # no tasks are inserted yet
         return None, hours
     try:
-        if not inquiry.was_inserted(database):
+        if not queries.was_inserted(database):
             return None, hours
         counts = counters.by_state(database)
         left = counts[State.PENDING] + counts[State.RUNNING] + counts[State.WAITING]

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from taskfleet.ledger import inquiry
+from taskfleet.ledger import queries
 from taskfleet.ledger.database import Database
 from taskfleet.tasks import State
 
@@ -20,7 +20,7 @@ def dump_tasks(database: Database, folder: Path, job_id: str) -> list[tuple[Path
     counts: dict[State, int] = {}
     with ExitStack() as stack:
         files: dict[State, IO[str]] = {}
-        for task_id, data, state in inquiry.all_tasks(database):
+        for task_id, data, state in queries.all_tasks(database):
             if state not in files:
                 paths[state] = folder / f"{job_id}-{state.word}.json"
                 files[state] = stack.enter_context(paths[state].open("w", encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database
-from taskfleet.ledger.inquiry import TaskRecord
+from taskfleet.ledger.queries import TaskRecord
 from taskfleet.pool import records
 from taskfleet.settings import Settings
 from taskfleet.tasks import State

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from taskfleet.ledger import counters, inquiry, sending
+from taskfleet.ledger import counters, queries, sending
 from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.database import Database
 from taskfleet.pool.costs import Costs, compute_costs
@@ -25,7 +25,7 @@ class Status:
     eta_seconds: float | None
     """Time until all are done at that rate; None if unknown or if no worker is running."""
     durations: Durations | None
-    workers: list[inquiry.WorkerRecord]
+    workers: list[queries.WorkerRecord]
     began_at: float | None
     """When the first worker started."""
     last_end_at: float | None
@@ -86,7 +86,7 @@ def gather(database: Database, now: float) -> Status:
         counts = counters.by_state(database)
         tallies = counters.tallies(database)
         rate = counters.rate_per_second(database, now)
-        alive = inquiry.workers(database)
+        alive = queries.workers(database)
         began_at, _ = database.row("SELECT min(started_at), 0 FROM worker") or (None, 0)
         last_second = database.value("SELECT max(second) FROM throughput")
         left = counts[State.WAITING] + counts[State.PENDING] + counts[State.RUNNING]
@@ -96,7 +96,7 @@ def gather(database: Database, now: float) -> Status:
             total=tallies["inserted"],
             counts=counts,
             failures=counters.by_failure_kind(database),
-            examples=inquiry.failure_examples(database) if counts[State.FAILED] else {},
+            examples=queries.failure_examples(database) if counts[State.FAILED] else {},
             rate_per_second=rate,
             eta_seconds=eta,
             durations=counters.durations(database),

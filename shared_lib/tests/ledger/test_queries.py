@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from taskfleet.ledger import inquiry, leasing, repair
+from taskfleet.ledger import leasing, queries, repair
 from taskfleet.tasks import Outcome, State
 
 
@@ -27,7 +27,7 @@ def varied(job, done):
 
 
 def listed(job, **choice):
-    return [(line.task_id, line.state.word) for line in inquiry.list_tasks(job.database, **choice)]
+    return [(line.task_id, line.state.word) for line in queries.list_tasks(job.database, **choice)]
 
 
 def test_tasks_are_listed_in_the_order_of_the_table(varied):
@@ -66,8 +66,8 @@ def test_a_list_ends_at_its_limit(varied, limit):
 
 
 def test_a_line_tells_the_reason_and_the_attempts(varied):
-    lines = {line.task_id: line for line in inquiry.list_tasks(varied.database)}
-    assert lines["b"] == inquiry.TaskLine(
+    lines = {line.task_id: line for line in queries.list_tasks(varied.database)}
+    assert lines["b"] == queries.TaskLine(
         seq=2, task_id="b", state=State.FAILED, kind=Outcome.MEMORY, attempts=1, reason="too large"
     )
     assert (lines["c"].reason, lines["c"].kind, lines["c"].attempts) == ("ValueError: no", None, 1)
@@ -77,11 +77,11 @@ def test_a_line_tells_the_reason_and_the_attempts(varied):
 def test_a_task_is_found_with_all_its_attempts(varied, done):
     worker_id = varied.worker(now=99.0)
     [lease] = varied.lease(worker_id, 1, now=99.0)
-    record = inquiry.find_task(varied.database, "c")
+    record = queries.find_task(varied.database, "c")
     assert (record.seq, record.task_id, record.data) == (3, "c", '{"x": 3}')
     assert (record.state, record.kind, record.hostname) == (State.RUNNING, None, "here")
     varied.finish(worker_id, done(lease, result="7"))
-    record = inquiry.find_task(varied.database, "c")
+    record = queries.find_task(varied.database, "c")
     assert (record.state, record.hostname) == (State.SUCCEEDED, None)
     assert [(a.number, a.outcome, a.result, a.hostname) for a in record.attempts] == [
         (1, Outcome.EXCEPTION, None, "here"),
@@ -91,25 +91,25 @@ def test_a_task_is_found_with_all_its_attempts(varied, done):
 
 
 def test_a_failed_task_tells_its_kind_and_exit_code(varied):
-    record = inquiry.find_task(varied.database, "d")
+    record = queries.find_task(varied.database, "d")
     assert (record.state, record.kind, record.attempts[0].exit_code) == (State.FAILED, Outcome.EXIT, -11)
 
 
 def test_a_fresh_task_and_an_unknown_one(varied):
-    record = inquiry.find_task(varied.database, "f")
+    record = queries.find_task(varied.database, "f")
     assert (record.state, record.attempts, record.available_at) == (State.PENDING, (), 0.0)
-    assert inquiry.find_task(varied.database, "z") is None
+    assert queries.find_task(varied.database, "z") is None
 
 
 def test_a_delayed_task_tells_when_it_is_due(varied):
-    assert inquiry.find_task(varied.database, "c").available_at == 10.0
+    assert queries.find_task(varied.database, "c").available_at == 10.0
 
 
 def test_each_kind_of_failure_has_an_example(varied, done):
     worker_id = varied.worker()
     [f] = varied.lease(worker_id, 1)
     varied.finish(worker_id, done(f, Outcome.MEMORY, error="another"))
-    assert inquiry.failure_examples(varied.database) == {
+    assert queries.failure_examples(varied.database) == {
         Outcome.MEMORY: ("b", "too large"),
         Outcome.EXIT: ("d", "code 1"),
     }
@@ -121,8 +121,8 @@ def test_failures_are_counted_by_the_first_line_of_their_error(job, done):
     errors = ["one", "two\nat line 1", "two\nat line 2", "three", "three", "three", None]
     for lease, error in zip(job.lease(worker_id, 9), errors, strict=True):
         job.finish(worker_id, done(lease, Outcome.MEMORY, error=error))
-    assert inquiry.exceptions(job.database) == [("three", 3), ("two", 2), ("one", 1)]
-    assert inquiry.exceptions(job.database, most=1) == [("three", 3)]
+    assert queries.exceptions(job.database) == [("three", 3), ("two", 2), ("one", 1)]
+    assert queries.exceptions(job.database, most=1) == [("three", 3)]
 
 
 def test_workers_are_listed_while_they_live(job):
@@ -130,7 +130,7 @@ def test_workers_are_listed_while_they_live(job):
     one, two, three = job.worker(now=1.0), job.worker(now=2.0), job.worker(now=3.0)
     job.lease(two, 2, now=5.0)
     leasing.end_worker(job.database, one, now=6.0)
-    found = inquiry.workers(job.database)
+    found = queries.workers(job.database)
     assert [(w.worker_id, w.started_at, w.seen_at, w.running) for w in found] == [
         (two, 2.0, 5.0, 2),
         (three, 3.0, 3.0, 0),
@@ -139,7 +139,7 @@ def test_workers_are_listed_while_they_live(job):
 
 
 def test_results_are_the_table_with_what_became_of_each_task(varied):
-    rows = list(inquiry.results(varied.database))
+    rows = list(queries.results(varied.database))
     assert [row["task_id"] for row in rows] == list("abcdefgh")
     assert [row["x"] for row in rows] == list(range(1, 9))
     assert rows[0] == {
@@ -161,7 +161,7 @@ def test_results_are_the_table_with_what_became_of_each_task(varied):
         None,
         "ValueError: no\nTraceback",
     )
-    assert {key: rows[5][key] for key in inquiry.RESULT_COLUMNS} == {
+    assert {key: rows[5][key] for key in queries.RESULT_COLUMNS} == {
         "task_id": "f",
         "state": "pending",
         "failure_kind": None,
@@ -178,22 +178,22 @@ def test_results_keep_the_order_of_the_table_whoever_skips(job, skips):
     job.insert(6)
     for skip in skips:
         job.lease(job.worker(), 1, skip=skip)
-    assert [row["x"] for row in inquiry.results(job.database)] == list(range(6))
+    assert [row["x"] for row in queries.results(job.database)] == list(range(6))
 
 
 @pytest.mark.parametrize("result", ["5", "null", '"text"', "[1, 2]", "false"])
 def test_a_result_that_is_no_object_has_a_column_of_its_own(job, result):
     job.insert(["{}"])
     job.try_once(Outcome.SUCCEEDED, result=result)
-    [row] = inquiry.results(job.database)
+    [row] = queries.results(job.database)
     assert row["result"] == json.loads(result)
 
 
-@pytest.mark.parametrize("name", [*inquiry.RESULT_COLUMNS, "result", "result_x"])
+@pytest.mark.parametrize("name", [*queries.RESULT_COLUMNS, "result", "result_x"])
 def test_an_argument_called_like_a_column_is_told_apart(job, name):
     job.insert([json.dumps({name: "mine", "y": 2})])
     job.try_once(Outcome.SUCCEEDED, result='{"x": 3}' if name == "result_x" else "3")
-    [row] = inquiry.results(job.database)
+    [row] = queries.results(job.database)
     assert row[f"arg_{name}"] == "mine"
     assert row["y"] == 2
     assert row.get("result", row.get("result_x")) == 3
@@ -206,8 +206,8 @@ def test_what_is_being_inserted_is_in_no_list(job):
     job.insert(["{}"])
     insertion.begin(job.database, source="t").add(["b"], ["{}"], ids_are_derived=False, now=0.0)
     assert [task_id for task_id, _ in listed(job)] == ["id of {}"]
-    assert len(list(inquiry.results(job.database))) == 1
-    assert inquiry.find_task(job.database, "b") is None
+    assert len(list(queries.results(job.database))) == 1
+    assert queries.find_task(job.database, "b") is None
 
 
 def test_killed_tasks_are_listed_as_such(job):
