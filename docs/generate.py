@@ -61,7 +61,7 @@ Generated from the code by `poe generate`. Run them in a project's folder: `uv r
 |---|---|
 | 0 | done |
 | 1 | an error, described in one message |
-| 2 | invalid usage or settings, or a machine with different code from its worker's bundle |
+| 2 | invalid usage or settings, a missing package, or a machine with different code from its worker's bundle |
 | 130 | stopped with Ctrl-C |
 """
 

@@ -257,7 +257,7 @@ def test_the_command_in_the_message_adds_what_is_missing(copy, run, uv, words, e
     assert list(copy.glob(f".venv/lib/python*/site-packages/{module}"))
     # there is no such service here: a different error, which is not about packages
     done = subprocess.run([uv, "run", "poe", *words], cwd=copy, env=clean_of_clouds(), capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
+    assert "\nerror: " in done.stderr
     assert "uv add" not in done.stderr
 
 

@@ -396,7 +396,7 @@ def test_a_package_that_the_project_does_not_declare_is_missing_on_machines_and_
     instance = host.start(make_script(restarts=0), "i-1", environment=SYSTEM)
     instance.wait(PATIENCE_SECONDS)
     said = summary(instance.console())
-    assert "failed in its stage worker" in said, instance.console()
+    assert "failed in stage worker" in said, instance.console()
     assert "error: the module 'pandas' is not installed. Add its package to the project: uv add pandas" in said
 
 
@@ -434,7 +434,7 @@ def test_a_worker_refuses_to_start_with_other_code_than_the_bundles(host, home, 
     start = f"error: /opt/taskfleet/project does not contain the code of bundle {code.hash[:12]}: {difference}"
     assert line.startswith(start), console
     said = summary(console)
-    assert said.startswith("The start-up script failed in its stage worker after "), said
+    assert said.startswith("The start-up script failed in stage worker after "), said
     assert f" (code=2, wrong settings, code or packages): {start}" in said
     assert stages(instance)["end"] is False
 
