@@ -141,7 +141,8 @@ MEMORY = """
         time.sleep(1000)
 
     def touches_a_private_map():
-        fill(mmap.mmap(-1, 50 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000), 900)
+        area = mmap.mmap(-1, 50 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
+        fill(area, 900)
         time.sleep(1000)
 
     def touches_a_shared_map():
