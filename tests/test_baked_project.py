@@ -92,7 +92,7 @@ def test_every_command_explains_itself_and_takes_a_settings_file(poe, settings_f
     assert shown.startswith(f"usage: poe {command} [-e FILE] ")
     assert re.search(r"(?<![\w-])-e\b", shown)
     file = settings_file("wrong", "NONSENSE=1")
-    refused = poe(command, "-e", file, *OPERANDS.get(command, ()), status=1)
+    refused = poe(command, "-e", file, *OPERANDS.get(command, ()), status=2)
     assert re.search(rf"^  - .*/{file}, line 2: unknown setting NONSENSE\.", refused.stderr, re.MULTILINE)
     assert refused.stdout == ""
 

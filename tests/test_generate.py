@@ -31,5 +31,7 @@ def test_a_name_that_is_missing_or_too_many_among_the_installed_ones_is_noticed_
 def test_a_check_that_cannot_resolve_says_so_and_fails(generate, tmp_path):
     _, command = generate
     said = command("--check", status=1, UV_CACHE_DIR=tmp_path / "empty", UV_OFFLINE=1).stderr
-    assert said.startswith("installed_names.txt cannot be made or checked: uv resolves no project's packages.\n")
+    assert said.startswith(
+        "installed_names.txt cannot be generated or checked: uv cannot resolve the dependencies of a project.\n"
+    )
     assert "the network was disabled" in said

@@ -28,7 +28,7 @@
 A command that raises one exits with 1, or with 2 for the classes with a ``*``: errors in settings or usage, and WrongCodeError, after which
 a restart of the worker does not help.
 
-Exceptions of a service's SDK become a ``ProviderError`` once, where the SDK is called (``clouds``, ``queues/*_faults.py``). The classes say
+Exceptions of a service's SDK become a ``ProviderError`` once, where the SDK is called (``clouds``, ``queues/*_errors.py``). The classes say
 what is wrong, not which service reported it: ``except UnreachableError`` means the same for a queue, a bucket and a machine.
 
 The library raises; only the command line prints and exits (``cli.main``).
@@ -184,6 +184,8 @@ class BundleError(TaskfleetError):
 
 class StartUpError(TaskfleetError):
     """The start-up script cannot be generated: it would contain a secret, a file is missing, or it is too long."""
+
+    exit_code = 2
 
 
 class WrongCodeError(TaskfleetError):

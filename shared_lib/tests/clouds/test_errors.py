@@ -24,8 +24,8 @@ from taskfleet.errors import (
     UnreachableError,
     WrongSettingError,
 )
-from taskfleet.queues import pubsub_faults, sqs_faults
-from taskfleet.queues.postgresql_faults import Fault
+from taskfleet.queues import pubsub_errors, sqs_errors
+from taskfleet.queues.postgresql_errors import Explanation
 
 
 def classes_in(module, base):
@@ -245,9 +245,9 @@ def test_a_region_is_named_where_one_is_wrong_or_missing():
 
 
 SQS_REPLIES = [
-    ("QueueDoesNotExist", 400, sqs_faults.MissingError),
-    ("AWS.SimpleQueueService.NonExistentQueue", 400, sqs_faults.MissingError),
-    ("OverLimit", 403, sqs_faults.OverLimitError),
+    ("QueueDoesNotExist", 400, sqs_errors.MissingError),
+    ("AWS.SimpleQueueService.NonExistentQueue", 400, sqs_errors.MissingError),
+    ("OverLimit", 403, sqs_errors.OverLimitError),
     ("RequestTimeout", 400, UnreachableError),
     ("QueueDeletedRecently", 400, UnreachableError),
     ("PurgeQueueInProgress", 403, UnreachableError),
@@ -263,7 +263,7 @@ SQS_REPLIES = [
 @pytest.mark.parametrize(("code", "status", "kind"), SQS_REPLIES)
 def test_what_sqs_answers_is_told_apart(code, status, kind):
     error = client_error(code, "It is so.", status, operation="SendMessageBatch")
-    found = sqs_faults.explain(error, address="sqs://q", operation="SendMessageBatch", region="eu-west-1")
+    found = sqs_errors.explain(error, address="sqs://q", operation="SendMessageBatch", region="eu-west-1")
     assert type(found) is kind
     assert found.code == code
     assert str(found).startswith("Queue sqs://q")
@@ -274,7 +274,7 @@ def test_what_sqs_answers_is_told_apart(code, status, kind):
 def test_a_queue_in_a_region_that_the_sdk_does_not_know_is_tried_again():
     """It may be a newer one; a worker must not give up for that."""
     error = made(botocore.EndpointConnectionError)
-    found = sqs_faults.explain(error, address="sqs://q", operation="", region="eu-new-1")
+    found = sqs_errors.explain(error, address="sqs://q", operation="", region="eu-new-1")
     assert type(found) is UnreachableError
 
 
@@ -400,8 +400,8 @@ GRPC = {
     "UNKNOWN": UnreachableError,
     "INVALID_ARGUMENT": ProviderError,
     "DEADLINE_EXCEEDED": UnreachableError,
-    "NOT_FOUND": pubsub_faults.MissingError,
-    "ALREADY_EXISTS": pubsub_faults.ThereError,
+    "NOT_FOUND": pubsub_errors.MissingError,
+    "ALREADY_EXISTS": pubsub_errors.AlreadyExistsError,
     "PERMISSION_DENIED": PermissionDeniedError,
     "RESOURCE_EXHAUSTED": UnreachableError,
     "FAILED_PRECONDITION": ProviderError,
@@ -417,7 +417,7 @@ GRPC = {
 
 def of_pubsub(code, text="It is so."):
     error = RpcError(grpc.StatusCode[code], text)
-    return pubsub_faults.explain(error, label="Queue pubsub://p/q", method="Publisher/Publish", project="p")
+    return pubsub_errors.explain(error, label="Queue pubsub://p/q", method="Publisher/Publish", project="p")
 
 
 def test_every_status_of_grpc_is_mapped():
@@ -455,11 +455,11 @@ def test_every_state_of_postgresql_is_mapped():
     assert len(states) > 200
     for state in states:
         wanted = SQLSTATES[max((one for one in SQLSTATES if state.startswith(one)), key=len)]
-        found = Fault.of_statement(state, "permission denied for schema public").error("Queue 'q'")
+        found = Explanation.of_statement(state, "permission denied for schema public").error("Queue 'q'")
         assert (state, type(found), found.code) == (state, wanted, state)
-    denied = Fault.of_statement("42501", "permission denied for schema public").error("Queue 'q'")
+    denied = Explanation.of_statement("42501", "permission denied for schema public").error("Queue 'q'")
     assert denied.resource == "schema public"
-    assert Fault.of_statement("25006", "read-only").error("Queue 'q'").setting == "QUEUE_URL"
+    assert Explanation.of_statement("25006", "read-only").error("Queue 'q'").setting == "QUEUE_URL"
 
 
 # --- the tree ---

@@ -15,7 +15,7 @@ from pathlib import Path
 from taskfleet.ledger import inquiry, insertion, leasing, moving, recording, repair, sending
 from taskfleet.ledger.database import open_ledger
 from taskfleet.ledger.small_insertion import insert_few
-from taskfleet.tables import content_ids
+from taskfleet.tables.ids import content_ids
 from taskfleet.tasks import NO_RETRY, Outcome, State, WorkerEnd
 
 from shared_lib.tests.golden.making import (

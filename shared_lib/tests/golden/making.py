@@ -12,7 +12,8 @@ from taskfleet.ledger.database import create, open_ledger
 from taskfleet.messages import events
 from taskfleet.messages.events import Batch, EndedAttempt, Worker
 from taskfleet.messages.tasks import QueuedTask
-from taskfleet.tables import content_ids, read_batches
+from taskfleet.tables.ids import content_ids
+from taskfleet.tables.reading import read_batches
 from taskfleet.tasks import Finished, Outcome, RetryPolicy
 from taskfleet.version import VERSION
 

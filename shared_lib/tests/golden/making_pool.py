@@ -48,10 +48,10 @@ def make_pool(folder):
         updates.mark_ending(database, [ending], End(EndReason.LATE), ledger.now)
         found = request(ledger, provider)
         updates.mark_never_started(database, {found: End(EndReason.NEVER_STARTED)})
-        again = Machine(instance_id=f"id-{found}", order=found.rpartition("-")[0], state=MachineState.RUNNING)
+        again = Machine(instance_id=f"id-{found}", request_token=found.rpartition("-")[0], state=MachineState.RUNNING)
         assert updates.reopen(database, again, ledger.now)
-    assert control.take_control(database, f"{BOOT}0c/4026531836|77|7700", ledger.now) is None
-    assert control.ask_to_stop(database, ledger.now + 4)
+    assert control.acquire(database, f"{BOOT}0c/4026531836|77|7700", ledger.now) is None
+    assert control.request_stop(database, ledger.now + 4)
     costs_at = ledger.now + 3600
     ledger.keep(folder, costs_at=costs_at, **report_pool(database, costs_at))
 

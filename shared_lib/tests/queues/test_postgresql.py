@@ -19,7 +19,7 @@ from taskfleet.errors import ProviderError, UnreachableError
 from taskfleet.queues import postgresql as module
 from taskfleet.queues import postgresql_statements as statements
 from taskfleet.queues.postgresql import PostgresqlTransport
-from taskfleet.queues.postgresql_faults import Fault, redact_address
+from taskfleet.queues.postgresql_errors import Explanation, redact_address
 from taskfleet.queues.transport import Outgoing
 
 PGBOUNCER = Path("/usr/sbin/pgbouncer")
@@ -185,7 +185,7 @@ class TestErrors:
     def test_tables_of_another_version(self, database, queue, open_at):
         with database.connect() as connection:
             connection.execute("ALTER TABLE taskfleet_messages RENAME deliveries TO tries")
-        refusal(queue.size, "of another version of taskfleet; update shared_lib/")
+        refusal(queue.size, "belong to another version of taskfleet; update shared_lib/")
 
     def test_a_read_only_server(self, database, queue, user, open_at):
         name = user("IN ROLE pg_write_all_data, pg_read_all_data")
@@ -202,13 +202,13 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("code", "pattern", "passes"),
         [
-            ("53100", "disk is full; make room", True),
-            ("53200", "short of memory", True),
+            ("53100", "disk is full; free", True),
+            ("53200", "lacks memory", True),
             ("57014", "statement_timeout", True),
             ("58030", "file system failed", True),
             ("40P01", "conflicting", True),
             ("XX001", "restore it", False),
-            ("22003", r"SQLSTATE 22003.*not expected", False),
+            ("22003", r"SQLSTATE 22003.*unexpected", False),
         ],
     )
     def test_errors_of_the_server_during_a_statement(self, database, queue, open_at, code, pattern, passes):
@@ -266,7 +266,7 @@ class TestErrors:
         assert queue.size().ready == 0
 
     def test_words_in_another_language_pass(self):
-        assert Fault.of_connection("Passwort-Authentifizierung fehlgeschlagen").kind is UnreachableError
+        assert Explanation.of_connection("Passwort-Authentifizierung fehlgeschlagen").kind is UnreachableError
 
 
 @pytest.mark.parametrize(

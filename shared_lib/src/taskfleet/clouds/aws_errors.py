@@ -79,7 +79,7 @@ _ENCODED = " Encoded authorization failure message"
 #: For example: User: arn:... is not authorized to perform: ec2:CreateTags on resource: arn:... because no identity-based policy allows ...
 _DENIAL = re.compile(
     r"(?:User: (?P<user>\S+) is )?not authorized to perform:? (?P<permission>[a-z0-9-]+:[A-Za-z]+)"
-    r"(?: on resource: (?P<resource>[^\s,]+))?(?P<why>.*)"
+    r"(?: on resource: (?P<resource>[^\s,]+))?(?P<reason>.*)"
 )
 
 
@@ -174,7 +174,7 @@ def denial(
     if found is not None:
         named, user = found["permission"], found["user"] or ""
         resource, on = found["resource"] or resource, f" on {found['resource']}" if found["resource"] else ""
-        note = found["why"].strip(" .")
+        note = found["reason"].strip(" .")
     elif permission in _PASS_ROLE_CALLS:
         on = ", or iam:PassRole for the configured role"
     text = (

@@ -37,7 +37,7 @@ class Database:
         self.path = path
         self._connection = connection
         self._file: tuple[int, int] | None = None
-        """Device and inode of the file, once it was written."""
+        """Device and inode of the file, from the first transaction on."""
         self.witness: Witness | None = None
         """For a ledger that several hosts share."""
 
@@ -74,10 +74,10 @@ class Database:
                 self.execute(f"PRAGMA synchronous = {level}")
 
     def _check_file(self) -> None:
-        """See that the path still leads to the file that is open: what is written to another one is lost at the end.
+        """Check that the path still refers to the open file: writes to a deleted file are lost.
 
         Raises:
-            UnusableLedgerError: It does not.
+            UnusableLedgerError: The file was deleted or replaced.
         """
         try:
             found = os.stat(self.path)

@@ -41,7 +41,7 @@ def deliver_code(
         StartUpError: One of the user's scripts cannot be read.
     """
     scripts = read_scripts(configuration.pool, configuration.project)
-    make = _maker(configuration, scripts, _code(configuration, say), offers)
+    make = _script_maker(configuration, scripts, _code(configuration, say), offers)
     return lambda order: make(order.lifetime_seconds)
 
 
@@ -58,13 +58,15 @@ def preview_script(configuration: Configuration) -> str:
             f"{poe('plan --show-start-up-script --provider aws')}"
         )
     code: Code = bundle.StoredBundle(
-        address=f"{pool.bucket or f'{provider.bucket_scheme}://BUCKET'}/BUNDLE.tar.gz", hash="0" * 64
+        address=f"{pool.bucket or f'{provider.bucket_scheme}://BUCKET'}/BUNDLE.tar.gz",
+        hash="0" * 64,
+        unneeded=_unneeded(configuration) if (configuration.project / "uv.lock").is_file() else (),
     )
     if pool.code_from == "git":
         code = GitCode(url=pool.git_url or "GIT_URL", revision=pool.git_revision)
     elif pool.code_from == "image":
         code = ImageCode()
-    make = _maker(configuration, read_scripts(pool, configuration.project), code, ())
+    make = _script_maker(configuration, read_scripts(pool, configuration.project), code, ())
     return make(pool.lifetime_hours * 3600)
 
 
@@ -77,7 +79,7 @@ def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
     return {"bundles of code": left}
 
 
-def _maker(
+def _script_maker(
     configuration: Configuration, scripts: UserScripts, code: Code, offers: Iterable[Offer]
 ) -> Callable[[float], str]:
     """Return a function from a lifetime in seconds to a start-up script."""
@@ -112,7 +114,7 @@ def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:
     ledger = configuration.ledger_path
     with tempfile.TemporaryDirectory(prefix="taskfleet-bundle-") as folder:
         packed = bundle.pack(configuration.project, Path(folder), leave_out=[ledger, ledger.parent])
-        unneeded = unneeded_packages(read_lock(configuration.project), configuration.settings.queue_url)
+        unneeded = _unneeded(configuration)
         stored = bundle.upload(packed, pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
     say(f"Code: {packed.files:,} files, {packed.size_bytes / 2**20:.1f} MiB, in {stored.address}")
     for name in packed.left_out:
@@ -120,6 +122,10 @@ def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:
     if unneeded:
         logger.info("machines skip %d packages that workers do not need: %s", len(unneeded), ", ".join(unneeded))
     return replace(stored, unneeded=unneeded)
+
+
+def _unneeded(configuration: Configuration) -> tuple[str, ...]:
+    return unneeded_packages(read_lock(configuration.project), configuration.settings.queue_url)
 
 
 def _slots(offers: Iterable[Offer]) -> str:

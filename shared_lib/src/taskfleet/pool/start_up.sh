@@ -306,9 +306,9 @@ if [ "$code_from" = git ]; then
 fi
 require packages install_packages
 cd "$project" || give_up "there is no $project"
-hook before_worker || give_up "before_worker failed"
-
+# "uv run" must not install what was left out, also in hooks
 export UV_NO_SYNC=1 PYTHONUNBUFFERED=1
+hook before_worker || give_up "before_worker failed"
 worker=
 trap 'if [ -n "$worker" ]; then kill -TERM "$worker"; fi' TERM INT
 for attempt in $(seq $((restarts + 1))); do

@@ -2,7 +2,7 @@
 
 from taskfleet.errors import QueueError
 from taskfleet.extras import require
-from taskfleet.queues.postgresql_faults import redact_address
+from taskfleet.queues.postgresql_errors import redact_address
 from taskfleet.queues.transport import Transport
 from taskfleet.settings.parsers import EMBEDDED
 

@@ -26,7 +26,7 @@ from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.invocation import poe
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues import postgresql_statements as statements
-from taskfleet.queues.postgresql_faults import NO_ANSWER, Fault, check, redact_address
+from taskfleet.queues.postgresql_errors import NO_ANSWER, Explanation, check, redact_address
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 logger = logging.getLogger(__name__)
@@ -237,10 +237,12 @@ class PostgresqlTransport:
             try:
                 return work(self._connected(deadline))
             except psycopg.Error as error:
-                fault = self._explain(error)
-                if fault.kind is not UnreachableError:
-                    raise fault.error(self._label) from error
-                raise fault.error(f"{self._label} could not be reached for {self._patience_seconds:g} s") from error
+                explanation = self._explain(error)
+                if explanation.kind is not UnreachableError:
+                    raise explanation.error(self._label) from error
+                raise explanation.error(
+                    f"{self._label} could not be reached for {self._patience_seconds:g} s"
+                ) from error
 
         return retry_call(self._patience_seconds, attempt)
 
@@ -255,14 +257,14 @@ class PostgresqlTransport:
         self._connection.deadline = deadline
         return self._connection
 
-    def _explain(self, error: psycopg.Error) -> Fault:
+    def _explain(self, error: psycopg.Error) -> Explanation:
         """Explain an error; close the connection if it cannot be used any more."""
         if error.sqlstate is None:
             self.close()
-            return NO_ANSWER if isinstance(error, _NoAnswerError) else Fault.of_connection(str(error))
+            return NO_ANSWER if isinstance(error, _NoAnswerError) else Explanation.of_connection(str(error))
         if self._connection is None or self._connection.closed or error.sqlstate == READ_ONLY:
             self.close()
-        return Fault.of_statement(error.sqlstate, error.diag.message_primary or str(error))
+        return Explanation.of_statement(error.sqlstate, error.diag.message_primary or str(error))
 
     def _missing_parameters(self) -> dict[str, Any]:
         """Return the connection parameters that neither the address nor the environment sets."""

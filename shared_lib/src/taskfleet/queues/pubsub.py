@@ -24,7 +24,7 @@ from taskfleet.errors import QueueError
 from taskfleet.invocation import poe
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues.pubsub_calls import PubSubCalls, raw
-from taskfleet.queues.pubsub_faults import MissingError, ThereError, explain
+from taskfleet.queues.pubsub_errors import AlreadyExistsError, MissingError, explain
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 #: Messages per publish and pull request, and bytes per publish request, with a margin for overhead.
@@ -107,7 +107,7 @@ class PubSubTransport:
         )
         dead = types.Topic(name=f"{self._topic}-dead", labels=labels)
         for one in (dead, topic):
-            with suppress(ThereError):
+            with suppress(AlreadyExistsError):
                 self._calls.one("Publisher/CreateTopic", types.Topic.pb(one), types.Topic)
         subscription = types.Subscription(
             name=self._subscription,
@@ -120,7 +120,7 @@ class PubSubTransport:
                 dead_letter_topic=dead.name, max_delivery_attempts=MOST_DELIVERIES
             ),
         )
-        with suppress(ThereError):
+        with suppress(AlreadyExistsError):
             self._calls.one("Subscriber/CreateSubscription", types.Subscription.pb(subscription), types.Subscription)
 
     def exists(self) -> bool:

@@ -8,7 +8,7 @@ from google.protobuf import empty_pb2
 
 from taskfleet.clouds.retrying import retry_call
 from taskfleet.errors import UnreachableError
-from taskfleet.queues.pubsub_faults import explain
+from taskfleet.queues.pubsub_errors import explain
 
 #: Concurrent requests.
 CALLS = 4

@@ -18,7 +18,7 @@ from taskfleet.clouds.aws_errors import ERRORS
 from taskfleet.clouds.retrying import retry_call
 from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.messages.grouping import chunks, grouped
-from taskfleet.queues.sqs_faults import MissingError, OverLimitError, explain, label_of
+from taskfleet.queues.sqs_errors import MissingError, OverLimitError, explain, label_of
 from taskfleet.queues.transport import Message, Outgoing, Size
 
 #: Messages per call, and their total bytes.

@@ -20,7 +20,7 @@ _SECRETS = r"(?:ssl)?password|oauth_client_secret|scram_(?:client|server)_key"
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Explanation:
     """An error and its remedy."""
 
     what: str
@@ -118,7 +118,7 @@ _STATES = (
 )
 
 _BUSY_OR_FAR = "Check the network, firewalls and the load of the server."
-NO_ANSWER = Fault("the server does not answer", _BUSY_OR_FAR, UnreachableError)
+NO_ANSWER = Explanation("the server does not answer", _BUSY_OR_FAR, UnreachableError)
 
 #: Patterns of messages of libpq, the server and pgbouncer about failed connections.
 _WORDS = (

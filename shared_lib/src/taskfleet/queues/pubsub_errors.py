@@ -19,7 +19,7 @@ class MissingError(QueueError):
     """The topic or the subscription does not exist."""
 
 
-class ThereError(QueueError):
+class AlreadyExistsError(QueueError):
     """The topic or the subscription already exists."""
 
 
@@ -46,7 +46,7 @@ def explain(error: Exception, *, label: str, method: str, project: str) -> Provi
                 code=code,
             )
         case grpc.StatusCode.ALREADY_EXISTS:
-            return ThereError(f"{label} already exists. ({text})", code=code)
+            return AlreadyExistsError(f"{label} already exists. ({text})", code=code)
         case grpc.StatusCode.PERMISSION_DENIED if "SERVICE_DISABLED" in text or "has not been used" in text:
             return not_enabled(f"{label}: Pub/Sub", PUBSUB, project)
         case grpc.StatusCode.PERMISSION_DENIED:
