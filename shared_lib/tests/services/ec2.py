@@ -114,7 +114,7 @@ class Ec2(Double):
         self._ask(stock=[type_name, zone, number])
 
     def refuse(self, type_name: str, zone: str, code: str, message: str = "ordered") -> None:
-        """Have fleets launch no machine of a type in a zone, "*" for any of either, with this error."""
+        """Make fleets launch no machine of a type in a zone, "*" for any of either, with this error."""
         self._ask(refuse=[type_name, zone, code, message])
 
     def quota(self, market: str, cpus: int) -> None:
@@ -131,7 +131,7 @@ class Ec2(Double):
         self._ask(delays=[visible_seconds, boot_seconds, ending_seconds])
 
     def mute_repeats(self) -> None:
-        """Have responses to repeated fleets contain no machines: AWS does not guarantee that they do."""
+        """Make responses to repeated fleets contain no machines: AWS does not guarantee that they do."""
         self._ask(mute=True)
 
     def interrupt(self, instance_id: str) -> None:

@@ -165,7 +165,7 @@ class _Ranking:
             if not need.boot_disk_types or disk.name in need.boot_disk_types:
                 self._disks.setdefault(disk.region, []).append(disk)
         self._found: list[_Candidate] = []
-        self._most_usd = math.inf
+        self._max_usd = math.inf
         """Candidates with a higher price per slot are not among the best."""
 
     def offers(self) -> tuple[Offer, ...]:
@@ -182,7 +182,7 @@ class _Ranking:
         plans: dict[str, list[_Plan]] = {}
         known = len(self._found)
         for usd, zone in prices:
-            if usd > self._most_usd * slots[-1] and len(self._found) > known:
+            if usd > self._max_usd * slots[-1] and len(self._found) > known:
                 break  # the prices are sorted
             region = self._regions[zone] if zone in self._regions else self._region(zone)
             if region is None:
@@ -210,7 +210,7 @@ class _Ranking:
     def _discard_worst(self) -> None:
         if len(self._found) > 4 * MAX_OFFERS:
             self._found = heapq.nsmallest(MAX_OFFERS, self._found)
-            self._most_usd = self._found[-1].rank_key[0]
+            self._max_usd = self._found[-1].rank_key[0]
 
     def _region(self, zone: str) -> str | None:
         region = self._catalogue.region_of(zone)

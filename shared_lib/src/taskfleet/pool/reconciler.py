@@ -129,7 +129,7 @@ class Reconciler:
             self._say(f"{_described(record)} is running, after {duration(since - record.ordered_at)} in the queue.")
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """Have the provider terminate machines."""
+        """Call the provider to terminate machines."""
         logger.info("Terminating: %s", ", ".join(instance_ids))
         self._machines.terminate(instance_ids)
 

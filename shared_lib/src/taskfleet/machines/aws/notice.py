@@ -15,7 +15,7 @@ POLL_SECONDS = 5.0
 TOKEN_SECONDS = 21_600
 REQUEST_SECONDS = 2.0
 #: AWS gives notice two minutes ahead.
-LONGEST_NOTICE_SECONDS = 120.0
+MAX_NOTICE_SECONDS = 120.0
 #: Assumed if a notice has no valid time.
 UNKNOWN_NOTICE_SECONDS = 30.0
 
@@ -75,4 +75,4 @@ def _seconds_left(text: str) -> float:
         left = datetime.fromisoformat(json.loads(text)["time"]).timestamp() - time.time()
     except (ValueError, KeyError, TypeError):  # the action alone is a notice
         left = UNKNOWN_NOTICE_SECONDS
-    return max(0.0, round(min(left, LONGEST_NOTICE_SECONDS) - HAND_BACK_SECONDS, 1))
+    return max(0.0, round(min(left, MAX_NOTICE_SECONDS) - HAND_BACK_SECONDS, 1))
