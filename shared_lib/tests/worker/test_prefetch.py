@@ -200,7 +200,7 @@ def test_tasks_inserted_while_a_worker_works_are_done_too(project):
 
 def test_a_worker_without_a_ledger_reports_what_to_do(project):
     text = project.write("def run_task(): pass").work(code=1).text
-    assert re.search("has no ledger yet: .* Insert tasks first: poe insert_tasks", text)
+    assert re.search("has no ledger yet: .* Insert tasks first: (uv run )?poe insert_tasks", text)
     assert "Traceback" not in text
 
 

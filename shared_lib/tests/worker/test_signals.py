@@ -131,7 +131,7 @@ def test_a_job_that_ends_while_the_worker_is_stopped_is_complete(project):
     project.open_gate("gate")
     worker.wait(code=130)
     assert "JOB COMPLETE: job" in worker.text
-    assert "Next: poe results" in worker.text
+    assert "poe results" in worker.text
 
 
 def test_a_worker_that_waits_can_be_stopped(project):
