@@ -26,10 +26,12 @@ def interrupted(project, poe):
     inserter = subprocess.Popen(
         [sys.executable, "-m", "taskfleet", "insert_tasks", "--task-table", "slow:rows"], cwd=project
     )
-    while not (project / "begun").exists():
-        assert inserter.poll() is None
-        time.sleep(0.01)
-    inserter.send_signal(signal.SIGINT)
+    try:
+        while not (project / "begun").exists():
+            assert inserter.poll() is None
+            time.sleep(0.01)
+    finally:
+        inserter.send_signal(signal.SIGINT)
     assert inserter.wait() == 130
     return project
 
@@ -67,12 +69,14 @@ def test_an_insertion_under_way_is_named(project, poe):
 def test_a_worker_that_keeps_waiting_may_start_before_the_insertion(project, poe):
     create(project / "jobs" / "sums.db", job_id="sums", project=project, now=time.time()).close()
     worker = subprocess.Popen([sys.executable, "-m", "taskfleet", "launch_worker", "--keep-waiting"], cwd=project)
-    assert poe("insert_tasks").code == 0
-    while "4 of 4" not in poe("status").out:
-        assert worker.poll() is None
-        time.sleep(0.05)
-    worker.send_signal(signal.SIGINT)
-    worker.wait()
+    try:
+        assert poe("insert_tasks").code == 0
+        while "4 of 4" not in poe("status").out:
+            assert worker.poll() is None
+            time.sleep(0.05)
+    finally:
+        worker.send_signal(signal.SIGINT)
+        worker.wait()
 
 
 def test_a_script_may_insert_twice_and_go_on(project, poe):
