@@ -397,7 +397,7 @@ def test_a_package_that_the_project_does_not_declare_is_missing_on_machines_and_
     instance.wait(PATIENCE_SECONDS)
     said = summary(instance.console())
     assert "failed in stage worker" in said, instance.console()
-    assert "error: the module 'pandas' is not installed. Add its package to the project: uv add pandas" in said
+    assert "The module 'pandas' is not installed. Add its package to the project: uv add pandas" in said
 
 
 def test_a_worker_that_crashes_is_started_again_and_then_given_up(host, home, make_script):

@@ -119,7 +119,7 @@ def load_object(name: str, project: Path) -> Any:
         package = (error.name or "NAME").partition(".")[0]
         raise FunctionError(
             f"{name} cannot be imported: {describe_error(error).decode().rstrip()}\n"
-            f"error: the module {error.name!r} is not installed. Add its package to the project: uv add {package} (machines install only "
+            f"The module {error.name!r} is not installed. Add its package to the project: uv add {package} (machines install only "
             "what a worker needs and what the project itself depends on)."
         ) from error
     except (Exception, SystemExit) as error:  # whatever the user's module raises

@@ -164,7 +164,7 @@ def test_a_worker_stops_after_so_many_tasks(project, per_process, most):
     assert project.counts() == {"succeeded": most, "pending": 20 - most}
     assert sum(project.noted().values()) == most
     assert "WORKER STOPPED, JOB NOT COMPLETE" in worker.text
-    assert "Next: uv run poe launch_worker  (to continue)" in worker.text
+    assert "Next: uv run poe launch_worker --max-tasks" in worker.text
 
 
 def test_a_worker_leaves_the_first_tasks_to_others(project, per_process):

@@ -605,7 +605,7 @@ def test_a_line_for_every_attempt_if_asked_for(project):
     assert re.search(r"^\d\d:\d\d:\d\d  t0 attempt 1: succeeded after ", text, re.MULTILINE)
     assert re.search(r"  t1 attempt 1: exception after .* \(ValueError: bad\)$", text, re.MULTILINE)
     assert re.search(
-        r"  t2 attempt 1: retry after .* \(taskfleet.context.Retry: not yet\); again in 0.25 s$", text, re.MULTILINE
+        r"  t2 attempt 1: retry after .* \(taskfleet.context.Retry: not yet\); retry in 0.25 s$", text, re.MULTILINE
     )
     assert re.search(r"  t2 attempt 2: succeeded after ", text)
 
