@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 
 from taskfleet.errors import FunctionError
@@ -80,8 +81,11 @@ class WarmProcess:
         values = {"config": asdict(self._config)} | start_values(theirs, self._process.pid)
         theirs.close()
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(values).encode() + b"\n")
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it was killed; its answer is missing then
+            self._process.stdin.write(json.dumps(values).encode() + b"\n")
+            self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         line = self._read_answer()
         if line is None:
             return False
@@ -121,14 +125,14 @@ class WarmProcess:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            try:
-                self._send_socket(theirs)
-            except OSError:
-                if not self._restart():
-                    ours.close()
-                    return None
-                self._send_socket(theirs)
-        return ours
+            while True:
+                try:
+                    self._send_socket(theirs)
+                    return ours
+                except OSError:
+                    if not self._restart():
+                        ours.close()
+                        return None
 
     def _send_socket(self, theirs: socket.socket) -> None:
         assert self._control is not None
