@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import time
 import urllib.parse
 import urllib.request
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,7 @@ def run_task(num1, num2, context):
             console.write("[task] begun\\n")
     while num2 < 0 and not context.terminating:
         time.sleep(0.05)
-    names = ("TASKFLEET_MACHINE", "TASKFLEET_PROVIDER", "TASKFLEET_BUNDLE", "GREETING")
+    names = ["TASKFLEET_MACHINE", "TASKFLEET_PROVIDER", "TASKFLEET_BUNDLE", "GREETING", *os.environ.get("OWN", "").split()]
     return {"began_at": began_at, "sum": num1 + num2} | {name: os.environ.get(name, "") for name in names}
 
 def filter_tasks(table, output_path):
@@ -126,14 +128,14 @@ class Home:
 def make_script(host, home, cloud, tmp_path):
     """Makes the script of a machine that works for ``home``."""
 
-    def make(**options):
+    def make(own=None, **options):
         address = f"http://{host.publish(cloud.port)}"
         usual = {
             "provider": "aws",
             "job_id": home.job_id,
             "lifetime_seconds": LIFETIME_SECONDS,
             "code": home.bundle(tmp_path / "bundles"),
-            "environment": home.queue | {"AWS_ENDPOINT_URL": address},
+            "environment": home.queue | {"AWS_ENDPOINT_URL": address} | (own or {}),
             "slots": 2,
             "linger_seconds": 1,
             "restart_pause_seconds": 0,
@@ -151,6 +153,10 @@ def until(condition, what, instance, seconds=PATIENCE_SECONDS):
         time.sleep(0.05)
 
 
+def start_up_source():
+    return resources.files("taskfleet.pool").joinpath("start_up.sh").read_text()
+
+
 def stages(instance):
     return {one.name: one.ok for one in parse_stages(instance.console()).stages}
 
@@ -162,7 +168,12 @@ def test_a_machine_boots_works_and_powers_itself_off(host, home, make_script):
         before_worker='[ -f run.py ]\nmkdir data && echo 1 >data/large.bin\necho "GREETING=\'good day\'" >>"$TASKFLEET_EXPORTS"\n',
         after_worker='echo "[hook] $GREETING, $TASKFLEET_MACHINE" >>/dev/console\n',
     )
-    text = make_script(scripts=scripts)
+    # variables of the user with the names of the script's own, and one that bash does not let anybody set
+    names = set(re.findall(r"(?m)^ *(?:local |for )?([a-z_]+)(?:=| in )", start_up_source())) - {"_"}
+    names |= {"code_from", "address", "bundle", "region", "revision", "unneeded", "provider", "lifetime", "linger"}
+    assert names > {"state", "stage", "project", "provider", "address", "region", "result", "own", "worker"}
+    own = {name: f"own {name}" for name in names} | {"UID": "4711"}
+    text = make_script(scripts=scripts, own=own | {"OWN": " ".join(own)})
     instance = host.start(text, "i-0worker", environment=SYSTEM)
     instance.wait(PATIENCE_SECONDS)
     assert set(stages(instance).items()) == {
@@ -188,6 +199,9 @@ def test_a_machine_boots_works_and_powers_itself_off(host, home, make_script):
     assert {one["result_TASKFLEET_PROVIDER"] for one in results.values()} == {"aws"}
     assert {one["result_TASKFLEET_BUNDLE"] for one in results.values()} == {home.bundle(home.folder / "again").hash}
     assert {one["result_GREETING"] for one in results.values()} == {"good day"}
+    assert {name: {one[f"result_{name}"] for one in results.values()} for name in own} == {
+        k: {v} for k, v in own.items()
+    }
     seconds = min(one["result_began_at"] for one in results.values()) - instance.launched_at
     print(f"from launch to the first task: {seconds:.1f} s")
     # five on two busy cores; where others test at the same time no more than this can be held
@@ -397,7 +411,7 @@ def test_a_package_that_the_project_does_not_declare_is_missing_on_machines_and_
     instance.wait(PATIENCE_SECONDS)
     said = summary(instance.console())
     assert "failed in stage worker" in said, instance.console()
-    assert "The module 'pandas' is not installed. Add its package to the project: uv add pandas" in said
+    assert "the module 'pandas' is not installed. Add its package to the project: uv add pandas" in said
 
 
 def test_a_worker_that_crashes_is_started_again_and_then_given_up(host, home, make_script):

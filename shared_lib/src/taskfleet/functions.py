@@ -118,9 +118,8 @@ def load_object(name: str, project: Path) -> Any:
             ) from None
         package = (error.name or "NAME").partition(".")[0]
         raise FunctionError(
-            f"{name} cannot be imported: {describe_error(error).decode().rstrip()}\n"
-            f"The module {error.name!r} is not installed. Add its package to the project: uv add {package} (machines install only "
-            "what a worker needs and what the project itself depends on)."
+            f"{name} cannot be imported: the module {error.name!r} is not installed. Add its package to the project: uv add {package} "
+            f"(machines install only what a worker needs and what the project itself depends on).\n{describe_error(error).decode()}"
         ) from error
     except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise FunctionError(f"{name} cannot be imported: {describe_error(error).decode()}") from error

@@ -137,8 +137,10 @@ def _state(at: Stage, log: BootLog) -> str:
 
 
 def _error(log: BootLog) -> str:
-    """Return the last line that begins like an error, else the last line."""
+    """Return the last line with an error of a command (``error: ``), else the last that begins like an error, else the last line."""
     lines = [line for line in log.last_lines if line.strip()]
     if not lines:
         return ""
-    return f": {next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1]).strip().rstrip('.')}"
+    errors = [line for line in lines if _ERROR.match(line)]
+    own = [line for line in errors if line.startswith("error: ")]
+    return f": {(own or errors or lines)[-1].strip().rstrip('.')}"

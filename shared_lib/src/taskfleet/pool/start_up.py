@@ -118,7 +118,7 @@ def script(
         "linger": str(linger_seconds),
     }
     settings = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
-    data = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    data = ["own+=(", *(shlex.quote(f"{name}={value}") for name, value in variables.items()), ")"]
     if scripts.whole:
         data.append(_file("own", scripts.whole, "START_UP_SCRIPT"))
     else:
@@ -224,7 +224,7 @@ def _filled(source: str, parts: Mapping[str, list[str]], *, until_own: bool) -> 
             break
         if line in parts:
             lines += parts[line]
-        elif line and (not line.startswith("#") or line.startswith("# shellcheck")):
+        elif line and not line.startswith("#"):
             lines.append(line)
     return lines
 

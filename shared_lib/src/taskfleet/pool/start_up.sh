@@ -36,7 +36,7 @@ show_last() {
 
 # terminate: power off. On Compute Engine, a stopped instance still exists and its disk is paid for, so the machine deletes itself first.
 terminate() {
-  if [ "$provider" = gcp ] && ! python "$state/on_machine.py" delete; then say "the machine could not delete itself"; fi
+  if [ "$provider" = gcp ] && ! on_machine delete; then say "the machine could not delete itself"; fi
   power_off
 }
 
@@ -148,28 +148,38 @@ retry() {
   return 1
 }
 
+# The user's variables, as NAME=value. They never become variables of this script, so that no name can break it. It is not empty, because
+# bash 4.3 and older would call it unset.
+own=(_=)
+
+# with COMMAND...: run a program with the user's variables
+with() { env "${own[@]}" "$@"; }
+
 # A failed hook prints the line that failed. Hooks can set variables for later stages by writing to the file $TASKFLEET_EXPORTS.
 run_hook() {
   case $(head -n 1 "$1") in
     '#!'*sh*) ;;
     '#!'*)
       chmod +x "$1"
-      exec "$1"
+      exec env "${own[@]}" "$1"
       ;;
   esac
   # shellcheck disable=SC2016
-  exec bash -c 'set -eE
+  exec env "${own[@]}" bash -c 'set -eE
     trap '\''echo "${BASH_SOURCE[0]##*/}, line $LINENO: $BASH_COMMAND ended with $?" >&2'\'' ERR
     . "$1"' hook "$1"
 }
 
 load_exports() {
-  if [ -s "$TASKFLEET_EXPORTS" ]; then
-    set -a
-    # shellcheck disable=SC1090
-    . "$TASKFLEET_EXPORTS"
-    set +a
-  fi
+  local one
+  [ -s "$TASKFLEET_EXPORTS" ] || return 0
+  # shellcheck disable=SC2016
+  while IFS= read -rd '' one; do
+    case $one in
+      TASKFLEET_* | *PWD=*) ;;
+      *) own+=("$one") ;;
+    esac
+  done < <(with bash -c 'set -a; . "$1"; exec env -0' _ "$TASKFLEET_EXPORTS")
 }
 
 hook() {
@@ -195,21 +205,23 @@ fi
 # --- stages ---
 
 python() {
-  if command -v python3 >/dev/null; then python3 "$@"; else uv run --no-project python "$@"; fi
+  if command -v python3 >/dev/null; then with python3 "$@"; else with uv run --no-project python "$@"; fi
 }
 
+on_machine() { python "$state/on_machine.py" "$@"; }
+
 download() {
-  if command -v curl >/dev/null; then curl -LsSf --max-time 120 -o "$2" "$1"; else wget -q -T 120 -O "$2" "$1"; fi
+  if command -v curl >/dev/null; then with curl -LsSf --max-time 120 -o "$2" "$1"; else with wget -q -T 120 -O "$2" "$1"; fi
 }
 
 install_uv() {
   if command -v uv; then return; fi
   export UV_INSTALL_DIR=/usr/local/bin UV_NO_MODIFY_PATH=1
-  retry download https://astral.sh/uv/install.sh "$state/install-uv" && retry sh "$state/install-uv" && command -v uv
+  retry download https://astral.sh/uv/install.sh "$state/install-uv" && retry with sh "$state/install-uv" && command -v uv
 }
 
 find_identity() {
-  python "$state/on_machine.py" identity "$provider" >"$state/identity"
+  on_machine identity "$provider" >"$state/identity"
 }
 
 unpack() {
@@ -220,9 +232,9 @@ unpack() {
 install_git() {
   command -v git && return
   if command -v apt-get; then
-    apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install git
+    with apt-get -q update && with DEBIAN_FRONTEND=noninteractive apt-get -qy install git
   else
-    dnf -qy install git || yum -qy install git
+    with dnf -qy install git || with yum -qy install git
   fi
 }
 
@@ -231,18 +243,18 @@ clone() {
   local remote=$1 revision=$2
   export GIT_TERMINAL_PROMPT=0
   rm -rf "$project" && mkdir -p "$project" && cd "$project" && git init -q || return
-  if git fetch -q --depth 1 -- "$remote" "$revision"; then
+  if with git fetch -q --depth 1 -- "$remote" "$revision"; then
     git checkout -q --detach FETCH_HEAD
   else
-    git fetch -q --tags -- "$remote" '+refs/heads/*:refs/remotes/origin/*' && {
+    with git fetch -q --tags -- "$remote" '+refs/heads/*:refs/remotes/origin/*' && {
       git checkout -q --detach "$revision" -- 2>/dev/null || git checkout -q --detach "origin/$revision" --
     }
-  fi && git submodule -q update --init --recursive
+  fi && with git submodule -q update --init --recursive
 }
 
 get_project() {
   case $code_from in
-    bundle) python "$state/on_machine.py" fetch "$address" "$bundle" "$state/bundle.tar.gz" "$region" && unpack ;;
+    bundle) on_machine fetch "$address" "$bundle" "$state/bundle.tar.gz" "$region" && unpack ;;
     git) retry install_git && retry clone "$address" "$revision" ;;
   esac || return
   if [ ! -f "$project/run.py" ]; then
@@ -257,8 +269,7 @@ install_packages() {
   if [ "$code_from" = image ] && [ -x .venv/bin/python ]; then return; fi
   local name options=()
   for name in $unneeded; do options+=(--no-install-package "$name"); done
-  # bash 4.3 and older call an empty array unset
-  retry uv sync --frozen --no-dev ${options[@]+"${options[@]}"}
+  retry with uv sync --frozen --no-dev ${options[@]+"${options[@]}"}
 }
 
 # A reader copies the worker's output. It is killed soon after the worker has ended, because processes left by tasks keep the pipe open.
@@ -266,9 +277,9 @@ work() {
   local reader result
   rm -f "$state/output"
   mkfifo "$state/output"
-  python "$state/on_machine.py" relay "$logs/worker.log" <"$state/output" >&3 &
+  on_machine relay "$logs/worker.log" <"$state/output" >&3 &
   reader=$!
-  uv run --frozen --no-dev python run.py >"$state/output" 2>&1 3>&- &
+  env "${own[@]}" uv run --frozen --no-dev python run.py >"$state/output" 2>&1 3>&- &
   worker=$!
   wait "$worker"
   result=$?
