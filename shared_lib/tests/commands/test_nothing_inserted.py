@@ -11,6 +11,11 @@ from taskfleet.ledger import insertion
 from taskfleet.ledger.database import create
 
 
+def heed_interrupts():
+    """Ctrl-C is ignored in a child of a shell's background job, unless it is reset."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def interrupted(project, poe):
     """The project after Ctrl-C in the middle of its insertion."""
@@ -24,7 +29,9 @@ def interrupted(project, poe):
         "            time.sleep(60)\n"
     )
     inserter = subprocess.Popen(
-        [sys.executable, "-m", "taskfleet", "insert_tasks", "--task-table", "slow:rows"], cwd=project
+        [sys.executable, "-m", "taskfleet", "insert_tasks", "--task-table", "slow:rows"],
+        cwd=project,
+        preexec_fn=heed_interrupts,
     )
     try:
         while not (project / "begun").exists():
@@ -68,7 +75,8 @@ def test_an_insertion_under_way_is_named(project, poe):
 
 def test_a_worker_that_keeps_waiting_may_start_before_the_insertion(project, poe):
     create(project / "jobs" / "sums.db", job_id="sums", project=project, now=time.time()).close()
-    worker = subprocess.Popen([sys.executable, "-m", "taskfleet", "launch_worker", "--keep-waiting"], cwd=project)
+    command = [sys.executable, "-m", "taskfleet", "launch_worker", "--keep-waiting"]
+    worker = subprocess.Popen(command, cwd=project, preexec_fn=heed_interrupts)
     try:
         assert poe("insert_tasks").code == 0
         while "4 of 4" not in poe("status").out:

@@ -171,7 +171,6 @@ run_hook() {
 }
 
 load_exports() {
-  local one
   [ -s "$TASKFLEET_EXPORTS" ] || return 0
   # shellcheck disable=SC2016
   while IFS= read -rd '' one; do
@@ -267,9 +266,9 @@ get_project() {
 install_packages() {
   cd "$project" || return
   if [ "$code_from" = image ] && [ -x .venv/bin/python ]; then return; fi
-  local name options=()
-  for name in $unneeded; do options+=(--no-install-package "$name"); done
-  retry with uv sync --frozen --no-dev ${options[@]+"${options[@]}"}
+  local name skip=()
+  for name in $unneeded; do skip+=(--no-install-package "$name"); done
+  retry with uv sync --frozen --no-dev ${skip[@]+"${skip[@]}"}
 }
 
 # A reader copies the worker's output. It is killed soon after the worker has ended, because processes left by tasks keep the pipe open.
