@@ -127,7 +127,7 @@ def test_machines_are_listed_with_what_is_overdue(poe, ledger):
     assert (row["instance_id"], row["remark"]) == ("i-1", "not in the provider's list")
     assert row["usd"] == pytest.approx(0.36, abs=0.001)
     updates.mark_ended(ledger, {token: End(EndReason.GONE)}, now)
-    assert poe("machines").out.startswith("No machines are active; --all lists those that have ended.")
+    assert poe("machines").out.startswith("No active machines. --all includes those that have ended.")
     assert "no longer listed by the provider" in poe("machines", "--all").out
 
 

@@ -650,7 +650,7 @@ def test_the_final_report_has_all_its_parts(project):
         r"^  90th %: ",
         r"^  95th %: ",
         r"^       1 exception   for example t1: ValueError: too long",
-        r"^       1 exit   for example t2: Exit: the task's process ended with code 5 before the function returned$",
+        r"^       1 exit        for example t2: Exit: the task's process ended with code 5 before the function returned$",
         r"^Next: +(uv run )?poe tasks --state failed +\(",
         r"^ +(uv run )?poe retry --failed +\(",
     ):

@@ -134,6 +134,7 @@ def listing_provider(configuration: Configuration) -> Provider:
     provider = provider_of(configuration)
     if not provider.lists_offers:
         raise UsageError(
-            f"PROVIDER={provider.name} has no list of machines. Set PROVIDER=aws or gcp in config/pool.env, or add --provider aws."
+            f"PROVIDER={provider.name} has no regions, images or instance types. Set PROVIDER=aws or gcp in config/pool.env, or add "
+            "--provider aws."
         )
     return provider

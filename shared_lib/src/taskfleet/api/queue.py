@@ -138,7 +138,7 @@ def check_move(configuration: Configuration, target: str) -> None:
     """
     source = configuration.settings.queue_url
     if redact_url(source) == redact_url(target) or not (is_remote(source) or is_remote(target)):
-        raise CommandError(f"The tasks are in {redact_url(source)} already. Nothing was changed.")
+        raise CommandError(f"The tasks are already in QUEUE_URL={redact_url(source)}. Nothing was changed.")
     database = open_job(configuration)
     try:
         _refuse_workers(database)

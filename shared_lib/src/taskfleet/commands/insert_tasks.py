@@ -13,8 +13,8 @@ from taskfleet.terminal.hints import next_steps
 from taskfleet.text import counted
 
 EXAMPLES = """\
-  poe insert_tasks                                  the table that config/task.env names
-  poe insert_tasks --task-table more.feather        another one
+  poe insert_tasks                                  the table in config/task.env
+  poe insert_tasks --task-table more.feather        another table
   poe insert_tasks --start-task 100 --limit 10      ten rows, after the first hundred
   poe insert_tasks --dry-run                        check everything, insert nothing"""
 
@@ -40,7 +40,7 @@ def insert_tasks(
 
 def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: FilterTasks | None = None) -> int:
     """Run the command."""
-    parser = make_parser("insert_tasks", "If anything is wrong with a row, nothing is inserted.", EXAMPLES)
+    parser = make_parser("insert_tasks", "If a row is invalid, nothing is inserted.", EXAMPLES)
     parser.add_argument("--dry-run", action="store_true", help="check every row, insert nothing")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments, start=script_folder())

@@ -11,13 +11,13 @@ from taskfleet.settings.reader import find_project
 from taskfleet.tasks import State
 from taskfleet.terminal.arguments import configure, make_parser, script_folder
 from taskfleet.terminal.guard import INTERRUPTED, guarded
-from taskfleet.terminal.hints import next_steps
+from taskfleet.terminal.hints import after_job, next_steps
 
 EXAMPLES = """\
   poe launch_worker                                 on all CPUs, until all tasks are done
-  poe launch_worker --slots 4 --max-tasks 10        try a few first
+  poe launch_worker --slots 4 --max-tasks 10        ten tasks, four at a time
   poe launch_worker --tasks-per-process 0           for many tasks of milliseconds
-  poe launch_worker -- --my-option 3                what follows -- reaches the task as context.args"""
+  poe launch_worker -- --my-option 3                arguments after -- are passed to tasks as context.args"""
 
 
 def launch_worker(argv: Sequence[str] | None = None) -> None:
@@ -51,8 +51,4 @@ def _next(report: WorkReport) -> str:
         return next_steps(("monitor", "where the ledger is"))
     if status.counts[State.PENDING] or status.counts[State.RUNNING]:
         return next_steps(("launch_worker", "to continue"))
-    if status.counts[State.FAILED]:
-        return next_steps(
-            ("tasks --state failed", "shows the reasons"), ("retry --failed", "puts them back into the queue")
-        )
-    return next_steps("results -o results.feather")
+    return after_job(status)

@@ -81,9 +81,9 @@ def make_parser(name: str, details: str, examples: str, *, operands: str = "") -
     )
     parser.add_argument("--env-file", dest="env_file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument(
-        "-v", dest="verbosity", action="count", default=0, help="print log messages; -vv prints those for debugging too"
+        "-v", dest="verbosity", action="count", default=0, help="print log messages; -vv: debug messages too"
     )
-    parser.add_argument("--log-file", metavar="FILE", help="append all log messages to FILE, whatever -v says")
+    parser.add_argument("--log-file", metavar="FILE", help="append all log messages to FILE, debug messages included")
     for group in command.groups:
         section = parser.add_section(group)
         for field in describe():
@@ -134,6 +134,20 @@ def _flags_for(env_file: str | None, given: Mapping[str, tuple[str, str]]) -> Ca
 def users_path(name: str) -> Path:
     """Anchor a path from the command line in the user's folder, also when poe has changed to the project's."""
     return Path(os.environ.get("POE_PWD") or Path.cwd()) / Path(name).expanduser()
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number of at least ``least``."""
+
+    def parse(text: str) -> int:
+        try:
+            if (number := int(text)) >= least:
+                return number
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+
+    return parse
 
 
 def queue_argument(flag: str, url: str) -> str:

@@ -87,20 +87,22 @@ COMMANDS = {
             ("provider", "location", "machine", "task", *OWN_GROUPS),
             is_report=True,
         ),
-        _machine("plan", "Show which machines would be started, and the cost", ("job", *POOL_GROUPS), is_report=True),
+        _machine(
+            "plan", "Show which machines would be launched, and their cost", ("job", *POOL_GROUPS), is_report=True
+        ),
         _machine(
             "calibrate",
-            "Run a sample here and estimate time, memory and cost of all tasks",
+            "Run a sample here, estimate the time, memory and cost of all tasks",
             ("job", "worker", "limits", "provider", "location", "machine", "task", "number", *OWN_GROUPS),
         ),
         _machine(
             "deploy_pool",
-            "Start machines, replace those that fail, terminate all when the job is done",
+            "Launch machines, replace those that fail, terminate all when the job is done",
             ("job", *_WORKER, *POOL_GROUPS),
         ),
         _machine("machines", "List the job's machines with their state and cost", is_report=True),
-        _machine("stop", "Terminate all machines of the job; its tasks stay"),
-        _machine("teardown", "Remove everything created for the pool, and verify that nothing is left"),
+        _machine("stop", "Terminate all machines of the job, keep its tasks"),
+        _machine("teardown", "Delete all resources of the pool, and verify that none is left"),
         _machine(
             "explain",
             "Explain why a task or the pool is stuck",

@@ -133,7 +133,7 @@ def _failure_lines(status: Status) -> list[str]:
         if n:
             task_id, reason = status.examples.get(kind, ("", ""))
             example = f"   for example {task_id}: {reason}" if task_id else ""
-            lines.append(f"  {n:>6,} {kind.word}{example}")
+            lines.append(f"  {n:>6,} {kind.word:<9}{example}".rstrip())
     return ["", "Failures:", *lines] if lines else []
 
 
