@@ -99,7 +99,7 @@ def test_keywords_come_before_the_environment_and_the_file(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"slot": 4}, "There is no setting 'slot'. Did you mean slots?"),
+        ({"slot": 4}, "Unknown setting 'slot'. Did you mean slots?"),
         ({"slots": -1}, "the keyword slots: SLOTS='-1' is invalid"),
         ({"job_id": "a b"}, "the keyword job_id: JOB_ID='a b' is invalid"),
     ],

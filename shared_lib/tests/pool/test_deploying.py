@@ -89,7 +89,7 @@ def test_everything_is_checked_before_the_confirmation(poe):
         (["--code-from", "git"], "CODE_FROM=git needs GIT_URL", 2),
         (["--instance-types", "x9.*"], "None of ", 2),
         (["--regions", "mars-north-1"], "mars-north-1", 1),
-        (["--queue-url", "ledger"], "its machines cannot reach the ledger on this computer", 2),
+        (["--queue-url", "ledger"], "machines cannot access the ledger on this computer", 2),
         (["--before-worker", "none.sh"], "BEFORE_WORKER", 2),
         (["--instance-profile", "nobody"], "nobody", 1),  # one of several problems that the check reports
         (["--provider", "gcp", "--queue-url", "pubsub://p/sums", "--project-id", ""], "PROJECT_ID", 2),
@@ -109,7 +109,7 @@ def test_a_permission_that_is_missing_is_named(poe, clouds):
     said = poe("deploy_pool", "--yes")
     clouds.ec2.deny()
     assert said.code == 1
-    assert "Machines cannot be started yet" in said.err
+    assert "Machines cannot be launched yet" in said.err
     assert "ec2:CreateFleet" in said.err
     assert "ec2:TerminateInstances" in said.err
     assert instances() == []

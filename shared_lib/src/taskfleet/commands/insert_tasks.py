@@ -22,15 +22,15 @@ EXAMPLES = """\
 def insert_tasks(
     source: Source | None = None, *, filter_tasks: FilterTasks | None = None, argv: Sequence[str] | None = None
 ) -> None:
-    """Insert a table's tasks; what a project's ``insert_tasks.py`` calls.
+    """Insert the tasks of a table; a project's ``insert_tasks.py`` calls this function.
 
-    After an error, or when it was stopped, it ends the interpreter with the command's exit code.
+    After an error or Ctrl-C, it exits the interpreter with the exit code of the command.
 
     Args:
-        source: Rows to insert instead of the table that the settings name: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
+        source: Rows to insert instead of TASK_TABLE: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
         filter_tasks: ``filter_tasks(table, output_path)`` gets a pandas DataFrame (of up to 50,000 rows at a time) and returns the rows
-            still to do.
-        argv: The command line, that of the script if None.
+            to insert.
+        argv: The command-line arguments; None for those of the script.
     """
     words = sys.argv[1:] if argv is None else argv
     code = guarded(lambda: run(words, source=source, filter_tasks=filter_tasks), is_output_optional=True)

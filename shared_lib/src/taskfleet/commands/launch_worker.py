@@ -21,12 +21,12 @@ EXAMPLES = """\
 
 
 def launch_worker(argv: Sequence[str] | None = None) -> None:
-    """Work until all tasks are done; what a project's ``run.py`` calls.
+    """Run tasks until all are done; a project's ``run.py`` calls this function.
 
-    After an error, or when it was stopped, it ends the interpreter with the command's exit code.
+    After an error, or if it was stopped, it exits the interpreter with the exit code of the command.
 
     Args:
-        argv: The command line, that of the script if None.
+        argv: The command-line arguments; None for those of the script.
     """
     code = guarded(lambda: run(sys.argv[1:] if argv is None else argv), is_output_optional=True)
     if code:
@@ -34,7 +34,7 @@ def launch_worker(argv: Sequence[str] | None = None) -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; 0 when the worker came to its end, 130 when it was stopped, 2 when this machine has the wrong code."""
+    """Run the command; return 0 if no tasks were left, 130 if the worker was stopped."""
     argv = list(argv)
     at = argv.index("--") if "--" in argv else len(argv)
     arguments, start = make_parser("launch_worker", "", EXAMPLES).parse_args(argv[:at]), script_folder()
