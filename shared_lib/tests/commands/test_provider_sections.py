@@ -71,7 +71,7 @@ def test_a_setting_that_has_no_effect_with_this_provider_is_marked(poe, project)
 
 @pytest.mark.parametrize("provider", PROVIDER_GROUPS)
 def test_the_file_for_another_provider_keeps_what_is_set(poe, project, provider):
-    (project / "config" / "pool.env").write_text("MACHINES=2-7\nREGIONS=us-east-1\nexport TOKEN='a b'\n")
+    (project / "config" / "pool.env").write_text("MACHINES=2-7\nREGIONS=us-east-1\nexport GREETING='a b'\n")
     text = poe("settings", "--provider", provider, "--pool-env").out
     (project / "config" / "pool.env").write_text(text)
     values = {
@@ -80,5 +80,5 @@ def test_the_file_for_another_provider_keeps_what_is_set(poe, project, provider)
     assert values["PROVIDER"] == provider
     assert values["MACHINES"] == "2-7"
     assert ("REGIONS" in values) == (provider != "local")
-    [row] = [line for line in poe("settings").out.splitlines() if line.startswith("export TOKEN")]
+    [row] = [line for line in poe("settings").out.splitlines() if line.startswith("export GREETING")]
     assert "a b" in row
