@@ -58,14 +58,14 @@ def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: Filt
 def _summary(job_id: str, report: InsertReport, *, is_sent: bool) -> str:
     lines = [f"Inserted {counted(report.added, 'task')} into job {job_id}."]
     if not report.added:
-        lines = [f"Nothing new for job {job_id}."]
+        lines = [f"No new tasks for job {job_id}."]
     if report.already_there:
-        lines.append(f"{counted(report.already_there, 'row')} skipped: inserted before.")
+        lines.append(f"{counted(report.already_there, 'row')} skipped: already inserted.")
     if report.left_out:
-        lines.append(f"{counted(report.left_out, 'row')} left out by filter_tasks.")
+        lines.append(f"{counted(report.left_out, 'row')} removed by filter_tasks.")
     if report.identical:
         lines.append(
-            f"Note: {counted(report.identical, 'row')} equal to an earlier one; each is a task of its own. "
+            f"Note: {counted(report.identical, 'row')} equal to an earlier one; each is a separate task. "
             "If that is not intended, remove the duplicates from the table."
         )
     if report.sent:

@@ -1,6 +1,6 @@
-"""Every command once: its name, its heading, its line of help and the sections of settings that become its flags.
+"""The registry of commands: name, heading, line of help, and the sections of settings that become flags.
 
-The command line, the poe tasks of a project (``shared_lib/poe.toml``), the documentation and the tests are made from this table.
+The command line, the poe tasks of a project (``shared_lib/poe.toml``), the documentation and the tests are generated from it.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Command:
     help: str
     """One line, without a full stop."""
     groups: tuple[str, ...] = ("job",)
-    """The sections of settings (see ``settings.declaring.GROUPS``) of which each setting is a flag."""
+    """The sections of settings (see ``settings.declaring.GROUPS``) whose settings are flags."""
     is_report: bool = False
-    """Whether its output is all that it is for; the others do their work also if nobody can read what they print."""
+    """Whether the output is the only purpose of the command; other commands do their work even if the output cannot be written."""
     script: str = ""
     """The project's own script that runs it; empty for ``python -m taskfleet NAME``."""
 
