@@ -136,7 +136,7 @@ def test_ctrl_c_asks_and_what_is_answered_is_done(project, poe, terminal):
         sitting.control_c()
         sitting.until("t, l or c:")
         sitting.type("t\n")
-        sitting.until("Tasks that were running are back in the queue")
+        sitting.until("Their running tasks returned to the queue")
         sitting.until(r"Write the tasks to files.*\[y/N\]")
         sitting.type("y\n")
         assert sitting.wait() == 130

@@ -221,7 +221,8 @@ def check_delete(configuration: Configuration) -> Contents:
         database.close()
     if any(until > time.time() and not is_surely_dead(process) for process, until in workers):
         raise CommandError(
-            f"Workers are running job {configuration.settings.job_id}. Stop them first, or add --force. Nothing was deleted."
+            f"Workers are running job {configuration.settings.job_id}. Stop them first (Ctrl-C; "
+            f"machines: {poe('stop')}), or add --force. Nothing was deleted."
         )
     return Contents(tasks=status.total, ended=status.ended)
 

@@ -112,8 +112,8 @@ def _ask_what_happens() -> Ending | None:
     """Ask what happens to the machines; where nobody can be asked they are terminated: nobody else would do it."""
     if not sys.stdin.isatty():
         return Ending.TERMINATED
-    print("\nWhat should happen to the machines?", file=sys.stderr)
-    print("  t  terminate them; running tasks go back to the queue", file=sys.stderr)
+    print("\nChoose what to do with the machines:", file=sys.stderr)
+    print("  t  terminate them; running tasks return to the queue", file=sys.stderr)
     print("  l  leave them running; each terminates itself when no tasks are left", file=sys.stderr)
     print("  c  continue", file=sys.stderr)
     answers = {"t": Ending.TERMINATED, "l": Ending.LEFT, "c": None}
@@ -159,7 +159,7 @@ def _finish(configuration: Configuration, report: PoolReport) -> int:
             output = f"\nThe last machine printed: {report.last_output}" if report.last_output else ""
             raise CommandError(f"The pool gave up: {report.reason}.{output}")
         case Ending.TERMINATED:
-            print("\nAll machines are terminated. Tasks that were running are back in the queue.")
+            print("\nAll machines are terminated. Their running tasks returned to the queue.")
             _offer_dump(configuration)
             print(f"\n{next_steps(('deploy_pool', 'to continue'))}")
         case Ending.LEFT:
