@@ -62,13 +62,17 @@ def run(argv: Sequence[str]) -> int:
     if found is None:
         print(f"No tasks are left, so no machine is needed.\n\n{next_steps('results -o results.feather')}")
         return 0
-    print_age(configuration, found.catalogue)
-    show_plan(found, arguments.limit, configuration.pool.budget_usd)
+    is_done = found.estimate.tasks == 0  # only with --continue: machines may exist
+    if is_done:
+        print("No tasks are left. Machines that still exist are terminated.")
+    else:
+        print_age(configuration, found.catalogue)
+        show_plan(found, arguments.limit, configuration.pool.budget_usd)
     if arguments.dry_run:
         print("\nNo machine was launched (--dry-run).")
         return 0
     with Pool(configuration, found, take_over=arguments.take_over, say=print) as pool:
-        if not arguments.yes:
+        if not arguments.yes and not is_done:
             confirm_start()
         with _signals():
             report = pool.run(ask=_ask_what_happens, protect=_uninterrupted)

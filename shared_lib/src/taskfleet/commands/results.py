@@ -18,7 +18,7 @@ returned dict), failure_kind, error, attempts, elapsed_seconds, started_at (seco
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("results", "Rows of tasks that have not ended have no result.", EXAMPLES)
-    parser.add_argument("-o", dest="output", metavar="FILE", required=True, help="file to write")
+    parser.add_argument("-o", "--output", dest="output", metavar="FILE", required=True, help="file to write")
     arguments = parser.parse_args(argv)
     n, status = write_results(configure(arguments), users_path(arguments.output), show=_show)
     counts, left = status.counts, status.total - status.ended
