@@ -38,7 +38,7 @@ VALUES = {
 }
 EXPORTS = """
 # --- Your own variables ---
-# The example in task.py reads these: a delay in seconds, and how often (0 to 1) it raises, hangs or crashes.
+# The example in task.py reads these: a delay in seconds, and the probabilities (0 to 1) that it raises, hangs or crashes.
 #export ADDITION_TASK_DELAY=1
 #export ADDITION_EXCEPTION_PROBABILITY=0.01
 #export ADDITION_TIMEOUT_PROBABILITY=0.001
@@ -225,7 +225,7 @@ def lock(project: Path, newest: str) -> None:
 
 def permissions_page() -> str:
     """Return the permissions of each provider, by the kind of user who needs them."""
-    lines = [f"- **{name}**: {sentence}" for name, sentence in sentences(Who)]
+    lines = [f"- **{name}**: {sentence}".replace("``", "`") for name, sentence in sentences(Who)]
     for provider in map(load_provider, PROVIDERS):
         title, permissions = provider.title, provider.permissions
         if permissions is None:

@@ -75,7 +75,7 @@ def test_the_example_is_worked_off_though_controller_and_machine_are_killed(proj
     slow_tasks(project, 0.003)
     with terminal("deploy_pool") as first:
         first.until(r"Inserted 10,000 tasks")
-        first.until(r"Start\? \[y/N\]")
+        first.until(r"Launch\? \[y/N\]")
         first.type("y\n")
         first.until("1 machine is ready")
         until(lambda: status(poe)["counts"]["succeeded"] > 500, "some results")
@@ -85,7 +85,7 @@ def test_the_example_is_worked_off_though_controller_and_machine_are_killed(proj
     shim = int(next(project.glob(f"jobs/*.machines/*/{machine['instance_id']}/pid")).read_text())
     os.kill(shim, signal.SIGKILL)
     refused = poe("deploy_pool", "--yes", "--dry-run")
-    assert "Nothing was started (--dry-run)" in refused.stdout
+    assert "No machine was launched (--dry-run)" in refused.stdout
     with terminal("deploy_pool", "--continue", "--yes") as second:
         second.until("JOB COMPLETE", 400.0)  # 10,000 processes, while other tests run
         second.until("All machines are terminated")
@@ -109,9 +109,9 @@ def test_the_example_is_worked_off_though_controller_and_machine_are_killed(proj
 def test_whoever_does_not_agree_gets_no_machines_and_no_error(project, poe, terminal, answer):
     poe("insert_tasks", "--limit", "3")
     with terminal("deploy_pool") as sitting:
-        sitting.until(r"Start\? \[y/N\]")
+        sitting.until(r"Launch\? \[y/N\]")
         sitting.type(answer)
-        sitting.until(r"(?m)^Nothing was started\.")
+        sitting.until(r"(?m)^No machine was launched\.")
         assert sitting.wait() == 1
         assert "error" not in sitting.text
     assert machines(poe) == []
@@ -136,7 +136,7 @@ def test_ctrl_c_asks_and_what_is_answered_is_done(project, poe, terminal):
         sitting.control_c()
         sitting.until("t, l or c:")
         sitting.type("t\n")
-        sitting.until("Tasks that were running are back in the queue")
+        sitting.until("Their running tasks returned to the queue")
         sitting.until(r"Write the tasks to files.*\[y/N\]")
         sitting.type("y\n")
         assert sitting.wait() == 130
@@ -190,7 +190,7 @@ def test_two_do_not_look_after_one_pool_and_stop_ends_both(project, poe, termina
     with terminal("deploy_pool", "--yes") as sitting:
         sitting.until("1 machine is ready")
         assert "Another poe deploy_pool manages this job" in poe("deploy_pool", "--continue", "--yes", status=1).stderr
-        assert "No machine is left" in poe("stop", "--yes").stdout
+        assert "All machines are terminated" in poe("stop", "--yes").stdout
         sitting.until("Stopped by another process")
         assert sitting.wait() == 130
     assert workers(project) == []

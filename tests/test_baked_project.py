@@ -340,7 +340,7 @@ def test_a_flag_is_kept_where_the_suggested_command_has_it(poe, settings_file):
     assert f"Next: uv run poe launch_worker -e {file} --job-id kept-2" in printed
     assert "--limit" not in printed
     printed = poe("plan", "-e", file, "--machines", "1-2", "--tasks", "5").stdout
-    assert "Nothing was started" in printed
+    assert "No machine was launched" in printed
 
 
 def test_poe_is_suggested_where_poe_was_typed(project, run, settings_file):

@@ -65,7 +65,7 @@ def test_the_table_of_poe_tasks_is_complete(readme, template):
 
 
 def test_everything_the_tree_and_the_links_name_is_there(readme, template):
-    block = readme.partition("## The tree\n\n```\n")[2].partition("```")[0]
+    block = readme.partition("## Repository layout\n\n```\n")[2].partition("```")[0]
     for line in block.splitlines():
         name = re.sub(r"^[│├└─ ]+", "", line).split()[0]
         places = [template, template / "shared_lib", template / "shared_lib/src/taskfleet"]

@@ -289,7 +289,7 @@ class TestAnswers:
         assert headings == [
             "## Run it",
             "## The files",
-            "## Make it yours",
+            "## Adapt it",
             "## More machines",
             "## Settings",
             "## Docker",

@@ -1,4 +1,4 @@
-"""The work for one row of the table. Columns arrive as arguments; replace the body of run_task by your own work."""
+"""The work for one row of the table. Its columns are the arguments; replace the body of run_task with your own code."""
 
 import os
 import random

@@ -66,7 +66,7 @@ def positional(a, b, /): ...
         (3, "3 is not a function."),
         (None, "None is not a function."),
         (asynchronous, "asynchronous is an async function; write a plain one that calls asyncio.run(…)."),
-        (positional, "positional: its parameter 'a' is positional only, but columns arrive as keyword arguments."),
+        (positional, "positional: its parameter 'a' is positional only, but columns are passed as keyword arguments."),
     ],
 )
 def test_a_function_that_cannot_be_used_is_refused(function, fault):

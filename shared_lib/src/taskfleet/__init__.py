@@ -1,8 +1,8 @@
 """Run a Python function over a table: on this machine, or on spot instances of AWS and Google Cloud.
 
-A task function gets a row's columns as keyword arguments and may use ``TaskContext``, ``Retry`` and ``Fail``. ``insert_tasks`` and
-``launch_worker`` are what a project's two scripts call; ``Job`` does from Python what the commands do, and its methods raise
-``TaskfleetError``. Nothing heavy is imported before it is used.
+A task function gets a row's columns as keyword arguments and may use ``TaskContext``, ``Retry`` and ``Fail``. A project's two scripts
+call ``insert_tasks`` and ``launch_worker``. ``Job`` has the commands as methods, which raise ``TaskfleetError``. Large dependencies are
+imported on first use only.
 """
 
 from typing import TYPE_CHECKING

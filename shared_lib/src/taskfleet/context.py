@@ -9,10 +9,10 @@ from taskfleet.tasks import NO_RETRY
 
 
 class Retry(Exception):
-    """Raise it in a task function to request another attempt.
+    """Raise this exception in a task function to request another attempt.
 
     Args:
-        reason: The reason to show.
+        reason: The reason, shown by ``poe tasks`` and ``poe task``.
         delay_seconds: The delay before the next attempt; None for the usual delay, which doubles with each retry.
     """
 
@@ -26,7 +26,7 @@ class Retry(Exception):
 
 
 class Fail(Exception):
-    """Raise it in a task function to fail without further attempts, whatever the settings say."""
+    """Raise this exception in a task function to fail without further attempts, regardless of the settings."""
 
     delay_seconds = NO_RETRY
 

@@ -160,7 +160,7 @@ def examine(function: Any) -> TaskFunction:
             accepts_any = True
         elif parameter.kind is parameter.POSITIONAL_ONLY:
             raise FunctionError(
-                f"{name}: its parameter {parameter.name!r} is positional only, but columns arrive as keyword arguments."
+                f"{name}: its parameter {parameter.name!r} is positional only, but columns are passed as keyword arguments."
             )
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             named[parameter.name] = parameter

@@ -1,4 +1,4 @@
-"""How the user calls commands, so that a message can suggest a command that works as it is printed."""
+"""Format suggested commands as the user would type them, so that they can be copied."""
 
 import os
 import shlex
@@ -35,6 +35,6 @@ def prefix(environ: Mapping[str, str]) -> str:
 
 
 def remember_flags(flags_for: FlagsFor) -> None:
-    """Set what returns, for a command's name, the flags that the user gave and that the command has too."""
+    """Set the function that returns, for the name of a command, the given flags that it has too."""
     global _flags_for
     _flags_for = flags_for

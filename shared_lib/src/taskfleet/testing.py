@@ -1,7 +1,4 @@
-"""For the tests of a project: ``check_table`` says whether a table and a task function fit.
-
-The modules beside this one stand in for cloud services, over sockets, for the real client libraries.
-"""
+"""Helpers for the tests of a project: ``check_table`` checks that a table matches a task function."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,7 +19,7 @@ def check_table(source: str | Path | Iterable[Mapping[str, Any]], function: Call
         The number of rows.
 
     Raises:
-        TaskfleetError: The table cannot be read, a column does not fit, a value cannot be carried, or an id occurs twice.
+        TaskfleetError: The table cannot be read, a column does not match, a value is not supported, or an ID occurs twice.
     """
     from taskfleet.tables.reading import read_batches
 

@@ -99,7 +99,7 @@ def test_keywords_come_before_the_environment_and_the_file(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"slot": 4}, "There is no setting 'slot'. Did you mean slots?"),
+        ({"slot": 4}, "Unknown setting 'slot'. Did you mean slots?"),
         ({"slots": -1}, "the keyword slots: SLOTS='-1' is invalid"),
         ({"job_id": "a b"}, "the keyword job_id: JOB_ID='a b' is invalid"),
     ],
@@ -114,8 +114,8 @@ def test_a_wrong_setting_is_one_message(folder, settings, message):
 @pytest.mark.parametrize(
     ("action", "message"),
     [
-        (lambda job: job.tasks(state="finished"), "There is no state 'finished'. Choose waiting, pending, running"),
-        (lambda job: job.retry(kinds=["crash"]), "There is no kind 'crash'. Choose exception, timeout, exit"),
+        (lambda job: job.tasks(state="finished"), "Unknown state 'finished'. Choose waiting, pending, running"),
+        (lambda job: job.retry(kinds=["crash"]), "Unknown kind 'crash'. Choose exception, timeout, exit"),
     ],
 )
 def test_a_wrong_word_is_one_message(job, action, message):
@@ -129,7 +129,7 @@ def test_mistakes_raise_and_print_nothing(job, capfd):
     job.insert(rows(1))
     with pytest.raises(CommandError, match="has no task 'x'"):
         job.task("x")
-    with pytest.raises(CommandError, match="are in the ledger itself"):
+    with pytest.raises(CommandError, match="has no event queue"):
         job.monitor()
     with pytest.raises(CommandError, match="already"):
         job.move("ledger")

@@ -49,8 +49,8 @@ def test_the_status_of_a_worked_job(poe, trouble):
 def test_the_status_for_people_shows_an_example_of_each_failure(poe, trouble):
     out = poe("status").out
     assert "1 exception   for example t1: ValueError: invalid input" in out
-    assert "1 exit   for example t2: Exit: the task's process ended with code 3" in out
-    assert out.rstrip().endswith("Next: uv run poe tasks --state failed")
+    assert "1 exit        for example t2: Exit: the task's process ended with code 3" in out
+    assert "Next: uv run poe tasks --state failed " in out
 
 
 def test_watching_a_job_that_is_done_ends(poe, trouble):
@@ -123,9 +123,9 @@ def test_settings_show_where_each_value_comes_from(poe, monkeypatch):
     monkeypatch.setenv("MAX_RUNTIME_SECONDS", "5")
     out = poe("settings", "--output-path", "gs://bucket").out
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
-    assert rows["MAX_RUNTIME_SECONDS"] == "5.0 the environment"
+    assert rows["MAX_RUNTIME_SECONDS"] == "5 the environment"
     assert rows["OUTPUT_PATH"] == "gs://bucket the command line (--output-path)"
-    assert rows["LEASE_SECONDS"] == "30.0 default"
+    assert rows["LEASE_SECONDS"] == "30 default"
     assert rows["JOB_ID"].startswith("sums ")
     assert rows["JOB_ID"].endswith("task.env, line 1")
 

@@ -26,7 +26,7 @@ def test_the_same_table_twice_adds_nothing_and_says_so(poe):
     poe("insert_tasks")
     answer = poe("insert_tasks")
     assert answer.code == 0
-    assert "Nothing new for job sums.\n4 rows skipped: inserted before" in answer.out
+    assert "No new tasks for job sums.\n4 rows skipped: already inserted" in answer.out
     assert status(poe)["total"] == 4
 
 
@@ -35,7 +35,7 @@ def test_rows_without_ids_get_ids_from_their_content(project, poe):
     answer = poe("insert_tasks")
     assert "Inserted 3 tasks" in answer.out
     assert "1 row equal to an earlier one" in answer.out
-    assert "Nothing new" in poe("insert_tasks").out
+    assert "No new tasks" in poe("insert_tasks").out
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_a_generator_and_a_filter_from_the_project_s_script(project, poe, capsys
     insert_tasks(
         ({"num1": n, "num2": 0} for n in range(4)), filter_tasks=filter_tasks, argv=["--output-path", "somewhere"]
     )
-    assert "Inserted 2 tasks into job sums.\n2 rows left out by filter_tasks." in capsys.readouterr().out
+    assert "Inserted 2 tasks into job sums.\n2 rows removed by filter_tasks." in capsys.readouterr().out
     assert seen == [(["num1", "num2"], "somewhere")]
 
 
 def test_a_filter_that_leaves_nothing_is_not_an_error(poe, capsys):
     insert_tasks(filter_tasks=lambda table, output_path: table[:0], argv=[])
-    assert "Nothing new for job sums.\n4 rows left out by filter_tasks." in capsys.readouterr().out
+    assert "No new tasks for job sums.\n4 rows removed by filter_tasks." in capsys.readouterr().out
     assert poe("launch_worker").code == 0
 
 

@@ -68,7 +68,7 @@ def test_an_insertion_under_way_is_named(project, poe):
     database = create(project / "jobs" / "sums.db", job_id="sums", project=project, now=time.time())
     under_way = insertion.begin(database, source="here")
     refused = poe("launch_worker")
-    assert f"are being inserted (process {os.getpid()})" in refused.err
+    assert f"are being inserted by process {os.getpid()}" in refused.err
     under_way.discard()
     database.close()
 

@@ -62,7 +62,7 @@ def test_what_machines_cost_and_what_of_that_was_for_nothing(poe, ledger):
 def test_the_job_is_explained(poe, ledger):
     assert (
         poe("explain").out
-        == "4 tasks left and no worker is running: uv run poe launch_worker, or uv run poe deploy_pool.\n"
+        == "4 tasks left, but no worker is running. Start one: uv run poe launch_worker or uv run poe deploy_pool\n"
     )
     work_on(ledger, None)
     assert "No task ended in the last minute" in poe("explain").out
@@ -85,7 +85,7 @@ def test_tasks_that_came_to_an_end_are_explained(poe, trouble, task_id, words):
 
 
 def test_tasks_that_wait_or_run_are_explained(poe, ledger):
-    assert "is pending and no worker is running" in poe("explain", "t3").out
+    assert "is pending, but no worker is running" in poe("explain", "t3").out
     worker = work_on(ledger, None)
     leasing.lease(ledger, worker, 1, skip=0, lease_seconds=60.0, now=time.time())
     assert "Task t0, attempt 1, is leased by a worker on h (last heartbeat" in poe("explain", "t0").out
@@ -127,7 +127,7 @@ def test_machines_are_listed_with_what_is_overdue(poe, ledger):
     assert (row["instance_id"], row["remark"]) == ("i-1", "not in the provider's list")
     assert row["usd"] == pytest.approx(0.36, abs=0.001)
     updates.mark_ended(ledger, {token: End(EndReason.GONE)}, now)
-    assert poe("machines").out.startswith("No machines are active; --all lists those that have ended.")
+    assert poe("machines").out.startswith("No active machines. --all includes those that have ended.")
     assert "no longer listed by the provider" in poe("machines", "--all").out
 
 

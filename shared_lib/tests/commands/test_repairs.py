@@ -32,8 +32,11 @@ def test_a_task_put_back_by_its_id_keeps_its_earlier_attempts(poe, trouble):
 
 def test_ids_that_cannot_be_put_back_are_counted(poe, trouble):
     out = poe("retry", "t0", "t9", "t1").out
-    assert "neither failed nor killed: 2 tasks." in out
+    assert "2 task IDs skipped" in out
     assert "Put 1 task back" in out
+    answer = poe("retry", "t0", "t9")
+    assert (answer.code, "Nothing was changed" in answer.err) == (1, True)
+    assert "Nothing was changed" in poe("retry", "--killed").out
 
 
 def test_retry_wants_to_know_which(poe, trouble):

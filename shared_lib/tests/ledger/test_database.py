@@ -100,7 +100,7 @@ def test_an_empty_file_becomes_a_ledger(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(LedgerError, match=r"The folder .*/file/sub for the ledger cannot be made: Not a directory"):
+    with pytest.raises(LedgerError, match=r"The folder .*/file/sub for the ledger cannot be created: Not a directory"):
         opened(tmp_path / "file" / "sub" / "a.db", "create")
 
 
@@ -145,7 +145,7 @@ def test_a_full_ledger_says_that_the_disk_is_full(job):
     pages = job.database.value("PRAGMA page_count")
     job.database.execute(f"PRAGMA max_page_count = {pages}")
     before = job.dump()
-    with pytest.raises(LedgerError, match="the disk is full; make room and run the command again"):
+    with pytest.raises(LedgerError, match="the disk is full; free disk space and run the command again"):
         job.insert(10_000)
     job.close()
     insertion.begin(job.database, source="t", clock=lambda: 1e12).discard()
@@ -370,11 +370,11 @@ def test_every_method_raises_only_our_errors(job):
     ("name", "text", "remedy"),
     [
         ("SQLITE_BUSY_SNAPSHOT", "database is locked", "stuck process"),
-        ("SQLITE_FULL", "database or disk is full", "make room"),
+        ("SQLITE_FULL", "database or disk is full", "free disk space"),
         ("SQLITE_CORRUPT_VTAB", "x", "restore it from a backup"),
         ("SQLITE_READONLY_DBMOVED", "x", "check the permissions"),
         ("SQLITE_IOERR_WRITE", "disk I/O error", "disk or the network file system failed"),
-        ("SQLITE_MISUSE", "x", "not expected"),
+        ("SQLITE_MISUSE", "x", "error is unexpected"),
     ],
 )
 def test_what_sqlite_says_is_put_into_words(tmp_path, name, text, remedy):

@@ -70,7 +70,7 @@ def test_a_mark_that_cannot_be_left_changes_nothing_and_is_said(shared):
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))  # Python ignores the signal; writing fails as on a full disk
     try:
-        with pytest.raises(LedgerError, match=r"a\.db-writer.* Make room"):
+        with pytest.raises(LedgerError, match=r"a\.db-writer.* Free disk space"):
             write()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))

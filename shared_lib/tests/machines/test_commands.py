@@ -159,8 +159,8 @@ def test_the_plan_is_the_cheapest_and_says_what_limits_it(poe, project, kept):
     text = poe("plan", "--cpus", "8", "--machines", "1-7", "--hours-per-task", "0.5", "--budget-usd", "0.01").out
     assert "7 machines of type" in text
     assert re.search(r"limited by: .*\(MACHINES\)\.", text)
-    assert "more than the budget of 0.01 USD" in text
-    assert "Nothing was started." in text
+    assert "exceeds the budget of 0.01 USD" in text
+    assert "No machine was launched." in text
 
 
 def test_no_more_machines_than_the_tasks_fill(poe, project, kept):
@@ -168,7 +168,7 @@ def test_no_more_machines_than_the_tasks_fill(poe, project, kept):
     plan = json.loads(poe("plan", "--json", "--cpus", "8").out)
     assert (plan["machines"], plan["limited_by"]) == (3, "tasks")
     assert plan["hours"] is None
-    assert "unknown until some have run" in poe("plan", "--cpus", "8").out
+    assert "unknown until some of them have run" in poe("plan", "--cpus", "8").out
 
 
 def test_a_plan_before_anything_is_inserted(poe, kept):

@@ -362,7 +362,7 @@ def test_no_project_is_reported(fetch):
 
 def test_unknown_regions_are_reported_with_those_that_exist(fetch):
     assert refusal(fetch, regions=["us-central1", "us-centrall"]) == (
-        "Google Cloud has no region us-centrall with a zone that is up. The regions are: asia-northeast1, europe-west4, us-central1."
+        "Google Cloud has no region us-centrall with an available zone. The regions are: asia-northeast1, europe-west4, us-central1."
     )
 
 

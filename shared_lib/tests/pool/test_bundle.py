@@ -193,7 +193,7 @@ def test_a_link_within_the_project_stays_one_and_one_that_leads_out_is_refused(p
 def test_a_missing_lock_is_one_sentence_that_says_what_to_do(project, tmp_path):
     (project / "uv.lock").unlink()
     assert re.fullmatch(
-        r"There is no uv\.lock in .*project, which lists .* Make it: uv lock", refused(project, tmp_path)
+        r"There is no uv\.lock in .*project, which lists .* Create it: uv lock", refused(project, tmp_path)
     )
 
 

@@ -74,7 +74,9 @@ def test_everything_is_checked_before_the_confirmation(poe):
     said = poe("deploy_pool")
     assert said.code == 2
     assert "Code: " in said.out
-    assert said.err.endswith("error: Not an interactive terminal: add --yes to start machines. Nothing was started.\n")
+    assert said.err.endswith(
+        "error: Not an interactive terminal: add --yes to launch machines. No machine was launched.\n"
+    )
     assert instances() == []
 
 
@@ -87,7 +89,7 @@ def test_everything_is_checked_before_the_confirmation(poe):
         (["--code-from", "git"], "CODE_FROM=git needs GIT_URL", 2),
         (["--instance-types", "x9.*"], "None of ", 2),
         (["--regions", "mars-north-1"], "mars-north-1", 1),
-        (["--queue-url", "ledger"], "its machines cannot reach the ledger on this computer", 2),
+        (["--queue-url", "ledger"], "machines cannot access the ledger on this computer", 2),
         (["--before-worker", "none.sh"], "BEFORE_WORKER", 2),
         (["--instance-profile", "nobody"], "nobody", 1),  # one of several problems that the check reports
         (["--provider", "gcp", "--queue-url", "pubsub://p/sums", "--project-id", ""], "PROJECT_ID", 2),
@@ -107,7 +109,7 @@ def test_a_permission_that_is_missing_is_named(poe, clouds):
     said = poe("deploy_pool", "--yes")
     clouds.ec2.deny()
     assert said.code == 1
-    assert "Machines cannot be started yet" in said.err
+    assert "Machines cannot be launched yet" in said.err
     assert "ec2:CreateFleet" in said.err
     assert "ec2:TerminateInstances" in said.err
     assert instances() == []
@@ -148,7 +150,7 @@ def test_a_machine_s_console_comes_after_how_far_its_boot_came(poe, clouds):
     image = ec2.describe_images()["Images"][0]["ImageId"]
     [one] = ec2.run_instances(ImageId=image, InstanceType="c6i.large", MinCount=1, MaxCount=1)["Instances"]
     name = one["InstanceId"]
-    assert poe("machines", "--console", name).out == f"The provider has no console output of {name}.\n"
+    assert poe("machines", "--console", name).out.startswith(f"There is no console output of machine {name} yet")
     console = (
         "[    0.000000] Linux version 6.8.0\n"
         "taskfleet-boot: 0.0 s  stage=uv  begun\n"
@@ -156,6 +158,8 @@ def test_a_machine_s_console_comes_after_how_far_its_boot_came(poe, clouds):
         "taskfleet-said: curl: (6) Could not resolve host\n"
     )
     clouds.ec2.console(name, console)
-    assert poe("machines", "--console", name).out == (
+    said = poe("machines", "--console", name)
+    assert said.err == ""
+    assert said.out == (
         f"The start-up script failed in stage uv after 2.5 s (code=1): curl: (6) Could not resolve host.\n\n{console}\n"
     )

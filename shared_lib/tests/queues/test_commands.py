@@ -49,7 +49,7 @@ def test_a_job_from_its_insertion_to_its_deletion(home, name):
     assert shown["sample"]["deliveries"] in (0, 1)
     text = home.run("show_queue")
     assert "in the ledger (exact)" in text
-    assert "A sample:" in text
+    assert "Sample:" in text
     worker = work(home)
     assert "50 tasks done here" in worker
     assert "poe monitor" in worker

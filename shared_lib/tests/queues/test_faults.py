@@ -214,7 +214,6 @@ def test_missing_credentials_and_a_missing_region_are_reported(sqs, name, monkey
     with pytest.raises(WrongSettingError, match=r"the AWS region is unknown\. Set AWS_REGION"):
         open_transport(f"sqs://{name}", "job")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", sqs.environment()["AWS_ENDPOINT_URL_SQS"])
     with pytest.raises(CredentialsError, match=r"no AWS credentials were found\. Log in"):
         open_transport(f"sqs://{name}", "job").exists()

@@ -323,7 +323,7 @@ def test_legacy_feather_files_are_rejected_with_a_remedy(tmp_path):
         ("t.yaml", "- {a: 1}\n---\n- {a: 2}", r"more than one YAML document \(another '---' after row 1\)"),
         ("t.yaml", b"- {a: \xff}", "not valid YAML at row 1"),
         ("t.yaml", "- " + "[" * 50_000, "not valid YAML at row 1"),
-        ("t.csv", "a,b\n1,2\n\n3,4,5\n", r"has 3 cells instead of 2 in row 2 \('3,4,5'\)"),
+        ("t.csv", "a,b\n1,2\n\n3,4,5\n", r"Row 2 of .*t\.csv has 3 cells instead of 2 \('3,4,5'\)"),
         ("t.csv", "a,a\n1,2\n", "more than one column 'a'"),
         ("t.csv", "a, a\n1,2\n", "more than one column 'a'"),
         ("t.csv", b"a,b\n1,\xff\n", "cannot be read as a csv file: .*UTF8"),

@@ -96,7 +96,7 @@ def test_a_value_becomes_this_json(value, text):
         (frozenset(), ["(frozenset)", "Write a list"]),
         (1j, ["1j (complex)", "two columns"]),
         (numpy.complex128(1j), ["(complex)", "two columns"]),
-        (object, ["(type)", "number, a text, a list or an object"]),
+        (object, ["(type)", "number, text, a list or an object"]),
         (range(3), ["range(0, 3) (range)"]),
         (numpy.longdouble(1), ["(longdouble)"]),
         (pandas.Period("2024"), ["(Period)"]),

@@ -108,7 +108,7 @@ def test_what_waits_is_no_cost_and_is_counted_apart(ledger):
     assert (costs.machines, costs.machines_queued) == (3, 2)
     assert (costs.so_far_usd, costs.boot_usd) == (pytest.approx(0.1), pytest.approx(0.1))
     assert costs.usd_per_hour == pytest.approx(3.6)
-    assert cost_line(costs).startswith("Machines: 3 active (2 queued), 3 machines in all. Cost so far: 0.1000 USD")
+    assert cost_line(costs).startswith("Machines: 3 active (2 queued), 3 in total. Cost so far: 0.1000 USD")
 
 
 def test_the_boot_of_what_waited_costs_from_its_start(ledger):

@@ -130,7 +130,7 @@ def test_the_final_report_of_a_job_that_is_complete():
         "  95th %: 11.00 seconds",
         "",
         "Failures:",
-        "       2 exit   for example t7: Exit: x",
+        "       2 exit        for example t7: Exit: x",
         "",
         "Retries: 1,200; lost with their worker: 3; duplicate results ignored: 0",
         "",
@@ -167,7 +167,7 @@ def test_the_status_report_lists_the_states_and_what_went_wrong():
         "  failed         1",
         "",
         "Failures:",
-        "       1 timeout   for example t1: Timeout: x",
+        "       1 timeout     for example t1: Timeout: x",
         "",
         "Retries: 0   lost with their worker: 0   duplicate results ignored: 1",
     ]

@@ -75,7 +75,7 @@ def test_no_task_runs_longer_than_it_may(project, per_process):
     project.insert({name: {"case": name} for name in names}).work()
     for name in TIME_CASES:
         assert project.task(name).kind is Outcome.TIMEOUT, (name, project.task(name))
-        assert project.failure(name) == "Timeout: it ran longer than MAX_RUNTIME_SECONDS=0.7"
+        assert project.failure(name) == "Timeout: the task ran longer than MAX_RUNTIME_SECONDS=0.7"
         attempt = project.last(name)
         assert 0.69 < attempt.elapsed_seconds < 10
         assert attempt.exit_code is None
@@ -205,7 +205,7 @@ def test_the_memory_limit_counts_used_memory_and_not_mapped_files(project, per_p
     for name in GREEDY:
         assert project.task(name).kind is Outcome.MEMORY, (name, project.task(name))
         assert re.fullmatch(
-            r"Memory: it held 0\.[5-9]\d GiB; MEMORY_LIMIT_GIB allows 0\.5|Memory: it held [1-3]\.\d\d GiB; .*",
+            r"Memory: the task used 0\.[5-9]\d GiB; MEMORY_LIMIT_GIB is 0\.5|Memory: the task used [1-3]\.\d\d GiB; .*",
             project.failure(name),
         )
     assert project.noted() == dict.fromkeys(names, 1)

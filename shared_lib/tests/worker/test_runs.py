@@ -112,7 +112,7 @@ def test_large_results_are_kept_up_to_the_limit_and_beyond_it_are_not_tried_agai
     assert project.result("small") == "é" * (1 << 19)
     assert project.result("behind") == ""
     assert project.failure("too_large").startswith(
-        "ResultTooLarge: the result is 25.0 MiB of JSON; MAX_RESULT_MIB allows 24."
+        "ResultTooLarge: the result is 25.0 MiB of JSON; MAX_RESULT_MIB is 24."
     )
     assert set(project.noted().values()) == {1}
 
@@ -650,7 +650,7 @@ def test_the_final_report_has_all_its_parts(project):
         r"^  90th %: ",
         r"^  95th %: ",
         r"^       1 exception   for example t1: ValueError: too long",
-        r"^       1 exit   for example t2: Exit: the task's process ended with code 5 before the function returned$",
+        r"^       1 exit        for example t2: Exit: the task's process ended with code 5 before the function returned$",
         r"^Next: +(uv run )?poe tasks --state failed +\(",
         r"^ +(uv run )?poe retry --failed +\(",
     ):

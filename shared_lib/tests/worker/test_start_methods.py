@@ -183,7 +183,7 @@ def test_a_worker_keeps_limits_where_the_system_offers_less_than_linux(project, 
         "memory": Outcome.MEMORY,
     }
     assert kinds == {case: expected.get(case) for case in cases}
-    assert re.match(r"Memory: it held 0\.[4-9]", project.failure("memory"))
+    assert re.match(r"Memory: the task used 0\.[4-9]", project.failure("memory"))
     assert [project.last(case).output for case in cases] == [f"{case}\n" for case in cases]
     assert project.noted() == dict.fromkeys(cases, 1)
 

@@ -1,4 +1,4 @@
-"""What the commands do, as Python functions that take a ``Configuration`` and return values; ``job.Job`` has them as methods.
+"""The commands as Python functions that take a ``Configuration`` and return values; ``job.Job`` has them as methods.
 
-Nothing here parses a command line, asks a question, prints to standard output or decides on an exit code.
+These functions do not parse a command line, prompt, print to standard output or choose an exit code.
 """

@@ -1,4 +1,4 @@
-"""Running a sample of the tasks here, to know what all of them need and cost on machines."""
+"""Run a sample of the tasks here, and estimate the time, memory and cost of all tasks."""
 
 import math
 import statistics
@@ -25,15 +25,15 @@ from taskfleet.tasks import Outcome
 from taskfleet.text import counted
 
 JOB = "calibrate"
-#: More than the sample's maximum is asked for: the sample need not hold the largest task.
+#: The factor between the sample's maximum and the requested memory: the sample may not have the largest task.
 MEMORY_MARGIN = 1.25
-#: Memory is asked for in steps of this.
+#: The requested memory is a multiple of this.
 MEMORY_STEP_GIB = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a sample took. Failed tasks count in ``failed`` alone."""
+    """The measurements of a sample. Failed tasks count in ``failed`` only."""
 
     tasks: int
     failed: int
@@ -47,7 +47,7 @@ class Measured:
 
     @property
     def memory_gib_per_task(self) -> float | None:
-        """What to ask for."""
+        """The memory to request for each task."""
         if self.most_memory_mib is None:
             return None
         return math.ceil(self.most_memory_mib / 1024 * MEMORY_MARGIN / MEMORY_STEP_GIB) * MEMORY_STEP_GIB
@@ -55,14 +55,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """A measured sample, and the plan for all tasks that are left."""
+    """The measurements of a sample, and the plan for the remaining tasks."""
 
     measured: Measured
     plan: Plan
 
     @property
     def usd_per_task(self) -> float:
-        """While all slots are busy."""
+        """The price of a task while all slots are busy."""
         return self.measured.mean_seconds / 3600 * self.plan.best.usd_per_slot_hour
 
     def to_json(self) -> dict[str, Any]:
@@ -84,22 +84,22 @@ class Calibration:
 def calibrate(
     configuration: Configuration, *, sample: int = 20, refresh: bool = False, say: Callable[[str], None] = warn
 ) -> Calibration:
-    """Run a sample of the inserted tasks here, apart from the job, and plan machines for those that are left.
+    """Run a sample of the inserted tasks here, without changing the job, and plan machines for the remaining tasks.
 
     Args:
         configuration: The settings.
         sample: The number of tasks, spread over the table.
-        refresh: Whether to fetch prices however recent the cached ones are.
-        say: Called with messages for people.
+        refresh: Whether to fetch prices instead of using cached ones.
+        say: Called with messages for the user.
 
     Raises:
-        CommandError: There are no tasks, or none of the sample succeeded.
+        CommandError: There are no tasks, or no task of the sample succeeded.
     """
     database = open_job(configuration, read_only=True)
     rows = queries.sample(database, sample)
     database.close()
     if not rows:
-        raise CommandError(f"The job has no tasks. Insert some first: {poe('insert_tasks')}.")
+        raise CommandError(f"The job has no tasks. Insert tasks first: {poe('insert_tasks')}.")
     say(f"Running {counted(len(rows), 'task')} here.")
     measured = _measure(configuration, rows)
     need = pool_need(configuration, read_job(configuration)[0])
@@ -113,7 +113,7 @@ def calibrate(
 
 
 def _measure(configuration: Configuration, rows: Sequence[tuple[str, str]]) -> Measured:
-    """Have a worker run these tasks in a ledger of their own."""
+    """Run these tasks in a worker with a temporary ledger."""
     project = configuration.project
     with tempfile.TemporaryDirectory(prefix="taskfleet-calibrate-") as folder:
         path = Path(folder) / f"{JOB}.db"
@@ -148,7 +148,7 @@ def _measure(configuration: Configuration, rows: Sequence[tuple[str, str]]) -> M
 def _measured(attempts: Sequence[tuple[int, float, float | None, str | None]]) -> Measured:
     seconds = [elapsed for outcome, elapsed, *_ in attempts if outcome == Outcome.SUCCEEDED]
     if not seconds:
-        error = next((error for *_, error in attempts if error), "no reason is known")
+        error = next((error for *_, error in attempts if error), "(no error was recorded)")
         raise CommandError(f"None of {counted(len(attempts), 'task')} succeeded. The first error:\n{error}")
     memory = [peak for *_, peak, _ in attempts if peak]
     return Measured(

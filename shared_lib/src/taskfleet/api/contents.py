@@ -1,4 +1,4 @@
-"""What is in a job's queue, by the ledger and by the service."""
+"""Read the contents of a job's queue from the ledger and the service."""
 
 import json
 from collections.abc import Mapping
@@ -56,7 +56,10 @@ def _size(size: Size) -> dict[str, JSON]:
 
 
 def _sample(transport: Transport) -> JSON:
-    """Look at a message and put it back: as a new one if it is new, so that it does not count as one whose worker died."""
+    """Return the tasks of a message, and put it back.
+
+    After its first delivery it is sent as a new message: a second delivery means that a worker died.
+    """
     messages = transport.receive(1, wait_seconds=1.0, lease_seconds=SAMPLE_LEASE_SECONDS)
     if not messages:
         return None

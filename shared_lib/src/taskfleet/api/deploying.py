@@ -1,4 +1,4 @@
-"""A pool of machines for a job: started, kept full until all tasks are done, and terminated."""
+"""Run a pool of machines until all tasks of a job are done."""
 
 import time
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from taskfleet.watch.status import Status, gather
 
 
 def check_reach(configuration: Configuration) -> None:
-    """See that the provider's machines can reach the queue.
+    """Check that the provider's machines can reach the queue.
 
     Raises:
         SettingsError: They cannot.
@@ -45,7 +45,7 @@ def check_reach(configuration: Configuration) -> None:
     provider = provider_of(configuration)
     if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
         raise SettingsError(
-            f"PROVIDER={provider.name}: its machines cannot reach the ledger on this computer (QUEUE_URL=ledger). Use a service queue: "
+            f"PROVIDER={provider.name}: machines cannot access the ledger on this computer (QUEUE_URL=ledger). Use a service queue: "
             f"QUEUE_URL={provider.example_queue_url} in config/task.env, or PROVIDER=local."
         )
 
@@ -57,7 +57,7 @@ class PoolReport:
     ending: Ending
     status: Status
     reason: str
-    """Why the pool gave up; empty if it did not."""
+    """The reason why the pool gave up; empty if it did not."""
     last_output: str
     """The last lines printed by a machine that had to be replaced; may be empty."""
 
@@ -71,16 +71,16 @@ def _plainly(action: Callable[[], None]) -> None:
 
 
 class Pool:
-    """A pool that is ready to start, in a ``with`` statement.
+    """A pool that can be started, for a ``with`` statement.
 
-    Entering it opens the ledger, looks at machines of earlier runs, puts the code where machines get it and asks the provider for
-    whatever is known to prevent a start. Nothing is started before ``run``.
+    Entering it opens the ledger, checks for machines of earlier runs, uploads the code, and runs the provider's preflight checks. No
+    machine is launched before ``run``.
 
     Args:
         configuration: The settings.
         plan: The choice of machines.
-        take_over: Whether to manage the machines of an earlier run.
-        say: Called with messages for people.
+        take_over: Whether to take over the machines of an earlier run.
+        say: Called with messages for the user.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class Pool:
         self._provider = provider_of(configuration)
 
     def __enter__(self) -> Self:
-        """Get ready.
+        """Prepare the pool.
 
         Raises:
-            CommandError: Machines of an earlier run exist, or something prevents a start.
+            CommandError: Machines of an earlier run exist, or a preflight check failed.
             LedgerError: There is no ledger of the job.
         """
         self._database = open_job(self._configuration)
@@ -128,10 +128,10 @@ class Pool:
         ask: Callable[[], Ending | None] = _terminate,
         protect: Callable[[Callable[[], None]], None] = _plainly,
     ) -> PoolReport:
-        """Start machines and manage them until all tasks are done; progress goes to standard error.
+        """Launch machines and manage them until all tasks are done. Progress goes to standard error.
 
         Args:
-            ask: Called on KeyboardInterrupt; returns what happens to the machines, or None to go on. They are terminated by default.
+            ask: Called on KeyboardInterrupt; returns what happens to the machines, or None to continue. They are terminated by default.
             protect: Runs the action that terminates the machines so that an interruption does not leave it half done.
 
         Raises:
@@ -159,7 +159,7 @@ class Pool:
             try:
                 ending = deployment.run()
             except UnusableLedgerError as error:
-                progress.say(f"{error} Terminating all machines, which nobody could manage any more.")
+                progress.say(f"{error} Terminating all machines, because they cannot be managed without the ledger.")
                 protect(self._terminate_listed)
                 raise
             progress.close(time.time())
@@ -205,7 +205,7 @@ class Pool:
         machines = open_machines(self._configuration, self._database, script=script)
         errors = machines.preflight()
         if errors:
-            raise CommandError("Machines cannot be started yet:\n" + "\n".join(f"  - {one}" for one in errors))
+            raise CommandError("Machines cannot be launched yet:\n" + "\n".join(f"  - {one}" for one in errors))
         return machines
 
     def _monitor(self, stack: ExitStack) -> Monitor | None:

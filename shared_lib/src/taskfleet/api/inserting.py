@@ -1,4 +1,4 @@
-"""Inserting a job's tasks: from a table, from rows made in Python, into the ledger and on to a service queue."""
+"""Insert tasks from a table, or from rows made in Python, into the ledger and a service queue."""
 
 import gc
 import os
@@ -35,13 +35,13 @@ Source = Iterable[Mapping[str, Any]]
 def insert(
     configuration: Configuration, source: Source | None = None, *, filter_tasks: FilterTasks | None = None
 ) -> InsertReport:
-    """Insert all tasks or, if anything is wrong with one, none; with a service queue, send them there too.
+    """Insert all tasks, or none if a row is invalid. With a service queue, also send them.
 
     Args:
         configuration: The settings.
-        source: Rows to insert instead of the table that the settings name: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
+        source: Rows to insert instead of TASK_TABLE: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
         filter_tasks: ``filter_tasks(table, output_path)`` gets a pandas DataFrame (of up to 50,000 rows at a time) and returns the rows
-            still to do.
+            to insert.
 
     Raises:
         TableError: The table cannot be read.
@@ -150,12 +150,12 @@ def _batches(configuration: Configuration, source: Source | None, filter_tasks: 
 
 
 class _Counted:
-    """Batches after filtering, and how many rows were read for them."""
+    """Batches after filtering, and the number of rows that were read for them."""
 
     def __init__(self, batches: "Iterable[Batch]", total: int | None) -> None:
         self._batches = batches
         self.total = total
-        """How many rows there will be, if that is known."""
+        """The number of rows of the table; None if it is unknown."""
         self.rows = 0
         self.kept: Iterator[Batch] = self.counting()
 

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from taskfleet.ledger.queries import TaskLine, TaskRecord
     from taskfleet.watch.status import Status
 
-#: What a setting may be given as; None means its default, whatever the file says.
+#: The types of a setting's value; None means its default, also if the file sets it.
 Setting = str | int | float | bool | Sequence[str] | None
 
 
 class Job:
-    """A job of a project: its tasks, their queue and its machines. Made by ``Job.open``; opening it creates nothing.
+    """A job of a project: its tasks, queue and machines. ``Job.open`` returns one; opening a job creates nothing.
 
-    Each method opens what it needs and closes it again, so a ``Job`` may be kept for as long as one likes, also while workers run.
-    Methods raise ``TaskfleetError`` with one message for whatever a user can mend; a command's message and exit code are made from it.
+    Each method opens the ledger and closes it again, so a ``Job`` holds no resources between calls. Errors that the user can correct are
+    raised as ``TaskfleetError``; its message is the one that the command prints.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -47,14 +47,14 @@ class Job:
         """Read the settings of a job.
 
         Args:
-            job_id: As JOB_ID; what the settings say if None.
-            project: The project's folder; the nearest one from the current folder upwards that has ``config/task.env`` if None.
-            env_file: The file of settings instead of ``config/task.env``. Where neither exists all settings have their defaults.
-            **settings: Settings by their names in lower case, for example ``slots=4``; they take precedence over the environment, which
-                takes precedence over the file.
+            job_id: The name of the job; None for the setting JOB_ID.
+            project: The project's folder; None for the nearest one, from the current folder upwards, that has ``config/task.env``.
+            env_file: A file of settings to use instead of ``config/task.env``. If neither exists, all settings have their defaults.
+            **settings: Settings by their names in lower case, such as ``slots=4``. They override the environment, which overrides the
+                file.
 
         Raises:
-            SettingsError: A setting is unknown or wrong.
+            SettingsError: A setting is unknown or invalid.
         """
         if job_id is not None:
             settings["job_id"] = job_id
@@ -62,7 +62,7 @@ class Job:
         unknown = [name for name in settings if name not in fields]
         if unknown:
             raise SettingsError(
-                "\n".join(f"There is no setting {name!r}.{did_you_mean(name, list(fields))}" for name in unknown)
+                "\n".join(f"Unknown setting {name!r}.{did_you_mean(name, list(fields))}" for name in unknown)
             )
         texts = {fields[name]: _text(value) for name, value in settings.items()}
         start = None if project is None else Path(project)
@@ -75,21 +75,21 @@ class Job:
         return self.configuration.settings.job_id
 
     def __repr__(self) -> str:
-        """Return the job's name and where its ledger is."""
+        """Return the job's name and the path of its ledger."""
         return f"Job({self.job_id!r}, ledger={str(self.configuration.ledger_path)!r})"
 
     # Tasks
 
     def insert(self, source: "Source | None" = None, *, filter_tasks: "FilterTasks | None" = None) -> "InsertReport":
-        """Insert all tasks or, if anything is wrong with one, none; see ``api.inserting.insert``."""
+        """Insert all tasks, or none if a row is invalid; see ``api.inserting.insert``."""
         from taskfleet.api import inserting
 
         return inserting.insert(self.configuration, source, filter_tasks=filter_tasks)
 
     def work(self, args: Sequence[str] = ()) -> "WorkReport":
-        """Run a worker in this process until nothing is left to do; see ``api.working.work``.
+        """Run a worker in this process until no tasks are left; see ``api.working.work``.
 
-        It must be called in the main thread, whose signal handlers it replaces while it runs.
+        Call it in the main thread; it replaces the signal handlers while it runs.
         """
         from taskfleet.api import working
 
@@ -112,12 +112,12 @@ class Job:
     def tasks(
         self, *, state: str | None = None, kind: str | None = None, limit: int | None = None
     ) -> "Sequence[TaskLine]":
-        """Return tasks in the order of the table.
+        """Return tasks in table order.
 
         Args:
             state: Only tasks in this state: waiting, pending, running, succeeded, failed or killed.
-            kind: Only tasks that failed in this way: exception, timeout, exit, memory, lost or request.
-            limit: At most this many; None for all.
+            kind: Only tasks with this kind of failure: exception, timeout, exit, memory, lost or upstream.
+            limit: The maximum number of tasks; None for all.
         """
         from taskfleet.api import looking
 
@@ -133,20 +133,20 @@ class Job:
         return lines
 
     def task(self, task_id: str) -> "TaskRecord":
-        """Return everything that is known of one task."""
+        """Return the details of one task, with all its attempts."""
         from taskfleet.api import looking
 
         return looking.task(self.configuration, task_id)
 
     def write_results(self, path: str | PathLike[str]) -> int:
-        """Write the table joined with results and failures to a file, whose suffix says the format; return the number of rows."""
+        """Write the table joined with results and failures; return the number of rows. The suffix determines the file format."""
         from taskfleet.api import looking
 
         rows, _ = looking.write_results(self.configuration, Path(path))
         return rows
 
     def explain(self, what: str | None = None) -> list[str]:
-        """Return why a task (by its id), the pool (``pool``) or the job (None) is stuck, and what to change."""
+        """Return the reasons why a task (by its ID), the pool (``"pool"``) or the job (None) is stuck, and what to change."""
         from taskfleet.api import looking
 
         return looking.explain(self.configuration, what)
@@ -154,12 +154,12 @@ class Job:
     # The queue
 
     def retry(self, *task_ids: str, failed: bool = False, kinds: Sequence[str] = (), killed: bool = False) -> int:
-        """Put tasks back into the queue, with all their attempts; return their number.
+        """Put failed or killed tasks back into the queue; return their number. Earlier attempts no longer count as retries.
 
         Args:
-            *task_ids: Failed or killed tasks; others are left alone.
+            *task_ids: Tasks to put back; IDs of other tasks, and unknown ones, are ignored.
             failed: All failed tasks.
-            kinds: All tasks that failed in one of these ways: exception, timeout, exit, memory, lost or request.
+            kinds: All tasks with one of these kinds of failure: exception, timeout, exit, memory, lost or upstream.
             killed: All killed tasks.
         """
         from taskfleet.api import queue
@@ -175,19 +175,19 @@ class Job:
         return queue.release(self.configuration)
 
     def queue(self) -> Mapping[str, JSON]:
-        """Return what is in the queue; see ``api.contents.contents``."""
+        """Return the contents of the queue; see ``api.contents.contents``."""
         from taskfleet.api import contents
 
         return contents.contents(self.configuration)
 
     def purge(self) -> int:
-        """Remove all tasks that do not run from the queue: they become killed; return their number."""
+        """Remove all pending and waiting tasks from the queue; return their number. Their state becomes ``killed``."""
         from taskfleet.api import queue
 
         return queue.purge(self.configuration)
 
     def move(self, queue_url: str) -> int:
-        """Move all tasks that have not ended to another queue; return the number of pending ones. Set QUEUE_URL afterwards."""
+        """Move all unfinished tasks to another queue; return the number of pending ones. Set QUEUE_URL afterwards."""
         from taskfleet.api import queue
 
         return queue.move(self.configuration, queue_url)
@@ -199,7 +199,7 @@ class Job:
         return queue.copy(self.configuration, queue_url)
 
     def delete(self) -> None:
-        """Delete the job: its queue and its ledger with all results. It is refused while workers run."""
+        """Delete the job: its queue, and its ledger with all results. Raise CommandError while workers are running."""
         from taskfleet.api import queue
 
         queue.check_delete(self.configuration)
@@ -208,25 +208,25 @@ class Job:
     # Machines
 
     def plan(self, *, tasks: int | None = None, refresh: bool = False) -> "Plan | None":
-        """Choose a pool's machines, starting nothing; None if no tasks are left. See ``api.planning.plan``."""
+        """Return a choice of machines without launching any; None if no tasks are left. See ``api.planning.plan``."""
         from taskfleet.api import planning
 
         return planning.plan(self.configuration, tasks=tasks, refresh=refresh)
 
     def calibrate(self, *, sample: int = 20) -> "Calibration":
-        """Run a sample of the tasks here, and plan machines for those that are left."""
+        """Run a sample of the tasks on this computer; return its measurements and a plan for the remaining tasks."""
         from taskfleet.api import calibrating
 
         return calibrating.calibrate(self.configuration, sample=sample)
 
     def deploy(self, plan: "Plan", *, take_over: bool = False) -> "PoolReport":
-        """Start machines, keep the pool full until all tasks are done, and terminate them. This costs money.
+        """Launch machines, replace those that fail, and terminate all when all tasks are done. Cloud machines cost money.
 
         Ctrl-C terminates all machines.
 
         Args:
-            plan: What ``plan`` returned.
-            take_over: Whether to manage the machines of an earlier run.
+            plan: The result of ``plan``.
+            take_over: Whether to take over the machines of an earlier run.
         """
         from taskfleet.api import deploying
 
@@ -234,19 +234,19 @@ class Job:
             return pool.run()
 
     def machines(self, *, with_ended: bool = False) -> "MachineList":
-        """Return the job's machines, as the provider and the ledger know them."""
+        """Return the job's machines, from the provider's list and the ledger."""
         from taskfleet.api import machines
 
         return machines.machines(self.configuration, with_ended=with_ended)
 
     def stop(self) -> None:
-        """Terminate all machines; running tasks go back to the queue."""
+        """Terminate all machines; running tasks return to the queue."""
         from taskfleet.api import machines
 
         machines.stop(self.configuration)
 
     def teardown(self) -> Mapping[str, int]:
-        """Terminate all machines and remove whatever else was created for them; return the number left of each kind of thing: 0."""
+        """Terminate all machines, delete their other resources, and return the remaining number of each kind of resource: 0."""
         from taskfleet.api import machines
 
         return machines.teardown(self.configuration)
@@ -263,5 +263,5 @@ def _text(value: Setting) -> str:
 
 def _known(word: str, what: str, words: Mapping[str, object]) -> str:
     if word not in words:
-        raise SettingsError(f"There is no {what} {word!r}. Choose {', '.join(words)}.")
+        raise SettingsError(f"Unknown {what} {word!r}. Choose {', '.join(words)}.")
     return word

@@ -1,4 +1,4 @@
-"""Questions about a job: its status, its tasks, its results, and what keeps it from going on."""
+"""Read the status, tasks and results of a job, and explain why it is stuck."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,13 +39,13 @@ def tasks(
     kind: Outcome | None = None,
     limit: int | None = None,
 ) -> tuple[Sequence[TaskLine], int]:
-    """Return tasks in the order of the table, and how many there are in all.
+    """Return tasks in table order, and the total number of matching tasks.
 
     Args:
         configuration: The settings.
         state: Only tasks in this state.
-        kind: Only tasks that failed in this way.
-        limit: At most this many; None for all.
+        kind: Only tasks with this kind of failure.
+        limit: The maximum number of tasks; None for all.
     """
     if kind is not None:
         state = State.FAILED
@@ -60,7 +60,7 @@ def tasks(
 
 
 def task(configuration: Configuration, task_id: str) -> TaskRecord:
-    """Return everything that is known of one task.
+    """Return the details of one task, with all its attempts.
 
     Raises:
         CommandError: The job has no such task.
@@ -84,7 +84,7 @@ def write_results(
 
     Args:
         configuration: The settings.
-        path: The file; its suffix says the format: .feather .parquet .csv .json .jsonl
+        path: The file; its suffix determines the format: .feather .parquet .csv .json .jsonl
         show: Passes the rows on and shows the progress; called with the rows and their number, twice.
 
     Returns:
@@ -108,7 +108,7 @@ def write_results(
 
 
 def explain(configuration: Configuration, what: str | None = None) -> list[str]:
-    """Return why a task, the job or its pool is stuck, and what to change: one sentence each.
+    """Return the reasons why a task, the job or its pool is stuck, and what to change; one text each.
 
     Args:
         configuration: The settings.

@@ -1,4 +1,4 @@
-"""The machines of a job: listed, their consoles, and their end."""
+"""List and terminate the machines of a job, and read their consoles."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +26,13 @@ class MachineList:
 
     rows: Sequence[MachineRow]
     error: str
-    """Why the provider's list is missing; empty if it is not: then the rows are what the ledger knows."""
+    """The reason why the provider's list is missing, so that the rows are from the ledger alone; empty if it is not."""
     costs: Costs | None
     """None if the job never had machines, or has no ledger here."""
 
 
 def machines(configuration: Configuration, *, with_ended: bool = False) -> MachineList:
-    """Return the machines of the job, as the provider and the ledger know them.
+    """Return the machines of the job, from the provider's list and the ledger.
 
     Args:
         configuration: The settings.
@@ -57,16 +57,16 @@ def machines(configuration: Configuration, *, with_ended: bool = False) -> Machi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """What a machine printed while it booted and ran."""
+    """The console output of a machine."""
 
     text: str
     """Empty if the provider keeps nothing."""
     summary: str
-    """How far the boot came; empty if the text does not say."""
+    """The boot progress; empty if the text does not show it."""
 
 
 def console(configuration: Configuration, name: str) -> Console:
-    """Return what a machine printed, as far as the provider keeps it."""
+    """Return the console output of a machine, as far as the provider keeps it."""
     database = _ledger(configuration, read_only=True)
     text = open_machines(configuration, database).console(name)
     return Console(text=text, summary=boot_log.summary(text))
@@ -99,12 +99,12 @@ def stop(configuration: Configuration, *, say: Callable[[str], None] = warn) -> 
 
 
 def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn) -> Mapping[str, int]:
-    """Terminate all machines of the job and remove whatever else was created for them, until nothing is left.
+    """Terminate all machines of the job and remove all resources that were created for them, until none is left.
 
-    It needs no ledger: what the provider lists counts.
+    It needs no ledger: the provider's list decides.
 
     Returns:
-        The number left of each kind of thing that was looked for: 0.
+        The remaining number of each kind of resource: 0.
     """
     database = _ledger(configuration)
     try:

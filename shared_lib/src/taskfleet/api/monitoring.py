@@ -36,7 +36,7 @@ def monitor(
     settings = configuration.settings
     if not is_remote(settings.queue_url):
         raise UsageError(
-            "The tasks of this job are in the ledger itself (QUEUE_URL=ledger), and workers record there what they do. "
+            "This job has no event queue (QUEUE_URL=ledger): workers write to the ledger directly. "
             f"Use {poe('status --watch')}."
         )
     database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)

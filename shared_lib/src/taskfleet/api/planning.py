@@ -1,4 +1,4 @@
-"""Which machines a pool would have, how many, and what they would cost."""
+"""Choose the machines of a pool, and estimate their cost."""
 
 import sys
 import time
@@ -21,13 +21,13 @@ from taskfleet.settings import Configuration
 
 
 def warn(text: str) -> None:
-    """Print a message for people to standard error."""
+    """Print a message for the user to standard error."""
     print(text, file=sys.stderr)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A choice of machines, and how long they take for how much."""
+    """A choice of machines, with the estimated time and cost."""
 
     choice: Choice
     estimate: Estimate
@@ -65,22 +65,22 @@ def plan(
     refresh: bool = False,
     say: Callable[[str], None] = warn,
 ) -> Plan | None:
-    """Choose a pool's machines; nothing is started.
+    """Choose the machines of a pool without launching any.
 
     Args:
         configuration: The settings.
-        tasks: The number of tasks to plan for; those that are left, as far as a ledger knows, if None.
-        hours_per_task: The duration of one; that of the tasks that ended, or HOURS_PER_TASK, if None.
-        need: What machines have to be; what the settings say if None.
+        tasks: The number of tasks to plan for; None for the remaining tasks in the ledger.
+        hours_per_task: The duration of a task; None for HOURS_PER_TASK, or else the mean of the tasks that succeeded.
+        need: The requirements; None for those in the settings.
         even_if_done: Whether to plan when no tasks are left.
-        refresh: Whether to fetch prices however recent the cached ones are.
-        say: Called with what people should know, such as that prices are old.
+        refresh: Whether to fetch prices instead of using cached ones.
+        say: Called with messages for the user, such as a warning about old prices.
 
     Returns:
         The plan; None if no tasks are left.
 
     Raises:
-        NothingFitsError: No machine that is offered meets the settings.
+        NothingFitsError: No offer meets the requirements.
         ProviderError: Prices cannot be fetched, and none are cached.
     """
     left, measured = read_job(configuration)
@@ -103,12 +103,12 @@ def plan(
 def get_catalogue(
     configuration: Configuration, *, refresh: bool = False, say: Callable[[str], None] = warn
 ) -> Catalogue:
-    """Return what the provider offers with its prices, cached for CATALOGUE_HOURS; arguments and errors as in ``plan``."""
+    """Return the provider's offers and prices, cached for CATALOGUE_HOURS; arguments and errors as in ``plan``."""
     return selection.find_catalogue(configuration, now=time.time(), refresh=refresh, on_stale=say)
 
 
 def instance_types(configuration: Configuration, catalogue: Catalogue) -> Choice:
-    """Return all offers that meet the settings for one machine, ranked, and for each other type why it does not."""
+    """Return all offers that meet the requirements for one machine, ranked, and the reasons for rejecting each other type."""
     need = need_of(configuration.pool, None)
     return choose(
         replace(need, machines=ANY, price_usd_per_hour=ANY, total_cpus=ANY, simultaneous_tasks=ANY), catalogue
@@ -126,14 +126,15 @@ def images(configuration: Configuration) -> Sequence[Image]:
 
 
 def listing_provider(configuration: Configuration) -> Provider:
-    """Return the provider that the settings name.
+    """Return the provider in the settings.
 
     Raises:
-        UsageError: It has no offers to list.
+        UsageError: It has no list of offers.
     """
     provider = provider_of(configuration)
     if not provider.lists_offers:
         raise UsageError(
-            f"PROVIDER={provider.name} has no list of machines. Set PROVIDER=aws or gcp in config/pool.env, or add --provider aws."
+            f"PROVIDER={provider.name} has no regions, images or instance types. Set PROVIDER=aws or gcp in config/pool.env, or add "
+            "--provider aws."
         )
     return provider

@@ -1,4 +1,4 @@
-"""Changing where a job's tasks are: put back, taken out, moved to another queue, deleted with the job."""
+"""Retry, release, remove, move and delete the tasks of a job."""
 
 import time
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from taskfleet.watch.status import gather
 
 
 def open_job(configuration: Configuration, *, read_only: bool = False) -> Database:
-    """Open the job's ledger; to change something, only if the tasks are where the settings say.
+    """Open the job's ledger; unless read-only, check that QUEUE_URL is the queue of the tasks.
 
     Raises:
         LedgerError: There is none, or it cannot be used.
-        QueueError: The tasks are in another queue than QUEUE_URL says.
+        QueueError: The tasks are in another queue than QUEUE_URL.
     """
     database = open_ledger(
         configuration.ledger_path,
@@ -38,7 +38,7 @@ def open_job(configuration: Configuration, *, read_only: bool = False) -> Databa
 
 
 def require_tasks(database: Database, job_id: str) -> None:
-    """See that an insertion has finished.
+    """Check that an insertion has finished.
 
     Raises:
         CommandError: None has.
@@ -48,10 +48,10 @@ def require_tasks(database: Database, job_id: str) -> None:
     under_way = database.value("SELECT process FROM insertion WHERE accepted_at IS NULL")
     if under_way is not None and not is_surely_dead(under_way):
         raise CommandError(
-            f"The tasks of job {job_id} are being inserted (process {pid_of(under_way)}). Try again when it has finished."
+            f"The tasks of job {job_id} are being inserted by process {pid_of(under_way)}. Try again when it has finished."
         )
     raise CommandError(
-        f"Job {job_id} has no tasks: no insertion has finished; if one was interrupted, nothing of it was kept. "
+        f"Job {job_id} has no tasks: no insertion has finished, and an interrupted one leaves no tasks. "
         f"Insert the tasks: {poe('insert_tasks')}"
     )
 
@@ -59,12 +59,12 @@ def require_tasks(database: Database, job_id: str) -> None:
 def retry(
     configuration: Configuration, task_ids: Sequence[str] = (), *, kinds: Sequence[Outcome] = (), killed: bool = False
 ) -> int:
-    """Put failed or killed tasks back into the queue, with all their attempts.
+    """Put failed or killed tasks back into the queue. Earlier attempts no longer count as retries.
 
     Args:
         configuration: The settings.
-        task_ids: Tasks to put back; unknown ones, and those that neither failed nor were killed, are left alone.
-        kinds: All tasks that failed in one of these ways.
+        task_ids: Tasks to put back; unknown IDs, and tasks that have neither failed nor been killed, are ignored.
+        kinds: All tasks with one of these kinds of failure.
         killed: All killed tasks.
 
     Returns:
@@ -102,7 +102,7 @@ def release(configuration: Configuration) -> int:
 
 
 def count_unstarted(configuration: Configuration) -> int:
-    """Return how many tasks ``purge`` would remove from the queue."""
+    """Return the number of tasks that ``purge`` would remove from the queue."""
     database = open_job(configuration)
     try:
         counts = counters.by_state(database)
@@ -112,7 +112,7 @@ def count_unstarted(configuration: Configuration) -> int:
 
 
 def purge(configuration: Configuration) -> int:
-    """Remove all tasks that do not run from the queue: they become killed; return their number."""
+    """Remove all pending and waiting tasks from the queue: they become killed; return their number."""
     database = open_job(configuration)
     try:
         killed = repair.purge(database)
@@ -125,20 +125,20 @@ def purge(configuration: Configuration) -> int:
 
 
 def purge_events(configuration: Configuration) -> None:
-    """Delete the events of the service queue that are not recorded yet: their tasks will count as not done."""
+    """Delete the events of the service queue that are not recorded yet: their tasks will count as unfinished."""
     with JobQueues(configuration) as queues:
         queues.events.purge()
 
 
 def check_move(configuration: Configuration, target: str) -> None:
-    """See that the tasks can be moved to another queue.
+    """Check that the tasks can be moved to another queue.
 
     Raises:
-        CommandError: They are there already, or workers are running.
+        CommandError: The tasks are already in that queue, or workers are running.
     """
     source = configuration.settings.queue_url
     if redact_url(source) == redact_url(target) or not (is_remote(source) or is_remote(target)):
-        raise CommandError(f"The tasks are in {redact_url(source)} already. Nothing was changed.")
+        raise CommandError(f"The tasks are already in QUEUE_URL={redact_url(source)}. Nothing was changed.")
     database = open_job(configuration)
     try:
         _refuse_workers(database)
@@ -147,17 +147,17 @@ def check_move(configuration: Configuration, target: str) -> None:
 
 
 def move(configuration: Configuration, target: str) -> int:
-    """Move all tasks that have not ended to another queue, and delete the old one; events are recorded first.
+    """Move all unfinished tasks to another queue, and delete the old one after recording its events.
 
     Args:
         configuration: The settings.
-        target: As QUEUE_URL.
+        target: The URL of the queue, in the form of QUEUE_URL.
 
     Returns:
         The number of pending tasks in the new queue.
 
     Raises:
-        CommandError: They are there already, or workers are running.
+        CommandError: The tasks are already in that queue, or workers are running.
     """
     check_move(configuration, target)
     database = open_job(configuration)
@@ -184,7 +184,7 @@ def copy(configuration: Configuration, target: str) -> int:
     """Send all pending tasks to another service queue as well; return their number.
 
     Raises:
-        UsageError: The target is no service queue, or the job's own.
+        UsageError: The target is not a service queue, or is the job's own queue.
     """
     if not is_remote(target) or redact_url(target) == redact_url(configuration.settings.queue_url):
         raise UsageError("--to must be a service queue other than QUEUE_URL. Nothing was changed.")
@@ -199,7 +199,7 @@ def copy(configuration: Configuration, target: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What would be deleted with a job."""
+    """The contents of a job that is to be deleted."""
 
     tasks: int
     ended: int
@@ -207,7 +207,7 @@ class Contents:
 
 
 def check_delete(configuration: Configuration) -> Contents:
-    """Return what deleting the job would delete.
+    """Return what would be deleted with the job.
 
     Raises:
         CommandError: Workers are running.
@@ -221,13 +221,14 @@ def check_delete(configuration: Configuration) -> Contents:
         database.close()
     if any(until > time.time() and not is_surely_dead(process) for process, until in workers):
         raise CommandError(
-            f"Workers are running job {configuration.settings.job_id}. Stop them first, or add --force. Nothing was deleted."
+            f"Workers are running job {configuration.settings.job_id}. Stop them first (Ctrl-C; "
+            f"machines: {poe('stop')}), or add --force. Nothing was deleted."
         )
     return Contents(tasks=status.total, ended=status.ended)
 
 
 def delete(configuration: Configuration) -> bool:
-    """Delete the job, whatever its state: its service queue and its ledger; return whether there was a ledger."""
+    """Delete the service queue and the ledger of the job without any check; return whether there was a ledger."""
     if is_remote(configuration.settings.queue_url):
         with JobQueues(configuration) as queues:
             queues.delete()
@@ -249,8 +250,8 @@ def _refuse_workers(database: Database) -> None:
     )
     if any(until > time.time() and not is_surely_dead(process_of(source)) for source, until in workers):
         raise CommandError(
-            f"Workers are running this job. Stop them first, or wait until those that died count as dead. {poe('status')} lists them. "
-            "Nothing was changed."
+            f"Workers are running this job. Stop them first; a dead worker counts as running until its lease expires. "
+            f"{poe('status')} lists them. Nothing was changed."
         )
 
 

@@ -1,4 +1,4 @@
-"""Working on a job's tasks with the CPUs of this machine."""
+"""Run the tasks of a job on the CPUs of this machine."""
 
 import os
 import time
@@ -21,7 +21,7 @@ from taskfleet.watch.status import Status, gather
 from taskfleet.watch.text import final_report
 from taskfleet.worker.running import make_config, supervise
 
-#: What a message of events needs beside a result.
+#: The maximum size of a message of events without its result.
 EVENT_ROOM_BYTES = 64 << 10
 
 
@@ -32,17 +32,17 @@ class WorkReport:
     was_stopped: bool
     """Whether a signal or a termination notice ended it."""
     status: Status | None
-    """The job's status; None with a service queue, where only the ledger's owner knows it."""
+    """The job's status; None with a service queue, because the worker has no ledger."""
     text: str
-    """The report, for people."""
+    """The report as text."""
 
 
 def work(configuration: Configuration, args: Sequence[str] = ()) -> WorkReport:
-    """Run a worker in this process until nothing is left to do or it is stopped; progress goes to standard error.
+    """Run a worker in this process until no tasks are left or it is stopped. Progress goes to standard error.
 
     Args:
         configuration: The settings.
-        args: What tasks get as ``context.args``.
+        args: The value of ``context.args`` in tasks.
 
     Raises:
         LedgerError: There is no ledger of the job, or it cannot be used.

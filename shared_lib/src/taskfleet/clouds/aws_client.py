@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -171,8 +172,13 @@ class AwsClient:
 
 
 def open_session() -> Session:
-    """Open a session of the SDK. All sessions share the service descriptions; reading one takes up to a second."""
+    """Open a session of the SDK. All sessions share the service descriptions; reading one takes up to a second.
+
+    As for the AWS CLI and the other SDKs, AWS_REGION takes precedence over AWS_DEFAULT_REGION; botocore reads the latter only.
+    """
     session = get_session()
+    if region := os.environ.get("AWS_REGION"):
+        session.set_config_variable("region", region)
     session.user_agent_extra = USER_AGENT
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     return session

@@ -18,7 +18,7 @@ class Who(StrEnum):
     POOL = "pool"
     """The user who plans, deploys, monitors and ends a pool: ``poe plan``, ``deploy_pool``, ``stop``, ``list_regions`` and similar."""
     QUEUE = "queue"
-    """The user who creates a job's service queue, fills it, records events, and deletes it: ``poe insert_tasks``, ``monitor``,
+    """The user who creates a job's service queue, sends tasks, records events, and deletes it: ``poe insert_tasks``, ``monitor``,
     ``show_queue``, ``delete_queue``; ``deploy_pool`` too."""
     MACHINE = "machine"
     """The role or service account of machines: they download the code, receive tasks and send events."""

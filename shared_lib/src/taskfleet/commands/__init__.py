@@ -1,1 +1,1 @@
-"""The commands, one module each; ``arguments`` is what they share."""
+"""The commands, one module each; ``terminal`` has what they share."""

@@ -2,22 +2,23 @@
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 
 from taskfleet.api.calibrating import Measured, calibrate
 from taskfleet.api.planning import warn
-from taskfleet.terminal.arguments import configure, make_parser
+from taskfleet.terminal.arguments import configure, make_parser, whole_number
 from taskfleet.terminal.hints import next_steps
 from taskfleet.terminal.offers import add_refresh, print_age, show_plan
 from taskfleet.text import counted, duration
 
 EXAMPLES = """\
-  poe calibrate                                     twenty tasks, spread over the table
-  poe calibrate --sample 100 --slots 1              one after the other, undisturbed
-  poe calibrate --provider aws --regions us-east-1  and what all would cost there"""
+  poe calibrate                                     20 tasks, spread over the table
+  poe calibrate --sample 100 --slots 1              100 tasks, one at a time
+  poe calibrate --provider aws --regions us-east-1  with a plan for AWS"""
 
 DETAILS = (
-    "The sample runs apart from the job; its results are discarded, but the tasks run for real: files they write are written. Then the "
-    "plan for all tasks that are left is shown."
+    "The sample does not change the job, and its results are discarded. But its tasks really run: files that they write remain. Then the "
+    "plan for the remaining tasks is shown."
 )
 
 
@@ -25,12 +26,12 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; 1 if no task of the sample succeeded."""
     parser = make_parser("calibrate", DETAILS, EXAMPLES)
     add_refresh(parser)
-    parser.add_argument("--sample", type=int, default=20, metavar="N", help="run N tasks (20)")
-    parser.add_argument("--limit", type=int, default=5, metavar="N", help="show the best N offers (5)")
+    parser.add_argument("--sample", type=whole_number(1), default=20, metavar="N", help="run N tasks (default 20)")
+    parser.add_argument(
+        "--limit", type=whole_number(1), default=5, metavar="N", help="show the best N offers (default 5)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
-    if arguments.sample < 1 or arguments.limit < 1:
-        parser.error("--sample and --limit take a whole number from 1 on")
     configuration = configure(arguments)
     found = calibrate(configuration, sample=arguments.sample, refresh=arguments.refresh, say=warn)
     print_age(configuration, found.plan.catalogue)
@@ -44,7 +45,9 @@ def run(argv: Sequence[str]) -> int:
         print(f"Price per task: {found.usd_per_task:.2g} USD, while all slots are busy.")
     memory = found.measured.memory_gib_per_task
     hint = f" --memory-gib-per-task {memory:g}-" if memory is not None else ""
-    print(f"\n{next_steps(f'deploy_pool --hours-per-task {found.measured.mean_seconds / 3600:.2g}{hint}')}")
+    if found.plan.estimate.tasks:
+        hours = format(Decimal(f"{found.measured.mean_seconds / 3600:.2g}"), "f")  # without an exponent
+        print(f"\n{next_steps(f'deploy_pool --hours-per-task {hours}{hint}')}")
     return 0
 
 
@@ -57,6 +60,6 @@ def _show(measured: Measured) -> None:
     )
     if measured.most_memory_mib is not None:
         print(
-            f"Memory: {measured.most_memory_mib:,.0f} MiB at most; {measured.memory_gib_per_task:g} GiB per task leave some headroom "
-            "(MEMORY_GIB_PER_TASK)."
+            f"Memory: {measured.most_memory_mib:,.0f} MiB at most; {measured.memory_gib_per_task:g} GiB per task (MEMORY_GIB_PER_TASK) "
+            "leave some headroom."
         )

@@ -11,7 +11,7 @@ EXAMPLES = """\
   poe copy_queue --to postgresql://me@host/db"""
 
 DETAILS = (
-    "Nothing else changes. Workers of the other queue, and a monitor that records their events, need its address: "
+    "The job keeps its own queue. Workers of the other queue, and a monitor that records their events, need its URL: "
     "poe monitor --queue-url URL. The first result of a task counts."
 )
 
@@ -19,7 +19,7 @@ DETAILS = (
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("copy_queue", DETAILS, EXAMPLES)
-    parser.add_argument("--to", required=True, metavar="URL", help="the other queue, as QUEUE_URL")
+    parser.add_argument("--to", required=True, metavar="URL", help="URL of the other queue, in the form of QUEUE_URL")
     arguments = parser.parse_args(argv)
     target = queue_argument("--to", arguments.to)
     n = copy(configure(arguments), target)

@@ -14,8 +14,10 @@ EXAMPLES = """\
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("delete_queue", "All its tasks, results and failures are deleted.", EXAMPLES)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--force", action="store_true", help="even if workers are running or the ledger is damaged")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    parser.add_argument(
+        "--force", action="store_true", help="delete even if workers are running or the ledger is damaged"
+    )
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     path, job_id = configuration.ledger_path, configuration.settings.job_id

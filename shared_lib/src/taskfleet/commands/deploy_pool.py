@@ -1,4 +1,4 @@
-"""``poe deploy_pool``: start machines, keep the pool full until all tasks are done, and terminate them."""
+"""``poe deploy_pool``: launch machines, replace those that fail until all tasks are done, and terminate them."""
 
 import signal
 import subprocess
@@ -15,23 +15,23 @@ from taskfleet.pool.deployment import Ending, Interrupted
 from taskfleet.pool.estimate import read_job
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import environment_here
-from taskfleet.terminal.arguments import configure, make_parser, users_path
+from taskfleet.terminal.arguments import configure, make_parser, users_path, whole_number
 from taskfleet.terminal.guard import INTERRUPTED, NO_HINT_VARIABLE
-from taskfleet.terminal.hints import next_steps
+from taskfleet.terminal.hints import after_job, next_steps
 from taskfleet.terminal.offers import add_refresh, print_age, show_plan
 from taskfleet.terminal.prompts import confirm_start
 from taskfleet.text import counted
 from taskfleet.watch.text import final_report
 
 EXAMPLES = """\
-  poe deploy_pool                                   show the plan, ask, start, watch, terminate
-  poe deploy_pool --dry-run                         show the plan only
-  poe deploy_pool --yes --budget-usd 20             do not ask
-  poe deploy_pool --continue                        take over the pool of an earlier run"""
+  poe deploy_pool                                   show the plan, ask, launch, monitor, terminate
+  poe deploy_pool --dry-run                         only show the plan
+  poe deploy_pool --yes --budget-usd 20             do not ask; stop launching at 20 USD
+  poe deploy_pool --continue                        take over the machines of an interrupted run"""
 
 DETAILS = (
-    "The cheapest machines that meet the settings are started. The plan is shown first, and nothing starts without a yes. Ctrl-C asks "
-    "what happens to the machines."
+    "The plan shows the cheapest machines that meet the requirements; they are launched after confirmation. Ctrl-C asks what to do with "
+    "the machines."
 )
 
 #: Signals this close together are one.
@@ -42,33 +42,37 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; 0 when all tasks have ended, 1 if the pool gave up, 130 when it was stopped."""
     parser = make_parser("deploy_pool", DETAILS, EXAMPLES)
     add_refresh(parser)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan, launch nothing")
     parser.add_argument(
         "--continue",
         dest="take_over",
         action="store_true",
-        help="manage the machines of an earlier run, here or elsewhere, that was interrupted",
+        help="take over the machines of a run that was interrupted, on this or another computer",
     )
-    parser.add_argument("--limit", type=int, default=5, metavar="N", help="show the best N offers (5)")
+    parser.add_argument(
+        "--limit", type=whole_number(1), default=5, metavar="N", help="show the best N offers (default 5)"
+    )
     arguments = parser.parse_args(argv)
-    if arguments.limit < 1:
-        parser.error("--limit takes a whole number from 1 on")
     configuration = configure(arguments)
     check_reach(configuration)
     if not arguments.dry_run:
         _insert_if_needed(configuration)
     found = plan(configuration, refresh=arguments.refresh, even_if_done=arguments.take_over)
     if found is None:
-        print(f"No tasks are left: no machine is needed.\n\n{next_steps('results -o results.feather')}")
+        print(f"No tasks are left, so no machine is needed.\n\n{next_steps('results -o results.feather')}")
         return 0
-    print_age(configuration, found.catalogue)
-    show_plan(found, arguments.limit, configuration.pool.budget_usd)
+    is_done = found.estimate.tasks == 0  # only with --continue: machines may exist
+    if is_done:
+        print("No tasks are left. Machines that still exist are terminated.")
+    else:
+        print_age(configuration, found.catalogue)
+        show_plan(found, arguments.limit, configuration.pool.budget_usd)
     if arguments.dry_run:
-        print("\nNothing was started (--dry-run).")
+        print("\nNo machine was launched (--dry-run).")
         return 0
     with Pool(configuration, found, take_over=arguments.take_over, say=print) as pool:
-        if not arguments.yes:
+        if not arguments.yes and not is_done:
             confirm_start()
         with _signals():
             report = pool.run(ask=_ask_what_happens, protect=_uninterrupted)
@@ -89,7 +93,7 @@ def _insert_if_needed(configuration: Configuration) -> None:
     ).returncode
     print(flush=True)
     if code:
-        raise CommandError("The tasks were not inserted (see above). No machine was started.")
+        raise CommandError("The tasks were not inserted (see above). No machine was launched.")
 
 
 @contextmanager
@@ -112,8 +116,8 @@ def _ask_what_happens() -> Ending | None:
     """Ask what happens to the machines; where nobody can be asked they are terminated: nobody else would do it."""
     if not sys.stdin.isatty():
         return Ending.TERMINATED
-    print("\nWhat should happen to the machines?", file=sys.stderr)
-    print("  t  terminate them; running tasks go back to the queue", file=sys.stderr)
+    print("\nChoose what to do with the machines:", file=sys.stderr)
+    print("  t  terminate them; running tasks return to the queue", file=sys.stderr)
     print("  l  leave them running; each terminates itself when no tasks are left", file=sys.stderr)
     print("  c  continue", file=sys.stderr)
     answers = {"t": Ending.TERMINATED, "l": Ending.LEFT, "c": None}
@@ -152,26 +156,26 @@ def _finish(configuration: Configuration, report: PoolReport) -> int:
         print(final_report(report.status, time.time(), "pool"))
     match report.ending:
         case Ending.DONE:
-            print(f"\nAll machines are terminated.\n\n{next_steps('results -o results.feather')}")
+            print(f"\nAll machines are terminated.\n\n{after_job(report.status)}")
             return 0
         case Ending.GAVE_UP:
             print("\nAll machines are terminated.", flush=True)
             output = f"\nThe last machine printed: {report.last_output}" if report.last_output else ""
             raise CommandError(f"The pool gave up: {report.reason}.{output}")
         case Ending.TERMINATED:
-            print("\nAll machines are terminated. Tasks that were running are back in the queue.")
+            print("\nAll machines are terminated. Their running tasks returned to the queue.")
             _offer_dump(configuration)
             print(f"\n{next_steps(('deploy_pool', 'to continue'))}")
         case Ending.LEFT:
             steps = next_steps(
-                ("deploy_pool --continue", "to manage them again"), "machines", ("teardown", "to terminate them")
+                ("deploy_pool --continue", "takes them over"), "machines", ("teardown", "terminates them")
             )
             print(
                 "\nThe machines keep running; each terminates itself when no tasks are left, or at the end of its lifetime."
                 f"\n\n{steps}"
             )
         case Ending.STOPPED:
-            print(f"\nStopped by another process; {poe('machines')} shows what is left.")
+            print(f"\nStopped by another process; {poe('machines')} lists the remaining machines.")
     return INTERRUPTED
 
 
@@ -179,7 +183,7 @@ def _offer_dump(configuration: Configuration) -> None:
     if not sys.stdin.isatty():
         return
     try:
-        answer = input("Write the tasks to files, one for each state? [y/N] ").strip().lower()
+        answer = input("Write the tasks to files in this folder, one file per state? [y/N] ").strip().lower()
     except (KeyboardInterrupt, EOFError):
         return
     if answer in ("y", "yes"):

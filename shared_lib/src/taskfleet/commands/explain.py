@@ -13,8 +13,8 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("explain", "It also says what to change.", EXAMPLES, operands="[TASK | pool]")
-    parser.add_argument("what", nargs="?", metavar="TASK", help="a task's id, or 'pool'; the job if left out")
+    parser = make_parser("explain", "The explanation includes what to change.", EXAMPLES, operands="[TASK | pool]")
+    parser.add_argument("what", nargs="?", metavar="TASK", help="a task ID or 'pool'; default: the job")
     arguments = parser.parse_args(argv)
     print("\n".join(explain(configure(arguments), arguments.what)))
     return 0

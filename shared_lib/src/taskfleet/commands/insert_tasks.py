@@ -13,8 +13,8 @@ from taskfleet.terminal.hints import next_steps
 from taskfleet.text import counted
 
 EXAMPLES = """\
-  poe insert_tasks                                  the table that config/task.env names
-  poe insert_tasks --task-table more.feather        another one
+  poe insert_tasks                                  the table in config/task.env
+  poe insert_tasks --task-table more.feather        another table
   poe insert_tasks --start-task 100 --limit 10      ten rows, after the first hundred
   poe insert_tasks --dry-run                        check everything, insert nothing"""
 
@@ -22,15 +22,15 @@ EXAMPLES = """\
 def insert_tasks(
     source: Source | None = None, *, filter_tasks: FilterTasks | None = None, argv: Sequence[str] | None = None
 ) -> None:
-    """Insert a table's tasks; what a project's ``insert_tasks.py`` calls.
+    """Insert the tasks of a table; a project's ``insert_tasks.py`` calls this function.
 
-    After an error, or when it was stopped, it ends the interpreter with the command's exit code.
+    After an error or Ctrl-C, it exits the interpreter with the exit code of the command.
 
     Args:
-        source: Rows to insert instead of the table that the settings name: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
+        source: Rows to insert instead of TASK_TABLE: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
         filter_tasks: ``filter_tasks(table, output_path)`` gets a pandas DataFrame (of up to 50,000 rows at a time) and returns the rows
-            still to do.
-        argv: The command line, that of the script if None.
+            to insert.
+        argv: The command-line arguments; None for those of the script.
     """
     words = sys.argv[1:] if argv is None else argv
     code = guarded(lambda: run(words, source=source, filter_tasks=filter_tasks), is_output_optional=True)
@@ -40,7 +40,7 @@ def insert_tasks(
 
 def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: FilterTasks | None = None) -> int:
     """Run the command."""
-    parser = make_parser("insert_tasks", "If anything is wrong with a row, nothing is inserted.", EXAMPLES)
+    parser = make_parser("insert_tasks", "If a row is invalid, nothing is inserted.", EXAMPLES)
     parser.add_argument("--dry-run", action="store_true", help="check every row, insert nothing")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments, start=script_folder())
@@ -58,14 +58,14 @@ def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: Filt
 def _summary(job_id: str, report: InsertReport, *, is_sent: bool) -> str:
     lines = [f"Inserted {counted(report.added, 'task')} into job {job_id}."]
     if not report.added:
-        lines = [f"Nothing new for job {job_id}."]
+        lines = [f"No new tasks for job {job_id}."]
     if report.already_there:
-        lines.append(f"{counted(report.already_there, 'row')} skipped: inserted before.")
+        lines.append(f"{counted(report.already_there, 'row')} skipped: already inserted.")
     if report.left_out:
-        lines.append(f"{counted(report.left_out, 'row')} left out by filter_tasks.")
+        lines.append(f"{counted(report.left_out, 'row')} removed by filter_tasks.")
     if report.identical:
         lines.append(
-            f"Note: {counted(report.identical, 'row')} equal to an earlier one; each is a task of its own. "
+            f"Note: {counted(report.identical, 'row')} equal to an earlier one; each is a separate task. "
             "If that is not intended, remove the duplicates from the table."
         )
     if report.sent:

@@ -11,22 +11,22 @@ from taskfleet.settings.reader import find_project
 from taskfleet.tasks import State
 from taskfleet.terminal.arguments import configure, make_parser, script_folder
 from taskfleet.terminal.guard import INTERRUPTED, guarded
-from taskfleet.terminal.hints import next_steps
+from taskfleet.terminal.hints import after_job, next_steps
 
 EXAMPLES = """\
   poe launch_worker                                 on all CPUs, until all tasks are done
-  poe launch_worker --slots 4 --max-tasks 10        try a few first
+  poe launch_worker --slots 4 --max-tasks 10        ten tasks, four at a time
   poe launch_worker --tasks-per-process 0           for many tasks of milliseconds
-  poe launch_worker -- --my-option 3                what follows -- reaches the task as context.args"""
+  poe launch_worker -- --my-option 3                arguments after -- are passed to tasks as context.args"""
 
 
 def launch_worker(argv: Sequence[str] | None = None) -> None:
-    """Work until all tasks are done; what a project's ``run.py`` calls.
+    """Run tasks until all are done; a project's ``run.py`` calls this function.
 
-    After an error, or when it was stopped, it ends the interpreter with the command's exit code.
+    After an error, or if it was stopped, it exits the interpreter with the exit code of the command.
 
     Args:
-        argv: The command line, that of the script if None.
+        argv: The command-line arguments; None for those of the script.
     """
     code = guarded(lambda: run(sys.argv[1:] if argv is None else argv), is_output_optional=True)
     if code:
@@ -34,7 +34,7 @@ def launch_worker(argv: Sequence[str] | None = None) -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; 0 when the worker came to its end, 130 when it was stopped, 2 when this machine has the wrong code."""
+    """Run the command; return 0 if no tasks were left, 130 if the worker was stopped."""
     argv = list(argv)
     at = argv.index("--") if "--" in argv else len(argv)
     arguments, start = make_parser("launch_worker", "", EXAMPLES).parse_args(argv[:at]), script_folder()
@@ -51,8 +51,4 @@ def _next(report: WorkReport) -> str:
         return next_steps(("monitor", "where the ledger is"))
     if status.counts[State.PENDING] or status.counts[State.RUNNING]:
         return next_steps(("launch_worker", "to continue"))
-    if status.counts[State.FAILED]:
-        return next_steps(
-            ("tasks --state failed", "shows the reasons"), ("retry --failed", "puts them back into the queue")
-        )
-    return next_steps("results -o results.feather")
+    return after_job(status)

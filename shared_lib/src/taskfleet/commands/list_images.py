@@ -16,9 +16,9 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("list_images", "Ubuntu, Debian and the provider's own system are listed.", EXAMPLES)
+    parser = make_parser("list_images", "The list has Ubuntu, Debian and the provider's own system.", EXAMPLES)
     parser.add_argument("--architecture", choices=("x86_64", "arm64"), help="only images for this architecture")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     arguments = parser.parse_args(argv)
     found = images(configure(arguments))
     wanted = [one for one in found if arguments.architecture in (None, one.architecture)]

@@ -9,16 +9,16 @@ from taskfleet.api.planning import get_catalogue, instance_types, listing_provid
 from taskfleet.machine_terms import Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
 from taskfleet.machines.choosing import Choice, Offer
-from taskfleet.terminal.arguments import configure, make_parser
+from taskfleet.terminal.arguments import configure, make_parser, whole_number
 from taskfleet.terminal.hints import next_steps
 from taskfleet.terminal.offers import OFFER_HEADS, add_refresh, offer_row, print_age
 from taskfleet.text import columns
 
 EXAMPLES = """\
-  poe list_instance_types                                  those that fit, the cheapest per task first
+  poe list_instance_types                                  types that fit, cheapest per slot first
   poe list_instance_types --cpus 8-16 --memory-gib-per-cpu 4- --limit 5
   poe list_instance_types --instance-types 'c7*' --sort cpus --detail
-  poe list_instance_types --rejected                       those that do not fit, with the reasons"""
+  poe list_instance_types --rejected                       types that do not fit, with the reasons"""
 
 _SORTS: dict[str, Callable[[Offer], Any]] = {
     "task": lambda one: one.rank_key,
@@ -33,20 +33,25 @@ def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser(
         "list_instance_types",
-        "Those that meet the settings are listed, each in its cheapest zone, with the price of its boot disk.",
+        "The list has types that meet the requirements, each in its cheapest zone, including the price of its boot disk.",
         EXAMPLES,
     )
     add_refresh(parser)
     parser.add_argument(
-        "--sort", choices=_SORTS, default="task", help="by price per slot (task), per hour (price), ..."
+        "--sort",
+        choices=_SORTS,
+        default="task",
+        help="sort by price per slot (task, the default), price per hour (price), CPUs, memory or name",
     )
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="list at most N; 0 for all (20)")
+    parser.add_argument(
+        "--limit", type=whole_number(0), default=20, metavar="N", help="list at most N types; 0: all (default 20)"
+    )
     parser.add_argument("--detail", action="store_true", help="show processors, disks and both prices")
-    parser.add_argument("--rejected", action="store_true", help="list those that do not fit instead, with the reasons")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument(
+        "--rejected", action="store_true", help="list the types that do not fit instead, with the reasons"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     arguments = parser.parse_args(argv)
-    if arguments.limit < 0:
-        parser.error("--limit takes a whole number from 0 on")
     configuration = configure(arguments)
     listing_provider(configuration)
     catalogue = get_catalogue(configuration, refresh=arguments.refresh)

@@ -16,9 +16,9 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("list_regions", "Each is listed with its zones.", EXAMPLES)
+    parser = make_parser("list_regions", "Their zones are included.", EXAMPLES)
     parser.add_argument("--prefix", default="", metavar="TEXT", help="only regions that start with TEXT")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     arguments = parser.parse_args(argv)
     found = [one for one in regions(configure(arguments)) if one[0].startswith(arguments.prefix)]
     if arguments.json:

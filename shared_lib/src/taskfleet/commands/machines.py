@@ -11,10 +11,10 @@ from taskfleet.watch.machines import MachineRow
 from taskfleet.watch.text import cost_line
 
 EXAMPLES = """\
-  poe machines                                      those that have not ended
-  poe machines --all                                those that have ended too, with the reason
-  poe machines --console NAME                       how far a machine's boot came, and its console output
-  poe machines --json | jq .                        each as an object"""
+  poe machines                                      machines that have not ended
+  poe machines --all                                also those that have ended, with the reason
+  poe machines --console NAME                       boot progress and console output of a machine
+  poe machines --json | jq .                        one JSON object per machine"""
 
 HEADS = ("machine", "type", "zone", "market", "state", "age", "last heartbeat", "USD/h", "USD", "")
 
@@ -23,19 +23,19 @@ def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser(
         "machines",
-        "The provider's list and the ledger are combined: age, last heartbeat of the worker, cost, and what is overdue.",
+        "The list combines the provider's data and the ledger: age, last heartbeat of the worker, cost, overdue deadlines.",
         EXAMPLES,
     )
-    parser.add_argument("--all", action="store_true", help="list those that have ended too")
-    parser.add_argument("--console", metavar="NAME", help="show how far a machine's boot came, and its console output")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--all", action="store_true", help="include machines that have ended")
+    parser.add_argument("--console", metavar="NAME", help="show the boot progress and the console output of a machine")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     if arguments.console:
         found = console(configuration, arguments.console)
         if found.summary:
             print(f"{found.summary}\n")
-        print(found.text or f"The provider has no console output of {arguments.console}.")
+        print(found.text or f"There is no console output of machine {arguments.console} yet, or no such machine.")
         return 0
     now = time.time()
     listed = machines(configuration, with_ended=arguments.all)
@@ -44,9 +44,9 @@ def run(argv: Sequence[str]) -> int:
             print(json.dumps(row.to_json()))
         return 0
     if listed.error:
-        print(f"{listed.error} This is what the ledger knows.")
+        print(f"{listed.error} The list below is from the ledger.")
     if not listed.rows:
-        print("No machines." if arguments.all else "No machines are active; --all lists those that have ended.")
+        print("No machines." if arguments.all else "No active machines. --all includes those that have ended.")
     else:
         print(columns([_cells(row, now) for row in listed.rows], HEADS))
     if listed.costs is not None:

@@ -15,20 +15,20 @@ from taskfleet.watch.text import final_report
 EXAMPLES = """\
   poe monitor                                       until all tasks are done
   poe monitor --no-auto-complete                    until Ctrl-C
-  poe monitor --print-events | jq .task_id          each event, as a line of JSON
-  poe monitor --event-file events.jsonl             keep them; a new file starts with the events in the ledger"""
+  poe monitor --print-events | jq .task_id          one JSON object per event
+  poe monitor --event-file events.jsonl             write them to a file; a new file starts with the events in the ledger"""
 
 DETAILS = (
-    "They are written to the ledger, and the job's progress is shown. It can be stopped at any time and started again, also on another "
-    "machine with the ledger: nothing is lost and nothing counts twice."
+    "The events are written to the ledger, and the job's progress is shown. The monitor can be stopped and restarted at any time, also "
+    "on another computer that has the ledger: no event is lost or counted twice."
 )
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; 0 when all tasks are done."""
     parser = make_parser("monitor", DETAILS, EXAMPLES)
-    parser.add_argument("--no-auto-complete", action="store_true", help="continue when all tasks are done")
-    parser.add_argument("--print-events", action="store_true", help="print each event as a line of JSON")
+    parser.add_argument("--no-auto-complete", action="store_true", help="keep running when all tasks are done")
+    parser.add_argument("--print-events", action="store_true", help="print each event as one JSON object per line")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     try:

@@ -9,20 +9,17 @@ from taskfleet.terminal.prompts import confirm
 from taskfleet.text import counted
 
 EXAMPLES = """\
-  poe move_queue --to sqs://my-job            from where QUEUE_URL points to SQS
-  poe move_queue --to ledger                  back here"""
+  poe move_queue --to sqs://my-job            from QUEUE_URL to SQS
+  poe move_queue --to ledger                  back to the ledger"""
 
-DETAILS = (
-    "All tasks that have not ended are moved. An old service queue is emptied and deleted, after the events in it are recorded. Stop the "
-    "workers first."
-)
+DETAILS = "All unfinished tasks are moved. An old service queue is deleted after its events are recorded. Stop all workers first."
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("move_queue", DETAILS, EXAMPLES)
-    parser.add_argument("--to", required=True, metavar="URL", help="the new queue, as QUEUE_URL")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--to", required=True, metavar="URL", help="URL of the new queue, in the form of QUEUE_URL")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     target, job_id = queue_argument("--to", arguments.to), configuration.settings.job_id

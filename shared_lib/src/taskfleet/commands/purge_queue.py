@@ -19,11 +19,15 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("purge_queue", "They become 'killed' and can be put back. Running tasks finish.", EXAMPLES)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser = make_parser(
+        "purge_queue", "Their state becomes 'killed'; they can be put back. Running tasks finish.", EXAMPLES
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--tasks", action="store_true", help="remove the tasks (the default)")
-    which.add_argument("--events", action="store_true", help="delete the events in the service queue instead")
+    which.add_argument(
+        "--events", action="store_true", help="delete unrecorded events in the service queue instead of tasks"
+    )
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     if arguments.events:
@@ -42,9 +46,9 @@ def run(argv: Sequence[str]) -> int:
 def _purge_events(configuration: Configuration, *, yes: bool) -> int:
     settings = configuration.settings
     if not is_remote(settings.queue_url):
-        raise UsageError("QUEUE_URL=ledger has no queue of events: workers record in the ledger what they do.")
+        raise UsageError("QUEUE_URL=ledger has no event queue: workers write to the ledger directly.")
     confirm(
-        f"This deletes the events of job {settings.job_id} that are not recorded yet: their tasks will count as not done.",
+        f"This deletes the events of job {settings.job_id} that are not recorded yet: their tasks will count as unfinished.",
         settings.job_id,
         yes=yes,
     )

@@ -11,10 +11,10 @@ EXAMPLES = """\
   poe release"""
 
 DETAILS = (
-    "Their tasks can be leased again at once and lose no attempt. The leases of a worker that died expire by themselves after half a "
-    "minute: this is for those who cannot wait, or do not trust a worker. A live worker continues as a new one; what it finishes of the "
-    "tasks it held is ignored and done again. With a service queue, where leases cannot be revoked, the tasks are sent again, and the "
-    "first result counts. A queue that was deleted is created again, with all tasks that have not ended."
+    "Their tasks can be leased again at once; this does not count as a retry. The leases of a dead worker expire by themselves "
+    "(LEASE_SECONDS); use this command if you cannot wait, or do not trust a worker. A live worker continues as a new worker; its results "
+    "of the tasks that it had leased are ignored, and these tasks run again. A service queue cannot revoke leases: the tasks are sent "
+    "again, and the first result counts. A service queue that was deleted is created again, with all unfinished tasks."
 )
 
 

@@ -9,7 +9,7 @@ from taskfleet.terminal.arguments import configure, make_parser, users_path
 
 EXAMPLES = """\
   poe results -o results.feather
-  poe results -o results.csv        by suffix: .feather .parquet .csv .json .jsonl
+  poe results -o results.csv        format by suffix: .feather .parquet .csv .json .jsonl
 
 Each row of the table is a row of the file: task_id, its columns, state, the result (a column 'result', or 'result_KEY' for each key of a
 returned dict), failure_kind, error, attempts, elapsed_seconds, started_at (seconds since 1970), hostname."""
@@ -18,7 +18,7 @@ returned dict), failure_kind, error, attempts, elapsed_seconds, started_at (seco
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("results", "Rows of tasks that have not ended have no result.", EXAMPLES)
-    parser.add_argument("-o", dest="output", metavar="FILE", required=True, help="the file to write")
+    parser.add_argument("-o", "--output", dest="output", metavar="FILE", required=True, help="file to write")
     arguments = parser.parse_args(argv)
     n, status = write_results(configure(arguments), users_path(arguments.output), show=_show)
     counts, left = status.counts, status.total - status.ended

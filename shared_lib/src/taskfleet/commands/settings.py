@@ -14,18 +14,20 @@ from taskfleet.text import columns
 EXAMPLES = """\
   poe settings
   poe settings --json
-  poe settings --markdown                  what every setting means
+  poe settings --markdown                  reference of all settings
   poe settings --provider aws --pool-env > pool.new && mv pool.new config/pool.env      for another provider"""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("settings", "Sections that do not matter to the chosen provider are left out.", EXAMPLES)
+    parser = make_parser("settings", "Sections that do not apply to the provider are omitted.", EXAMPLES)
     parser.add_argument("--json", action="store_true", help="print one JSON object, with all settings")
     parser.add_argument(
         "--pool-env", action="store_true", help="print config/pool.env for the provider, with the values that are set"
     )
-    parser.add_argument("--markdown", action="store_true", help="print what every setting means instead")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the reference of all settings instead, as Markdown"
+    )
     arguments = parser.parse_args(argv)
     if arguments.markdown:
         print(table(), end="")
@@ -59,4 +61,6 @@ def run(argv: Sequence[str]) -> int:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.15g}"
     return str(value).lower() if isinstance(value, bool) else str(value)

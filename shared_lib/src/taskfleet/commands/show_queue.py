@@ -9,11 +9,9 @@ from taskfleet.terminal.arguments import configure, make_parser
 
 EXAMPLES = """\
   poe show_queue
-  poe show_queue --json | jq .tasks.ready"""
+  poe show_queue --json | jq .ledger.pending"""
 
-DETAILS = (
-    "The ledger's numbers are exact; a service queue is asked for its own, and for a sample message, which is put back."
-)
+DETAILS = "The counts in the ledger are exact. A service queue is queried for its counts and a sample message, which is returned to it."
 
 
 def run(argv: Sequence[str]) -> int:
@@ -30,8 +28,8 @@ def _text(found: Mapping[str, JSON]) -> str:
     lines = [f"Job {found['job_id']}, queue {found['queue_url']}"]
     for name, title in (
         ("ledger", "tasks in the ledger (exact)"),
-        ("tasks", "messages with tasks at the service"),
-        ("events", "messages with events at the service"),
+        ("tasks", "task messages in the service queue"),
+        ("events", "event messages in the service queue"),
     ):
         sizes = found.get(name)
         if not isinstance(sizes, dict):
@@ -40,7 +38,8 @@ def _text(found: Mapping[str, JSON]) -> str:
         figures = [f"{'unknown' if n is None else f'{n:,}'} {word}" for word, n in sizes.items() if word != "is_exact"]
         lines += ["", f"{title}{'' if is_exact else ' (approximate)'}:", f"  {', '.join(figures)}"]
     sample = found.get("sample")
-    lines += ["", "A sample:" if sample else "No message is ready."]
+    empty = "No message is available." if "tasks" in found else "No task is pending."
+    lines += ["", "Sample:" if sample else empty]
     if isinstance(sample, dict):
         if "deliveries" in sample:
             lines.append(

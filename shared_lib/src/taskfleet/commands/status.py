@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from taskfleet.api.queue import open_job
 from taskfleet.tasks import State
 from taskfleet.terminal.arguments import configure, make_parser
-from taskfleet.terminal.hints import next_steps
+from taskfleet.terminal.hints import after_job, next_steps
 from taskfleet.watch.status import Status, gather
 from taskfleet.watch.text import status_report
 
 EXAMPLES = """\
   poe status
-  poe status --watch            again every two seconds, until all is done or Ctrl-C
+  poe status --watch            refresh every 2 seconds until all tasks are done
   poe status --json | jq .counts"""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("status", "With --watch it is refreshed until all tasks are done.", EXAMPLES)
+    parser = make_parser("status", "With --watch, refresh it until all tasks are done.", EXAMPLES)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--watch", nargs="?", const=2.0, type=float, metavar="SECONDS", help="refresh every SECONDS (2)"
+        "--watch", nargs="?", const=2.0, type=float, metavar="SECONDS", help="refresh every SECONDS (default 2)"
     )
     arguments = parser.parse_args(argv)
     if arguments.watch is not None and not arguments.watch > 0:
-        parser.error("--watch takes a number of seconds above 0")
+        parser.error("--watch must be above 0 seconds")
     database = open_job(configure(arguments), read_only=True)
     while True:
         now = time.time()
@@ -46,8 +46,9 @@ def run(argv: Sequence[str]) -> int:
 def _next(status: Status) -> str:
     if not status.total:
         return f"\n{next_steps('insert_tasks')}"
-    if status.counts[State.FAILED]:
-        return f"\n{next_steps('tasks --state failed')}"
     if status.ended == status.total:
-        return f"\n{next_steps('results -o results.feather')}"
-    return "" if status.workers else f"\nNo worker is running.\n\n{next_steps('launch_worker')}"
+        return f"\n{after_job(status)}"
+    failures = ["tasks --state failed"] if status.counts[State.FAILED] else []
+    if not status.workers:
+        return f"\nNo worker is running.\n\n{next_steps('launch_worker', *failures)}"
+    return f"\n{next_steps(*failures)}" if failures else ""

@@ -16,14 +16,14 @@ def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser(
         "stop",
-        "A running poe deploy_pool of the job ends too. Running tasks go back to the queue; nothing is lost.",
+        "A running poe deploy_pool of the job ends too. Running tasks return to the queue; no task is lost.",
         EXAMPLES,
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     job_id = configuration.settings.job_id
     confirm(f"This terminates all machines of job {job_id}.", job_id, yes=arguments.yes)
     stop(configuration, say=print)
-    print(f"No machine is left.\n\n{next_steps(('deploy_pool', 'to continue'), 'status')}")
+    print(f"All machines are terminated.\n\n{next_steps(('deploy_pool', 'to continue'), 'status')}")
     return 0

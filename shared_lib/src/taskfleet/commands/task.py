@@ -17,8 +17,8 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("task", "Its data and its result are shown too.", EXAMPLES, operands="ID")
-    parser.add_argument("task_id", metavar="ID", help="the task's id")
+    parser = make_parser("task", "Its data and result are included.", EXAMPLES, operands="ID")
+    parser.add_argument("task_id", metavar="ID", help="ID of the task")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
     record = task(configure(arguments), arguments.task_id)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from taskfleet.api.looking import tasks
 from taskfleet.tasks import FAILURE_KINDS, State
-from taskfleet.terminal.arguments import configure, make_parser
+from taskfleet.terminal.arguments import configure, make_parser, whole_number
 from taskfleet.terminal.hints import next_steps
 from taskfleet.text import columns
 
@@ -17,14 +17,16 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("tasks", "They are in the order of the table, with the reason of each failure.", EXAMPLES)
+    parser = make_parser("tasks", "They are in table order, with the reason of each failure.", EXAMPLES)
     parser.add_argument("--state", choices=[state.word for state in State], help="only tasks in this state")
-    parser.add_argument("--kind", choices=[kind.word for kind in FAILURE_KINDS], help="only tasks that failed this way")
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="list at most N; 0 for all (100)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument(
+        "--kind", choices=[kind.word for kind in FAILURE_KINDS], help="only tasks with this kind of failure"
+    )
+    parser.add_argument(
+        "--limit", type=whole_number(0), default=100, metavar="N", help="list at most N tasks; 0: all (default 100)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     arguments = parser.parse_args(argv)
-    if arguments.limit < 0:
-        parser.error("--limit takes a whole number from 0 on")
     kind = next((kind for kind in FAILURE_KINDS if kind.word == arguments.kind), None)
     state = next((state for state in State if state.word == arguments.state), State.FAILED if kind else None)
     lines, total = tasks(configure(arguments), state=state, kind=kind, limit=arguments.limit or None)
@@ -50,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
         print(f"… and {total - len(rows):,} more; --limit 0 lists all.")
     if state is State.FAILED:
         steps = next_steps(
-            ("task ID", "shows everything about one"), ("retry --failed", "puts all back into the queue")
+            ("task ID", "shows the details of one task"), ("retry --failed", "puts all of them back into the queue")
         )
         print(f"\n{steps}")
     return 0

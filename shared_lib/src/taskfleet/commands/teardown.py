@@ -11,19 +11,19 @@ from taskfleet.text import columns, counted
 EXAMPLES = """\
   poe teardown
   poe teardown --yes
-  poe teardown --dry-run                            list the machines only"""
+  poe teardown --dry-run                            only list the machines"""
 
 DETAILS = (
-    "All machines of the job are terminated and whatever else was created for them is removed. It needs no ledger: the provider's list "
-    "counts. It checks until nothing is left, and prints the count of each kind of resource."
+    "All machines of the job are terminated, and all resources that were created for them are deleted, until the provider lists none. The "
+    "remaining number of each kind of resource is printed. No ledger is needed."
 )
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("teardown", DETAILS, EXAMPLES)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--dry-run", action="store_true", help="list the machines and terminate nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    parser.add_argument("--dry-run", action="store_true", help="list the machines, terminate nothing")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     job_id = configuration.settings.job_id
@@ -35,13 +35,17 @@ def run(argv: Sequence[str]) -> int:
         print(f"Job {job_id} has {counted(len(found), 'machine')}. Nothing was terminated (--dry-run).")
         return 0
     if found:
-        warning = "" if has_ledger else " There is no ledger here: they may belong to somebody else's job of that name."
+        warning = (
+            ""
+            if has_ledger
+            else " This job has no ledger here: the machines may belong to another user's job of this name."
+        )
         confirm(
             f"This terminates {counted(len(found), 'machine')} of job {job_id}.{warning}", job_id, yes=arguments.yes
         )
     left = teardown(configuration)
     print(
-        f"{counted(len(found), 'machine')} terminated. Left of job {job_id} at PROVIDER={configuration.pool.provider}:"
+        f"{counted(len(found), 'machine')} terminated. Remaining resources of job {job_id} (PROVIDER={configuration.pool.provider}):"
     )
     for kind, number in left.items():
         print(f"  {kind}: {number}")

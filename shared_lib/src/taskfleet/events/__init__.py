@@ -2,7 +2,7 @@
 
 Every event has ``timestamp`` (ISO 8601, UTC), ``hostname`` and ``event_type``. Events of a task have ``task_id``, ``attempt``, ``retry``
 (whether another attempt follows) and ``elapsed_time`` in seconds. By type: ``task_completed`` has ``result``, or the reason if the task
-asked for another attempt and gets it; ``task_exception`` has ``exception`` (the traceback), also if a task that asked for another attempt
+requested another attempt and gets it; ``task_exception`` has ``exception`` (the traceback), also if a task that requested another attempt
 has none left; ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``task_memory_exceeded`` have ``exception`` (the reason).
 ``non_fatal_exception`` and ``fatal_exception`` (of the worker itself) have ``exception``.
 """

@@ -39,12 +39,12 @@ def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool |
         shared: Whether several hosts will use a new file; None to look at the file system. A file keeps what it was made for.
 
     Raises:
-        LedgerError: The file is not a ledger, belongs to another job or project, or cannot be made or migrated.
+        LedgerError: The file is not a ledger, belongs to another job or project, or cannot be created or migrated.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LedgerError(f"The folder {path.parent} for the ledger cannot be made: {error.strerror}.") from error
+        raise LedgerError(f"The folder {path.parent} for the ledger cannot be created: {error.strerror}.") from error
     database = connect(path, shared=is_shared(path.parent) if shared is None else shared, create=True)
     with closed_on_error(database):
         if database.schema().number == 0:

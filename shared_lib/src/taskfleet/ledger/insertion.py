@@ -141,7 +141,7 @@ class Insertion:
             )
             if touched.rowcount != 1:
                 raise InsertError(
-                    "Another insertion took this one for dead and deleted its rows. Nothing was inserted. Run the command again."
+                    "Another insertion treated this one as dead and deleted its rows. Nothing was inserted. Run the command again."
                 )
             yield change
         self._is_whole = True

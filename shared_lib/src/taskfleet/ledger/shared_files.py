@@ -143,7 +143,7 @@ class Witness:
 
     def _failure(self, error: OSError) -> LedgerError:
         return LedgerError(
-            f"{self.path}, which protects a ledger on a shared file system, cannot be used: {error.strerror or error}. Make room, or "
+            f"{self.path}, which protects a ledger on a shared file system, cannot be used: {error.strerror or error}. Free disk space, or "
             "check its permissions, and run the command again. Nothing was lost."
         )
 

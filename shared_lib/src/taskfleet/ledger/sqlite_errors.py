@@ -22,9 +22,9 @@ def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     text, kind = str(error), LedgerError
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_BUSY") or "locked" in text:
-        advice = "another process has held it for a minute; look for a stuck process that uses it"
+        advice = "another process has locked it for a minute; look for a stuck process that uses it"
     elif name.startswith("SQLITE_FULL"):
-        advice = "the disk is full; make room and run the command again, nothing was lost"
+        advice = "the disk is full; free disk space and run the command again; nothing was lost"
     elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text:
         kind = UnusableLedgerError
         advice = (
@@ -35,7 +35,7 @@ def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     elif name.startswith("SQLITE_IOERR"):
         advice = "the disk or the network file system failed; check it and run the command again"
     else:
-        advice = "this is not expected"
+        advice = "this error is unexpected"
     return kind(f"The ledger {path}: {text} ({name or 'no code'}): {advice}.")
 
 

@@ -102,7 +102,7 @@ class Controller:
     def _step(self, now: float) -> Plan:
         listed_at = self._reconciler.listed_at
         if listed_at is None or now - listed_at > self._gap_seconds:
-            logger.debug("Some heartbeats may not be recorded yet: they are expected from now on.")
+            logger.debug("Some heartbeats may not be recorded yet: heartbeat deadlines count from now.")
             self._watched_since = now
         self._reconciler.reconcile(now)
         state = self._state(now)

@@ -28,11 +28,11 @@ def read_lock(project: Path) -> Sequence[Mapping[str, Any]]:
     """
     lock = project / "uv.lock"
     if not lock.is_file():
-        raise BundleError(f"There is no uv.lock in {project}, which lists what machines install. Make it: uv lock")
+        raise BundleError(f"There is no uv.lock in {project}, which lists what machines install. Create it: uv lock")
     try:
         packages: Sequence[Mapping[str, Any]] = tomllib.loads(lock.read_text(encoding="utf-8")).get("package", [])
     except (OSError, ValueError) as error:
-        raise BundleError(f"{lock} cannot be read ({error}). Make it again: uv lock") from error
+        raise BundleError(f"{lock} cannot be read ({error}). Create it again: uv lock") from error
     return packages
 
 

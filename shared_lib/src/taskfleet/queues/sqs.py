@@ -124,7 +124,7 @@ class SqsTransport:
             size = _size(message)
             if not 0 < size <= self.most_message_bytes:
                 raise QueueError(
-                    f"{self._label}: a message of {size:,} bytes; SQS takes 1 to {self.most_message_bytes:,}."
+                    f"{self._label}: a message of {size:,} bytes; SQS accepts 1 to {self.most_message_bytes:,}."
                 )
             if message.delay_seconds > self.longest_delay_seconds:
                 raise QueueError(

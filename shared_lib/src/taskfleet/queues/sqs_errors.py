@@ -7,7 +7,7 @@ from taskfleet.clouds.aws_errors import THROTTLED, is_unreachable, line, reply_o
 from taskfleet.errors import ProviderError, QueueError, UnreachableError, WrongSettingError
 from taskfleet.invocation import poe
 
-_THROTTLED = "this account calls SQS too often; the worker slows down by itself, and fewer workers may be as fast."
+_THROTTLED = "SQS throttles this account; workers slow down automatically, and fewer workers may be as fast."
 _INTERNAL = "SQS reports an internal error; see health.aws.amazon.com if it lasts."
 #: Transient codes, with their remedy.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html

@@ -4,7 +4,7 @@
 process batches before ``Batch.encode``, which returns the id and the JSON text of the keyword arguments of each task. All of them are
 lazy: they read only what the consumer requests, so a table may have ten million rows. ``write_results`` writes a table of results.
 
-A table that cannot be read raises ``TableError``; a row that cannot become a task raises ``InsertError``. Both messages say what is
-wrong, in which row of which table (counted from 1, without the header), and what to do. No other exception is raised, even in the middle
+A table that cannot be read raises ``TableError``; a row that cannot become a task raises ``InsertError``. Both messages name the
+error, the table and row (counted from 1, without the header), and the remedy. No other exception is raised, even in the middle
 of a table. ``taskfleet.tables.values`` documents the conversion of values.
 """

@@ -18,6 +18,7 @@ from taskfleet.errors import TableError
 from taskfleet.tables.address import TableBytes
 from taskfleet.tables.arrow import check_unique, column_batches
 from taskfleet.tables.batch import ColumnBatch
+from taskfleet.text import counted
 
 _BLOCK_BYTES = 8 << 20
 _NULLS = pa.array(["", "NA", "N/A", "#N/A", "n/a", "null", "NULL", "None", "nan", "NaN", "NAN"])
@@ -90,7 +91,7 @@ def _reader(file: BinaryIO, source: str, header: list[str] | None) -> Any:
     def reject(row: Any) -> str:
         # pyarrow counts the header as row 1.
         errors.append(
-            f"{source} has {row.actual_columns} cells instead of {row.expected_columns} in row {row.number - 1} "
+            f"Row {row.number - 1} of {source} has {counted(row.actual_columns, 'cell')} instead of {row.expected_columns} "
             f"({row.text[:60]!r}). Quote cells that contain a comma, and give every row all its cells."
         )
         return "error"

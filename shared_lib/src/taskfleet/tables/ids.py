@@ -20,7 +20,7 @@ def id_text(value: object) -> str:
     """
     known = to_json(value, ("task_id",))
     if isinstance(known, bool) or not isinstance(known, int | float | str | None):
-        raise ValueError(f"task_id {shown(value)} ({type(value).__name__}) is not an id. Write a text or a number.")
+        raise ValueError(f"task_id {shown(value)} ({type(value).__name__}) is not an ID. Write text or a number.")
     text = "" if known is None else str(known)
     if not text:
         raise ValueError(f"task_id is {'null' if known is None else 'empty'}. Give every row a task_id, or none.")

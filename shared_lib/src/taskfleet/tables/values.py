@@ -219,7 +219,7 @@ _REMEDIES = {
 
 
 def _reject(value: object, path: Path) -> JSON:
-    remedy = _REMEDIES.get(type(value).__name__, "Write a number, a text, a list or an object.")
+    remedy = _REMEDIES.get(type(value).__name__, "Write a number, text, a list or an object.")
     raise UnsupportedValueError(path, value, "JSON has no such type", remedy)
 
 

@@ -1,1 +1,1 @@
-"""What the commands share on the terminal: the registry of commands, the parser, prompts, error reporting, logging, tables of offers."""
+"""Code shared by the commands: their registry, the parser, prompts, hints, error reporting, logging, tables of offers."""

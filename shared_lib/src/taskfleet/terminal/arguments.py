@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from taskfleet.terminal.registry import COMMANDS
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows in its help only the sections of settings that matter to the provider that is chosen."""
+    """A parser whose help has only the sections of settings that apply to the provider."""
 
     def add_section(self, group: str) -> "argparse._ArgumentGroup":
         """Add a section for the flags of a group of settings."""
@@ -44,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _chosen_provider(argv: Sequence[str]) -> str | None:
-    """Return the provider that a command line means, or that the settings name; None if they cannot be read."""
+    """Return the provider in the command line or in the settings; None if they cannot be read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-e", "--env-file")
     parser.add_argument("--provider")
@@ -59,19 +61,19 @@ def _chosen_provider(argv: Sequence[str]) -> str | None:
 def make_parser(name: str, details: str, examples: str, *, operands: str = "") -> argparse.ArgumentParser:
     """Return a command's parser, with a flag for each setting of its sections in the registry.
 
-    Sections that do not matter to the chosen provider are left out of the help; their flags are accepted all the same.
+    The help omits sections that do not apply to the provider; their flags are accepted nevertheless.
 
     Args:
         name: As in ``poe NAME``.
-        details: What there is to know beyond the registry's line of help; may be empty.
-        examples: Lines to show at the end of the help.
-        operands: What stands behind the options, for the usage line.
+        details: What the registry's line of help does not say; may be empty.
+        examples: Lines at the end of the help.
+        operands: The positional arguments, for the usage line.
     """
     command = COMMANDS[name]
     parser = _Parser(
         prog=f"poe {name}",
         usage=f"poe {name} [-e FILE] [options] {operands}".rstrip(),
-        description=f"{command.help}. {details}".strip(),
+        description=f"{command.help}.\n\n{textwrap.fill(details, shutil.get_terminal_size().columns - 2)}".strip(),
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -81,9 +83,9 @@ def make_parser(name: str, details: str, examples: str, *, operands: str = "") -
     )
     parser.add_argument("--env-file", dest="env_file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument(
-        "-v", dest="verbosity", action="count", default=0, help="print log messages; -vv prints those for debugging too"
+        "-v", dest="verbosity", action="count", default=0, help="print log messages; -vv: debug messages too"
     )
-    parser.add_argument("--log-file", metavar="FILE", help="append all log messages to FILE, whatever -v says")
+    parser.add_argument("--log-file", metavar="FILE", help="append all log messages to FILE, debug messages included")
     for group in command.groups:
         section = parser.add_section(group)
         for field in describe():
@@ -105,7 +107,7 @@ def configure(arguments: argparse.Namespace, *, start: Path | None = None) -> Co
 
     Args:
         arguments: The parsed command line.
-        start: Where to look for the project; the current folder if None.
+        start: The folder to search for the project from; None for the current folder.
     """
     fields = {field.name: field for field in describe()}
     flags = {name: value for name in fields if (value := getattr(arguments, name, None)) is not None}
@@ -121,7 +123,7 @@ def configure(arguments: argparse.Namespace, *, start: Path | None = None) -> Co
 
 
 def _flags_for(env_file: str | None, given: Mapping[str, tuple[str, str]]) -> Callable[[str], Sequence[str]]:
-    """Return what returns a command's share of the flags that were given: the file of settings, and settings that it has as well."""
+    """Return a function that returns those of the given flags that another command has too: the file of settings, and settings."""
 
     def flags_for(name: str) -> Sequence[str]:
         groups = COMMANDS[name].groups if name in COMMANDS else ()
@@ -136,11 +138,25 @@ def users_path(name: str) -> Path:
     return Path(os.environ.get("POE_PWD") or Path.cwd()) / Path(name).expanduser()
 
 
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number of at least ``least``."""
+
+    def parse(text: str) -> int:
+        try:
+            if (number := int(text)) >= least:
+                return number
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+
+    return parse
+
+
 def queue_argument(flag: str, url: str) -> str:
-    """Return the address of a queue from the command line.
+    """Return the URL of a queue from the command line.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not a valid URL.
     """
     try:
         return queue_url(url)

@@ -12,12 +12,12 @@ from taskfleet.terminal.streams import prepare_streams
 
 logger = logging.getLogger(__name__)
 
-#: What writing to a pipe, a file or a terminal that has gone ends with.
+#: The errors of writing to a closed pipe, a full disk or a closed terminal.
 _OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
 
 #: Ctrl-C.
 INTERRUPTED = 130
-#: Set by a command that runs another one and prints itself what to do next.
+#: Set for a command whose caller prints the next steps itself.
 NO_HINT_VARIABLE = "TASKFLEET_NO_HINT"
 
 
@@ -55,5 +55,5 @@ def guarded(action: Callable[[], int], *, is_output_optional: bool) -> int:
 
 
 def _notes(error: BaseException) -> list[str]:
-    """Return what was added to an exception on its way, for people: what was done before it."""
+    """Return the notes of an exception: what was done before it."""
     return getattr(error, "__notes__", [])

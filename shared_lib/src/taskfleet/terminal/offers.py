@@ -17,7 +17,7 @@ OFFER_HEADS = ("type", "zone", "market", "CPUs", "GiB", "slots", "USD/h", "USD/h
 
 def add_refresh(parser: argparse.ArgumentParser) -> None:
     """Add the flag that fetches prices again."""
-    parser.add_argument("--refresh", action="store_true", help="fetch prices again, however recent the cached ones are")
+    parser.add_argument("--refresh", action="store_true", help="fetch prices again instead of using cached ones")
 
 
 def print_age(configuration: Configuration, catalogue: Catalogue) -> None:
@@ -47,18 +47,18 @@ def offer_row(one: Offer) -> tuple[str, ...]:
 
 
 def show_plan(plan: Plan, limit: int, budget_usd: float | None) -> None:
-    """Print the best offers, which was chosen, and how long the tasks take for how much.
+    """Print the best offers, the chosen one, and the estimated time and cost of the tasks.
 
     Args:
         plan: The plan.
         limit: The number of offers to print.
-        budget_usd: What the pool may cost, None for anything.
+        budget_usd: The limit of the total cost; None for no limit.
     """
     choice, best = plan.choice, plan.best
     rows = [("*" if one is best else "", *offer_row(one)) for one in choice.ranked[:limit]]
     print(columns(rows, ("", *OFFER_HEADS)))
     if len(choice.ranked) > limit:
-        print(f"… and {len(choice.ranked) - limit:,} more that fit.")
+        print(f"… and {len(choice.ranked) - limit:,} more offers fit.")
     print()
     print(
         f"Chosen: {counted(choice.count, 'machine')} of type {best.instance_type} in {best.zone}, {best.market}: "
@@ -73,17 +73,19 @@ def show_plan(plan: Plan, limit: int, budget_usd: float | None) -> None:
         )
     print(_time_and_total(plan.estimate))
     if budget_usd is not None and plan.estimate.usd is not None and plan.estimate.usd > budget_usd:
-        print(f"That is more than the budget of {budget_usd:.2f} USD.")
+        print(f"The estimate exceeds the budget of {budget_usd:.2f} USD.")
 
 
 def _time_and_total(estimate: Estimate) -> str:
     if estimate.tasks is None:
-        return "Time and total cost: unknown, because no tasks are inserted (--tasks N plans for N tasks)."
+        return "Time and total cost: unknown, because no tasks are inserted (--tasks N sets their number)."
+    if not estimate.tasks:
+        return "No tasks are left."
     tasks = counted(estimate.tasks, "task")
     if estimate.hours is None or estimate.usd is None or estimate.hours_per_task is None:
-        return f"Time and total cost of {tasks}: unknown until some have run (or set --hours-per-task)."
-    cost = f"about {estimate.usd:.2f} USD" if estimate.usd else "nothing"
+        return f"Time and total cost of {tasks}: unknown until some of them have run (or set --hours-per-task)."
+    cost = f"about {estimate.usd:.2f} USD" if estimate.usd else "no cost"
     return (
-        f"{tasks} of {duration(estimate.hours_per_task * 3600)} each, if they are as fast there: done in about "
-        f"{duration(estimate.hours * 3600)}, for {cost}."
+        f"Estimate for {tasks} of {duration(estimate.hours_per_task * 3600)} each on these machines: "
+        f"about {duration(estimate.hours * 3600)}, {cost}."
     )

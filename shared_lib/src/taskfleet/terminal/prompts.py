@@ -27,16 +27,16 @@ def confirm(what: str, word: str, *, yes: bool) -> None:
 
 
 def confirm_start() -> None:
-    """Ask the user whether to start machines.
+    """Ask the user whether to launch machines.
 
     Raises:
         DeclinedError: The answer is not yes.
         UsageError: Standard input is not a terminal.
     """
     if not sys.stdin.isatty():
-        raise UsageError("Not an interactive terminal: add --yes to start machines. Nothing was started.")
-    if prompt("\nStart? [y/N] ").lower() not in ("y", "yes"):
-        raise DeclinedError("Nothing was started.")
+        raise UsageError("Not an interactive terminal: add --yes to launch machines. No machine was launched.")
+    if prompt("\nLaunch? [y/N] ").lower() not in ("y", "yes"):
+        raise DeclinedError("No machine was launched.")
 
 
 def prompt(question: str) -> str:

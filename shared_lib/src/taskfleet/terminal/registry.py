@@ -1,6 +1,6 @@
-"""Every command once: its name, its heading, its line of help and the sections of settings that become its flags.
+"""The registry of commands: name, heading, line of help, and the sections of settings that become flags.
 
-The command line, the poe tasks of a project (``shared_lib/poe.toml``), the documentation and the tests are made from this table.
+The command line, the poe tasks of a project (``shared_lib/poe.toml``), the documentation and the tests are generated from it.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Command:
     help: str
     """One line, without a full stop."""
     groups: tuple[str, ...] = ("job",)
-    """The sections of settings (see ``settings.declaring.GROUPS``) of which each setting is a flag."""
+    """The sections of settings (see ``settings.declaring.GROUPS``) whose settings are flags."""
     is_report: bool = False
-    """Whether its output is all that it is for; the others do their work also if nobody can read what they print."""
+    """Whether the output is the only purpose of the command; other commands do their work even if the output cannot be written."""
     script: str = ""
     """The project's own script that runs it; empty for ``python -m taskfleet NAME``."""
 
@@ -87,20 +87,22 @@ COMMANDS = {
             ("provider", "location", "machine", "task", *OWN_GROUPS),
             is_report=True,
         ),
-        _machine("plan", "Show which machines would be started, and the cost", ("job", *POOL_GROUPS), is_report=True),
+        _machine(
+            "plan", "Show which machines would be launched, and their cost", ("job", *POOL_GROUPS), is_report=True
+        ),
         _machine(
             "calibrate",
-            "Run a sample here and estimate time, memory and cost of all tasks",
+            "Run a sample here, estimate the time, memory and cost of all tasks",
             ("job", "worker", "limits", "provider", "location", "machine", "task", "number", *OWN_GROUPS),
         ),
         _machine(
             "deploy_pool",
-            "Start machines, replace those that fail, terminate all when the job is done",
+            "Launch machines, replace those that fail, terminate all when the job is done",
             ("job", *_WORKER, *POOL_GROUPS),
         ),
         _machine("machines", "List the job's machines with their state and cost", is_report=True),
-        _machine("stop", "Terminate all machines of the job; its tasks stay"),
-        _machine("teardown", "Remove everything created for the pool, and verify that nothing is left"),
+        _machine("stop", "Terminate all machines of the job, keep its tasks"),
+        _machine("teardown", "Delete all resources of the pool, and verify that none is left"),
         _machine(
             "explain",
             "Explain why a task or the pool is stuck",

@@ -1,4 +1,4 @@
-"""Standard streams that cannot end the work: a reader that has gone, a full disk or a closed stream only ends the output."""
+"""Standard streams whose errors do not stop a command: after a closed pipe, a full disk or a closed stream, output is dropped."""
 
 import io
 import os

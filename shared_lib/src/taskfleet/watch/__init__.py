@@ -1,1 +1,1 @@
-"""Watching a job: ``status`` gathers what there is to say, ``text`` puts it into words, ``progress`` shows it while a worker works."""
+"""Report the progress of a job: ``status`` reads it from the ledger, ``text`` formats it, ``progress`` displays it while a worker runs."""

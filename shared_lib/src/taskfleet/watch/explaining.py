@@ -1,4 +1,4 @@
-"""Why a job or a task is stuck, and what to change: one sentence each."""
+"""Explain why a job or a task is stuck, and what to change."""
 
 from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database
@@ -11,7 +11,7 @@ from taskfleet.watch.status import Status
 
 
 def explain_task(database: Database, task: TaskRecord, status: Status, settings: Settings, now: float) -> str:
-    """Return the state of a task and what it waits for."""
+    """Return the state of a task, and the reason why it has not ended."""
     last = task.attempts[-1] if task.attempts else None
     name = f"Task {task.task_id}"
     match task.state:
@@ -42,7 +42,7 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
             f"{counted(status.unsent, 'task')}."
         )
     if not status.workers:
-        return f"{name} is pending and no worker is running: {poe('launch_worker')}, or {poe('deploy_pool')}."
+        return f"{name} is pending, but no worker is running. Start one: {poe('launch_worker')} or {poe('deploy_pool')}"
     ahead = status.counts[State.PENDING]
     pace = f" at {rate(status.rate_per_second)}" if status.rate_per_second else ""
     return (
@@ -57,13 +57,13 @@ def _explain_running(database: Database, task: TaskRecord, settings: Settings, n
         (task.seq,),
     )
     if row is None:
-        return f"Task {task.task_id} has just changed; try again."
+        return f"Task {task.task_id} is changing state; try again."
     hostname, seen_at, ended_at, attempt = row
     silent = now - seen_at
     if ended_at is not None or silent > 3 * max(settings.lease_seconds, 60.0):
         return (
-            f"Task {task.task_id} is held by a worker on {hostname} whose last heartbeat was {duration(silent)} ago. It is put back when "
-            f"a worker, a monitor or a pool runs: {poe('launch_worker')}. {poe('release')} revokes this and all other leases."
+            f"Task {task.task_id} is held by a worker on {hostname} whose last heartbeat was {duration(silent)} ago. It returns to the "
+            f"queue when a worker, a monitor or a pool runs: {poe('launch_worker')}. {poe('release')} revokes this and all other leases."
         )
     limit = (
         "its run time has no limit (MAX_RUNTIME_SECONDS)"
@@ -77,10 +77,10 @@ def _explain_running(database: Database, task: TaskRecord, settings: Settings, n
 
 
 def explain_job(database: Database, status: Status, now: float) -> str:
-    """Return why a job is stuck, or that it is not."""
+    """Return the reason why a job is stuck, or that it is not."""
     left = status.total - status.ended
     if not status.total:
-        return f"No tasks are inserted: {poe('insert_tasks')}."
+        return f"No tasks are inserted. Insert them: {poe('insert_tasks')}"
     if not left:
         failed = status.counts[State.FAILED]
         return f"All tasks have ended, {failed:,} failed." + (
@@ -101,14 +101,14 @@ def explain_job(database: Database, status: Status, now: float) -> str:
                 f"{counted(left, 'task')} left and no worker has started, but {counted(len(machines), 'machine')} may be starting: "
                 f"see {poe('explain pool')}."
             )
-        return f"{counted(left, 'task')} left{delayed} and no worker is running: {poe('launch_worker')}, or {poe('deploy_pool')}."
+        return f"{counted(left, 'task')} left{delayed}, but no worker is running. Start one: {poe('launch_worker')} or {poe('deploy_pool')}"
     slots = sum(one.slots for one in status.workers)
     heartbeat_at = max(one.seen_at for one in status.workers)
     if now - heartbeat_at > 210:
         hint = (
-            f"{poe('monitor')} has to run where the ledger is"
+            f"{poe('monitor')} must run to record heartbeats"
             if status.queue_url
-            else "they died, or their machine is suspended"
+            else "they have died, or their machines are suspended"
         )
         return f"The last heartbeat of {counted(len(status.workers), 'worker')} was {duration(now - heartbeat_at)} ago: {hint}."
     if not status.rate_per_second:

@@ -78,7 +78,7 @@ class Monitor:
                 continue
             if self._is_cut_off:
                 self._is_cut_off = False
-                self._progress.say("The queue answers again.")
+                self._progress.say("The queue is available again.")
             self._progress.tick(time.time())
             if auto_complete and not received and self._is_complete():
                 return

@@ -93,19 +93,17 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
 
 def cost_line(costs: Costs) -> str:
     """Return the cost of the machines as one sentence."""
-    ever = counted(costs.machines_ever, "machine")
-    there = f"Machines: {costs.machines:,} active"
-    if costs.machines_queued:
-        there += f" ({costs.machines_queued:,} queued)"
+    queued = f" ({costs.machines_queued:,} queued)" if costs.machines_queued else ""
+    counts = f"Machines: {costs.machines:,} active{queued}, {costs.machines_ever:,} in total"
     if not costs.so_far_usd and not costs.usd_per_hour and not costs.machines_queued:
-        return f"{there}, {ever} in all; they cost nothing."
-    parts = [f"{there}, {ever} in all. Cost so far: {_usd(costs.so_far_usd)}"]
+        return f"{counts}, at no cost."
+    parts = [f"{counts}. Cost so far: {_usd(costs.so_far_usd)}"]
     if costs.usd_per_task is not None:
         parts.append(f"{costs.usd_per_task:.2g} USD per task")
     if costs.machines:
         parts.append(f"{costs.usd_per_hour:.4f} USD per hour now")
         if costs.at_the_end_usd is not None:
-            parts.append(f"about {_usd(costs.at_the_end_usd)} in total")
+            parts.append(f"estimated total {_usd(costs.at_the_end_usd)}")
     parts.append(f"wasted: {_usd(costs.boot_usd)} booting, {_usd(costs.idle_usd)} idle or lost")
     return ", ".join(parts) + "."
 
@@ -133,7 +131,7 @@ def _failure_lines(status: Status) -> list[str]:
         if n:
             task_id, reason = status.examples.get(kind, ("", ""))
             example = f"   for example {task_id}: {reason}" if task_id else ""
-            lines.append(f"  {n:>6,} {kind.word}{example}")
+            lines.append(f"  {n:>6,} {kind.word:<9}{example}".rstrip())
     return ["", "Failures:", *lines] if lines else []
 
 

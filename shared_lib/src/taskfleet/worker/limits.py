@@ -52,10 +52,10 @@ class Limits:
         if most_bytes is not None and (is_late or now >= self._measure_at):
             used = self._measure(most_bytes)
             if used > most_bytes:
-                reason = f"Memory: it held {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB allows {most_bytes / 2**30:g}"
+                reason = f"Memory: the task used {used / 2**30:.2f} GiB; MEMORY_LIMIT_GIB is {most_bytes / 2**30:g}"
                 return Violation(outcome=Outcome.MEMORY, reason=reason)
         if is_late:
-            reason = f"Timeout: it ran longer than MAX_RUNTIME_SECONDS={most_seconds:g}"
+            reason = f"Timeout: the task ran longer than MAX_RUNTIME_SECONDS={most_seconds:g}"
             return Violation(outcome=Outcome.TIMEOUT, reason=reason)
         return None
 

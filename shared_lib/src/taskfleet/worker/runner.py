@@ -220,7 +220,7 @@ def make_encode() -> Callable[[object, int], Iterable[str]]:
 
 def _too_large(index: int, started_at: float, elapsed: float, n_bytes: int, most_bytes: int) -> Record:
     error = (
-        f"ResultTooLarge: the result is {n_bytes / 2**20:.1f} MiB of JSON; MAX_RESULT_MIB allows {most_bytes / 2**20:g}. Write large "
+        f"ResultTooLarge: the result is {n_bytes / 2**20:.1f} MiB of JSON; MAX_RESULT_MIB is {most_bytes / 2**20:g}. Write large "
         "results to a file and return its path."
     )
     return Record(

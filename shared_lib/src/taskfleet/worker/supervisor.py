@@ -152,7 +152,7 @@ class Supervisor:
             time.sleep(LEDGER_PAUSE_SECONDS)
         else:
             if self._ledger_error:
-                self._observers.say("The ledger can be used again.")
+                self._observers.say("The ledger is available again.")
             self._ledger_error = ""
 
     def _are_slots_stuck(self) -> bool:

@@ -151,7 +151,7 @@ def _zones_of(session: GoogleSession, regions: Sequence[str]) -> dict[str, str]:
     unknown = [region for region in regions if region not in zones]
     if unknown:
         raise WrongSettingError(
-            f"Google Cloud has no region {', '.join(unknown)} with a zone that is up. The regions are: {', '.join(zones)}.",
+            f"Google Cloud has no region {', '.join(unknown)} with an available zone. The regions are: {', '.join(zones)}.",
             setting="REGIONS",
         )
     return {zone: region for region in regions for zone in zones[region]}
