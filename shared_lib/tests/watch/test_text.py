@@ -1,7 +1,10 @@
 """Figures in words."""
 
+from dataclasses import replace
+
 import pytest
 from taskfleet.ledger.counters import Durations
+from taskfleet.ledger.queries import LibraryVersions
 from taskfleet.tasks import FAILURE_KINDS, Outcome, State
 from taskfleet.text import columns
 from taskfleet.watch import text
@@ -171,3 +174,14 @@ def test_the_status_report_lists_the_states_and_what_went_wrong():
         "",
         "Retries: 0   lost with their worker: 0   duplicate results ignored: 1",
     ]
+
+
+def test_different_versions_of_the_library_are_shown_and_one_version_is_not():
+    status = make_status(pending=3)
+    one = LibraryVersions(job="0.2.0", workers={"0.2.0": 3}, machines={})
+    mixed = LibraryVersions(job="0.2.0", workers={"0.1.0": 2, "0.2.0": 1}, machines={"": 1})
+    assert "Versions" not in text.status_report(replace(status, versions=one), 0.0)
+    assert text.status_report(replace(status, versions=mixed), 0.0).endswith(
+        "Versions of the library differ: the ledger was last updated by 0.2.0, 2 workers with 0.1.0, 1 worker with 0.2.0, "
+        "1 machine with an unknown version."
+    )

@@ -42,6 +42,9 @@ class Status:
     costs: Costs | None = None
     """Of the job's machines; None if it never had any."""
 
+    versions: queries.LibraryVersions | None = None
+    """The versions of the library that are used for the job."""
+
     @property
     def ended(self) -> int:
         """Tasks that ended: succeeded, failed or killed."""
@@ -112,4 +115,5 @@ def gather(database: Database, now: float) -> Status:
                 "SELECT count(*) FROM worker WHERE end_reason = ?", (WorkerEnd.PREEMPTED,)
             ),
             costs=compute_costs(database, succeeded=counts[State.SUCCEEDED], eta_seconds=eta, now=now),
+            versions=queries.library_versions(database),
         )

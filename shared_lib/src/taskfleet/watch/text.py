@@ -2,6 +2,7 @@
 
 from taskfleet.invocation import poe
 from taskfleet.ledger.counters import Durations
+from taskfleet.ledger.queries import LibraryVersions
 from taskfleet.pool.costs import Costs
 from taskfleet.tasks import State
 from taskfleet.text import counted, duration, rate
@@ -54,7 +55,17 @@ def status_report(status: Status, now: float) -> str:
                 f"  {worker.hostname} (pid {worker.pid}): {worker.running:,} tasks leased, {worker.slots} slots, "
                 f"last heartbeat {duration(max(0.0, now - worker.seen_at))} ago"
             )
+    if status.versions is not None and status.versions.is_mixed:
+        lines += ["", _versions_line(status.versions)]
     return "\n".join(lines)
+
+
+def _versions_line(versions: LibraryVersions) -> str:
+    """Return which versions of the library are used at the same time, as one line."""
+    parts = [f"the ledger was last updated by {versions.job or 'an unknown version'}"]
+    for what, numbers in (("worker", versions.workers), ("machine", versions.machines)):
+        parts += [f"{counted(n, what)} with {version or 'an unknown version'}" for version, n in numbers.items()]
+    return f"Versions of the library differ: {', '.join(parts)}."
 
 
 def final_report(status: Status, now: float, who: str = "worker") -> str:
