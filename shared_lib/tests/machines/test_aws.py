@@ -553,7 +553,7 @@ def test_settings_are_not_blamed_while_another_offer_is_out_of_stock(ec2, machin
 @pytest.mark.parametrize(
     ("code", "kind", "sentence"),
     [
-        ("ExpiredToken", CredentialsError, r"The AWS credentials have expired\. Get new ones"),
+        ("ExpiredToken", CredentialsError, r"The AWS credentials have expired\. Renew them"),
         ("AuthFailure", CredentialsError, r"rejects these credentials"),
         (
             "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
