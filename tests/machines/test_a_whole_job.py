@@ -166,9 +166,9 @@ POOL = {
 
 
 def slow(desk):
-    """Have each task take long enough for things to happen meanwhile."""
+    """Have the job take longer than a machine has for its boot, so that the one that stays dark is noticed."""
     (desk.folder / "task.py").write_text(
-        "import time\n\n\ndef run_task(num1, num2):\n    time.sleep(0.015)\n    return num1 + num2\n\n\n"
+        "import time\n\n\ndef run_task(num1, num2):\n    time.sleep(0.03)\n    return num1 + num2\n\n\n"
         "def filter_tasks(table, output_path):\n    return table\n"
     )
 
