@@ -167,7 +167,7 @@ def test_machines_that_are_left_go_on_alone_and_can_be_torn_down(project, poe, t
     until(lambda: status(poe)["counts"]["succeeded"] > done + 10, "more results")
     assert re.search(r"The pool has had no controller.*poe deploy_pool --continue", poe("explain", "pool").stdout)
     again = poe("deploy_pool", "--yes", status=1).stderr
-    assert "1 machine of an earlier run may still be there" in again
+    assert "1 machine of an earlier run may still be running" in again
     torn = poe("teardown", "--yes").stdout
     assert re.search(r"machines: 0$", torn, re.MULTILINE)
     assert workers(project) == []

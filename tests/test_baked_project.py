@@ -310,7 +310,7 @@ def test_what_a_command_suggests_works_as_printed_and_keeps_the_settings(project
         return suggested(done.stdout + done.stderr)
 
     [work] = follow(["uv", "run", "poe", "insert_tasks", "-e", file])
-    list_failed, retry = follow(work)
+    list_failed, retry, results_of_failures = follow(work)
     show, retry_too = follow(list_failed)
     assert retry == retry_too
     id_at = show.index("ID")
@@ -326,6 +326,7 @@ def test_what_a_command_suggests_works_as_printed_and_keeps_the_settings(project
     settings.write_text(settings.read_text().replace("PROBABILITY=1", "PROBABILITY=0"))
     [work] = follow(retry)
     [results] = follow(work)
+    assert results == results_of_failures
     assert follow(results) == []
     assert (project / "results.feather").exists()
     [results_too] = follow(["uv", "run", "poe", "status", "-e", file])

@@ -1,10 +1,12 @@
-"""Formatting of durations, counts, rates and text tables for people."""
+"""Format durations, counts, rates and text tables."""
 
 from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
-    """Return a duration with two units at most: ``0.35 s``, ``42 s``, ``8m 27s``, ``3h 05m``, ``2d 04h``."""
+    """Return a duration with two units at most: ``0.053 ms``, ``0.35 s``, ``42 s``, ``8m 27s``, ``3h 05m``, ``2d 04h``."""
+    if 0 < seconds < 0.001:
+        return f"{seconds * 1000:.2g} ms"
     if seconds < 10:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
     whole = round(seconds)

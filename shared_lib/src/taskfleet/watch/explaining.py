@@ -21,8 +21,8 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
             reason = (last.error or "").partition("\n")[0] if last is not None else ""
             kind = "" if task.kind is None else f" ({task.kind.word})"
             return (
-                f"{name} failed{kind} after {counted(len(task.attempts), 'attempt')} and is not retried: {reason} "
-                f"Once the cause is fixed: {poe(f'retry {task.task_id}')}"
+                f"{name} failed{kind} after {counted(len(task.attempts), 'attempt')} and is not retried: {reason}\n"
+                f"When the cause is fixed, put it back into the queue: {poe(f'retry {task.task_id}')}"
             )
         case State.KILLED:
             return f"{name} was removed from the queue by poe purge_queue; {poe(f'retry {task.task_id}')} puts it back."
@@ -33,7 +33,7 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
     if task.available_at > now and last is not None:
         reason = (last.error or last.outcome.word).partition("\n")[0]
         return (
-            f"{name} is retried in {duration(task.available_at - now)}, because attempt {last.number} ended: {reason} "
+            f"{name} is retried in {duration(task.available_at - now)}, because attempt {last.number} ended: {reason}\n"
             "RETRY_DELAY_SECONDS and RETRY_DELAYS set the delay."
         )
     if status.unsent and status.queue_url:

@@ -1,4 +1,6 @@
-"""Progress and reports as text, for people."""
+"""Format progress and reports as text."""
+
+from decimal import Decimal
 
 from taskfleet.invocation import poe
 from taskfleet.ledger.counters import Durations
@@ -147,4 +149,6 @@ def _failure_lines(status: Status) -> list[str]:
 
 
 def _figure(seconds: float) -> str:
-    return f"{seconds:.2f}" if seconds >= 0.1 or seconds == 0 else f"{seconds:.2g}"
+    if seconds >= 0.1 or seconds == 0:
+        return f"{seconds:.2f}"
+    return format(Decimal(f"{seconds:.2g}"), "f")  # without an exponent
