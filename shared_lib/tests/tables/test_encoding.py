@@ -73,8 +73,8 @@ def test_an_id_column_beside_others_is_an_argument():
         ("x" * 513, "has 513 characters. Write at most 512"),
         ("a\nb", "control character"),
         ("a\x85", "control character"),
-        (True, "True (bool) is not an id"),
-        ([1], "(list) is not an id"),
+        (True, "True (bool) is not an ID"),
+        ([1], "(list) is not an ID"),
     ],
 )
 def test_an_invalid_id_is_an_error_with_its_row(task_id, part):
