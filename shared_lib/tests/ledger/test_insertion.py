@@ -315,7 +315,7 @@ def test_an_inserter_that_was_taken_for_dead_is_refused(job, act, successor):
     if successor == "discarded":
         second.discard()
     before = job.dump()
-    with pytest.raises(InsertError, match="for dead"):
+    with pytest.raises(InsertError, match="as dead"):
         add(first, "c") if act == "add" else first.accept(602.0)
     first.discard()
     assert job.dump() == before
@@ -344,7 +344,7 @@ def test_an_inserter_is_refused_while_it_is_being_cleared(job, act, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         insertion.begin(Interrupted(job.path, elsewhere._connection), source="t", clock=lambda: 601.0, sleep=wait_not)
     assert len(task_ids(job)) == 3
-    with pytest.raises(InsertError, match="for dead"):
+    with pytest.raises(InsertError, match="as dead"):
         add(first, "c") if act == "add" else first.accept(602.0)
     insertion.begin(job.database, source="t", clock=lambda: 1300.0, sleep=wait_not).discard()
     assert task_ids(job) == []

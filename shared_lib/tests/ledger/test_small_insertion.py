@@ -380,7 +380,7 @@ def test_an_insertion_that_is_taken_for_dead_is_cleared_where_it_holds_an_id(job
     assert job.database.value("SELECT count(*) FROM insertion WHERE accepted_at IS NULL") == 1
     assert few(job, ["a"], clock=lambda: 601.0).added == 1
     assert job.database.value("SELECT count(*) FROM insertion WHERE accepted_at IS NULL") == 0
-    with pytest.raises(InsertError, match="for dead"):
+    with pytest.raises(InsertError, match="as dead"):
         held.accept(602.0)
     assert sorted(names(job.lease(job.worker(), 9))) == ["a", "x"]
 
