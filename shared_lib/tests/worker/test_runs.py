@@ -582,7 +582,7 @@ def test_the_events_file_has_one_line_for_each_attempt(project, per_process):
     assert events["timeout", 1]["event_type"] == "task_timed_out"
     assert "MAX_RUNTIME_SECONDS=2.5" in events["timeout", 1]["exception"]
     assert events["memory", 1]["event_type"] == "task_memory_exceeded"
-    assert "MEMORY_LIMIT_GIB allows 0.4" in events["memory", 1]["exception"]
+    assert "MEMORY_LIMIT_GIB is 0.4" in events["memory", 1]["exception"]
 
 
 def test_a_worker_that_cannot_begin_writes_a_fatal_event(project):
