@@ -120,7 +120,8 @@ def test_a_bundle_is_named_by_the_hash_of_the_list_of_its_files(project, tmp_pat
 def test_a_project_that_was_unpacked_from_a_bundle_is_packed_into_the_same_one(project, tmp_path):
     bundle = pack(project, tmp_path / "bundles")
     with tarfile.open(bundle.path) as tar:
-        tar.extractall(tmp_path / "unpacked", filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # before Python 3.11.4 there is none
+        tar.extractall(tmp_path / "unpacked")
     assert (tmp_path / "unpacked" / MANIFEST).is_file()
     assert pack(tmp_path / "unpacked", tmp_path / "again").hash == bundle.hash
 
