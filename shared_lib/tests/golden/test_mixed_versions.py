@@ -67,6 +67,7 @@ class Project:
 
     def start(self, version, *command):
         environ = os.environ | {"PYTHONPATH": str(self._libraries[version])}
+        environ.pop("POE_PWD", None)  # of the poe that runs the tests: paths on the command line would start there
         self._processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", "taskfleet", *command],
