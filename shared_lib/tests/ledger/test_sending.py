@@ -16,7 +16,7 @@ PAIRS = [pair for pair in itertools.product(PLACES, PLACES) if pair[0] != pair[1
 
 
 class Job:
-    """A ledger whose tasks travel by a service, or not."""
+    """A ledger whose tasks are in a service queue, or in the ledger itself."""
 
     def __init__(self, folder, place):
         self.database = create(folder / "job.db", job_id="job", project=folder, now=NOW)

@@ -151,8 +151,8 @@ class Run:
             assert sum(one.cost_usd(0.0) for one in known.values() if one.order_token == order) >= usd - 1e-9
         assert records.spent_usd(self.database) >= true_cost - 1e-9
         assert records.open_machines(self.database) == []
-        dearest = max(one.usd_per_hour for one in self.offers)
-        slack_usd = limits.max_machines * dearest * 120 / 3600
+        highest_usd_per_hour = max(one.usd_per_hour for one in self.offers)
+        slack_usd = limits.max_machines * highest_usd_per_hour * 120 / 3600
         assert true_cost <= limits.budget_usd + slack_usd
 
 
@@ -451,8 +451,8 @@ def test_the_time_in_the_queue_is_not_in_the_costs(run):
     job.play()
     job.check()
     true_cost = sum(one.cost_usd(job.world.now) for one in job.world.instances.values())
-    dearest = max(one.usd_per_hour for one in job.offers)
-    unseen_usd = len(job.world.instances) * dearest * 2 * STEP_SECONDS / 3600
+    highest_usd_per_hour = max(one.usd_per_hour for one in job.offers)
+    unseen_usd = len(job.world.instances) * highest_usd_per_hour * 2 * STEP_SECONDS / 3600
     assert true_cost <= records.spent_usd(job.database) <= true_cost + unseen_usd
 
 

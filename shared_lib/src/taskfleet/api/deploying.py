@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from taskfleet.api.machines import terminate_machines
 from taskfleet.api.planning import Plan, warn
 from taskfleet.api.queue import open_job
 from taskfleet.errors import CommandError, LedgerError, SettingsError, UnusableLedgerError
 from taskfleet.invocation import poe
-from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import control, records
@@ -23,7 +23,7 @@ from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.job_state import LedgerJobState
 from taskfleet.pool.records import End
 from taskfleet.pool.selection import pool_limits, pool_need
-from taskfleet.pool.teardown import listed_terminator, reconcile, terminate_all
+from taskfleet.pool.teardown import reconcile
 from taskfleet.processes.identity import identity
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
@@ -177,15 +177,7 @@ class Pool:
 
     def _terminate_listed(self) -> None:
         """Terminate all machines that the provider lists, without the ledger."""
-        terminate_all(
-            self._machines,
-            listed_terminator(self._machines),
-            self._say,
-            clear=lambda: clear_bundles(self._configuration),
-            pause=time.sleep,
-            poll_seconds=self._provider.ending_poll_seconds,
-            empty_lists_to_confirm=self._provider.empty_lists_to_confirm,
-        )
+        terminate_machines(self._configuration, self._machines, None, EndReason.TERMINATED, self._say)
 
     def _refuse_earlier_machines(self) -> None:
         if not records.open_machines(self._database):
@@ -269,8 +261,5 @@ class Pool:
 
 def dump(configuration: Configuration, folder: Path) -> list[tuple[Path, int]]:
     """Write the tasks into files, one for each state; return each file with its number of tasks."""
-    database: Database = open_job(configuration, read_only=True)
-    try:
+    with closing(open_job(configuration, read_only=True)) as database:
         return dump_tasks(database, folder, configuration.settings.job_id)
-    finally:
-        database.close()

@@ -186,7 +186,7 @@ def _insert(
                 under_way.add(
                     ids, rows.data, ids_are_derived=rows.ids is None, now=time.time(), row_number=rows.row_number
                 )
-                display.read(batches.rows, batches.total)
+                display.show(batches.rows, batches.total)
             if not batches.rows:
                 raise InsertError(
                     f"{settings.task_table} has no rows to insert (START_TASK={settings.start_task}). Nothing was inserted."

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from taskfleet.api.queue import open_job, require_tasks
 from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
 from taskfleet.ledger import counters, queries
+from taskfleet.ledger.database import Database
 from taskfleet.ledger.queries import TaskLine, TaskRecord
 from taskfleet.pool.diagnosis import diagnose_pool
 from taskfleet.pool.selection import pool_limits, pool_need
@@ -25,11 +27,8 @@ def status(configuration: Configuration) -> Status:
     Raises:
         LedgerError: There is no ledger, or it cannot be read.
     """
-    database = open_job(configuration, read_only=True)
-    try:
+    with closing(open_job(configuration, read_only=True)) as database:
         return gather(database, time.time())
-    finally:
-        database.close()
 
 
 def tasks(
@@ -49,14 +48,11 @@ def tasks(
     """
     if kind is not None:
         state = State.FAILED
-    database = open_job(configuration, read_only=True)
-    try:
+    with closing(open_job(configuration, read_only=True)) as database:
         lines = list(queries.list_tasks(database, state=state, kind=kind, limit=1 << 62 if limit is None else limit))
         counts = counters.by_state(database)
         total = sum(counts.values()) if state is None else counts[state]
         return lines, total if kind is None else counters.by_failure_kind(database)[kind]
-    finally:
-        database.close()
 
 
 def task(configuration: Configuration, task_id: str) -> TaskRecord:
@@ -65,15 +61,14 @@ def task(configuration: Configuration, task_id: str) -> TaskRecord:
     Raises:
         CommandError: The job has no such task.
     """
-    database = open_job(configuration, read_only=True)
-    try:
-        found = queries.find_task(database, task_id)
-    finally:
-        database.close()
+    with closing(open_job(configuration, read_only=True)) as database:
+        return _find_task(database, configuration.settings.job_id, task_id)
+
+
+def _find_task(database: Database, job_id: str, task_id: str) -> TaskRecord:
+    found = queries.find_task(database, task_id)
     if found is None:
-        raise CommandError(
-            f"Job {configuration.settings.job_id} has no task {task_id!r}. {poe('tasks')} lists the tasks."
-        )
+        raise CommandError(f"Job {job_id} has no task {task_id!r}. {poe('tasks')} lists the tasks.")
     return found
 
 
@@ -96,15 +91,12 @@ def write_results(
     """
     from taskfleet.tables.results import write_results as write
 
-    database = open_job(configuration, read_only=True)
-    try:
+    with closing(open_job(configuration, read_only=True)) as database:
         require_tasks(database, configuration.settings.job_id)
         now = gather(database, time.time())
         with database.snapshot():
             n = write(path, lambda: show(queries.results(database), now.total), columns=queries.RESULT_COLUMNS)
         return n, now
-    finally:
-        database.close()
 
 
 def explain(configuration: Configuration, what: str | None = None) -> list[str]:
@@ -118,16 +110,14 @@ def explain(configuration: Configuration, what: str | None = None) -> list[str]:
         CommandError: The job has no such task.
     """
     now = time.time()
-    database = open_job(configuration, read_only=True)
-    try:
+    with closing(open_job(configuration, read_only=True)) as database:
         current = gather(database, now)
+        if what not in (None, "pool"):
+            found = _find_task(database, configuration.settings.job_id, what)
+            return [explain_task(database, found, current, configuration.settings, now)]
         limits = pool_limits(configuration, pool_need(configuration, None))
         pool = diagnose_pool(database, limits, current.total - current.ended, now)
         if what == "pool":
             return pool
-        if what is not None:
-            return [explain_task(database, task(configuration, what), current, configuration.settings, now)]
         has_pool = current.costs is not None and current.ended < current.total
         return [explain_job(database, current, now), *(pool if has_pool else ())]
-    finally:
-        database.close()

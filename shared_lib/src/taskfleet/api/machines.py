@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from taskfleet.api.planning import warn
@@ -87,15 +88,12 @@ def stop(configuration: Configuration, *, say: Callable[[str], None] = warn) -> 
     Raises:
         LedgerError: There is no ledger of the job here.
     """
-    database = open_ledger(
-        configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project
-    )
-    try:
+    with closing(
+        open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project)
+    ) as database:
         if control.request_stop(database, time.time()):
             say("The running poe deploy_pool was asked to stop.")
-        _end(configuration, open_machines(configuration, database), database, EndReason.STOPPED, say)
-    finally:
-        database.close()
+        terminate_machines(configuration, open_machines(configuration, database), database, EndReason.STOPPED, say)
 
 
 def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn) -> Mapping[str, int]:
@@ -110,7 +108,9 @@ def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn)
     try:
         if database is not None:
             control.request_stop(database, time.time())
-        return _end(configuration, open_machines(configuration, database), database, EndReason.TORN_DOWN, say)
+        return terminate_machines(
+            configuration, open_machines(configuration, database), database, EndReason.TORN_DOWN, say
+        )
     finally:
         if database is not None:
             database.close()
@@ -128,13 +128,25 @@ def _ledger(configuration: Configuration, *, read_only: bool = False) -> Databas
         return None
 
 
-def _end(
+def terminate_machines(
     configuration: Configuration,
     there: Machines,
     database: Database | None,
     reason: EndReason,
     say: Callable[[str], None],
 ) -> Mapping[str, int]:
+    """Terminate machines and remove the resources created for them, until nothing is left.
+
+    Args:
+        configuration: The settings.
+        there: The job's machines at their provider.
+        database: The job's ledger, in which the terminations are recorded; None for what the provider lists, without a record.
+        reason: The reason to record.
+        say: Called with messages for people.
+
+    Returns:
+        The number left of each kind of resource: 0.
+    """
     provider = provider_of(configuration)
     return terminate_all(
         there,

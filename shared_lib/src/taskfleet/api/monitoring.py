@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 
 from taskfleet.errors import UsageError
 from taskfleet.invocation import poe
@@ -39,8 +40,9 @@ def monitor(
             "This job has no event queue (QUEUE_URL=ledger): workers write to the ledger directly. "
             f"Use {poe('status --watch')}."
         )
-    database = open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
-    try:
+    with closing(
+        open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
+    ) as database:
         with JobQueues(configuration) as queues:
             queues.require()
             recorder = Monitor(database, configuration, queues.events, on_event=on_event)
@@ -49,5 +51,3 @@ def monitor(
             finally:
                 recorder.close()
         return gather(database, time.time())
-    finally:
-        database.close()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,13 +71,10 @@ def retry(
     Returns:
         The number of tasks put back.
     """
-    database = open_job(configuration)
-    try:
+    with closing(open_job(configuration)) as database:
         n = repair.retry(database, kinds=kinds, killed=killed, ids=task_ids)
         _send(database, configuration)
         return n
-    finally:
-        database.close()
 
 
 def release(configuration: Configuration) -> int:
@@ -84,8 +82,7 @@ def release(configuration: Configuration) -> int:
 
     With a service queue, where leases cannot be revoked, the tasks are sent again; a queue that was deleted is created again.
     """
-    database = open_job(configuration)
-    try:
+    with closing(open_job(configuration)) as database:
         if not is_remote(configuration.settings.queue_url):
             return leasing.release(database, now=time.time())
         with JobQueues(configuration) as queues:
@@ -97,31 +94,23 @@ def release(configuration: Configuration) -> int:
         n = moving.send_again(database)
         _send(database, configuration)
         return n
-    finally:
-        database.close()
 
 
 def count_unstarted(configuration: Configuration) -> int:
     """Return the number of tasks that ``purge`` would remove from the queue."""
-    database = open_job(configuration)
-    try:
+    with closing(open_job(configuration)) as database:
         counts = counters.by_state(database)
         return counts[State.PENDING] + counts[State.WAITING]
-    finally:
-        database.close()
 
 
 def purge(configuration: Configuration) -> int:
     """Remove all pending and waiting tasks from the queue: they become killed; return their number."""
-    database = open_job(configuration)
-    try:
+    with closing(open_job(configuration)) as database:
         killed = repair.purge(database)
         if is_remote(configuration.settings.queue_url):
             with JobQueues(configuration) as queues:
                 queues.tasks.purge()
         return killed
-    finally:
-        database.close()
 
 
 def purge_events(configuration: Configuration) -> None:
@@ -139,11 +128,8 @@ def check_move(configuration: Configuration, target: str) -> None:
     source = configuration.settings.queue_url
     if redact_url(source) == redact_url(target) or not (is_remote(source) or is_remote(target)):
         raise CommandError(f"The tasks are already in QUEUE_URL={redact_url(source)}. Nothing was changed.")
-    database = open_job(configuration)
-    try:
+    with closing(open_job(configuration)) as database:
         _refuse_workers(database)
-    finally:
-        database.close()
 
 
 def move(configuration: Configuration, target: str) -> int:
@@ -160,8 +146,7 @@ def move(configuration: Configuration, target: str) -> int:
         CommandError: The tasks are already in that queue, or workers are running.
     """
     check_move(configuration, target)
-    database = open_job(configuration)
-    try:
+    with closing(open_job(configuration)) as database:
         if is_remote(target):
             with JobQueues(configuration, target) as queues:
                 queues.create()
@@ -176,8 +161,6 @@ def move(configuration: Configuration, target: str) -> int:
             with JobQueues(configuration) as queues:
                 queues.delete()
         return counters.by_state(database)[State.PENDING]
-    finally:
-        database.close()
 
 
 def copy(configuration: Configuration, target: str) -> int:
@@ -188,13 +171,9 @@ def copy(configuration: Configuration, target: str) -> int:
     """
     if not is_remote(target) or redact_url(target) == redact_url(configuration.settings.queue_url):
         raise UsageError("--to must be a service queue other than QUEUE_URL. Nothing was changed.")
-    database = open_job(configuration)
-    try:
-        with JobQueues(configuration, target) as queues:
-            queues.create()
-            return queues.send(database, sending.pending(database))
-    finally:
-        database.close()
+    with closing(open_job(configuration)) as database, JobQueues(configuration, target) as queues:
+        queues.create()
+        return queues.send(database, sending.pending(database))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,12 +192,9 @@ def check_delete(configuration: Configuration) -> Contents:
         CommandError: Workers are running.
         LedgerError: There is no ledger, or it cannot be read.
     """
-    database = open_job(configuration)
-    try:
+    with closing(open_job(configuration)) as database:
         status = gather(database, time.time())
         workers = database.rows("SELECT process, lease_until FROM worker WHERE ended_at IS NULL")
-    finally:
-        database.close()
     if any(until > time.time() and not is_surely_dead(process) for process, until in workers):
         raise CommandError(
             f"Workers are running job {configuration.settings.job_id}. Stop them first (Ctrl-C; "

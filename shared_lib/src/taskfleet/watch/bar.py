@@ -1,11 +1,12 @@
 """The progress bar of a command that inserts or sends tasks."""
 
 import sys
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 
 class Bar:
-    """The progress and the time left, on standard error if that is a terminal; nothing elsewhere.
+    """The progress and the time left, on standard error if that is a terminal; nothing elsewhere. For a ``with`` statement.
 
     Args:
         description: The activity, as one word.
@@ -16,6 +17,17 @@ class Bar:
         self._description = description
         self._unit = unit
         self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        """Show nothing yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
 
     def show(self, done: int, total: int | None) -> None:
         """Show that this many units are done, of a total if that is known."""
@@ -33,8 +45,3 @@ class Bar:
                 leave=False,
             )
         self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
