@@ -18,8 +18,9 @@ from taskfleet.ledger import insertion, leasing
 from taskfleet.ledger.database import create
 from taskfleet.machine_terms import Architecture, Market, Range
 from taskfleet.machines import EndReason, LaunchedMachine, LaunchResult, Machine, MachineState
-from taskfleet.machines.catalogue import DiskType, InstanceType, make_catalogue
+from taskfleet.machines.catalogue import InstanceType, make_catalogue
 from taskfleet.machines.choosing import Offer, choose
+from taskfleet.machines.disks import DiskType
 from taskfleet.machines.needs import Need
 from taskfleet.pool import records
 from taskfleet.pool.controller import Controller

@@ -20,6 +20,7 @@ NOT_COPIED = shutil.ignore_patterns(
 OPTIONAL = {
     "Dockerfile": ANSWERS["use_docker"],
     ".dockerignore": ANSWERS["use_docker"],
+    "flow.py": ANSWERS["use_flow"],
 }
 
 NEXT = """\
@@ -28,6 +29,8 @@ uv run poe insert_tasks
 uv run poe launch_worker
 uv run poe status
 uv run poe results -o results.feather"""
+if ANSWERS["use_flow"]:
+    NEXT += "\nuv run python flow.py"
 
 
 def main():

@@ -117,7 +117,7 @@ def extras():
 @pytest.fixture(scope="module")
 def synced(bake_in, tmp_path_factory, run, uv, extras):
     """A project in an empty folder, synced; its packages are in uv's cache, and its environment serves copies of it as well."""
-    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition")
+    project = bake_in(tmp_path_factory.mktemp("baked"), project_name="Parallel Addition", use_flow=True)
     if extras:
         run(uv, "add", f"taskfleet[{','.join(extras)}]", folder=project)
     run(uv, "sync", folder=project)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_the_example_is_worked_off_though_controller_and_machine_are_killed(proj
         "waiting": 0,
         "pending": 0,
         "running": 0,
+        "prefetched": 0,
         "succeeded": 10_000,
         "failed": 0,
         "killed": 0,
@@ -174,6 +176,30 @@ def test_machines_that_are_left_go_on_alone_and_can_be_torn_down(project, poe, t
     assert "0 machines" in poe("teardown", "--dry-run").stdout
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_system_that_ends_the_whole_group_leaves_the_machines_running(project, poe, clean_environment, uv, times):
+    """uv passes the signal on, so that the pool gets it several times."""
+    slow_tasks(project, 0.2)
+    poe("insert_tasks")
+    pool = subprocess.Popen(
+        [uv, "run", "poe", "deploy_pool", "--yes"],
+        cwd=project,
+        env=clean_environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    until(lambda: status(poe)["counts"]["succeeded"] > 3, "some results")
+    for _ in range(times):
+        os.killpg(pool.pid, signal.SIGTERM)
+    said = pool.communicate(timeout=120)[0].decode()
+    assert "The machines keep running" in said
+    assert "Traceback" not in said
+    assert len(machines(poe)) == 1
+    poe("teardown", "--yes")
+    assert workers(project) == []
+
+
 def test_the_worker_at_a_terminal_has_its_time_after_ctrl_c(project, poe, terminal):
     slow_tasks(project, 6)
     poe("insert_tasks")
@@ -189,7 +215,8 @@ def test_two_do_not_look_after_one_pool_and_stop_ends_both(project, poe, termina
     slow_tasks(project, 0.2)
     with terminal("deploy_pool", "--yes") as sitting:
         sitting.until("1 machine is ready")
-        assert "Another poe deploy_pool manages this job" in poe("deploy_pool", "--continue", "--yes", status=1).stderr
+        for words in (["--continue"], []):
+            assert "Another poe deploy_pool manages this job" in poe("deploy_pool", "--yes", *words, status=1).stderr
         assert "All machines are terminated" in poe("stop", "--yes").stdout
         sitting.until("Stopped by another process")
         assert sitting.wait() == 130

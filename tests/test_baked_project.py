@@ -19,6 +19,7 @@ OPERANDS = {
     "task": ["addition-task-000001"],
     "results": ["-o", "out.csv"],
     "retry": ["--failed"],
+    "cancel": ["--all"],
     "move_queue": ["--to", "ledger"],
     "copy_queue": ["--to", "ledger"],
 }
@@ -82,6 +83,27 @@ def test_poe_alone_lists_every_command_in_groups_with_a_line_of_help(project, po
             assert re.search(rf"^ +{name} +{re.escape(command['help'])}$", listed, re.MULTILINE), name
 
 
+def test_an_image_has_what_a_worker_needs_and_no_more(project, tmp_path):
+    """The step of the Dockerfile that installs packages, in a folder with what the steps before it copied."""
+    for name in ("pyproject.toml", "uv.lock"):
+        shutil.copy(project / name, tmp_path)
+    shutil.copytree(project / "shared_lib", tmp_path / "shared_lib")
+    dockerfile = (project / "Dockerfile").read_text()
+    [step] = re.findall(r"^RUN (uv (?:.*\\\n)*.*)$", dockerfile, re.MULTILINE)
+
+    def run(*words):
+        environment = {name: os.environ[name] for name in ("PATH", "HOME")}
+        environment |= {name: value for name, value in os.environ.items() if name.startswith("UV_")}
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("sh", "-c", step)
+    names = {one["name"] for one in json.loads(run("uv", "pip", "list", "--format", "json"))}
+    assert {"taskfleet", "python-dotenv"} <= names
+    assert not {"pyarrow", "pandas", "tqdm", "pytest", "poethepoet"} & names
+
+
 def test_the_project_s_own_tests_pass(poe):
     assert re.search(r"\b4 passed\b", poe("test").stdout)
 
@@ -128,6 +150,7 @@ def test_the_status_is_one_documented_object(poe, worked):
         "waiting": 0,
         "pending": 0,
         "running": 0,
+        "prefetched": 0,
         "succeeded": 10_000,
         "failed": 0,
         "killed": 0,
@@ -199,6 +222,16 @@ def test_every_command_of_the_readme_works(project, run, worked):
     assert len(commands) >= 7
     for command in commands:
         run("bash", "-c", command, folder=project)
+
+
+def test_the_example_of_a_flow(project, run, uv, poe):
+    """Run again it has nothing to do, and says the same; its job is one for the commands."""
+    first = run(uv, "run", "python", "flow.py", folder=project)
+    assert re.fullmatch(r"pi is about 3\.14\d\n", first.stdout)
+    again = run(uv, "run", "python", "flow.py", folder=project)
+    assert again.stdout == first.stdout
+    assert "Worker" not in again.stderr
+    assert status(poe, "--job-id", "pi")["counts"]["succeeded"] == 101
 
 
 def test_the_readme_names_no_command_that_is_not_there(project):
@@ -276,8 +309,8 @@ def test_without_pandas_only_filtering_is_missing(copy, run, uv):
     assert not list(copy.glob(".venv/lib/python*/site-packages/pandas"))
     said = run(uv, "run", "poe", "insert_tasks", folder=copy, status=2).stderr
     assert "\nerror: filter_tasks needs the package pandas" in said
-    script = copy / "insert_tasks.py"
-    script.write_text(script.read_text().replace("filter_tasks=task.filter_tasks", ""))
+    with (copy / "task.py").open("a") as file:
+        file.write("\n\ndel filter_tasks\n")
     assert "10,000" in run(uv, "run", "poe", "insert_tasks", folder=copy).stdout
 
 

@@ -10,13 +10,16 @@ import tomllib
 
 import pytest
 from cookiecutter.exceptions import FailedHookException
+from docker.utils import exclude_paths
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
 from pyarrow import feather
+from taskfleet.redaction import is_secret_file
 from taskfleet.terminal.registry import COMMANDS
 
 from local_extensions import TemplateSupport, markdown, slug_refusal, toml, valid_slug
+from tests.terminal import Terminal
 
 ALWAYS = {
     ".gitignore",
@@ -31,12 +34,59 @@ ALWAYS = {
     "tasks.json",
     "tests/test_task.py",
 }
+SECRET_FILES = [
+    *(
+        "a/.aws/config",
+        "a/.azure/x",
+        "a/.config/gcloud/x",
+        ".docker/config.json",
+        ".gnupg/x",
+        ".kube/config",
+        ".oci/x",
+        "a/.ssh/x",
+    ),
+    *(
+        ".env",
+        "config/.env",
+        "config/.env.production",
+        "a.jks",
+        "a.kdbx",
+        "a.key",
+        "a.keystore",
+        "a.p12",
+        "a/b.pem",
+        "a.pfx",
+        "a.ppk",
+    ),
+    *(
+        "id_dsa",
+        "id_ecdsa",
+        "id_ecdsa_sk",
+        "id_ed25519",
+        "id_ed25519_sk",
+        "keys/id_rsa",
+        ".boto",
+        ".dockercfg",
+        ".git-credentials",
+    ),
+    *(".htpasswd", ".netrc", ".pgpass", ".pypirc", ".s3cfg", "_netrc", "a/application_default_credentials.json"),
+    *(
+        "client_secret.json",
+        "client_secret_1.json",
+        "client_secrets.json",
+        "credentials",
+        "a/credentials.json",
+        "credentials.csv",
+    ),
+    "credentials.ini",
+]
 SCRIPTS = ("task.py", "insert_tasks.py", "run.py")
 
 COMBINATIONS = {
     "nothing answered": ({}, {"Dockerfile", ".dockerignore"}),
     "with docker": ({"use_docker": True}, {"Dockerfile", ".dockerignore"}),
     "without docker": ({"use_docker": False}, set()),
+    "with a flow": ({"use_flow": True}, {"Dockerfile", ".dockerignore", "flow.py"}),
     "everything answered": (
         {
             "project_name": "Star Catalogue",
@@ -46,8 +96,9 @@ COMBINATIONS = {
             "python_version": "3.13",
             "provider": "aws",
             "use_docker": False,
+            "use_flow": True,
         },
-        set(),
+        {"flow.py"},
     ),
 }
 
@@ -90,6 +141,7 @@ REFUSED = {
     "taskfleet": "every project uses",
     "task": "every project uses",
     "run": "every project uses",
+    "flow": "every project uses",
     "test": "every project uses",
     "tests": "every project uses",
     "insert_tasks": "every project uses",
@@ -142,6 +194,11 @@ class TestFiles:
         library = {path for path in paths if path.startswith("shared_lib/")}
         assert paths - library == ALWAYS | optional
         assert {"shared_lib/pyproject.toml", "shared_lib/README.md", "shared_lib/src/taskfleet/__init__.py"} <= library
+
+    @pytest.mark.parametrize("use_flow", [False, True])
+    def test_the_next_commands_are_those_of_the_files_that_were_made(self, bake, capfd, use_flow):
+        bake(use_flow=use_flow)
+        assert ("uv run python flow.py" in capfd.readouterr().out) is use_flow
 
     def test_the_library_comes_whole_and_without_its_tests(self, bake, published):
         copied, _ = files(bake())
@@ -223,6 +280,20 @@ class TestAnswers:
 
     def test_the_docker_image_has_the_chosen_python(self, bake):
         assert "\nFROM python:3.12-slim\n" in (bake(python_version="3.12") / "Dockerfile").read_text()
+
+    def test_the_docker_image_has_no_secrets_and_everything_else(self, bake):
+        project = bake()
+        before = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
+        harmless = ["config/.env.example", "data/key.txt", "keys/id_rsa.pub", "stars.envelope"]
+        for name in [*SECRET_FILES, *harmless, "jobs/one.db", "results/1.csv", "results.csv", ".venv/bin/python"]:
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            (project / name).touch()
+        assert [name for name in SECRET_FILES if not is_secret_file(name, b"")] == []
+        patterns = [
+            line for line in (project / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
+        ]
+        in_image = {name for name in exclude_paths(str(project), patterns) if (project / name).is_file()}
+        assert in_image == before | set(harmless)
 
     @pytest.mark.parametrize(
         ("provider", "extras", "suggestion"),
@@ -325,8 +396,63 @@ class TestRefusals:
         (tmp_path / "out").mkdir()
         answers = ("-o", tmp_path / "out", template, f"project_slug={slug}")
         done = run(*cookiecutter_command, *answers, folder=tmp_path, status=1, HOME=tmp_path)
-        assert (done.stdout + done.stderr).count("error: project_slug") == 1
+        [line] = (done.stdout + done.stderr).splitlines()
+        assert line.startswith("error: project_slug is ")
         assert not list((tmp_path / "out").iterdir())
+
+    @pytest.fixture
+    def terminal(self, template, clean_environment, tmp_path):
+        """A terminal in which the template asks its questions; the project would be in ``out``."""
+        command = [sys.executable, "-m", "cookiecutter", "-o", tmp_path / "out", template]
+        with Terminal(command, cwd=tmp_path, env=clean_environment | {"HOME": str(tmp_path)}) as one:
+            one.until("Title of the project")
+            yield one
+
+    @pytest.mark.parametrize(
+        ("typed", "question", "last"),
+        [
+            (["   "], "project_name", "Title of the project"),
+            (["Stars", "class"], "project_slug", "Name of the folder"),
+            (["Stars", "../stars"], "project_slug", "Name of the folder"),
+        ],
+    )
+    def test_in_a_terminal_an_answer_is_refused_before_the_next_question(
+        self, terminal, questions, typed, question, last, tmp_path
+    ):
+        prompts = ["Title of the project", "Name of the folder", "One-sentence description"]
+        for answer, prompt in zip(typed, prompts[1:], strict=False):
+            terminal.type(f"{answer}\n")
+            if answer != typed[-1]:
+                terminal.until(prompt)
+        assert terminal.wait() == 1
+        lines = terminal.text.splitlines()
+        assert lines[-1].startswith(f"error: {question} is ")
+        assert last in terminal.text
+        assert prompts[prompts.index(last) + 1] not in terminal.text
+        assert "Traceback" not in terminal.text
+        assert not list(tmp_path.glob("out/*"))
+
+    def test_ctrl_c_at_a_question_leaves_nothing(self, terminal, tmp_path):
+        terminal.control_c()
+        assert terminal.wait() == 1
+        assert "Traceback" not in terminal.text
+        assert not list(tmp_path.glob("out/*"))
+
+    def test_an_end_of_the_answers_leaves_nothing(self, template, run, tmp_path):
+        command = (sys.executable, "-m", "cookiecutter", "-o", tmp_path / "out", template)
+        done = run(*command, folder=tmp_path, status=1, HOME=tmp_path)
+        assert "Traceback" not in done.stdout + done.stderr
+        assert not list(tmp_path.glob("out/*"))
+
+    def test_cruft_says_why_in_one_line(self, published, run, tmp_path):
+        answers = json.dumps({"project_slug": "class", "author_name": "  "})
+        command = (sys.executable, "-m", "cruft", "create", "--no-input", f"file://{published}")
+        done = run(*command, "--extra-context", answers, folder=tmp_path, status=1, HOME=tmp_path)
+        said = done.stdout + done.stderr
+        assert (
+            said == "error: project_slug is 'class', which is a keyword of Python. Answer for example 'class_tasks'.\n"
+        )
+        assert not (tmp_path / "class").exists()
 
     def test_an_answer_to_no_question_is_a_fault_of_the_test(self, bake):
         with pytest.raises(AssertionError, match="use_dokcer"):
@@ -403,12 +529,10 @@ class TestDocker:
     def test_the_packages_are_a_layer_of_their_own_before_the_code(self, bake):
         lines = (bake() / "Dockerfile").read_text().splitlines()
         steps = [line for line in lines if line.startswith(("COPY", "RUN uv"))]
-        assert steps == [
-            "COPY pyproject.toml uv.lock ./",
-            "COPY shared_lib shared_lib",
-            "RUN uv sync --frozen --no-dev --compile-bytecode",
-            "COPY . .",
-        ]
+        assert steps[0] == "COPY pyproject.toml uv.lock ./"
+        assert steps[1] == "COPY shared_lib shared_lib"
+        assert steps[2].startswith("RUN uv ")
+        assert steps[3:] == ["COPY . ."]
 
     def test_the_worker_is_not_root_and_gets_the_signals(self, bake):
         lines = (bake() / "Dockerfile").read_text().splitlines()

@@ -2,9 +2,7 @@
 
 from taskfleet import insert_tasks
 
-import task
-
 if __name__ == "__main__":
-    # The table is TASK_TABLE in config/task.env. To insert tasks made in Python:
-    #     insert_tasks(source=task.make_tasks(), filter_tasks=task.filter_tasks)
-    insert_tasks(filter_tasks=task.filter_tasks)
+    # The table is TASK_TABLE in config/task.env; filter_tasks in task.py, if it exists, chooses its rows.
+    # Tasks made in Python: TASK_TABLE=task:make_tasks
+    insert_tasks()

@@ -3,24 +3,22 @@
 import os
 import random
 import time
-from pathlib import Path
 
-from taskfleet import TaskContext
+from taskfleet import TaskContext, list_outputs, output_name
 
 
-def run_task(num1: int, num2: int, context: TaskContext, output_path: str | None = None) -> dict:
+def run_task(num1: int, num2: int, context: TaskContext) -> dict:
     """Add two numbers. The return value is stored as the result; sum becomes the column result_sum."""
     simulate_failures()  # only for the example; remove it from your own task
-    if output_path:
-        Path(output_path).mkdir(parents=True, exist_ok=True)
-        Path(output_path, f"{context.task_id}.txt").write_text(f"{num1 + num2}\n")
+    if context.output_path:
+        context.write_output(f"{num1 + num2}\n", suffix=".txt")
     return {"sum": num1 + num2}
 
 
 def filter_tasks(table, output_path):
     """Return the rows to insert: those without an output file."""
-    done = [file.stem for file in Path(output_path).glob("*.txt")] if output_path else []
-    return table[~table["task_id"].isin(done)] if done else table
+    done = list_outputs(output_path, suffix=".txt")
+    return table[~table["task_id"].map(output_name).isin(done)] if done else table
 
 
 def make_tasks():

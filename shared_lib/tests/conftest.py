@@ -5,19 +5,31 @@ import os
 import struct
 import sys
 
+import pyarrow.fs
 import pytest
 from hypothesis import HealthCheck, settings
+from taskfleet.invocation import remember_flags
 
 from shared_lib.tests.services import buckets
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")  # how long an example takes says nothing where other things run as well
 
+# Of the poe that runs the tests: commands under test would take paths relative to the checkout, and write files into it.
+os.environ.pop("POE_PWD", None)
+
 #: The bucket that Google's storage has from the start.
 GS_BUCKET = "code"
 #: From <linux/capability.h>: what lets root past the permissions of files.
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _CAPABILITY_VERSION_3 = 0x20080522
+
+
+@pytest.fixture(autouse=True)
+def no_remembered_flags():
+    """Forget the flags of a command that a test ran in this process, which suggested commands would have too."""
+    yield
+    remember_flags(lambda _: ())
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +56,30 @@ def gs_address():
     """Serves Google's storage, with the bucket GS_BUCKET."""
     with buckets.google_storage(GS_BUCKET) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def s3_bucket(s3_address, monkeypatch):
+    """The address of a bucket of S3, which this process may use."""
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_address)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    host = s3_address.partition("://")[2]
+    files = pyarrow.fs.S3FileSystem(
+        endpoint_override=host, scheme="http", region="eu-central-1", allow_bucket_creation=True
+    )
+    files.create_dir("bucket")
+    return "s3://bucket"
+
+
+@pytest.fixture
+def gs_bucket(gs_address, monkeypatch):
+    """The address of a bucket of Google's storage, which this process may use."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gs_address)
+    return f"gs://{GS_BUCKET}"
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ from pathlib import Path
 import boto3
 import pytest
 from taskfleet.errors import MissingPackageError
-from taskfleet.extras import OPTIONAL_PACKAGES, require
+from taskfleet.extras import OPTIONAL_PACKAGES, distribution_of, require
 
 LIBRARY = Path(__file__).resolve().parents[1]
-TASK = (
-    "def run_task(num1, num2):\n    return num1 + num2\n\n\ndef filter_tasks(table, output_path):\n    return table\n"
-)
-INSERT = "import task\nfrom taskfleet import insert_tasks\n\ninsert_tasks(filter_tasks=task.filter_tasks)\n"
+TASK = "def run_task(num1, num2):\n    return num1 + num2\n"
+FILTER = "\n\ndef filter_tasks(table, output_path):\n    return table\n"
+INSERT = "from taskfleet import insert_tasks\n\ninsert_tasks()\n"
 #: Executed by Python when it starts: the named modules cannot be found, as if they were not installed.
 BLOCKER = """
 import os, sys
@@ -80,6 +79,19 @@ def test_a_package_that_is_installed_is_no_error(module):
     require(module, "this test")
 
 
+@pytest.mark.parametrize(
+    ("module", "distribution"),
+    [
+        *((module, package.distribution) for module, package in OPTIONAL_PACKAGES.items()),
+        ("google.cloud.storage", "google-cloud-storage"),
+        ("cv2", "opencv-python-headless"),
+        ("astropy.io", "astropy"),
+    ],
+)
+def test_the_distribution_of_a_module(module, distribution):
+    assert distribution_of(module) == distribution
+
+
 def test_the_error_has_the_extra():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "pandas", None)
@@ -121,6 +133,7 @@ def test_a_provider_whose_sdk_is_missing(run, command, provider, blocked):
 
 
 def test_filtering_without_pandas_inserts_nothing(run, project):
+    (project / "task.py").write_text(TASK + FILTER)
     done = run("pandas numpy", "insert_tasks.py")
     assert done.returncode == 2
     assert done.stderr == (

@@ -144,7 +144,7 @@ def test_the_answer_of_an_rms_function_is_taken_apart():
 @pytest.mark.parametrize(
     ("source", "name", "fault"),
     [
-        ("", "absent_module:f", "absent_module:f: there is no module 'absent_module' in "),
+        ("", "absent_module:f", "TASK_FUNCTION=absent_module:f: there is no module 'absent_module' in "),
         ("", "here_{n}:f", "has no function 'f'."),
         ("async def f(): ...", "here_{n}:f", "f is an async function"),
     ],

@@ -22,8 +22,6 @@ def test_flags_of_the_running_command_come_behind_the_name(monkeypatch):
     monkeypatch.delenv("POE_ACTIVE", raising=False)
     assert poe("retry --killed") == "uv run poe retry --killed"
     remember_flags(lambda name: ["-e", "my file.env"] if name == "retry" else [])
-    try:
-        assert poe("retry --killed") == "uv run poe retry -e 'my file.env' --killed"
-        assert poe("status") == "uv run poe status"
-    finally:
-        remember_flags(lambda _: ())
+    assert poe("retry --killed") == "uv run poe retry -e 'my file.env' --killed"
+    assert poe("retry -e other.env") == "uv run poe retry -e other.env"
+    assert poe("status") == "uv run poe status"

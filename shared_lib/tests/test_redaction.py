@@ -86,3 +86,11 @@ def test_nothing_breaks_and_twice_is_once(text):
 @given(st.dictionaries(st.text("abcXYZ "), st.sampled_from([*URLS, *TOKENS, *HARMLESS])))
 def test_redacted_json_stays_json(values):
     assert json.loads(redact(json.dumps(values))).keys() == values.keys()
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a.", "http://u:", "a://b:", "x://u:x@", "-----BEGIN A ", "?sig=", "eyJ"], ids=repr
+)
+def test_redacting_takes_time_that_grows_with_the_text_and_not_faster(text):
+    """A quadratic search takes minutes for this text; a linear one takes less than a second on a quiet machine."""
+    redact(text * (1_000_000 // len(text)))

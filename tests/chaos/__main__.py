@@ -16,9 +16,9 @@ clock.install()  # before anything of the engine is imported
 from tests.chaos import queues  # noqa: E402
 from tests.chaos.harness import can_mount  # noqa: E402
 from tests.chaos.run import Run  # noqa: E402
-from tests.chaos.scenario import draw, draw_remote  # noqa: E402
+from tests.chaos.scenario import add_graph, draw, draw_moves, draw_remote  # noqa: E402
 
-COMMAND = "uv run python -m tests.chaos --queue {} --seed {}"
+COMMAND = "uv run python -m tests.chaos --queue {}{} --seed {}"
 #: Nothing takes so long; a run that does is ended.
 RUN_SECONDS = 400
 
@@ -32,6 +32,7 @@ def main():
         "--seed", type=int, help="of the first run; each further one has the next. Drawn anew if not said."
     )
     parser.add_argument("--queue", choices=queues.NAMES, default=queues.LEDGER, help="what the tasks go over (ledger)")
+    parser.add_argument("--graphs", action="store_true", help="have a script make a graph beside the table")
     parser.add_argument("--runs", type=int, default=1, help="how many (1)")
     parser.add_argument("--seconds", type=float, help="begin no further run after so long")
     parser.add_argument(
@@ -91,9 +92,7 @@ class Pool:
                 os.setsid()
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 signal.alarm(RUN_SECONDS)
-                code = one_run(
-                    seed, self.folder / str(seed), self.arguments.queue, self.service, verbose=self.arguments.verbose
-                )
+                code = one_run(seed, self.folder / str(seed), self.arguments, self.service)
             except BaseException:
                 import traceback
 
@@ -110,10 +109,9 @@ class Pool:
         self.done += 1
         if status:
             self.failed.append(seed)
-            print(
-                f"chaos: seed {seed} failed ({os.waitstatus_to_exitcode(status)}). Repeat it: {COMMAND.format(self.arguments.queue, seed)}",
-                flush=True,
-            )
+            graphs = " --graphs" if self.arguments.graphs else ""
+            command = COMMAND.format(self.arguments.queue, graphs, seed)
+            print(f"chaos: seed {seed} failed ({os.waitstatus_to_exitcode(status)}). Repeat it: {command}", flush=True)
 
     def end(self):
         """End what still runs, when this is interrupted."""
@@ -123,12 +121,20 @@ class Pool:
             os.waitpid(pid, 0)
 
 
-def one_run(seed, folder, queue, service, *, verbose):
+def one_run(seed, folder, arguments, service):
     """Do one run; 0 if nothing is wrong."""
-    run = Run(draw(seed) if service is None else draw_remote(seed, queue), folder, service)
+    queue = arguments.queue
+    if queue == queues.MOVES:
+        scenario = draw_moves(seed, queues.PLACES)
+        service = queues.Place(service, scenario.place)
+    else:
+        scenario = draw(seed) if service is None else draw_remote(seed, queue)
+    if arguments.graphs:
+        scenario = add_graph(scenario)
+    run = Run(scenario, folder, service)
     try:
         wrong = run.play()
-        if wrong or verbose:
+        if wrong or arguments.verbose:
             listed = "\n".join(f"  * {one}" for one in wrong)
             print(f"\n===== seed {seed}\n{run.story()}\n\nwrong:\n{listed}\n", flush=True)
         return 1 if wrong else 0

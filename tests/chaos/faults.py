@@ -105,12 +105,16 @@ def _(fault: Jump, job):
 
 @begin.register
 def _(fault: Outage, job):
+    service = job.service.service if isinstance(job.service, queues.Place) else job.service
+    if service is None:
+        job.note("left out: an outage of the ledger")
+        return None
     job.note(f"the queue does not answer for {fault.seconds} s")
-    if queues.is_postgresql(job.service) and fault.pick % 2:  # in a child: the server may be stopped by another run
-        pid = job.fork(lambda: queues.break_connections(job.service, fault.pick))
+    if queues.is_postgresql(service) and fault.pick % 2:  # in a child: the server may be stopped by another run
+        pid = job.fork(lambda: queues.break_connections(service, fault.pick))
         return fault.seconds, lambda: _send(pid, signal.SIGKILL)
-    job.service.pause()
-    return fault.seconds, job.service.resume
+    service.pause()
+    return fault.seconds, service.resume
 
 
 def _send(pid, number):

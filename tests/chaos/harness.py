@@ -4,6 +4,7 @@ Over a queue at a service, workers have a folder of their own without the ledger
 """
 
 import ctypes
+import importlib
 import json
 import os
 import shutil
@@ -20,12 +21,30 @@ from taskfleet import cli
 from taskfleet.ledger import database
 from taskfleet.terminal.guard import INTERRUPTED
 
-# What the commands import, so that a fork of this process has it.
-from taskfleet.commands import delete_queue, insert_tasks, launch_worker, monitor, purge_queue, release, retry, status  # noqa: F401 isort: skip
-from taskfleet.tables import ids, reading, records  # noqa: F401 isort: skip
-
-from tests.chaos import clock, work
+from tests.chaos import clock, graphs, work
+from tests.chaos.queues import LEDGER, Place
 from tests.chaos.scenario import LEVELS
+
+#: The commands of a run, and what these import only when they need it. Imported here, they are in every process forked from this one;
+#: otherwise each process spends much of its short life on imports.
+PRELOADED = (
+    "commands.delete_queue",
+    "commands.insert_tasks",
+    "commands.launch_worker",
+    "commands.monitor",
+    "commands.move_queue",
+    "commands.purge_queue",
+    "commands.release",
+    "commands.retry",
+    "commands.status",
+    "tables.filtering",
+    "tables.ids",
+    "tables.reading",
+    "tables.records",
+    "worker.warm",
+)
+for _name in PRELOADED:
+    importlib.import_module(f"taskfleet.{_name}")
 
 TICK_SECONDS = 0.003
 MONITOR_PAUSE_SECONDS = 1.0
@@ -88,23 +107,52 @@ class Job:
         (self.folder / "startup").mkdir()
         shutil.copy(clock.__file__, self.folder / "startup" / "sitecustomize.py")
         self.machine = self.project if self.service is None else self.folder / "machine"
-        settings = {"JOB_ID": self.job_id, **self.settings}
-        if self.service is not None:
-            settings["QUEUE_URL"] = self.service.queue_url(self.job_id)
+        settings = {"JOB_ID": self.job_id, "RESULTS_PATH": self.results_path, **self.settings}
+        self._settings = settings
         for place in {self.project, self.machine}:
             (place / "config").mkdir(parents=True)
-            lines = [f"{name}={value}" for name, value in settings.items()]
-            (place / "config" / "task.env").write_text("\n".join(lines) + "\n")
             (place / "task.py").write_text(work.SOURCE)
+        self._write_settings()
         self._monitored_at = 0.0
         self.ends_monitor = False
         self._notes_read = 0
         self._begun = 0
 
+    def _write_settings(self):
+        if self.service is not None:
+            self._settings["QUEUE_URL"] = self.service.queue_url(self.job_id)
+        for place in {self.project, self.machine}:
+            lines = [f"{name}={value}" for name, value in self._settings.items()]
+            (place / "config" / "task.env").write_text("\n".join(lines) + "\n")
+
+    @property
+    def is_local(self):
+        """Whether the tasks are in the ledger."""
+        return self.service is None or (isinstance(self.service, Place) and self.service.name == LEDGER)
+
+    def follow(self):
+        """Write into the settings where the tasks are, if they move."""
+        if not isinstance(self.service, Place):
+            return
+        rows = []
+        with suppress(sqlite3.OperationalError):  # there is no ledger yet, or it is in the making
+            rows = self.query(
+                "SELECT queue_url FROM job WHERE queue_url IS NOT NULL OR EXISTS (SELECT 1 FROM tally WHERE name = 'inserted' AND n)"
+            )
+        if rows:
+            self.service.follow(rows[0][0])
+            self._write_settings()
+            self.note(f"the tasks are at {self.service.name}")
+
     @property
     def ledger_path(self):
         """The ledger."""
         return self.project / "jobs" / f"{self.job_id}.db"
+
+    @property
+    def results_path(self):
+        """Where the large values of graphs are, for workers elsewhere too."""
+        return self.project / "jobs" / "chaos.results"
 
     @property
     def event_path(self):
@@ -124,13 +172,17 @@ class Job:
         """Start an inserter."""
         return self._start("inserter", ["insert_tasks", "--task-table", f"table{index}.json"])
 
+    def drive(self, graph):
+        """Start the script that makes a graph."""
+        return self._start("inserter", ["(a script)"], script=lambda: graphs.drive(graph))
+
     def work(self, settings=(), *, in_new_interpreter=False):
         """Start a worker."""
         return self._start("worker", ["launch_worker"], dict(settings), in_new_interpreter)
 
     def keep_monitored(self):
         """Have a monitor run, once there is a ledger."""
-        if self.service is None or self.ends_monitor or self.alive("monitor") or not self.ledger_path.exists():
+        if self.is_local or self.ends_monitor or self.alive("monitor") or not self.ledger_path.exists():
             return
         if time.monotonic() - self._monitored_at > MONITOR_PAUSE_SECONDS:
             self._monitored_at = time.monotonic()
@@ -140,7 +192,7 @@ class Job:
         """Start another command."""
         return self._start("command", list(words))
 
-    def _start(self, what, argv, settings=None, in_new_interpreter=False):
+    def _start(self, what, argv, settings=None, in_new_interpreter=False, script=None):
         log = self.folder / f"{len(self.started)}-{what}.log"
         mine = {
             work.NOTES: str(self.notes_path),
@@ -150,15 +202,15 @@ class Job:
         }
         service = {} if self.service is None else self.service.environment()
         environment = _environment() | service | mine | (settings or {})
-        place = self.machine if what == "worker" else self.project
-        pid = self.fork(lambda: self._become(argv, environment, log, place, in_new_interpreter))
+        place = self.machine if what == "worker" and not self.is_local else self.project
+        pid = self.fork(lambda: self._become(argv, environment, log, place, in_new_interpreter, script))
         one = Started(pid, what, log, keeps_waiting="KEEP_WAITING" in (settings or {}))
         log.touch()
         self.started.append(one)
         self.note(f"started {what} {pid}: {' '.join(argv)} {settings or ''}")
         return one
 
-    def _become(self, argv, environment, log, place, in_new_interpreter):
+    def _become(self, argv, environment, log, place, in_new_interpreter, script):
         """Be a process of the library, in a child."""
         os.setsid()
         fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -174,7 +226,7 @@ class Job:
         sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
         database.BUSY_TIMEOUT_SECONDS = self.patience_seconds
         try:
-            return cli.main(argv)
+            return cli.main(argv) if script is None else script()
         except SystemExit as stop:
             return stop.code
 
@@ -292,10 +344,13 @@ class Job:
 
     def notes(self):
         """Give what the tasks have noted: (word, id, attempt, n) and how often."""
+        return Counter(self.notes_in_order())
+
+    def notes_in_order(self):
+        """Give them as they were noted."""
         text = self.notes_path.read_text() if self.notes_path.exists() else ""
-        return Counter(
-            (word, task_id, int(attempt), int(n)) for word, task_id, attempt, n in map(str.split, text.splitlines())
-        )
+        lines = map(str.split, text.splitlines())
+        return [(word, task_id, int(attempt), int(n)) for word, task_id, attempt, n in lines]
 
     def query(self, sql):
         """Ask the ledger, without the library."""

@@ -1,7 +1,7 @@
 """The queues that a chaos run may go over, with bad weather in them: each is started once and serves all runs side by side."""
 
 import random
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import psycopg
 
@@ -11,7 +11,10 @@ from shared_lib.tests.queues.services.sqs import SqsService
 
 SERVICES = {"sqs": SqsService, "pubsub": PubSubService, "postgresql": PostgresqlService}
 LEDGER = "ledger"
-NAMES = (LEDGER, *SERVICES)
+#: All of them, and the ledger, between which the tasks move.
+MOVES = "moves"
+PLACES = (LEDGER, *SERVICES)
+NAMES = (*PLACES, MOVES)
 
 #: What goes wrong all the time: (action, kind, share of the requests, more about it).
 _WEATHER = {
@@ -42,6 +45,10 @@ def running(name):
     if name == LEDGER:
         yield None
         return
+    if name == MOVES:
+        with ExitStack() as stack:
+            yield {one: stack.enter_context(running(one)) for one in SERVICES}
+        return
     service = SERVICES[name]()
     service.start()
     try:
@@ -50,6 +57,38 @@ def running(name):
         yield service
     finally:
         service.stop()
+
+
+class Place:
+    """Where the tasks of a job are: one of the services, or the ledger.
+
+    Args:
+        services: By name.
+        name: Where they are at first.
+    """
+
+    def __init__(self, services, name):
+        self._services = services
+        self.name = name
+
+    @property
+    def service(self):
+        """The service; None for the ledger."""
+        return self._services.get(self.name)
+
+    def environment(self):
+        """Of all services, as a job that moves needs."""
+        return {key: value for one in self._services.values() for key, value in one.environment().items()}
+
+    def queue_url(self, job_id, name=None):
+        """Give the QUEUE_URL, there or elsewhere."""
+        service = self._services.get(name or self.name)
+        return LEDGER if service is None else service.queue_url(job_id)
+
+    def follow(self, queue_url):
+        """Go where the ledger says that the tasks are."""
+        schemes = {"sqs": "sqs:", "pubsub": "pubsub:", "postgresql": "postgresql:"}
+        self.name = next((name for name, scheme in schemes.items() if (queue_url or "").startswith(scheme)), LEDGER)
 
 
 def is_postgresql(service):

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from tests.chaos import checks, clock, faults
 from tests.chaos.harness import TICK_SECONDS, Job, StuckError
-from tests.chaos.scenario import Command, Insert, Jump, Work
+from tests.chaos.scenario import Command, Drive, Insert, Jump, Move, Work
 
 #: The next step is taken when nothing has begun for so long.
 STILL_SECONDS = 0.35
@@ -40,7 +40,10 @@ class Run:
         )
         self.insertions = []
         """(table, process) for each that was started."""
+        self.drives = []
+        """Each process that made the graph."""
         self.evidence = None
+        self._is_peace = False
         self._undo = []
         self._count = itertools.count()
 
@@ -90,10 +93,17 @@ class Run:
                     self._later(killed_after, lambda: self._kill_inserter(one))
                 elif not self.insertions[:-1] or table == 0:
                     self._until(lambda: one.exit_code is not None or one not in job.alive(), seconds=1.0)
+            case Drive(killed_after):
+                one = job.drive(self.scenario.graph)
+                self.drives.append(one)
+                if killed_after is not None:
+                    self._later(killed_after, lambda: self._kill_inserter(one))
             case Work(settings, in_new_interpreter):
                 job.work(settings, in_new_interpreter=in_new_interpreter)
             case Command(words):
                 job.command(words)
+            case Move(target, killed_after):
+                self._move(target, killed_after)
             case _:
                 undo = faults.begin(act, job)
                 if undo is not None:
@@ -102,9 +112,28 @@ class Run:
     def _kill_inserter(self, one):
         if one.exit_code is None:
             one.was_hit = True
-            self.job.note(f"kill -9 inserter {one.pid}")
+            self.job.note(f"kill -9 {one.what} {one.pid}")
             with suppress(ProcessLookupError):
                 os.kill(one.pid, signal.SIGKILL)
+
+    def _move(self, target, killed_after):
+        """Do as a user does: stop the workers, move the tasks, and write their new place into the settings."""
+        job = self.job
+        if not job.ledger_path.exists():
+            return
+        self._stop_workers()
+        one = job.command(["move_queue", "--to", job.service.queue_url(job.job_id, target), "--yes"])
+        if killed_after is not None:
+            self._later(killed_after, lambda: self._kill_inserter(one))
+        if not self._until(lambda: one.exit_code is not None, REMOTE_PATIENCE_SECONDS):
+            raise StuckError(f"the mover {one.pid} does not come to its end:\n{one.text}")
+        job.follow()
+
+    def _stop_workers(self):
+        for one in self.job.alive("worker"):
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGTERM)
+        self._until(lambda: not self.job.alive("worker"), PATIENCE_SECONDS)
 
     def _later(self, seconds, action):
         heapq.heappush(self._undo, (time.monotonic() + seconds, next(self._count), action))
@@ -113,7 +142,8 @@ class Run:
         while self._undo and self._undo[0][0] <= time.monotonic():
             heapq.heappop(self._undo)[2]()
         self.job.reap()
-        self.job.keep_monitored()
+        if self.scenario.is_monitored or self._is_peace:
+            self.job.keep_monitored()
         time.sleep(TICK_SECONDS if self.job.service is None else REMOTE_TICK_SECONDS)
 
     def _until(self, condition, seconds):
@@ -130,6 +160,7 @@ class Run:
         """Undo all that is still wrong. The clock keeps the latest time it has shown: what was put off until then has its turn."""
         while self._undo:
             self._tick()
+        self._is_peace = True
         jumps = [step.act.offset_seconds for step in self.scenario.steps if isinstance(step.act, Jump)]
         clock.jump_to(max([0.0, *jumps]))
         self.job.patience_seconds = UNDISTURBED_PATIENCE_SECONDS
@@ -148,7 +179,12 @@ class Run:
                     raise StuckError(f"the undisturbed inserter {one.pid} does not come to its end")
                 if one.exit_code:
                     raise StuckError(f"the undisturbed inserter {one.pid} ended with {one.exit_code}:\n{one.text}")
-        if job.service is not None:
+        job.follow()
+        if self.scenario.graph and not any(one.exit_code == 0 for one in self.drives):
+            one = job.drive(self.scenario.graph)
+            if not self._until(lambda: one.exit_code is not None, PATIENCE_SECONDS) or one.exit_code:
+                raise StuckError(f"the undisturbed script {one.pid} ended with {one.exit_code}:\n{one.text}")
+        if not job.is_local:
             self._drain_queue()
             return
         last = job.work()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from tests.chaos.work import TOO_LONG_SECONDS
 
 #: Levels of a worker's tree of processes.
+#: The number of the first call of a graph; those of tables are lower.
+FIRST_OF_GRAPH = 1000
 LEVELS = ("supervisor", "warm", "slot", "runner", "child")
 
 
@@ -28,6 +30,26 @@ class Table:
 
     rows: tuple[Row, ...]
     has_ids: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """Calls of one map in a graph; a number names an earlier block."""
+
+    rows: tuple[Row, ...]
+    one_of: int | None = None
+    """Each call has the result of one call of that block, in their order; the blocks are equally long."""
+    all_of: int | None = None
+    """Each call has the results of all calls of that block."""
+    good_of: int | None = None
+    """Each call has the results of those that succeed."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Run the script that makes the graph; kill it so long after its start, if at all."""
+
+    killed_after_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +134,14 @@ class Outage:
 
 
 @dataclass(frozen=True)
+class Move:
+    """Stop all workers and move the tasks to another place; kill the mover so long after its start, if at all."""
+
+    target: str
+    killed_after_seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Step:
     """Something to do when so many tasks have begun, and then so much later; also when nothing begins any more."""
 
@@ -134,6 +164,12 @@ class Scenario:
     """How long a process waits for the ledger's lock before that is an error."""
     queue: str = "ledger"
     """What the tasks go over."""
+    place: str = ""
+    """Where they are at first, if they move."""
+    graph: tuple[Block, ...] = ()
+    """The calls of a script, beside the tables."""
+    is_monitored: bool = True
+    """Whether a monitor runs while things go wrong, and not only in the end."""
 
     @property
     def fills_disk(self):
@@ -145,9 +181,14 @@ class Scenario:
         settings = " ".join(f"{name}={value}" for name, value in self.settings)
         tables = ", ".join(f"{len(table.rows)} {'with' if table.has_ids else 'without'} ids" for table in self.tables)
         lines = [
-            f"queue: {self.queue}; settings: {settings}",
+            f"queue: {self.place or self.queue}; settings: {settings}",
             f"tables: {tables}; {self.repeated} are inserted again at the end",
         ]
+        for index, block in enumerate(self.graph):
+            parents = f"one of {block.one_of}, all of {block.all_of}, the good of {block.good_of}"
+            lines.append(f"block {index}: {len(block.rows)} calls with {parents}")
+        if not self.is_monitored:
+            lines.append("no monitor runs before peace")
         lines.append(f"the ledger is waited for {self.patience_seconds:g} s")
         lines += [f"  at {step.begun} begun + {step.delay_seconds:.3f} s: {step.act}" for step in self.steps]
         return "\n".join(lines)
@@ -207,6 +248,77 @@ def draw_remote(seed, queue):
     steps += _scatter(chance, faults, sum(len(table.rows) for table in local.tables), 0.5)
     steps.sort(key=lambda step: step.begun)
     return replace(local, settings=tuple(settings.items()), steps=tuple(steps), queue=queue)
+
+
+def draw_moves(seed, places):
+    """Draw a run in which the tasks move between the ledger and the services."""
+    chance = random.Random(f"moves {seed}")
+    place = chance.choice(places)
+    remote = draw_remote(seed, "pubsub")  # whose limits suit all
+    moves = [
+        Move(chance.choice(places), round(chance.uniform(0, 1.5), 3) if chance.random() < 0.4 else None)
+        for _ in range(chance.choice([1, 1, 2, 3]))
+    ]
+    steps = [*remote.steps, *_scatter(chance, moves, sum(len(table.rows) for table in remote.tables), 0.5)]
+    steps.sort(key=lambda step: step.begun)
+    return replace(remote, steps=tuple(steps), queue="moves", place=place)
+
+
+def add_graph(scenario):
+    """Give a run a graph beside a single small table."""
+    chance = random.Random(f"graph {scenario.seed}")
+    limit = dict(scenario.settings).get("MAX_RUNTIME_SECONDS")
+    table = Table(scenario.tables[0].rows[:5], scenario.tables[0].has_ids)
+    graph = _draw_graph(chance, limit)
+    of_chains = random.Random(f"chains {scenario.seed}")
+    is_chain = scenario.queue != "ledger" and of_chains.random() < 0.5
+    if is_chain:
+        graph = _draw_chain(of_chains)
+    drives = [Drive(round(chance.uniform(0, 0.3), 3)) for _ in range(chance.choice([0, 0, 1, 2]))]
+    steps = [
+        step
+        for step in scenario.steps
+        if not isinstance(step.act, Insert) or (step.act.table == 0 and step.act.killed_after_seconds is None)
+    ]
+    first = next(index for index, step in enumerate(steps) if isinstance(step.act, Insert))
+    steps[first + 1 : first + 1] = [Step(0, 0.0, one) for one in [*drives, Drive()]]
+    total = sum(len(block.rows) for block in graph)
+    steps += _scatter(
+        chance, [chance.choice(_GRAPH_FAULTS)(chance) for _ in range(chance.choice([0, 1, 2]))], total, 0.5
+    )
+    steps.sort(key=lambda step: step.begun)
+    is_monitored = not is_chain or of_chains.random() < 0.3
+    return replace(scenario, tables=(table,), steps=tuple(steps), repeated=(0,), graph=graph, is_monitored=is_monitored)
+
+
+def _draw_chain(chance):
+    """Maps over maps, which workers go on with by themselves."""
+    kinds = ["quick"] * 12 + ["sleep"] * 2 + ["aware", "big", "flaky", "again", "retry", "exit"]
+    width, blocks = chance.choice([1, 3, 8]), []
+    for index in range(chance.choice([3, 5])):
+        rows = [_draw_row(chance, FIRST_OF_GRAPH + index * width + n, kinds) for n in range(width)]
+        blocks.append(Block(tuple(rows), one_of=index - 1 if index else None))
+    return tuple(blocks)
+
+
+def _draw_graph(chance, limit):
+    kinds = ["quick"] * 20 + ["sleep"] * 3 + ["aware", "print", "child", "big", "flaky", "again"]
+    bad = ["raise", "fail", "retry", "exit", "leave"]
+    blocks = []
+    for _ in range(chance.choice([2, 4, 6])):
+        given = {}
+        earlier = chance.sample(range(len(blocks)), len(blocks))  # a block is the parent of another in one way only
+        for name, share in (("one_of", 0.7), ("all_of", 0.2), ("good_of", 0.2)):
+            if earlier and chance.random() < share:
+                given[name] = earlier.pop()
+        length = len(blocks[given["one_of"]].rows) if "one_of" in given else chance.choice([1, 1, 3, 10, 20])
+        first = FIRST_OF_GRAPH + sum(len(block.rows) for block in blocks)
+        mixed = kinds + (bad if chance.random() < 0.4 else [])
+        rows = [_draw_row(chance, first + index, mixed) for index in range(length)]
+        if limit and chance.random() < 0.2:
+            rows[0] = Row(first, "slow", TOO_LONG_SECONDS)
+        blocks.append(Block(tuple(rows), **given))
+    return tuple(blocks)
 
 
 def _scatter(chance, acts, total, longest_delay):
@@ -326,6 +438,16 @@ _FAULTS = [
             ]
         )
     ),
+]
+
+#: Each makes a fault that concerns graphs.
+_GRAPH_FAULTS = [
+    lambda chance: Drive(),
+    lambda chance: Drive(round(chance.uniform(0, 0.3), 3)),
+    lambda chance: Command(("retry", "--failed")),
+    lambda chance: Command(("retry", "--failed", "--killed")),
+    lambda chance: Command(("purge_queue", "--yes")),
+    lambda chance: Kill("tree", chance.random()),
 ]
 
 #: Each makes a fault of a job whose tasks go over a queue at a service.

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from taskfleet.tasks import Outcome, State
 
-from tests.chaos import checks, queues
-from tests.chaos.scenario import Insert, Row, Scenario, Step, Table, Work
+from tests.chaos import checks, graphs, queues
+from tests.chaos.scenario import Block, Drive, Insert, Row, Scenario, Step, Table, Work
 from tests.chaos.work import ENDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +28,13 @@ REMOTE_RUNS = 12
 REMOTE_SECONDS = 30
 REMOTE_JOBS = 12
 REMOTE_FEWEST = 10
+#: The same with graphs.
+GRAPH_RUNS = 60
+GRAPH_SECONDS = 30
+GRAPH_FEWEST = 20
+REMOTE_GRAPH_RUNS = 5
+REMOTE_GRAPH_SECONDS = 15
+REMOTE_GRAPH_FEWEST = 4
 #: Every run of CI has the same seeds, so that it judges the change at hand. New ones are looked into by ``poe chaos``.
 FIRST_SEED = 1_000_000
 #: Of runs that found something once.
@@ -55,6 +62,17 @@ CALM = Scenario(
     steps=(Step(0, 0.0, Insert(0)), Step(0, 0.0, Work())),
     repeated=(0,),
     patience_seconds=60.0,
+)
+#: The same with a graph: a map of which one call fails, a map over it, what needs all of that, and what needs those that succeed.
+CALM_GRAPH = dataclasses.replace(
+    CALM,
+    steps=(Step(0, 0.0, Insert(0)), Step(0, 0.0, Drive()), Step(0, 0.0, Work())),
+    graph=(
+        Block(tuple(Row(1000 + n, "raise" if n == 3 else "quick", 0.0) for n in range(10))),
+        Block(tuple(Row(1010 + n, "big" if n == 2 else "quick", 0.0) for n in range(10)), one_of=0),
+        Block((Row(1020, "quick", 0.0),), all_of=1),
+        Block((Row(1021, "quick", 0.0),), good_of=0),
+    ),
 )
 
 ONE_RUN = """
@@ -101,7 +119,7 @@ def test_whatever_happens_to_a_job_nothing_is_lost_or_done_twice(capsys):
 
 @pytest.mark.slow
 @pytest.mark.timeout(REMOTE_SECONDS + 300)
-@pytest.mark.parametrize("queue", sorted(queues.SERVICES))
+@pytest.mark.parametrize("queue", [*sorted(queues.SERVICES), queues.MOVES])
 def test_the_same_over_each_queue_in_bad_weather(queue, capsys, lacking):
     said, code = run_python(
         *("-m", "tests.chaos", "--queue", queue, "--seed", os.environ.get("CHAOS_SEED", FIRST_SEED)),
@@ -115,6 +133,35 @@ def test_the_same_over_each_queue_in_bad_weather(queue, capsys, lacking):
     assert code == 0, said
     done = re.search(r"chaos: (\d+) runs in .* 0 failed", said)
     assert int(done[1]) >= REMOTE_FEWEST
+
+
+def run_graphs(queue, runs, seconds, jobs, capsys, lacking):
+    """Do some runs with graphs; return how many were done."""
+    said, code = run_python(
+        *("-m", "tests.chaos", "--graphs", "--queue", queue, "--seed", os.environ.get("CHAOS_SEED", FIRST_SEED)),
+        *("--runs", runs, "--seconds", seconds, "--jobs", jobs),
+        seconds=seconds + 280,
+    )
+    if "is not installed" in said:
+        lacking(said)
+    with capsys.disabled():
+        print(f"\n{said}")
+    assert code == 0, said
+    return int(re.search(r"chaos: (\d+) runs in .* 0 failed", said)[1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(GRAPH_SECONDS + 300)
+def test_whatever_happens_to_a_graph_no_task_runs_before_its_parents_and_none_is_lost(capsys, lacking):
+    assert run_graphs("ledger", GRAPH_RUNS, GRAPH_SECONDS, 0, capsys, lacking) >= GRAPH_FEWEST
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(REMOTE_GRAPH_SECONDS + 300)
+@pytest.mark.parametrize("queue", [*sorted(queues.SERVICES), queues.MOVES])
+def test_the_same_with_graphs_over_each_queue_in_bad_weather(queue, capsys, lacking):
+    done = run_graphs(queue, REMOTE_GRAPH_RUNS, REMOTE_GRAPH_SECONDS, REMOTE_GRAPH_RUNS, capsys, lacking)
+    assert done >= REMOTE_GRAPH_FEWEST
 
 
 @pytest.mark.slow
@@ -134,13 +181,28 @@ def test_one_command_repeats_a_run():
     assert stories[0] == stories[1]
 
 
-@pytest.fixture(scope="module")
-def calm_evidence(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("calm")
-    (folder / "scenario").write_bytes(pickle.dumps(CALM))
+def evidence_of(scenario, folder):
+    (folder / "scenario").write_bytes(pickle.dumps(scenario))
     said, code = run_python("-c", ONE_RUN, folder / "scenario", folder / "run", seconds=200)
     assert code == 0, said
     return pickle.loads((folder / "scenario").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def calm_evidence(tmp_path_factory):
+    return evidence_of(CALM, tmp_path_factory.mktemp("calm"))
+
+
+@pytest.fixture(scope="module")
+def calm_graph_evidence(tmp_path_factory):
+    return evidence_of(CALM_GRAPH, tmp_path_factory.mktemp("calm-graph"))
+
+
+@pytest.fixture
+def graph_evidence(calm_graph_evidence):
+    one = copy.deepcopy(calm_graph_evidence)
+    assert checks.complaints(one) == []
+    return one
 
 
 @pytest.fixture
@@ -291,3 +353,60 @@ def test_the_checks_see_what_is_wrong(evidence, tamper):
 
 def test_every_check_was_seen_to_complain():
     assert set(TAMPERED.values()) == set(checks.CHECKS)
+
+
+def call(evidence, n):
+    (found,) = [task for task in evidence.tasks if task.n == n]
+    return found
+
+
+def lose_a_call(evidence):
+    evidence.tasks.remove(call(evidence, 1005))
+
+
+def begin_too_early(evidence):
+    index = next(i for i, (word, _, _, n) in enumerate(evidence.noted) if (word, n) == ("ended", 1000))
+    evidence.noted.append(evidence.noted.pop(index))
+
+
+def mix_up_parents(evidence):
+    call(evidence, 1012).attempts[0].value["parents"][0] = [1003]
+
+
+def take_a_bad_one(evidence):
+    call(evidence, 1021).attempts[0].value["parents"][2].insert(3, 1003)
+
+
+def fail_without_a_cause(evidence):
+    one = call(evidence, 1015)
+    one.state, one.failure = State.FAILED, Outcome.UPSTREAM
+
+
+def succeed_in_spite_of_it(evidence):
+    one = call(evidence, 1013)
+    one.state, one.failure = State.SUCCEEDED, None
+
+
+def release_twice(evidence):
+    call(evidence, 1020).missing -= 1
+
+
+GRAPH_TAMPERED = {
+    lose_a_call: graphs.graph_is_whole,
+    begin_too_early: graphs.parents_came_first,
+    mix_up_parents: graphs.results_came_from_the_parents,
+    take_a_bad_one: graphs.results_came_from_the_parents,
+    fail_without_a_cause: graphs.failures_were_followed,
+    succeed_in_spite_of_it: graphs.failures_were_followed,
+    release_twice: graphs.each_parent_counted_once,
+}
+
+
+@pytest.mark.parametrize("tamper", GRAPH_TAMPERED, ids=lambda tamper: tamper.__name__)
+def test_the_checks_of_graphs_see_what_is_wrong(graph_evidence, tamper):
+    tamper(graph_evidence)
+    assert list(GRAPH_TAMPERED[tamper](graph_evidence))
+
+
+def test_every_check_of_graphs_was_seen_to_complain():
+    assert set(GRAPH_TAMPERED.values()) == set(graphs.CHECKS)

@@ -47,6 +47,13 @@ def run_task(n, kind, seconds, context):
         os._exit(0)
     note("ended", context, n)
     return {"square": n * n, "pad": "x" * (200_000 if kind == "big" else n)}
+
+
+def run_call(n, kind, seconds, context, one=None, all_of=(), good_of=()):
+    # the same as a task of a graph, with the results of its parents
+    result = run_task(n, kind, seconds, context)
+    numbers = [[parent["n"] for parent in parents] for parents in ([one] if one else [], all_of, good_of)]
+    return result | {"n": n, "parents": numbers}
 """
 
 #: How long a task that runs too long would run.

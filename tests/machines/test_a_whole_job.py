@@ -1,12 +1,15 @@
 """A job of 10,000 tasks on machines that really boot, from a person's one command: whatever fails on the way, and nothing is left."""
 
 import contextlib
+import http.server
+import itertools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import boto3
@@ -19,7 +22,7 @@ from shared_lib.tests.services.pubsub import PubSub
 from shared_lib.tests.services.sqs import Sqs
 from tests.machines.floor import Ec2Floor, GceFloor
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PATIENCE_SECONDS = 300
 BUCKET = "code"
@@ -97,7 +100,7 @@ def until(condition, what, desk, floor):
     return found
 
 
-def go_through_it(desk, floor):
+def go_through_it(desk, floor, gate):
     """Have a pool work off the job, with a machine that does not boot, a notice, a silent death and a controller that is killed."""
 
     def succeeded(number):
@@ -123,6 +126,7 @@ def go_through_it(desk, floor):
     succeeded(3000)
     os.killpg(controller.pid, signal.SIGKILL)
     controller.wait()
+    gate.is_open = True
     time.sleep(2)
     second = desk.start("deploy_pool", "--continue", "--yes")
     until(lambda: second.poll() is not None, "the end", desk, floor)
@@ -132,7 +136,7 @@ def go_through_it(desk, floor):
     assert "All machines are terminated" in said
     assert "Its last console lines" in said or "no worker started in time" in said
     status = desk.status()
-    assert status["counts"]["succeeded"] == 10_000
+    assert status["counts"]["succeeded"] == 10_000, desk.run("tasks", "--state", "failed") + said
     assert status["costs"]["machines"] == 0
     assert 0 < status["costs"]["so_far_usd"] < 1
     machines = desk.machines()
@@ -165,12 +169,66 @@ POOL = {
 }
 
 
-def slow(desk):
-    """Have the job take longer than a machine has for its boot, so that the one that stays dark is noticed."""
-    (desk.folder / "task.py").write_text(
-        "import time\n\n\ndef run_task(num1, num2):\n    time.sleep(0.03)\n    return num1 + num2\n\n\n"
-        "def filter_tasks(table, output_path):\n    return table\n"
-    )
+#: Takes longer than a machine has for its boot, so that the one that stays dark is noticed. Each passes a gate, which lets only some
+#: pass at first, so that the job is not done before everything has happened, however slow this computer is.
+TASK = """
+import time
+import urllib.request
+
+
+def run_task(num1, num2):
+    time.sleep(0.03)
+    while True:
+        try:
+            urllib.request.urlopen("GATE", timeout=30).close()
+            return num1 + num2
+        except OSError:  # it is closed, or has too many visitors on a busy machine
+            time.sleep(0.5)
+
+
+def filter_tasks(table, output_path):
+    return table
+"""
+
+
+class Gate:
+    """A service that lets 6,000 tasks pass, and all of them when it is open; to the others, it answers with an error."""
+
+    def __init__(self, host):
+        gate = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                may_pass = gate.is_open or next(gate._numbers) < 6000
+                self.send_response(200 if may_pass else 503)
+                self.end_headers()
+
+            def log_message(self, *words):
+                pass
+
+        self.is_open = False
+        self._numbers = itertools.count()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://{host.publish(self._server.server_port)}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self):
+        """Stop the service."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def gate(host):
+    """A gate that is closed."""
+    gate = Gate(host)
+    yield gate
+    gate.close()
+
+
+def slow(desk, gate):
+    """Have the job's tasks take long, and pass the gate."""
+    (desk.folder / "task.py").write_text(TASK.replace("GATE", gate.address))
 
 
 @pytest.fixture
@@ -185,6 +243,7 @@ def aws(host, baked, tmp_path):
             "REGIONS": "us-east-1",
             "CPUS": "2",
             "BUCKET": f"s3://{BUCKET}/jobs",
+            "INSTANCE_PROFILE": "worker",
             **{f"export {name}": value for name, value in services.items()},
         }
         desk = Desk(baked, tmp_path / "desk", ec2.environment() | services, settings)
@@ -192,15 +251,17 @@ def aws(host, baked, tmp_path):
         s3 = boto3.client("s3", endpoint_url=address, **key)
         s3.create_bucket(Bucket=BUCKET)
         client = boto3.client("ec2", endpoint_url=ec2.environment()["AWS_ENDPOINT_URL"], **key)
+        iam = boto3.client("iam", endpoint_url=ec2.environment()["AWS_ENDPOINT_URL"], **key)
+        iam.create_instance_profile(InstanceProfileName="worker")
         yield desk, ec2, client, s3
         desk.close()
 
 
-def test_a_job_over_sqs_on_ec2(aws, host):
+def test_a_job_over_sqs_on_ec2(aws, host, gate):
     desk, ec2, client, s3 = aws
-    slow(desk)
+    slow(desk, gate)
     with Ec2Floor(host, ec2, client, never_boot=[2]) as floor:
-        go_through_it(desk, floor)
+        go_through_it(desk, floor, gate)
         assert not any(floor.listed().values())
     assert client.describe_launch_templates()["LaunchTemplates"] == []
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
@@ -229,9 +290,9 @@ def google(host, baked, tmp_path):
         desk.close()
 
 
-def test_a_job_over_pubsub_on_compute_engine(google, host):
+def test_a_job_over_pubsub_on_compute_engine(google, host, gate):
     desk, gce = google
-    slow(desk)
+    slow(desk, gate)
     with GceFloor(host, gce, PROJECT, never_boot=[2]) as floor:
-        go_through_it(desk, floor)
+        go_through_it(desk, floor, gate)
         assert floor.listed() == {}

@@ -17,7 +17,6 @@ import pytest
 from taskfleet.pool import bundle as bundles
 from taskfleet.pool.boot_log import parse_stages, summary
 from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, script
-from taskfleet.pool.worker_packages import read_lock, unneeded_packages
 
 from shared_lib.tests.services import buckets
 from shared_lib.tests.services.pubsub import PubSub
@@ -113,11 +112,7 @@ class Home:
 
         packed = bundles.pack(self.folder, folder, leave_out=[self.folder / "jobs"])
         boto3.client("s3").create_bucket(Bucket=BUCKET)
-        stored = bundles.upload(packed, f"s3://{BUCKET}", job_id=self.job_id, provider="aws")
-        return replace(stored, unneeded=self.unneeded())
-
-    def unneeded(self):
-        return unneeded_packages(read_lock(self.folder), self._environment["QUEUE_URL"])
+        return bundles.upload(packed, f"s3://{BUCKET}", job_id=self.job_id, provider="aws")
 
     def results(self):
         self.run("-m", "taskfleet", "results", "-o", "results.json")
@@ -136,6 +131,7 @@ def make_script(host, home, cloud, tmp_path):
             "lifetime_seconds": LIFETIME_SECONDS,
             "code": home.bundle(tmp_path / "bundles"),
             "environment": home.queue | {"AWS_ENDPOINT_URL": address} | (own or {}),
+            "queue_package": "botocore",
             "slots": 2,
             "linger_seconds": 1,
             "restart_pause_seconds": 0,
@@ -170,7 +166,7 @@ def test_a_machine_boots_works_and_powers_itself_off(host, home, make_script):
     )
     # variables of the user with the names of the script's own, and one that bash does not let anybody set
     names = set(re.findall(r"(?m)^ *(?:local |for )?([a-z_]+)(?:=| in )", start_up_source())) - {"_"}
-    names |= {"code_from", "address", "bundle", "region", "revision", "unneeded", "provider", "lifetime", "linger"}
+    names |= {"code_from", "address", "bundle", "region", "revision", "queue_package", "provider", "lifetime", "linger"}
     assert names > {"state", "stage", "project", "provider", "address", "region", "result", "own", "worker"}
     own = {name: f"own {name}" for name in names} | {"UID": "4711"}
     text = make_script(scripts=scripts, own=own | {"OWN": " ".join(own)})
@@ -252,7 +248,8 @@ def test_a_machine_of_google_gets_its_code_and_works_there(host, home, tmp_path,
             provider="gcp",
             job_id=home.job_id,
             lifetime_seconds=LIFETIME_SECONDS,
-            code=bundles.StoredBundle(address=f"gs://{BUCKET}/{key}", hash=packed.hash, unneeded=home.unneeded()),
+            code=bundles.StoredBundle(address=f"gs://{BUCKET}/{key}", hash=packed.hash),
+            queue_package="google-cloud-pubsub",
             environment=home.queue
             | {
                 "STORAGE_EMULATOR_HOST": host.publish(storage),
@@ -309,9 +306,12 @@ def test_code_comes_from_a_repository_at_a_revision(host, home, make_script, lis
     code = GitCode(
         url=f"git://{host.publish(port)}/home", revision=of["short"][:10] if revision == "short" else revision
     )
-    instance = host.start(make_script(code=code), "i-1", environment=SYSTEM)
+    scripts = UserScripts(before_worker="uv pip list >>/dev/console\n")
+    instance = host.start(make_script(code=code, scripts=scripts), "i-1", environment=SYSTEM)
     instance.wait(PATIENCE_SECONDS)
     assert stages(instance)["end"] is True, instance.console()
+    assert re.search("^botocore ", instance.console(), re.MULTILINE)
+    assert not re.search("^(pyarrow|pandas|tqdm) ", instance.console(), re.MULTILINE)
     home.run("-m", "taskfleet", "monitor")
     [result] = home.results().values()
     assert result["result_sum"] == revision

@@ -17,8 +17,8 @@ def test_the_sum_is_returned():
 
 
 def test_a_task_with_an_output_file_is_not_inserted_again(tmp_path):
-    context = TaskContext.for_test(task_id="addition-task-000001")
-    task.run_task(num1=2, num2=3, context=context, output_path=str(tmp_path))
+    context = TaskContext.for_test(task_id="addition-task-000001", output_path=str(tmp_path))
+    task.run_task(num1=2, num2=3, context=context)
     assert (tmp_path / "addition-task-000001.txt").read_text() == "5\n"
 
     table = pd.DataFrame({"task_id": ["addition-task-000001", "addition-task-000002"], "num1": [2, 4], "num2": [3, 5]})

@@ -5,26 +5,41 @@ call ``insert_tasks`` and ``launch_worker``. ``Job`` has the commands as methods
 imported on first use only.
 """
 
-from typing import TYPE_CHECKING
+from taskfleet.name_clashes import check_script_folder
 
-from taskfleet.context import Fail, Retry, TaskContext
-from taskfleet.version import VERSION
+check_script_folder()  # first: from here on, one of the user's files may be imported in place of a module of Python
+
+# isort: split
+from typing import TYPE_CHECKING  # noqa: E402
+
+from taskfleet.context import Fail, Retry, TaskContext  # noqa: E402
+from taskfleet.outputs import list_outputs, output_name  # noqa: E402
+from taskfleet.version import VERSION  # noqa: E402
 
 if TYPE_CHECKING:
     from taskfleet.api.job import Job
-    from taskfleet.commands.insert_tasks import insert_tasks
-    from taskfleet.commands.launch_worker import launch_worker
     from taskfleet.errors import TaskfleetError
+    from taskfleet.scripts import insert_tasks, launch_worker
 
-__all__ = ["Fail", "Job", "Retry", "TaskContext", "TaskfleetError", "insert_tasks", "launch_worker"]
+__all__ = [
+    "Fail",
+    "Job",
+    "Retry",
+    "TaskContext",
+    "TaskfleetError",
+    "insert_tasks",
+    "launch_worker",
+    "list_outputs",
+    "output_name",
+]
 __version__ = VERSION
 
 
 _HOMES = {
     "Job": "taskfleet.api.job",
     "TaskfleetError": "taskfleet.errors",
-    "insert_tasks": "taskfleet.commands.insert_tasks",
-    "launch_worker": "taskfleet.commands.launch_worker",
+    "insert_tasks": "taskfleet.scripts",
+    "launch_worker": "taskfleet.scripts",
 }
 
 

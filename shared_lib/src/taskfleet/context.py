@@ -2,10 +2,12 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from taskfleet.tasks import NO_RETRY
+from taskfleet import outputs
+from taskfleet.tasks import JSON, NO_RETRY
 
 
 class Retry(Exception):
@@ -59,6 +61,8 @@ class TaskContext:
     max_runtime_seconds: float | None = None
     memory_limit_gib: float | None = None
     flags: Callable[[], int] = field(default=_no_flags, repr=False)
+    rms: Mapping[str, JSON] = field(default_factory=dict, repr=False, compare=False)
+    """Attributes of ``WorkerData``, for functions written for rms-cloud-tasks."""
 
     @property
     def stopping(self) -> bool:
@@ -69,6 +73,33 @@ class TaskContext:
     def terminating(self) -> bool:
         """Whether a termination notice for the machine was received: save partial results."""
         return bool(self.flags() & TERMINATING_FLAG)
+
+    def write_output(self, content: str | bytes, suffix: str = "") -> str:
+        """Write a file for this task in OUTPUT_PATH, a folder or a bucket, completely or not at all; return its path or address.
+
+        Its name is the task's id, with characters replaced that are not safe in file names (see ``taskfleet.output_name``), and the suffix.
+
+        Raises:
+            ValueError: OUTPUT_PATH is not set, or neither a folder nor a bucket; or the suffix is invalid.
+            MissingPackageError: OUTPUT_PATH is a bucket, and pyarrow is not installed.
+        """
+        return outputs.write_output(self._output_path(), self._output_name(suffix), content)
+
+    def output_file(self, suffix: str = "") -> Path:
+        """Return a path for this task's file in the folder OUTPUT_PATH, named as by ``write_output``, for code that writes files itself.
+
+        Raises:
+            ValueError: OUTPUT_PATH is not set or is a bucket; or the suffix is invalid.
+        """
+        return outputs.local_file(self._output_path(), self._output_name(suffix))
+
+    def _output_path(self) -> str:
+        if not self.output_path:
+            raise ValueError("OUTPUT_PATH is not set: write it into config/task.env, or add --output-path")
+        return self.output_path
+
+    def _output_name(self, suffix: str) -> str:
+        return outputs.output_name(self.task_id) + outputs.check_suffix(suffix)
 
     @classmethod
     def for_test(cls, task_id: str = "test", *, attempt: int = 1, output_path: str | None = None) -> "TaskContext":

@@ -7,10 +7,12 @@
     ├── MissingPackageError *       a setting needs an optional package that is not installed: ``extra``
     ├── CommandError                a command cannot run in the current state of the job
     │   └── UsageError *                flags or arguments are missing, invalid or contradict each other
+    │       └── ArgumentsError *            the arguments of a function do not fit it; also a ``TypeError``
     ├── DeclinedError               the user declined a confirmation; nothing was done
     ├── TableError                  a table cannot be read or written
     ├── InsertError                 tasks cannot be inserted; none were
     ├── FunctionError               the task function cannot be found, imported or called
+    │   └── NoFunctionError             there is no such function, or no such module
     ├── LedgerError                 the ledger is missing, damaged, busy or belongs to another job
     │   └── UnusableLedgerError         it is damaged, or was deleted or replaced while in use; a retry does not help
     ├── ProviderError               a service (machines, queue, bucket, price list) rejects a request
@@ -20,6 +22,9 @@
     │   ├── NotEnabledError             the account or project has not enabled the service: ``service``
     │   ├── WrongSettingError *         a setting names something that does not exist or is not accepted: ``setting``
     │   └── QueueError                  a queue is missing, belongs to another job, or holds a message of another program
+    ├── StoreError                  a file of the store of large values cannot be written or read; also an ``OSError``
+    │   └── LostFileError               it is missing or damaged; the task that wrote it has to run again
+    ├── UnreadableValueError        the stored value of a task cannot be restored here
     ├── CatalogueError              a cached price list cannot be read
     ├── BundleError                 the project cannot be packed into a bundle
     ├── StartUpError *              the start-up script cannot be generated from the settings
@@ -60,6 +65,10 @@ class UsageError(CommandError):
     exit_code = 2
 
 
+class ArgumentsError(UsageError, TypeError):
+    """The arguments of a function, or of a call of an app, do not fit its parameters."""
+
+
 class DeclinedError(TaskfleetError):
     """The user declined a confirmation; nothing was done, and the message is not shown as an error."""
 
@@ -89,6 +98,10 @@ class InsertError(TaskfleetError):
 
 class FunctionError(TaskfleetError):
     """The task function cannot be found or imported, or its parameters are not usable."""
+
+
+class NoFunctionError(FunctionError):
+    """There is no such function, or no such module."""
 
 
 class LedgerError(TaskfleetError):
@@ -172,6 +185,27 @@ class WrongSettingError(ProviderError):
 
 class QueueError(ProviderError):
     """A queue is missing, belongs to another job, or holds a message of another program."""
+
+
+class StoreError(TaskfleetError, OSError):
+    """A file of the store of large values cannot be written or read: the disk is full, a permission is missing, a bucket does not answer.
+
+    Args:
+        text: What is wrong, where, and what to do.
+        code: The ``errno`` of the system, if there is one.
+    """
+
+    def __init__(self, text: str, *, code: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = code
+
+
+class LostFileError(StoreError):
+    """A file of the store is missing or damaged; the task that wrote it has to run again."""
+
+
+class UnreadableValueError(TaskfleetError):
+    """The stored value of a task cannot be restored here: a newer version wrote it, or it needs a class or package that is missing."""
 
 
 class CatalogueError(TaskfleetError):

@@ -19,11 +19,45 @@ class OptionalPackage(NamedTuple):
 #: By the module that is imported.
 OPTIONAL_PACKAGES: Mapping[str, OptionalPackage] = {
     "botocore": OptionalPackage("botocore", "aws"),
+    "cloudpickle": OptionalPackage("cloudpickle", "cloudpickle"),
     "google.cloud.compute_v1": OptionalPackage("google-cloud-compute", "gcp"),
     "google.pubsub_v1": OptionalPackage("google-cloud-pubsub", "gcp"),
     "pandas": OptionalPackage("pandas", "pandas"),
     "psycopg": OptionalPackage("psycopg", "postgresql"),
 }
+
+
+#: Distributions that are not named like the module that users import.
+_DISTRIBUTIONS = {
+    "attr": "attrs",
+    "bs4": "beautifulsoup4",
+    "Bio": "biopython",
+    "Crypto": "pycryptodome",
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
+    "fitz": "pymupdf",
+    "git": "gitpython",
+    "jwt": "pyjwt",
+    "mpl_toolkits": "matplotlib",
+    "OpenSSL": "pyopenssl",
+    "osgeo": "gdal",
+    "PIL": "pillow",
+    "psycopg2": "psycopg2-binary",
+    "serial": "pyserial",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+    "yaml": "pyyaml",
+}
+
+
+def distribution_of(module: str) -> str:
+    """Return the distribution that most probably has a module, whether or not it is installed."""
+    if module in OPTIONAL_PACKAGES:
+        return OPTIONAL_PACKAGES[module].distribution
+    top, *rest = module.split(".")
+    return "-".join([top, *rest]) if top == "google" else _DISTRIBUTIONS.get(top, top)
 
 
 def require(module: str, needed_by: str) -> None:

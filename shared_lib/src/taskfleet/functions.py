@@ -1,6 +1,6 @@
 """Load the user's task function, inspect its parameters, and prepare its calls."""
 
-import importlib
+import functools
 import inspect
 import json
 import sys
@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from taskfleet.context import Retry, TaskContext
-from taskfleet.errors import FunctionError
-from taskfleet.tracebacks import describe_error
+from taskfleet.errors import FunctionError, NoFunctionError
+from taskfleet.extras import distribution_of
+from taskfleet.name_clashes import package_clash, python_clash
+from taskfleet.script_import import import_module
+from taskfleet.tracebacks import describe_users_error
 
 #: Parameters that the worker provides; columns must not have these names.
 INJECTED = frozenset({"context", "output_path", "task_id"})
+
+#: A parameter that is OUTPUT_PATH (CF_CLOUDPATH) in tables without such a column, as in projects for python-task-queue.
+CLOUDPATH = "cloudpath"
 
 #: The parameters of a function written for rms-cloud-tasks.
 RMS_PARAMETERS = ("task_id", "task_data", "worker_data")
@@ -35,6 +41,8 @@ class TaskFunction:
     injected: frozenset[str]
     """The parameters that the worker provides."""
     is_rms_style: bool
+    has_own_cloudpath: bool = False
+    """Whether its parameter CLOUDPATH has a default."""
 
     def column_mismatch(self, columns: frozenset[str]) -> str | None:
         """Return how a table's columns and the parameters differ; None if they match."""
@@ -62,7 +70,7 @@ class TaskFunction:
         """
         found: dict[str, Any] = json.loads(data)
         if self.is_rms_style:
-            from taskfleet.rms import WorkerData
+            from taskfleet.worker_data import WorkerData
 
             return {"task_id": context.task_id, "task_data": found, "worker_data": WorkerData(context)}
         if self.injected:
@@ -72,6 +80,8 @@ class TaskFunction:
                 found["output_path"] = context.output_path
             if "task_id" in self.injected:
                 found["task_id"] = context.task_id
+            if CLOUDPATH in self.injected and (context.output_path is not None or not self.has_own_cloudpath):
+                found.setdefault(CLOUDPATH, context.output_path)
         return found
 
     def result(self, answer: Any) -> Any:
@@ -91,48 +101,60 @@ class TaskFunction:
         return {} if result is None else result
 
 
-def load_function(name: str, project: Path) -> TaskFunction:
+def load_function(name: str, project: Path, *, is_rms_style: bool = False) -> TaskFunction:
     """Import a task function.
 
     Args:
         name: ``module:function``.
         project: The folder of the module; it is added to the front of ``sys.path``.
+        is_rms_style: See ``examine``.
 
     Raises:
         FunctionError: The module or function does not exist, it raises while it is imported, or its parameters are not supported.
     """
-    return examine(load_object(name, project))
+    return examine(load_object(name, project), is_rms_style=is_rms_style)
 
 
-def load_object(name: str, project: Path) -> Any:
-    """Import the object ``module:name``; errors as for ``load_function``."""
+def load_object(name: str, project: Path, *, setting: str = "TASK_FUNCTION") -> Any:
+    """Import the object ``module:name``; errors as for ``load_function``, with the name of the setting that has it, if one has."""
+    named, remedy = (f"{setting}={name}", f" Set {setting} to module:function.") if setting else (name, "")
     module_name, _, attribute = name.partition(":")
+    clash = python_clash(str(project)) or package_clash(str(project))
+    if clash is not None:
+        raise FunctionError(clash)
     if str(project) not in sys.path:
         sys.path.insert(0, str(project))
     try:
-        module = importlib.import_module(module_name)
+        module = import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name == module_name:
-            raise FunctionError(
-                f"{name}: there is no module {module_name!r} in {project}. Set TASK_FUNCTION to module:function."
-            ) from None
-        package = (error.name or "NAME").partition(".")[0]
+        if f"{module_name}.".startswith(f"{error.name}."):
+            raise NoFunctionError(f"{named}: there is no module {error.name!r} in {project}.{remedy}") from None
+        package = distribution_of(error.name or "NAME")
         raise FunctionError(
             f"{name} cannot be imported: the module {error.name!r} is not installed. Add its package to the project: uv add {package} "
-            f"(machines install only what a worker needs and what the project itself depends on).\n{describe_error(error).decode()}"
+            f"(machines install only what a worker needs and what the project itself depends on).\n{describe_users_error(error)}"
         ) from error
     except (Exception, SystemExit) as error:  # whatever the user's module raises
-        raise FunctionError(f"{name} cannot be imported: {describe_error(error).decode()}") from error
+        raise FunctionError(f"{name} cannot be imported: {describe_users_error(error)}") from error
     try:
-        return getattr(module, attribute)
+        return functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
-        raise FunctionError(
-            f"{name}: {getattr(module, '__file__', module_name)} has no function {attribute!r}."
+        raise NoFunctionError(
+            f"{named}: {getattr(module, '__file__', module_name)} has no function {attribute!r}."
         ) from None
 
 
-def examine(function: Any) -> TaskFunction:
+def find_beside(name: str, attribute: str) -> Any:
+    """Return an attribute of the module of a loaded ``module:function``; None if it has none of this name."""
+    return getattr(sys.modules[name.partition(":")[0]], attribute, None)
+
+
+def examine(function: Any, *, is_rms_style: bool = False) -> TaskFunction:
     """Inspect the parameters of a function.
+
+    Args:
+        function: The function.
+        is_rms_style: Whether it is one for rms-cloud-tasks, whatever the names of its three parameters are.
 
     Raises:
         FunctionError: It cannot be called with keyword arguments.
@@ -143,10 +165,10 @@ def examine(function: Any) -> TaskFunction:
     if inspect.iscoroutinefunction(function):
         raise FunctionError(f"{name} is an async function; write a plain one that calls asyncio.run(…).")
     parameters = inspect.signature(function).parameters
-    if tuple(parameters) == RMS_PARAMETERS:
+    if is_rms_style or tuple(parameters) == RMS_PARAMETERS:
         return TaskFunction(
             name=name,
-            call=function,
+            call=function if tuple(parameters) == RMS_PARAMETERS else _positional(function),
             required=frozenset(),
             accepted=frozenset(),
             accepts_any=True,
@@ -168,12 +190,19 @@ def examine(function: Any) -> TaskFunction:
     return TaskFunction(
         name=name,
         call=function,
-        required=frozenset(key for key, parameter in columns.items() if parameter.default is parameter.empty),
+        required=frozenset(
+            key for key, parameter in columns.items() if parameter.default is parameter.empty and key != CLOUDPATH
+        ),
         accepted=frozenset(columns),
         accepts_any=accepts_any,
-        injected=INJECTED & named.keys(),
+        injected=(INJECTED | {CLOUDPATH}) & named.keys(),
         is_rms_style=False,
+        has_own_cloudpath=CLOUDPATH in named and named[CLOUDPATH].default is not inspect.Parameter.empty,
     )
+
+
+def _positional(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda task_id, task_data, worker_data: function(task_id, task_data, worker_data)
 
 
 def _listed(noun: str, names: list[str]) -> str:

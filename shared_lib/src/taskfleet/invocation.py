@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 FlagsFor = Callable[[str], Sequence[str]]
+"""Returns, for the name of a command, flags and values in turn."""
 
 
 def _no_flags(_: str) -> Sequence[str]:
@@ -19,10 +20,12 @@ def poe(command: str) -> str:
 
     Args:
         command: As after ``poe``, for example ``retry --killed``. The flags that the user gave to the running command and that this
-            command has too (``-e FILE`` above all) are added behind its name.
+            command has too (``-e FILE`` above all) are added behind its name, except those that it has already.
     """
     name, _, rest = command.partition(" ")
-    return " ".join(filter(None, [prefix(os.environ), name, shlex.join(_flags_for(name)), rest]))
+    given = _flags_for(name)
+    flags = [word for pair in zip(given[::2], given[1::2], strict=True) if pair[0] not in rest.split() for word in pair]
+    return " ".join(filter(None, [prefix(os.environ), name, shlex.join(flags), rest]))
 
 
 def prefix(environ: Mapping[str, str]) -> str:

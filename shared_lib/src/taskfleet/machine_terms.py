@@ -26,6 +26,21 @@ class Architecture(StrEnum):
     """AWS Graviton, Ampere, Google Axion."""
 
 
+class Hardware(StrEnum):
+    """Special hardware of a machine, which most tasks cannot use; such machines are chosen on request only."""
+
+    GPU = "gpu"
+    """Graphics processors."""
+    FPGA = "fpga"
+    """Programmable logic."""
+    ACCELERATOR = "accelerator"
+    """Chips for machine learning or video, such as Inferentia, Trainium and TPUs."""
+    METAL = "metal"
+    """A whole computer without a hypervisor: large, and slow to boot."""
+    HIGH_MEMORY = "high-memory"
+    """Some terabytes of memory, for databases."""
+
+
 def region_of(zone: str) -> str:
     """Return the region of a zone: us-east-1 for us-east-1a and us-east-1-bos-1a, us-east1 for us-east1-b; else the zone itself."""
     found = re.match(r"[a-z]{2}(?:-[a-z]+)+-\d+(?=[a-z-])|[a-z]+-[a-z]+\d+(?=-[a-z]$)", zone)

@@ -25,8 +25,9 @@ _VARIABLES = re.compile(
     r"|CREDENTIALS_JSON)|PGPASSWORD|.*SECRET_ACCESS_KEY.*",
     re.IGNORECASE,
 )
-#: The user information of a URL with a password, up to the last "@" before a path.
-_LOGIN = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^/\s@:]*:)(?P<secret>[^/\s\"'<>]+)(?=@)", re.IGNORECASE)
+#: The user information of a URL with a password, up to the last "@" before a path. The scheme is bounded, because a search for a longer one
+#: takes time quadratic in the length of a text without spaces.
+_LOGIN = re.compile(r"(?P<before>[a-z][a-z0-9+.-]{0,30}://[^/\s@:]*:)(?P<secret>[^/\s\"'<>]+)(?=@)", re.IGNORECASE)
 #: Parameters of a URL whose values are secret, those of libpq and of signed URLs among them.
 _PARAMETER = re.compile(
     r"(?P<before>[?&](?:(?:ssl|access|auth|api)?[_-]?(?:password|passwd|token|key|secret)|oauth_client_secret"

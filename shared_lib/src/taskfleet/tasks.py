@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from taskfleet.errors import UnusableLedgerError
+from taskfleet.invocation import poe
+
 #: Any JSON value.
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -12,6 +15,13 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 ATTEMPTS_PER_TASK = 1000
 #: The highest number an attempt can have.
 LAST_ATTEMPT = ATTEMPTS_PER_TASK - 1
+
+
+def _unknown(what: str, value: object) -> UnusableLedgerError:
+    return UnusableLedgerError(
+        f"The ledger has {value!r} as the {what}, which taskfleet does not know: it is damaged, or another program changed it. "
+        f"{poe('check_ledger')} lists what is wrong."
+    )
 
 
 class State(IntEnum):
@@ -28,12 +38,16 @@ class State(IntEnum):
     FAILED = 4
     """It gets no further attempt, unless a user asks for one (``poe retry``)."""
     KILLED = 5
-    """A user removed it from the queue (``poe purge_queue``)."""
+    """A user cancelled it (``poe cancel``, ``poe purge_queue``), or a task on which it depends."""
 
     @property
     def word(self) -> str:
         """The name of the state in commands and output: lower case."""
         return self.name.lower()
+
+    @classmethod
+    def _missing_(cls, value: object) -> "State":
+        raise _unknown("state of a task", value)
 
 
 class Outcome(IntEnum):
@@ -57,11 +71,17 @@ class Outcome(IntEnum):
     """The function asked for another attempt."""
     INTERRUPTED = 8
     """The worker was stopped; this does not count against the task's retries."""
+    KILLED = 9
+    """A user cancelled the task (``poe cancel``)."""
 
     @property
     def word(self) -> str:
         """The name of the outcome in commands and output: lower case."""
         return self.name.lower()
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Outcome":
+        raise _unknown("outcome of an attempt", value)
 
 
 #: The outcomes that can be the kind of a failure, in the order of reports.
@@ -112,11 +132,23 @@ class Lease(NamedTuple):
     task_id: str
     data: str
     """The function's keyword arguments, a JSON object."""
+    function: str = ""
+    """The function of a graph's task, as the table ``function`` names it; empty for TASK_FUNCTION."""
 
     @property
     def key(self) -> AttemptKey:
         """The attempt that it is for."""
         return self.seq, self.attempt
+
+
+#: Stands between standard output and standard error where they are kept apart: the ASCII record separator.
+SEPARATOR = "\x1e"
+
+
+def streams(output: str | None) -> tuple[str, str]:
+    """Return what an attempt wrote to standard output and to standard error; where they were not kept apart, all is in the first."""
+    stdout, _, stderr = (output or "").partition(SEPARATOR)
+    return stdout, stderr
 
 
 class Finished(NamedTuple):
@@ -169,6 +201,8 @@ SUSPECT_LOSSES = 2
 
 #: The value of ``Finished.retry_delay_seconds`` that forbids another attempt.
 NO_RETRY = -1.0
+#: The longest delay of an attempt, three centuries.
+LONGEST_DELAY_SECONDS = 1e10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,9 +234,9 @@ class RetryPolicy:
         if finished.attempt >= LAST_ATTEMPT and outcome is not Outcome.INTERRUPTED:
             return None
         delay = self.delay_before_retry(outcome, earlier) if has_begun else self.delay_before_loss(earlier)
-        if delay is None or finished.retry_delay_seconds is None:
-            return delay
-        return finished.retry_delay_seconds
+        if delay is not None and finished.retry_delay_seconds is not None:
+            delay = finished.retry_delay_seconds
+        return None if delay is None else min(delay, LONGEST_DELAY_SECONDS)
 
     def delay_before_retry(self, finished_outcome: Outcome, earlier: int) -> float | None:
         """Return the delay in seconds of the next attempt; None if the cap is reached.

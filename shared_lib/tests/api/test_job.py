@@ -21,7 +21,6 @@ def folder(tmp_path, monkeypatch):
     """A folder with a task function and nothing else; the current one."""
     (tmp_path / "sums.py").write_text(TASK)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("POE_PWD", raising=False)
     return tmp_path
 
 
@@ -50,6 +49,20 @@ def test_opening_creates_nothing(folder, job):
     with pytest.raises(LedgerError):
         job.status()
     assert [one.name for one in folder.iterdir()] == ["sums.py"]
+
+
+def test_waiting_ends_with_the_last_task(job):
+    job.insert(rows(1, 2, -3))
+    child = os.fork()
+    if not child:
+        os._exit(7 if job.work(stop_fn=lambda: False, after_fn=lambda task: None).was_stopped else 0)
+    job.block_until_empty(interval_sec=0.01)
+    counts = job.status().counts
+    assert (counts[State.SUCCEEDED], counts[State.FAILED]) == (2, 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    job.block_until_empty(interval_sec=3600)
+    job.rezero()
+    assert job.status().since_rezero.completed == 0
 
 
 def test_a_whole_job(job, folder, capfd):

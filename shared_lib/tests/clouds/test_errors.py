@@ -265,7 +265,7 @@ def test_what_sqs_answers_is_told_apart(code, status, kind):
     error = client_error(code, "It is so.", status, operation="SendMessageBatch")
     found = sqs_errors.explain(error, address="sqs://q", operation="SendMessageBatch", region="eu-west-1")
     assert type(found) is kind
-    assert found.code == code
+    assert found.code == code.removeprefix("AWS.SimpleQueueService.")
     assert str(found).startswith("Queue sqs://q")
     if kind is PermissionDeniedError:
         assert found.permission == "sqs:SendMessage"
@@ -437,7 +437,9 @@ def test_every_status_of_grpc_is_mapped():
 SQLSTATES = {
     "": ProviderError,
     "08": UnreachableError,
-    "25006": WrongSettingError,
+    "25006": UnreachableError,
+    "25P03": UnreachableError,
+    "25P04": UnreachableError,
     "28": CredentialsError,
     "3D000": WrongSettingError,
     "40": UnreachableError,
@@ -459,7 +461,6 @@ def test_every_state_of_postgresql_is_mapped():
         assert (state, type(found), found.code) == (state, wanted, state)
     denied = Explanation.of_statement("42501", "permission denied for schema public").error("Queue 'q'")
     assert denied.resource == "schema public"
-    assert Explanation.of_statement("25006", "read-only").error("Queue 'q'").setting == "QUEUE_URL"
 
 
 # --- the tree ---
@@ -473,7 +474,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
             depth = (line.index(name) - 4) // 4
             path[depth:] = [name]
             drawn[name] = path[depth - 1] if depth else "Exception"
-    there = {name: one.__base__.__name__ for name, one in classes_in(errors, errors.TaskfleetError).items()}
+    there = {name: one.__bases__[0].__name__ for name, one in classes_in(errors, errors.TaskfleetError).items()}
     assert drawn == there
 
 

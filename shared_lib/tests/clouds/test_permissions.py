@@ -39,6 +39,7 @@ from taskfleet.pool import on_machine
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.planning import Limits
 from taskfleet.pool.teardown import ledger_terminator, terminate_all
+from taskfleet.references import Store, encode, names_of_files
 
 from shared_lib.tests.machines.conftest import point_at
 from shared_lib.tests.queues.test_whole_jobs import Place
@@ -68,6 +69,23 @@ import time
 def run_task(n):
     time.sleep(2.5)  # longer than a third of its lease, which is extended then
     return n
+
+def double(text):
+    return 2 * text
+"""
+#: The driver of a graph with large values.
+FLOW = """
+import sys
+from taskfleet.graph import app, flow
+import task
+
+double = app(task.double)
+with flow():
+    large, other, cancelled = double("x" * 100_000), double("y" * 100_000), double("z")
+if "result" in sys.argv:
+    print(len(large.result() + other.result()))
+else:
+    print(cancelled.id)
 """
 
 
@@ -75,6 +93,9 @@ class Job:
     """Tasks that nobody does."""
 
     def tasks_left(self):
+        return 4
+
+    def tasks_runnable(self):
         return 4
 
     def last_heartbeats(self):
@@ -130,12 +151,11 @@ class Cloud:
     def remove(self):
         return {"bundles": bundles.remove(self.bucket, job_id="job1", provider=self.name)}
 
-    def place(self, folder, queue_url, table):
-        """A project whose table is in a bucket and whose queue is at a service."""
+    def place(self, folder, queue_url, **settings):
+        """A project whose queue is at a service."""
         environment = {key: value for double in self.doubles for key, value in double.environment().items()}
         service = SimpleNamespace(queue_url=lambda _: queue_url, environment=lambda: environment)
-        settings = {"TASK_TABLE": table, "TASKS_PER_PROCESS": 1, "IDLE_SECONDS": 2}
-        return Place(folder, service, "job1", task=TASK, **settings)
+        return Place(folder, service, "job1", task=TASK, TASKS_PER_PROCESS=1, **settings)
 
 
 class Amazon(Cloud):
@@ -391,28 +411,62 @@ def test_who_only_looks_needs_what_the_table_says(cloud):
     assert differences(found, wanted(cloud, Who.WATCHER)) == NONE
 
 
-def test_who_fills_a_queue_and_who_works_on_it_need_what_the_table_says(cloud, tmp_path):
+def queue_url(cloud):
+    """The address of a queue that there is not yet."""
     name = f"taskfleet-test-{os.getpid()}-{time.time_ns() % 10**9}"
-    url = f"sqs://{name}" if cloud.name == "aws" else f"pubsub://{PROJECT}/{name}"
-    table = f"{cloud.bucket}/tasks.csv"
+    return name, f"sqs://{name}" if cloud.name == "aws" else f"pubsub://{PROJECT}/{name}"
+
+
+def do_a_table(cloud, folder):
+    """Have a table that is in a bucket done; give what the user's commands need and what a machine needs."""
+    name, url = queue_url(cloud)
     cloud.put("jobs/tasks.csv", b"n\n1\n2\n3\n")
     stored = cloud.upload()
-    home = cloud.place(tmp_path / "home", url, table)
+    home = cloud.place(folder, url, TASK_TABLE=f"{cloud.bucket}/tasks.csv", IDLE_SECONDS=2)
     with cloud.recorded() as by_user:
         home.run("insert_tasks")
         cloud.let_messages_fall(name)
         home.run("show_queue")
+        home.run("pause")
+        home.run("resume")
     machine = cloud.boot()
     with cloud.recorded() as by_machine:
-        cloud.on_machine(machine, stored, tmp_path / "bundle")
+        cloud.on_machine(machine, stored, folder / "bundle")
         assert "3 tasks done here" in home.run("launch_worker", "--slots", "1")
     with cloud.recorded() as by_user_later:
         home.run("monitor")
         home.run("retry", "--failed")
         home.run("purge_queue", "--yes", "--events")
         home.run("delete_queue", "--yes")
-    assert differences(by_user | by_user_later, wanted(cloud, Who.QUEUE)) == NONE
-    assert differences(by_machine, wanted(cloud, Who.MACHINE)) == NONE
+    return by_user | by_user_later, by_machine
+
+
+def do_a_graph(cloud, folder):
+    """Have a graph with large values done, which is paused and of which a task is cancelled; as ``do_a_table``."""
+    home = cloud.place(folder, queue_url(cloud)[1], BUCKET=cloud.bucket)
+    (folder / "flow.py").write_text(FLOW)
+    [name] = names_of_files(encode("x" * 200_000, Store(f"{cloud.bucket}/job1/results")))
+    cloud.put(f"jobs/job1/results/{name}", b"what is left of the result of a worker that died")
+    with cloud.recorded() as by_user:
+        cancelled = home.run_script("flow.py").split()[-1]
+        home.run("cancel", cancelled)
+        home.run("pause")
+    with cloud.recorded() as by_machine:
+        assert "The job is paused" in home.run("launch_worker", "--slots", "1")
+    with cloud.recorded() as by_user_later:
+        home.run("resume")
+    with cloud.recorded() as by_machine_later:
+        assert "2 tasks done here" in home.run("launch_worker", "--slots", "1", "--max-tasks", "2")
+    with cloud.recorded() as by_user_at_last:
+        assert home.run_script("flow.py", "result").split()[-1] == "400000"
+        home.run("delete_queue", "--yes")
+    return by_user | by_user_later | by_user_at_last, by_machine | by_machine_later
+
+
+def test_who_fills_a_queue_and_who_works_on_it_need_what_the_table_says(cloud, tmp_path):
+    of_table, of_graph = do_a_table(cloud, tmp_path / "table"), do_a_graph(cloud, tmp_path / "graph")
+    for index, who in enumerate((Who.QUEUE, Who.MACHINE)):
+        assert differences(of_table[index] | of_graph[index], wanted(cloud, who)) == NONE
 
 
 def test_every_name_of_aws_is_one_of_its_calls():

@@ -34,7 +34,6 @@ def project(tmp_path, monkeypatch):
         if name == "task":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv("POE_PWD", raising=False)
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "task.env").write_text(ENV)
     (tmp_path / "task.py").write_text(TASK)

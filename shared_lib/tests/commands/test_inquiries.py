@@ -9,10 +9,16 @@ REASON = "Exit: the task's process ended with code 3 before the function returne
 DOCUMENTED = {
     "queue_url": type(None),
     "unsent": int,
+    "paused": bool,
+    "cancelled": int,
+    "managers_without_workers": dict,
     "job_id": str,
     "total": int,
     "counts": dict,
     "failures": dict,
+    "failure_causes": list,
+    "began_at": float,
+    "ended_at": float,
     "rate_per_second": float,
     "eta_seconds": float,
     "durations_seconds": dict,
@@ -21,7 +27,10 @@ DOCUMENTED = {
     "retries": int,
     "lost": int,
     "spot_terminations": int,
+    "since_rezero": type(None),
     "costs": type(None),
+    "booting": type(None),
+    "functions": type(None),
 }
 
 
@@ -38,7 +47,11 @@ def test_a_job_without_a_ledger_says_to_insert_first(poe, command):
 def test_the_status_of_a_worked_job(poe, trouble):
     status = json.loads(poe("status", "--json").out)
     assert {key: type(value) for key, value in status.items()} == DOCUMENTED
-    assert status["counts"] == {"waiting": 0, "pending": 0, "running": 0, "succeeded": 2, "failed": 2, "killed": 0}
+    assert status["counts"] == {"waiting": 0, "pending": 0, "running": 0, "prefetched": 0} | {
+        "succeeded": 2,
+        "failed": 2,
+        "killed": 0,
+    }
     assert status["failures"] == {"exception": 1, "timeout": 0, "exit": 1, "memory": 0, "lost": 0, "upstream": 0}
     assert status["total"] == 4
     assert status["eta_seconds"] == 0
@@ -117,6 +130,15 @@ def test_results_in_an_unknown_format_are_refused(poe, trouble):
     answer = poe("results", "-o", "results.xls")
     assert answer.code == 1
     assert ".feather" in answer.err
+
+
+@pytest.mark.parametrize("name", ["results.feather", "results.jsonl"])
+def test_formulas_are_escaped_in_csv_only_and_the_option_is_refused_elsewhere(project, poe, trouble, name):
+    answer = poe("results", "-o", name, "--escape-formulas")
+    assert answer.code == 2
+    assert answer.err.startswith("error: --escape-formulas is for CSV files only: ")
+    assert not (project / name).exists()
+    assert poe("results", "-o", "results.CSV", "--escape-formulas").code == 0
 
 
 def test_settings_show_where_each_value_comes_from(poe, monkeypatch):

@@ -1,6 +1,7 @@
 """poe insert_tasks: all of a table or nothing of it, with the reason."""
 
 import json
+import re
 import sqlite3
 
 import pytest
@@ -121,6 +122,113 @@ def test_a_generator_and_a_filter_from_the_project_s_script(project, poe, capsys
     )
     assert "Inserted 2 tasks into job sums.\n2 rows removed by filter_tasks." in capsys.readouterr().out
     assert seen == [(["num1", "num2"], "somewhere")]
+
+
+FILTER = """
+
+def filter_tasks(table, output_path):
+    return table[table["task_id"] > "t1"]
+"""
+
+
+def test_a_filter_next_to_the_function_is_applied(project, poe):
+    (project / "stars.py").write_text((project / "task.py").read_text() + FILTER)
+    answer = poe("insert_tasks", "--task-function", "stars:run_task")
+    assert "Inserted 2 tasks into job sums.\n2 rows removed by filter_tasks." in answer.out
+
+
+def test_a_module_without_a_filter_inserts_all_rows_and_needs_no_task_py(project, poe):
+    (project / "task.py").rename(project / "galaxies.py")
+    assert "Inserted 4 tasks into job sums." in poe("insert_tasks", "--task-function", "galaxies:run_task").out
+
+
+def test_a_filter_of_the_script_replaces_the_one_next_to_the_function(project, poe, capsys):
+    (project / "planets.py").write_text((project / "task.py").read_text() + FILTER)
+    insert_tasks(filter_tasks=lambda table, output_path: table, argv=["--task-function", "planets:run_task"])
+    assert "Inserted 4 tasks into job sums.\n\n" in capsys.readouterr().out
+
+
+def test_no_filter_is_a_filter_that_is_none(project, poe):
+    with (project / "task.py").open("a") as file:
+        file.write("\nfilter_tasks = None\n")
+    assert "Inserted 4 tasks into job sums." in poe("insert_tasks").out
+
+
+def test_a_filter_that_is_no_function_is_refused(project, poe):
+    with (project / "task.py").open("a") as file:
+        file.write("\nfilter_tasks = 3\n")
+    answer = poe("insert_tasks")
+    assert (answer.code, answer.err) == (1, "error: filter_tasks is 3, not a function. Nothing was inserted.\n")
+
+
+#: Code of the user that raises, the table that uses it, and the beginning of the error.
+RAISING = {
+    "filter_tasks": (
+        "def filter_tasks(table, output_path): {}",
+        "tasks.json",
+        "filter_tasks raised an exception for rows 1 to 4 of",
+    ),
+    "a generator": (
+        "def rows():\n    yield {{'num1': 1, 'num2': 1}}\n    {}",
+        "task:rows",
+        "the generator rows raised an exception after 1 row:",
+    ),
+    "a factory": ("def rows(): {}", "task:rows", "task:rows raised an exception:"),
+    "the module": ("{}", "tasks.json", "task:run_task cannot be imported:"),
+}
+
+
+@pytest.mark.parametrize("statement", ["1 / 0", "import pandas; pandas.DataFrame({})['nope']", "int('x\\ny')"])
+@pytest.mark.parametrize("hook", RAISING)
+def test_code_of_the_user_that_raises_is_named_with_its_own_lines_only(project, poe, hook, statement):
+    code, table, beginning = RAISING[hook]
+    with (project / "task.py").open("a") as file:
+        file.write(f"\ndef helper(): {statement}\n" + code.format("helper()") + "\n")
+    answer = poe("insert_tasks", "--task-table", table)
+    assert (answer.code, answer.out) == (1, "")
+    first, *frames = answer.err.splitlines()
+    assert first.startswith(f"error: {beginning}")
+    assert re.search(r": (ZeroDivisionError|KeyError|ValueError): ", first)
+    files = [line for line in frames if line.startswith("  File ")]
+    assert [line.split(", in ")[1] for line in files][-1] == "helper"
+    assert all(f'File "{project / "task.py"}"' in line for line in files)
+    assert "Traceback" not in answer.err
+    assert not (project / "jobs").exists() or status(poe)["total"] == 0
+
+
+def test_a_missing_package_is_one_sentence_and_the_line_that_imports_it(project, poe):
+    (project / "task.py").write_text("import os\nimport no_such_package.part\n")
+    answer = poe("insert_tasks")
+    assert answer.code == 1
+    assert answer.err == (
+        "error: task:run_task cannot be imported: the module 'no_such_package' is not installed. Add its package to the project: "
+        "uv add no_such_package (machines install only what a worker needs and what the project itself depends on).\n"
+        "ModuleNotFoundError: No module named 'no_such_package'\n"
+        f'  File "{project / "task.py"}", line 2, in <module>\n'
+        "    import no_such_package.part\n"
+    )
+
+
+def test_a_mistake_in_the_syntax_is_shown_with_its_place(project, poe):
+    (project / "task.py").write_text("def run_task(num1, num2) return 1\n")
+    answer = poe("insert_tasks")
+    assert answer.code == 1
+    assert answer.err.startswith("error: task:run_task cannot be imported: SyntaxError: ")
+    assert f'  File "{project / "task.py"}", line 1\n' in answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ("task2:rows", "TASK_TABLE=task2:rows: there is no module 'task2' in "),
+        ("task:rows", "TASK_TABLE=task:rows: "),
+    ],
+)
+def test_a_generator_that_does_not_exist_is_named_with_its_setting(poe, table, error):
+    answer = poe("insert_tasks", "--task-table", table)
+    assert answer.code == 1
+    assert answer.err.startswith(f"error: {error}")
 
 
 def test_a_filter_that_leaves_nothing_is_not_an_error(poe, capsys):

@@ -1,6 +1,7 @@
 """poe explain, calibrate and machines, and what a pool has cost, from a ledger that says what happened."""
 
 import json
+import re
 import time
 
 import pytest
@@ -131,6 +132,28 @@ def test_machines_are_listed_with_what_is_overdue(poe, ledger):
     assert "no longer listed by the provider" in poe("machines", "--all").out
 
 
+def test_machines_are_filtered_sorted_and_shown_in_detail(poe, ledger):
+    now = time.time()
+    for n in (2, 1, 3):
+        [token] = order(ledger, f"sums-{n}-a")
+        updates.mark_started(ledger, token, f"i-{n}", None, now - n, now - n)
+    updates.mark_ended(ledger, {"sums-3-a-1": End(EndReason.GONE)}, now)
+
+    def listed(*words):
+        return [json.loads(line)["instance_id"] for line in poe("machines", "--json", *words).out.splitlines()]
+
+    assert listed() == ["i-2", "i-1"]
+    assert listed("--sort-by", "id") == ["i-1", "i-2"]
+    assert listed("--sort-by", "creation_time", "--include-terminated") == ["i-3", "i-2", "i-1"]
+    assert listed("--sort-by", "-machine", "--all", "--limit", "2") == ["i-3", "i-2"]
+    assert listed("--filter", "I-1") == ["i-1"]
+    assert poe("machines", "--filter", "nothing").out.startswith("No machine matches --filter nothing.")
+    detail = poe("machines", "--detail", "--limit", "1").out
+    assert re.search(r"^instance id +i-2$", detail, re.MULTILINE)
+    assert re.search(r"^created at +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", detail, re.MULTILINE)
+    assert "… and 1 more; --limit 0 lists all." in detail
+
+
 @pytest.mark.slow
 def test_a_sample_says_what_all_tasks_take(poe, project):
     (project / "task.py").write_text(
@@ -150,3 +173,27 @@ def test_a_sample_says_what_all_tasks_take(poe, project):
     assert said.code == 1
     assert "None of 2 tasks succeeded. The first error:" in said.err
     assert "ValueError: always" in said.err
+
+
+def test_a_local_plan_says_what_limits_it(poe, project):
+    said = poe("plan", "--tasks", "100000", "--machines", "1-5000", "--tasks-per-machine", "1")
+    assert "The number of machines is limited by: this computer's CPUs.\n" in said.out
+    said = poe("plan", "--tasks", "100000", "--machines", "1-5000", "--tasks-per-machine", "1", "--total-cpus", "1")
+    assert "The number of machines is limited by: the total number of CPUs (TOTAL_CPUS).\n" in said.out
+
+
+def test_the_console_of_a_machine_that_has_ended_or_never_was_is_an_error(poe, ledger):
+    now = time.time()
+    ended, booting = order(ledger, "sums-1-a", number=2)
+    updates.mark_started(ledger, ended, ended, None, now - 3500, now - 3500)
+    updates.mark_ended(ledger, {ended: End(EndReason.LATE)}, now - 1800)
+    said = poe("machines", "--console", ended)
+    assert (said.code, said.out) == (1, "")
+    assert (
+        f"Machine {ended} has ended (no worker started in time), and its provider keeps no console output" in said.err
+    )
+    said = poe("machines", "--console", "nobody")
+    assert (said.code, said.out) == (1, "")
+    assert "has no machine 'nobody'" in said.err
+    said = poe("machines", "--console", booting)
+    assert (said.code, said.out) == (0, f"Machine {booting} has printed nothing yet.\n")

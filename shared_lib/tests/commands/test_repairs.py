@@ -80,7 +80,7 @@ try:
 except OSError: pass
 os.waitpid(pid, 0)
 """
-    subprocess.run([sys.executable, "-c", script], cwd=project, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], cwd=project, check=True, timeout=240)
     assert (project / "jobs" / "sums.db").exists() is not is_deleted
 
 
@@ -123,3 +123,25 @@ def test_without_a_command_those_there_are_are_listed(poe):
     answer = poe()
     assert answer.code == 0
     assert all(command in answer.out for command in COMMANDS)
+
+
+def test_the_large_results_beside_the_ledger_are_deleted_with_the_job(poe, project):
+    poe("insert_tasks")
+    folder = project / "jobs" / "sums.results"
+    (folder / "ab").mkdir(parents=True)
+    (folder / "ab" / "abcd.npy").write_bytes(b"x")
+    asked = poe("delete_queue")
+    assert f"The folder of its large results is deleted too: {folder}. " in asked.err
+    assert folder.exists()
+    assert f"Deleted {folder}." in poe("delete_queue", "--yes").out
+    assert not folder.exists()
+
+
+def test_large_results_elsewhere_stay(poe, project):
+    poe("insert_tasks")
+    (project / "shared").mkdir()
+    (project / "jobs" / "sums.results").mkdir()
+    out = poe("delete_queue", "--yes", "--results-path", "shared").out
+    assert ".results" not in out
+    assert (project / "shared").exists()
+    assert (project / "jobs" / "sums.results").exists()

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from taskfleet.messages import events, tasks
+from taskfleet.messages.chains import Chain, ChainTask
 from taskfleet.messages.tasks import QueuedTask, TaskMessage
 from taskfleet.tasks import Outcome, WorkerEnd
 from taskfleet.version import VERSION
@@ -39,6 +40,10 @@ def task_messages():
     yield "claimed", message(tasks=[one, tried], claimed_by="worker|x|1", claimed_until=BASE + 3600)
     yield "other scripts", message(tasks=[QueuedTask(9, "Žluťoučký 🐎", '{"ž":"🐎","lines":"\u2028\u2029\x85"}')])
     yield "what XML cannot carry", message(tasks=[QueuedTask(10, "\ufffe", '{"x":"\ufffe\uffff\ud800"}')])
+    of_graph = tried._replace(function="task:add")
+    yield "tasks of a graph", message(tasks=[one, of_graph])
+    below = ChainTask(12, "below", "task:add", '{"x":{"$task":"seven"},"text":"\\"Ž\\\\"}')
+    yield "a task with a chain", message(tasks=[of_graph._replace(chain=Chain(3, (below, below._replace(seq=13))))])
     yield "great numbers", message(tasks=[QueuedTask(2**53 + 1, "great", '{"n":1208925819614629174706176}', 999)])
 
 
@@ -56,6 +61,7 @@ def event_messages():
             )
     yield "of a machine", on_machine.batch(ended=[end(ledger, 4, 1, output="✓\n", peak_memory_mib=9.5)])
     yield "results of all types", plain.batch(ended=[end(ledger, n, 1, result=text) for n, text in enumerate(VALUES)])
+    yield "a task of a chain was sent", replace(plain.batch(ended=[end(ledger, 3, 2)]), continued=[(12, 3)])
     for reason in WorkerEnd:
         yield f"the end: {reason}", plain.batch(end_reason=reason)
     ledger.database.close()

@@ -1,11 +1,13 @@
 """What a version of the library reads in a ledger, as it is kept in ``*.expected.json``."""
 
+from collections import Counter
 from dataclasses import asdict
 
 from taskfleet.ledger import counters, leasing, queries
 from taskfleet.pool import control, records
 from taskfleet.pool.costs import compute_costs
 from taskfleet.pool.job_state import failures
+from taskfleet.tasks import FAILURE_KINDS
 
 
 def report(database):
@@ -16,11 +18,13 @@ def report(database):
         "failures": {kind.word: n for kind, n in counters.by_failure_kind(database).items()},
         "tallies": counters.tallies(database),
         "durations": None if durations is None else asdict(durations),
-        "examples": {kind.word: list(found) for kind, found in queries.failure_examples(database).items()},
-        "exceptions": [list(found) for found in queries.exceptions(database, most=1000)],
+        "examples": examples(database),
+        "exceptions": exceptions(database),
         "next_due_at": leasing.next_due_at(database, 0),
         "has_leasable": leasing.has_leasable(database, 0),
-        "workers": [asdict(one) for one in queries.workers(database)],
+        "workers": [
+            {"running" if k == "leased" else k: v for k, v in asdict(one).items()} for one in queries.workers(database)
+        ],
         "workers_ever": [
             list(row)
             for row in database.rows(
@@ -31,6 +35,24 @@ def report(database):
         "tasks": [report_task(database, line) for line in lines(database)],
         "results": list(queries.results(database)),
     }
+
+
+def reasons(database):
+    return {kind: queries.failure_reasons(database, kind, 1_000_000) for kind in FAILURE_KINDS}
+
+
+def examples(database):
+    """The first failure of each kind."""
+    firsts = {kind: min(found, key=lambda one: one.first_seq) for kind, found in reasons(database).items() if found}
+    return {kind.word: [first.task_id, first.reason] for kind, first in firsts.items()}
+
+
+def exceptions(database):
+    """The errors with their counts, whatever their kind."""
+    numbers = Counter()
+    for one in (one for found in reasons(database).values() for one in found if one.reason):
+        numbers[one.reason] += one.n
+    return [list(item) for item in sorted(numbers.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def counts(database):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from taskfleet.errors import LedgerError
 from taskfleet.ledger import counters, insertion, leasing, migrations, queries, recording, repair, sending
+from taskfleet.ledger.checks import check
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machines import EndReason
 from taskfleet.messages import events, tasks
@@ -87,6 +88,16 @@ def as_d7e5b3d(found):
         assert (one.pop("can_queue"), one.pop("running_at")) == (False, one["started_at"])
         one["end_reason"] = (one.pop("detail"), one["end_reason"])
     return found
+
+
+@ledgers(*ALL)
+def test_a_ledger_of_an_earlier_version_passes_every_check_before_and_after_its_migration(golden):
+    before = golden.open(read_only=True)
+    assert [one for one in check(before) if not one.is_ok] == []
+    before.close()
+    after = golden.open()
+    assert after.schema().number == migrations.newest()
+    assert [one for one in check(after) if not one.is_ok] == []
 
 
 #: The sentences of d7e5b3d, and the beginnings of others, for which there are codes.
@@ -552,14 +563,23 @@ def test_a_message_of_tasks_means_what_it_meant(message):
     found = plain(tasks.unpack(message["body"]))
     if "parcels" in message["means"]:  # the names of d7e5b3d
         found["parcels"] = found.pop("tasks")
+    kind = "parcels" if "parcels" in found else "tasks"
+    for one, meant in zip(found[kind], message["means"][kind], strict=True):
+        defaults = {6: [0, []], 5: ""}  # the chain and the function, of versions without them
+        while len(one) > len(meant):
+            assert defaults[len(one) - 1] == one.pop()
     assert found == message["means"]
 
 
 @messages("events")
 def test_a_batch_of_events_means_what_it_meant(message):
     found = plain(events.unpack(message["body"]))
+    if "manager" not in message["means"]["worker"]:  # of versions without managers
+        assert found["worker"].pop("manager") == ""
     if "told_at" in message["means"]:  # the names of d7e5b3d
         found["told_at"] = found.pop("reported_at")
         assert found["worker"].pop("version") == ""
         found["end_reason"] = found["end_reason"] or ""
+    if "continued" not in message["means"]:  # of versions without chains
+        assert found.pop("continued") == []
     assert found == message["means"]

@@ -67,7 +67,6 @@ class Project:
 
     def start(self, version, *command):
         environ = os.environ | {"PYTHONPATH": str(self._libraries[version])}
-        environ.pop("POE_PWD", None)  # of the poe that runs the tests: paths on the command line would start there
         self._processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", "taskfleet", *command],
@@ -121,7 +120,7 @@ def test_both_versions_insert_work_retry_and_look_at_one_job(project, first):
         _, err = worker.communicate(timeout=PATIENCE_SECONDS)
         assert worker.returncode in (0, 3), err
     assert [project.status(version)["counts"] for version in (first, second)] == [
-        {"waiting": 0, "pending": 0, "running": 0, "succeeded": 117, "failed": 3, "killed": 0}
+        {"waiting": 0, "pending": 0, "running": 0, "prefetched": 0, "succeeded": 117, "failed": 3, "killed": 0}
     ] * 2
     project.run(VERSION, "retry", "--failed")
     assert project.status(LATER)["counts"]["pending"] == 3

@@ -112,6 +112,20 @@ def test_a_slow_job_does_not_look_fast_when_a_task_has_just_ended(job):
     assert counters.rate_per_second(job.database, 1240.0) == pytest.approx(1 / 60, rel=0.02)
 
 
+def test_the_first_tasks_of_a_job_count_with_the_time_they_took(job):
+    counters.add_finished(job.database, 2, 1010.0)
+    for now, window_seconds, seconds in ((1010.0, 100, 10), (1015.0, 100, 15), (1010.0, 5, 4)):
+        found = counters.rate_per_second(job.database, now, window_seconds=window_seconds, task_seconds=10.0)
+        assert found == pytest.approx(2 / seconds)
+
+
+def test_what_ended_before_the_workers_started_does_not_count(job):
+    counters.add_finished(job.database, 100, 1000.0)
+    counters.add_finished(job.database, 4, 1038.0)
+    assert counters.rate_per_second(job.database, 1040.0, since=1030.0, task_seconds=2.0) == 1.0
+    assert counters.rate_per_second(job.database, 1040.0, since=1039.0) is None
+
+
 def test_what_ends_in_the_same_second_adds_up(job):
     counters.add_finished(job.database, 2, 5.1)
     counters.add_finished(job.database, 3, 5.9)

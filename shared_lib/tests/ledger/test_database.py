@@ -171,7 +171,7 @@ def test_creating_again_opens_what_is_there(job):
     job.insert(3)
     before = job.dump()
     again = create(job.path, job_id="job", project=job.folder, now=99.0)
-    assert again.rows("SELECT * FROM job") == [("job", job.folder.name, 0.0, None, 5, VERSION)]
+    assert again.rows("SELECT * FROM job") == [("job", job.folder.name, 0.0, None, 9, VERSION)]
     again.close()
     assert job.dump() == before
 

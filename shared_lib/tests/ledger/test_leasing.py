@@ -12,7 +12,7 @@ from taskfleet.queues.embedded import REAP_SECONDS, EmbeddedQueue, retry_policy
 from taskfleet.settings import Settings
 from taskfleet.tasks import NO_RETRY, Finished, Outcome, RetryPolicy, State
 
-UNSUCCESSFUL = [outcome for outcome in Outcome if outcome not in (Outcome.SUCCEEDED, Outcome.UPSTREAM)]
+UNSUCCESSFUL = [outcome for outcome in Outcome if outcome not in (Outcome.SUCCEEDED, Outcome.UPSTREAM, Outcome.KILLED)]
 
 
 def seqs(leases):

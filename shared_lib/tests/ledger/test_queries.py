@@ -105,24 +105,21 @@ def test_a_delayed_task_tells_when_it_is_due(varied):
     assert queries.find_task(varied.database, "c").available_at == 10.0
 
 
-def test_each_kind_of_failure_has_an_example(varied, done):
-    worker_id = varied.worker()
-    [f] = varied.lease(worker_id, 1)
-    varied.finish(worker_id, done(f, Outcome.MEMORY, error="another"))
-    assert queries.failure_examples(varied.database) == {
-        Outcome.MEMORY: ("b", "too large"),
-        Outcome.EXIT: ("d", "code 1"),
-    }
-
-
 def test_failures_are_counted_by_the_first_line_of_their_error(job, done):
     job.insert(7)
     worker_id = job.worker()
     errors = ["one", "two\nat line 1", "two\nat line 2", "three", "three", "three", None]
     for lease, error in zip(job.lease(worker_id, 9), errors, strict=True):
         job.finish(worker_id, done(lease, Outcome.MEMORY, error=error))
-    assert queries.exceptions(job.database) == [("three", 3), ("two", 2), ("one", 1)]
-    assert queries.exceptions(job.database, most=1) == [("three", 3)]
+
+    def reasons(kind, examined):
+        return [(one.reason, one.n, one.task_id) for one in queries.failure_reasons(job.database, kind, examined)]
+
+    ids = [line.task_id for line in queries.list_tasks(job.database)]
+    every = [("three", 3, ids[3]), ("two", 2, ids[1]), ("one", 1, ids[0]), ("", 1, ids[6])]
+    assert reasons(Outcome.MEMORY, 100) == every
+    assert reasons(Outcome.MEMORY, 3) == [("two", 2, ids[1]), ("one", 1, ids[0])]
+    assert reasons(Outcome.EXIT, 100) == []
 
 
 def test_workers_are_listed_while_they_live(job):
@@ -181,8 +178,8 @@ def test_results_keep_the_order_of_the_table_whoever_skips(job, skips):
     assert [row["x"] for row in queries.results(job.database)] == list(range(6))
 
 
-@pytest.mark.parametrize("result", ["5", "null", '"text"', "[1, 2]", "false"])
-def test_a_result_that_is_no_object_has_a_column_of_its_own(job, result):
+@pytest.mark.parametrize("result", ["5", "null", '"text"', "[1, 2]", "false", "{}"])
+def test_a_result_that_is_no_object_or_an_empty_one_has_a_column_of_its_own(job, result):
     job.insert(["{}"])
     job.try_once(Outcome.SUCCEEDED, result=result)
     [row] = queries.results(job.database)
@@ -215,3 +212,21 @@ def test_killed_tasks_are_listed_as_such(job):
     repair.purge(job.database)
     assert [state for _, state in listed(job, state=State.KILLED)] == ["killed", "killed"]
     assert listed(job, state=State.PENDING) == []
+
+
+def test_arguments_that_are_called_like_renamed_arguments_keep_columns_of_their_own(job):
+    names = ["state", "arg_state", "arg_arg_state", "arg_result_x", "result_x", "result", "arg_x", "x"]
+    job.insert([json.dumps({name: name for name in names})])
+    job.try_once(Outcome.SUCCEEDED, result='{"x": 3, "": 4}')
+    [row] = queries.results(job.database)
+    assert {column: name for column, name in row.items() if name in names} == {
+        "arg_state": "state",
+        "arg_arg_state": "arg_state",
+        "arg_arg_arg_state": "arg_arg_state",
+        "arg_arg_result_x": "arg_result_x",
+        "arg_result_x": "result_x",
+        "arg_result": "result",
+        "arg_x": "arg_x",
+        "x": "x",
+    }
+    assert (row["state"], row["result_x"], row["result_"]) == ("succeeded", 3, 4)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from taskfleet.ledger import counters, insertion, moving, queries, recording, repair, sending
 from taskfleet.ledger.database import create
 from taskfleet.messages.events import Batch, Worker
+from taskfleet.messages.formats import ForeignMessageError
 from taskfleet.tasks import Finished, Outcome, State
 
 TASKS = 4
@@ -206,3 +207,34 @@ def test_whatever_is_told_in_whatever_order_and_twice_the_counts_add_up(tmp_path
         assert {n for n, state in enumerate(states(database), 1) if state is State.SUCCEEDED} == succeeded
     finally:
         database.close()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"leased": [(1, 1), (99, 1)]},
+        {"returned": [(99, 1)]},
+        {"ended": [(attempt(1, 1), None), (attempt(99, 1), None)]},
+    ],
+    ids=["leased", "returned", "ended"],
+)
+def test_events_of_a_task_that_the_job_does_not_have_are_refused_as_a_whole(database, told):
+    before = states(database)
+    with pytest.raises(ForeignMessageError, match="task number 99, which the job does not have"):
+        recording.record(database, batch(0, **told), now=0.0)
+    assert states(database) == before
+    assert database.value("SELECT (SELECT count(*) FROM worker) + (SELECT count(*) FROM event_batch)") == 0
+    check(database)
+
+
+def test_an_interrupted_attempt_never_fails_its_task(database):
+    recording.record(database, batch(0, ended=[(attempt(1, 1, Outcome.INTERRUPTED), None)]), now=0.0)
+    assert states(database)[0] is State.PENDING
+    check(database)
+
+
+def test_what_a_task_printed_is_stored_even_if_it_is_not_proper_unicode(database):
+    printed = attempt(1, 1, Outcome.EXIT)._replace(error="\ud800é", output="\x00\udfff")
+    recording.record(database, batch(0, ended=[(printed, None)]), now=0.0)
+    [found] = queries.find_task(database, "t1").attempts
+    assert (found.error, found.output) == ("\\ud800é", "\x00\\udfff")

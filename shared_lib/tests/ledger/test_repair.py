@@ -47,6 +47,11 @@ def test_retry_by_kind_puts_back_what_failed_so(failed_job):
     assert counters.tallies(failed_job.database)["inserted"] == 6
 
 
+def test_retry_without_a_graph_notes_nothing_for_descendants(failed_job):
+    repair.retry(failed_job.database, kinds=[Outcome.MEMORY, Outcome.EXCEPTION], killed=True)
+    assert failed_job.database.value("SELECT count(*) FROM state WHERE reuse <> 0") == 0
+
+
 @pytest.mark.usefixtures("steps")
 def test_retry_of_what_was_killed(failed_job):
     assert repair.retry(failed_job.database, killed=True) == 1

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -428,9 +429,9 @@ def insert_for_ever(path, seed):
             continue
         under_way = insertion.begin(database, source="t")
         for name in ids:
-            under_way.add([name], [f'"{name}"'], ids_are_derived=False, now=0.0)
+            under_way.add([name], [f'"{name}"'], ids_are_derived=False, now=time.time())  # long ago would be abandoned
         if chance.random() < 0.7:
-            under_way.accept(0.0)
+            under_way.accept(time.time())
         else:
             under_way.discard()
 

@@ -9,12 +9,26 @@ from taskfleet.ledger.migrations import MIGRATIONS
 
 from shared_lib.tests.ledger.sources import python_texts
 
+#: ``Transitions`` and what it consists of.
+DESCENDANTS = {"ledger/descendants.py", "ledger/releasing.py"}
 WRITERS = {
-    "state": {"ledger/transitions.py"},
-    "segment": {"ledger/transitions.py", "ledger/sending.py"},
-    "unsent": {"ledger/transitions.py", "ledger/sending.py"},
+    "state": {
+        "ledger/transitions.py",
+        "ledger/cancel_transitions.py",
+        *DESCENDANTS,
+        "ledger/managers.py",
+    },  # who runs a task
+    "segment": {"ledger/transitions.py", "ledger/cancel_transitions.py", "ledger/sending.py"},
+    "unsent": {
+        "ledger/transitions.py",
+        "ledger/cancel_transitions.py",
+        "ledger/changes.py",
+        "ledger/descendants.py",
+        "ledger/sending.py",
+    },
+    "kill": {"ledger/cancel_transitions.py"},
     "counter": {"ledger/counters.py"},
-    "tally": {"ledger/counters.py"},
+    "tally": {"ledger/counters.py", "ledger/sending.py"},
     "throughput": {"ledger/counters.py"},
 }
 WRITE = re.compile(

@@ -12,6 +12,7 @@ from taskfleet.clouds.aws_permissions import AWS
 from taskfleet.clouds.permissions import Use, Who
 from taskfleet.errors import (
     CredentialsError,
+    NotEnabledError,
     PermissionDeniedError,
     ProviderError,
     StartUpError,
@@ -71,7 +72,7 @@ def make(**changes):
     return AwsMachines(LaunchSettings(**settings), script=script)
 
 
-def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0):
+def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0, **more):
     return Offer(
         instance_type=name,
         zone=zone,
@@ -85,6 +86,7 @@ def offer(name="c5.xlarge", zone=A, market=Market.SPOT, *, disk="gp3", gib=20.0)
         cpus=4,
         memory_gib=8.0,
         cpu_rank=20,
+        **more,
     )
 
 
@@ -206,20 +208,42 @@ def test_an_image_that_is_set_is_taken(ec2):
 
 
 @pytest.mark.parametrize(
-    ("disk", "gib", "changes", "wanted"),
+    ("disk", "gib", "speed", "wanted"),
     [
-        ("gp3", 3.0, {}, ("gp3", 15, None, None)),  # the image needs 15 GiB
-        ("gp3", 20.0, {"boot_disk_iops": 4000.5, "boot_disk_mibps": 200}, ("gp3", 20, 4001, 200)),
-        ("gp3", 20.0, {"boot_disk_iops": 3000, "boot_disk_mibps": 125}, ("gp3", 20, None, None)),
-        ("io2", 20.0, {}, ("io2", 20, 100, None)),
-        ("io1", 20.0, {"boot_disk_iops": 500, "boot_disk_mibps": 200}, ("io1", 20, 800, None)),
-        ("gp2", 20.0, {"boot_disk_iops": 90}, ("gp2", 20, None, None)),
+        ("gp3", 3.0, (3000, 125), ("gp3", 15, 3000, 125)),  # the image needs 15 GiB
+        ("gp3", 20.0, (4001, 200), ("gp3", 20, 4001, 200)),
+        ("io2", 20.0, (100, 0), ("io2", 20, 100, None)),
+        ("io1", 20.0, (800, 0), ("io1", 20, 800, None)),
+        ("gp2", 20.0, (0, 0), ("gp2", 20, None, None)),
     ],
 )
-def test_a_boot_disk_is_as_large_and_as_fast_as_it_has_to_be(ec2, disk, gib, changes, wanted):
-    make(**changes).launch(order(offer(disk=disk, gib=gib)))
+def test_a_boot_disk_is_ordered_as_its_offer_says(ec2, machines, disk, gib, speed, wanted):
+    iops, mibps = speed
+    machines.launch(order(offer(disk=disk, gib=gib, boot_disk_iops=iops, boot_disk_mibps=mibps)))
     [one] = client().describe_volumes()["Volumes"]
     assert (one["VolumeType"], one["Size"], one.get("Iops"), one.get("Throughput")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("disk", "speed", "text"),
+    [
+        ("gp3", (16_000, 125), "size ratio of 800 is too high; maximum is 500"),
+        ("gp3", (3000, 1000), "iops ratio of 0.333333 is too high; maximum is 0.25"),
+        ("gp3", (2000, 125), "Volume iops of 2000 is too low; minimum is 3000"),
+        ("gp3", (3000, 100), "Volume throughput of 100 is too low; minimum is 125"),
+        ("io1", (1001, 0), "size ratio of 50.05 is too high; maximum is 50"),
+        ("io1", (0, 0), "The parameter iops must be specified for io1 volumes"),
+        ("io1", (500, 200), "The parameter throughput is not supported for io1 volumes"),
+        ("gp2", (500, 0), "The parameter iops is not supported for gp2 volumes"),
+        ("st1", (0, 0), "st1 volumes cannot be boot volumes"),
+    ],
+)
+def test_a_disk_that_aws_does_not_have_is_refused(ec2, machines, disk, speed, text):
+    """What the choice would never order: the double knows the limits, too."""
+    iops, mibps = speed
+    with pytest.raises(WrongSettingError, match=rf"{text}.*Check BOOT_DISK_GIB"):
+        machines.launch(order(offer(disk=disk, gib=20.0, boot_disk_iops=iops, boot_disk_mibps=mibps)))
+    assert not alive()
 
 
 def test_each_offer_of_an_order_has_its_own_disk(ec2, machines):
@@ -564,6 +588,14 @@ def test_settings_are_not_blamed_while_another_offer_is_out_of_stock(ec2, machin
         ("InvalidGroup.NotFound", WrongSettingError, r"Check SECURITY_GROUPS"),
         ("InvalidSubnetID.NotFound", WrongSettingError, r"Check SUBNETS"),
         ("InvalidAMIID.Unavailable", WrongSettingError, r"Set IMAGE"),
+        ("InvalidSnapshot.NotFound", WrongSettingError, r"Set IMAGE"),
+        ("VPCIdNotSpecified", WrongSettingError, r"Check SUBNETS"),
+        ("SecurityGroupsPerInterfaceLimitExceeded", WrongSettingError, r"Set fewer SECURITY_GROUPS"),
+        ("InvalidKMSKey.InvalidState", WrongSettingError, r"Check the key that encrypts"),
+        ("PendingVerification", NotEnabledError, r"still verifying this account"),
+        ("Blocked", NotEnabledError, r"has blocked this account"),
+        ("UnknownParameter", ProviderError, r"rejects the request"),
+        ("TagLimitExceeded", ProviderError, r"rejects the request"),
     ],
 )
 @pytest.mark.parametrize("is_whole", [False, True])
@@ -809,7 +841,7 @@ def test_a_console_is_read_also_of_types_that_keep_only_what_came_first(ec2, nam
     before = ec2.requests()
     assert machines.console(one.instance_id) == "boot: ä\r\nready\n"
     assert (ec2.requests() - before)["GetConsoleOutput"] == (2 if name == "c5.xlarge" else 3)
-    assert machines.console("i-0123456789abcdef0") == ""
+    assert machines.console("i-0123456789abcdef0") is None
     ec2.deny("ec2:GetConsoleOutput")
     with pytest.raises(PermissionDeniedError, match=r"lack the permission ec2:GetConsoleOutput"):
         machines.console(one.instance_id)
@@ -948,6 +980,9 @@ class Job:
         self.heard = {}
 
     def tasks_left(self):
+        return 40
+
+    def tasks_runnable(self):
         return 40
 
     def last_heartbeats(self):

@@ -3,18 +3,22 @@
 import math
 import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
 from taskfleet.clouds import aws_client
 from taskfleet.errors import ProviderError
+from taskfleet.machine_terms import Hardware, Range
 from taskfleet.machines.aws import images as aws_images
 from taskfleet.machines.aws import offers as aws_offers
 from taskfleet.machines.aws.cpus import AWS, cpu_of
 from taskfleet.machines.catalogue import Architecture, Market
+from taskfleet.machines.choosing import choose
 from taskfleet.machines.cpus import YEARS
 from taskfleet.machines.gcp.cpus import GCP
+from taskfleet.machines.needs import Need
 
 from shared_lib.tests.machines.conftest import point_at
 from shared_lib.tests.services import ec2 as double
@@ -112,6 +116,34 @@ def test_a_type_is_as_aws_describes_it(whole, name, cpus, memory_gib, architectu
     assert found.is_burstable is is_burstable
 
 
+@pytest.mark.parametrize(
+    ("name", "hardware"),
+    [
+        ("m5.large", ()),
+        ("m5.metal", (Hardware.METAL,)),
+        ("c7i.metal-24xl", (Hardware.METAL,)),
+        ("p5.4xlarge", (Hardware.GPU,)),
+        ("g4dn.metal", (Hardware.GPU, Hardware.METAL)),
+        ("f2.6xlarge", (Hardware.FPGA,)),
+        ("inf1.xlarge", (Hardware.ACCELERATOR,)),
+        ("trn1.2xlarge", (Hardware.ACCELERATOR,)),
+        ("vt1.3xlarge", (Hardware.ACCELERATOR,)),
+        ("u-6tb1.112xlarge", (Hardware.HIGH_MEMORY,)),
+    ],
+)
+def test_special_hardware_is_known(whole, name, hardware):
+    assert whole.types[name].hardware == hardware
+
+
+def test_no_machine_with_special_hardware_is_chosen_unless_requested(whole):
+    wanted = Need(architecture=Architecture.X86_64, tasks=3, price_usd_per_hour=Range(None, 1000))
+    chosen = choose(wanted, whole)
+    assert not [one for one in chosen.ranked if whole.types[one.instance_type].hardware]
+    assert chosen.best.cpus <= 8  # three tasks never get hundreds of CPUs
+    metal = choose(replace(wanted, instance_types=("*.metal*",), special_hardware=(Hardware.METAL,)), whole)
+    assert metal.best.instance_type.partition(".")[2].startswith("metal")
+
+
 def test_local_disks_count_all_together_in_gib_if_they_are_ssds(whole):
     assert whole.types["m5d.large"].local_ssd_gib == pytest.approx(75e9 / 2**30)
     assert whole.types["m5d.24xlarge"].local_ssd_gib == pytest.approx(4 * 900e9 / 2**30)
@@ -145,15 +177,63 @@ def test_boot_disks_have_their_prices_and_speeds(whole):
     assert set(disks) == {"gp3", "gp2", "io1", "io2"}
     gp3, gp2, io2 = disks["gp3"], disks["gp2"], disks["io2"]
     assert (gp3.usd_per_gib_month, gp3.usd_per_iops_month, gp3.usd_per_mibps_month) == (0.08, 0.005, 0.04)
-    assert gp3.usd_per_hour(100) == pytest.approx(8 / 730)
-    assert gp3.usd_per_hour(100, iops=3000, mibps=125) == gp3.usd_per_hour(100)
-    assert gp3.usd_per_hour(100, iops=4000, mibps=225) == pytest.approx((8 + 5 + 4) / 730)
-    assert gp3.usd_per_hour(100, iops=80_001) is None
-    assert gp2.usd_per_hour(1000, iops=3000, mibps=250) == pytest.approx(100 / 730)
-    assert gp2.usd_per_hour(100, iops=301) is None
+    assert usd(gp3, 100) == pytest.approx(8 / 730)
+    assert usd(gp3, 100, iops=3000, mibps=125) == usd(gp3, 100)
+    assert usd(gp3, 100, iops=4000, mibps=225) == pytest.approx((8 + 5 + 4) / 730)
+    assert usd(gp2, 1000, iops=3000, mibps=250) == pytest.approx(100 / 730)
     assert (io2.usd_per_gib_month, io2.usd_per_iops_month) == (0.13, 0.066)
-    assert disks["io1"].usd_per_hour(100, iops=1000) == pytest.approx((12.5 + 65) / 730)
-    assert disks["io1"].usd_per_hour(100, mibps=250) == pytest.approx((12.5 + 65) / 730)
+    assert usd(disks["io1"], 100, iops=1000) == pytest.approx((12.5 + 65) / 730)
+    assert usd(disks["io1"], 100, mibps=250) == pytest.approx((12.5 + 65) / 730)
+
+
+def usd(disk, gib, **speed):
+    return disk.order(gib, **speed).usd_per_hour
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "speed", "ordered"),
+    [
+        ("gp3", 20, {}, (20, 3000, 125)),
+        ("gp3", 20.5, {"iops": 10_000}, (21, 10_000, 125)),
+        ("gp3", 20, {"mibps": 1000}, (20, 4000, 1000)),  # 0.25 MiB/s per IOPS
+        ("gp3", 160, {"iops": 80_000, "mibps": 2000}, (160, 80_000, 2000)),
+        ("gp3", 1, {}, (1, 3000, 125)),  # what is included needs no size
+        ("gp2", 20, {"iops": 100, "mibps": 25}, (20, 0, 0)),
+        ("io1", 1, {}, (4, 100, 0)),
+        ("io1", 20, {"iops": 1000}, (20, 1000, 0)),
+        ("io1", 40, {"mibps": 500}, (40, 2000, 0)),
+        ("io2", 64, {"iops": 32_000, "mibps": 500}, (64, 32_000, 0)),
+    ],
+)
+def test_a_disk_is_ordered_as_fast_as_required_within_the_limits_of_aws(whole, name, gib, speed, ordered):
+    disk = next(one for one in whole.disks if (one.name, one.region) == (name, LARGE))
+    found = disk.order(gib, **speed)
+    assert (found.gib, found.iops, found.mibps) == ordered
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "speed", "reason"),
+    [
+        (
+            "gp3",
+            20,
+            {"iops": 16_000},
+            "gp3: 16,000 IOPS need a disk of 32 GiB or more (500 IOPS per GiB), and the boot disk has 20 GiB",
+        ),
+        ("gp3", 15, {"mibps": 2000}, "gp3: 8,000 IOPS for 2,000 MiB/s need a disk of 16 GiB or more"),
+        ("gp3", 200, {"iops": 80_001}, "gp3: 80,001 IOPS are required, the maximum is 80,000"),
+        ("gp3", 200, {"mibps": 2001}, "gp3: 2,001 MiB/s are required, the maximum is 2,000"),
+        ("gp3", 65_537, {}, "gp3: 65,537 GiB are required, the maximum is 65,536"),
+        ("gp2", 100, {"iops": 301}, "gp2: 301 IOPS are required, 100 GiB have 300"),
+        ("gp2", 20, {"mibps": 26}, "gp2: 26 MiB/s are required, 20 GiB have 25"),
+        ("io1", 20, {"iops": 1001}, "io1: 1,001 IOPS need a disk of 21 GiB or more (50 IOPS per GiB)"),
+        ("io1", 20, {"mibps": 300}, "io1: 1,200 IOPS for 300 MiB/s need a disk of 24 GiB or more"),
+        ("io2", 20, {"iops": 10_001}, "io2: 10,001 IOPS need a disk of 21 GiB or more (500 IOPS per GiB)"),
+    ],
+)
+def test_a_disk_beyond_the_limits_of_aws_is_not_ordered(whole, name, gib, speed, reason):
+    disk = next(one for one in whole.disks if (one.name, one.region) == (name, LARGE))
+    assert disk.order(gib, **speed).startswith(reason)
 
 
 def test_each_region_has_its_own_disk_prices(whole):

@@ -1,14 +1,17 @@
 """The choice equals that of an exhaustive search, and has its reasons."""
 
 import itertools
+import json
 import math
 import random
 
 import pytest
-from taskfleet.machine_terms import ANY, Range
-from taskfleet.machines.catalogue import Architecture, DiskType, InstanceType, Market, make_catalogue
+from taskfleet.errors import CatalogueError
+from taskfleet.machine_terms import ANY, Hardware, Range
+from taskfleet.machines.catalogue import Architecture, InstanceType, Market, load, make_catalogue, save
 from taskfleet.machines.choosing import choose
 from taskfleet.machines.constraints import Constraint
+from taskfleet.machines.disks import Disk, DiskLimits, DiskType
 from taskfleet.machines.needs import Need
 
 X86, ARM = Architecture.X86_64, Architecture.ARM64
@@ -81,7 +84,9 @@ def test_of_two_equally_expensive_offers_the_faster_is_taken():
         ({"tasks_per_machine": Range(5)}, {}, "tasks per machine: at most 4"),
         ({"price_usd_per_hour": Range(None, 0.5)}, {}, "number of machines: the limits allow no machine of this type"),
         ({"zones": ("west-*",)}, {}, "zone: not offered in the required zones"),
-        ({"boot_disk_iops": 1000}, {}, "boot disk or number of machines: no disk of the required types"),
+        ({"boot_disk_iops": 1000}, {}, "boot disk: plain: 1,000 IOPS are required, 10 GiB have 0"),
+        ({"exclude_instance_types": ("m.*",)}, {}, "excluded instance types: one of m.*"),
+        ({}, {"hardware": (Hardware.METAL,)}, "special hardware: metal, chosen only if requested (SPECIAL_HARDWARE)"),
     ],
 )
 def test_each_rejected_type_has_its_reason(asked, misfit, reason):
@@ -124,6 +129,147 @@ def test_the_most_constraining_limit_decides_the_number(asked, count, limited_by
 def test_fewer_slots_are_used_if_only_so_the_numbers_meet():
     choice = choose(need(simultaneous_tasks=Range(6, 6), machines=Range(1, 10)), catalogue((kind(cpus=4), 1.0)))
     assert (choice.best.slots, choice.count) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "hours_per_task", "chosen"),
+    [
+        (None, None, "huge"),
+        (100_000, 1.0, "huge"),
+        (3, None, "small"),
+        (100_000, 0.004 / 3600, "small"),  # 400 s of work: a machine takes two minutes to start
+        (3, 0.004 / 3600, "small"),
+    ],
+)
+def test_no_machine_is_far_larger_than_the_work(tasks, hours_per_task, chosen):
+    types = catalogue((kind("small", 4, 16), 0.2), (kind("huge", 384, 1536), 18.0))
+    choice = choose(
+        need(tasks=tasks, hours_per_task=hours_per_task, price_usd_per_hour=Range(None, 100), machines=Range(1, 5)),
+        types,
+    )
+    assert choice.best.instance_type == chosen
+    assert [one.rank_key for one in choice.ranked] == sorted(one.rank_key for one in choice.ranked)
+
+
+@pytest.mark.parametrize("hardware", list(Hardware))
+def test_special_hardware_is_chosen_on_request_only(hardware):
+    types = catalogue((kind("plain"), 1.0), (kind("special", hardware=(hardware,)), 0.1))
+    assert choose(need(), types).best.instance_type == "plain"
+    assert choose(need(instance_types=("s*", "p*")), types).best.instance_type == "plain"
+    assert choose(need(instance_types=("special",)), types).best.instance_type == "special"
+    assert choose(need(special_hardware=(hardware,)), types).best.instance_type == "special"
+
+
+def test_a_machine_with_two_kinds_of_special_hardware_needs_both():
+    types = catalogue((kind("special", hardware=(Hardware.GPU, Hardware.METAL)), 0.1))
+    assert choose(need(special_hardware=(Hardware.GPU,)), types).best is None
+    assert choose(need(special_hardware=(Hardware.GPU, Hardware.METAL)), types).best
+
+
+@pytest.mark.parametrize(
+    ("asked", "note"),
+    [
+        ({"instance_types": ("m.*", "x*")}, "INSTANCE_TYPES: no instance type matches x*."),
+        (
+            {"instance_types": ("m.*", "m.l.*")},
+            "INSTANCE_TYPES: no instance type matches m.l.*. It is a pattern with * and ?, not a regular expression: write m?l*.",
+        ),
+        ({"exclude_instance_types": ("x*",)}, "EXCLUDE_INSTANCE_TYPES: no instance type matches x*."),
+        ({"zones": ("east-?", "west-a")}, "ZONES: no zone matches west-a."),
+        (
+            {"boot_disk_types": ("plain", "st1")},
+            "BOOT_DISK_TYPES: no machine of test can boot from st1; the types are plain.",
+        ),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_reported(asked, note):
+    choice = choose(need(**asked), catalogue((kind(), 1.0)))
+    assert choice.best
+    assert choice.notes == (note,)
+
+
+def test_a_pattern_that_matches_nothing_is_part_of_the_error_if_nothing_fits():
+    choice = choose(need(instance_types=("x*",), cpu_families=("*Epyc*",)), catalogue((kind(), 1.0)))
+    assert choice.best is None
+    assert "INSTANCE_TYPES: no instance type matches x*." in choice.no_fit_text()
+    assert "CPU_FAMILIES: no CPU family matches *epyc*." in choice.no_fit_text()
+
+
+def test_an_impossible_disk_is_part_of_the_error():
+    fast = DiskType(
+        name="fast",
+        region="east",
+        usd_per_gib_month=0.1,
+        usd_per_iops_month=0.01,
+        limits=DiskLimits(free_iops=3000, min_iops=3000, orders_iops=True, max_iops_per_gib=500),
+    )
+    choice = choose(need(boot_disk_iops=16_000), catalogue((kind(), 1.0), disks=(fast,)))
+    assert choice.no_fit_text().endswith(
+        "Boot disks: fast: 16,000 IOPS need a disk of 32 GiB or more (500 IOPS per GiB), and the boot disk has 10 GiB."
+    )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"name": "m.large\x1b[2J"},
+        {"name": ""},
+        {"name": "m" * 500},
+        {"cpus": 0},
+        {"cpus": -4},
+        {"cpus": 10**9},
+        {"memory_gib": 0.0},
+        {"memory_gib": math.nan},
+        {"memory_gib": math.inf},
+        {"local_ssd_gib": math.nan},
+    ],
+)
+def test_a_type_with_impossible_figures_is_not_in_the_catalogue(broken):
+    found = catalogue((kind(**broken), 1.0), (kind("paid"), 1.0))
+    assert list(found.types) == ["paid"]
+    assert [name for name, _ in found.prices] == ["paid"]
+
+
+HOSTILE = [None, True, -1, 0, 10**30, math.nan, math.inf, "", "x" * 300, "\x1b[31m", [], {}, [[1]], {"a": 1}]
+
+
+def spoil(chance, node):
+    """Replace a part of parsed JSON."""
+    while True:
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        key = chance.choice(list(keys))
+        inner = node[key]
+        if not isinstance(inner, dict | list) or not inner or chance.random() < 0.2:
+            if isinstance(node, dict) and chance.random() < 0.2:
+                del node[key]
+            else:
+                node[key] = chance.choice(HOSTILE)
+            return
+        node = inner
+
+
+def test_a_spoiled_catalogue_is_an_error_or_harmless(tmp_path):
+    chance = random.Random(20261129)
+    path = tmp_path / "catalogue.json"
+    outcomes = set()
+    for _ in range(1500):
+        everything, _ = some_catalogue(chance)
+        save(everything, path)
+        content = json.loads(path.read_text())
+        for _ in range(chance.choice([1, 1, 3])):
+            spoil(chance, content)
+        path.write_text(json.dumps(content))
+        try:
+            found = load(path)
+        except CatalogueError:
+            outcomes.add("error")
+            continue
+        outcomes.add("none" if found is None else "harmless")
+        if found is not None:
+            choice = choose(some_need(chance), found)
+            assert all(math.isfinite(one.usd_per_hour) and one.usd_per_hour > 0 for one in choice.ranked)
+            assert all(name.isprintable() for name in found.types)
+    assert outcomes == {"error", "none", "harmless"}
 
 
 # --- against trying all ---
@@ -190,18 +336,22 @@ def some_catalogue(chance):
                 name="slow",
                 region=region,
                 usd_per_gib_month=0.04,
-                iops_per_gib=0.75,
-                max_iops=3000,
-                mibps_per_gib=0.12,
+                limits=DiskLimits(iops_per_gib=0.75, max_iops=3000, mibps_per_gib=0.12),
             ),
             DiskType(
                 name="fast",
                 region=region,
                 usd_per_gib_month=chance.choice([0.08, 0.17]),
-                free_iops=3000,
                 usd_per_iops_month=0.005,
-                free_mibps=125,
                 usd_per_mibps_month=0.04,
+                limits=DiskLimits(
+                    free_iops=3000,
+                    free_mibps=125,
+                    orders_iops=True,
+                    orders_mibps=True,
+                    min_iops=3000,
+                    max_iops_per_gib=500,
+                ),
             ),
         ]
     prices = [
@@ -237,9 +387,9 @@ def try_all(need, catalogue, prices):
             continue
         for slots in range(1, 40):
             size = need.boot_disk_gib + need.boot_disk_gib_per_cpu * kind.cpus + need.boot_disk_gib_per_task * slots
-            disk_usd = disk.usd_per_hour(size, need.boot_disk_iops, need.boot_disk_mibps)
+            ordered = disk.order(size, need.boot_disk_iops, need.boot_disk_mibps)
             ssd, memory = kind.local_ssd_gib, kind.memory_gib
-            if disk_usd is None or slots * need.cpus_per_task > kind.cpus:
+            if not isinstance(ordered, Disk) or slots * need.cpus_per_task > kind.cpus:
                 continue
             holds = [
                 (kind.cpu_rank, need.cpu_rank),
@@ -254,7 +404,7 @@ def try_all(need, catalogue, prices):
             ]
             if not all(within(value, allowed) for value, allowed in holds):
                 continue
-            total = usd + disk_usd
+            total = usd + ordered.usd_per_hour
             numbers = [
                 n
                 for n in range(1, 1000)
@@ -264,8 +414,8 @@ def try_all(need, catalogue, prices):
                 and within(n * total, need.price_usd_per_hour)
             ]
             if numbers:
-                fits.append((total / slots, slots, numbers))
-    return min(fits, key=lambda fit: fit[0], default=None)
+                fits.append((total / min(slots, need.tasks or slots), slots, numbers))
+    return min(fits, key=lambda fit: (round(fit[0], 12), -fit[1]), default=None)
 
 
 def within(value, allowed):

@@ -20,7 +20,6 @@ def project(ec2, tmp_path, monkeypatch):
     (folder / "config").mkdir(parents=True)
     (folder / "config" / "task.env").write_text("JOB_ID=sums\n")
     (folder / "config" / "pool.env").write_text(f"PROVIDER=aws\nREGIONS={REGION}\nMARKETS=spot on-demand\n")
-    monkeypatch.delenv("POE_PWD", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(folder)
     return folder
@@ -100,6 +99,48 @@ def test_types_are_listed_the_cheapest_per_task_first(poe, kept):
     by_name = poe("list_instance_types", "--sort", "name", "--detail", "--limit", "3")
     assert "… and" in by_name.out
     assert "processor" in by_name.out
+
+
+def test_lists_are_filtered_sorted_and_limited_as_in_rms_cloud_tasks(poe, kept):
+    def listed(*words):
+        said = poe(*words, "--json")
+        assert said.code == 0, said.err
+        return [json.loads(line) for line in said.out.splitlines()]
+
+    types = listed("list_instance_types", "--sort-by", "-vcpu,total_price", "--limit", "0")
+    keys = [(-one["cpus"], one["usd_per_hour"]) for one in types]
+    assert keys == sorted(keys)
+    assert len({one["cpus"] for one in types}) > 2
+    some = listed("list_instance_types", "--filter", "INTEL", "--limit", "4")
+    assert len(some) == 4
+    assert all("intel" in one["cpu_family"].lower() for one in some)
+    regions = [
+        one["region"] for one in listed("list_regions", "--filter", "west", "--sort-by", "-region", "--limit", "2")
+    ]
+    assert regions == sorted(regions, reverse=True)
+    assert len(regions) == 2
+    assert all("west" in one for one in regions)
+    images = listed("list_images", "--filter", "ubuntu", "--sort-by", "-created", "--limit", "2")
+    ages = [one["created_at"] for one in images]
+    assert len(images) == 2
+    assert ages == sorted(ages, reverse=True)
+    assert set(images[0]) == {"id", "name", "architecture", "created_at", "provider"}
+    assert [line.split() for line in poe("list_regions", "--prefix", REGION, "--detail").out.splitlines()][1:3] == [
+        [REGION, "us-west-1a"],
+        [REGION, "us-west-1b"],
+    ]
+    detail = poe("list_images", "--detail", "--limit", "1").out
+    assert re.search(r"^architecture +(x86_64|arm64)$", detail, re.MULTILINE)
+    assert "more; --limit 0 lists all." in detail
+    assert (
+        poe("list_regions", "--prefix", "eu-", "--filter", "mars").out
+        == "No region matches --prefix eu- --filter mars.\n"
+    )
+    assert poe("list_images", "--filter", "mars").out == "No image matches --filter mars.\n"
+    assert poe("list_images", "--filter", "mars", "--json").out == ""
+    assert poe("list_instance_types", "--filter", "no such type").out.startswith("No type that fits matches --filter")
+    wrong = poe("list_instance_types", "--sort-by", "nonsense")
+    assert (wrong.code, "is not a field" in wrong.err) == (2, True)
 
 
 def test_each_type_that_does_not_fit_has_its_reasons(poe, kept):

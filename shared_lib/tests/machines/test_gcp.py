@@ -41,7 +41,7 @@ JOB = "Müller's job of 2026"
 SCRIPT = "#!/bin/sh\necho started\n"
 
 
-def offer(name="n2-standard-8", zone=ZONE, market=Market.SPOT, disk="pd-balanced", gib=20.5):
+def offer(name="n2-standard-8", zone=ZONE, market=Market.SPOT, disk="pd-balanced", gib=20.5, **more):
     return Offer(
         instance_type=name,
         zone=zone,
@@ -55,6 +55,7 @@ def offer(name="n2-standard-8", zone=ZONE, market=Market.SPOT, disk="pd-balanced
         cpus=8,
         memory_gib=32.0,
         cpu_rank=21,
+        **more,
     )
 
 
@@ -157,6 +158,20 @@ def test_a_spot_machine_is_told_everything(machines, instance):
     assert (interface.network, interface.subnetwork) == ("global/networks/default", "")
     assert [one.type_ for one in interface.access_configs] == ["ONE_TO_ONE_NAT"]
     assert list(found.tags.items) == ["taskfleet"]
+
+
+def test_a_boot_disk_is_ordered_with_the_speed_that_it_is_priced_for(machines, instance):
+    fast = offer("n4-standard-4", disk="hyperdisk-balanced", boot_disk_iops=5000, boot_disk_mibps=240)
+    assert machines.launch(order(1, fast)).launched
+    [disk] = instance("run-1-abc-1").disks
+    ordered = disk.initialize_params
+    assert (ordered.disk_size_gb, ordered.provisioned_iops, ordered.provisioned_throughput) == (21, 5000, 240)
+
+
+def test_a_disk_that_a_machine_type_does_not_have_is_refused(machines):
+    answer = machines.launch(order(1, offer("n4-standard-4", disk="pd-balanced")))
+    assert answer.launched == ()
+    assert "pd-balanced disk type cannot be used by n4-standard-4 machine type" in answer.failures[0].text
 
 
 def test_a_machine_on_demand_ends_itself_too(machines, instance):
@@ -390,7 +405,7 @@ def test_a_quota_leaves_what_it_allows(machines, gce):
         (["RATE_LIMIT_EXCEEDED"], FailureReason.THROTTLED),
         (["INTERNAL_ERROR"], FailureReason.STOCK_OUT),
         (["UNSUPPORTED_OPERATION"], FailureReason.INVALID),
-        (["CONDITION_NOT_MET"], FailureReason.INVALID),
+        (["IP_SPACE_EXHAUSTED"], FailureReason.STOCK_OUT),
     ],
 )
 def test_what_an_operation_says_is_told_apart(machines, gce, codes, refusal):
@@ -417,7 +432,6 @@ def test_a_machine_that_is_preempted_during_its_creation_counts_as_no_capacity()
         (429, "resourceExhausted", FailureReason.THROTTLED),
         (503, "resourcePoolExhausted", FailureReason.STOCK_OUT),
         (400, "invalid", FailureReason.INVALID),
-        (412, "conditionNotMet", FailureReason.INVALID),
     ],
 )
 def test_what_a_request_is_turned_away_with_is_told_apart(machines, gce, code, reason, refusal):
@@ -444,16 +458,12 @@ def test_what_is_wrong_with_one_kind_is_no_failure(machines):
     assert "Machine type with name 'h3-standard-88' does not exist in zone 'europe-west4-a'" in refused.text
 
 
-def everywhere(answer):
-    """Return the text of the failure that all offers have."""
-    assert answer.launched == ()
-    assert [(one.instance_type, one.zone) for one in answer.failures] == [
-        ("n2-standard-8", ZONE),
-        ("n2-standard-8", OTHER_ZONE),
-    ]
-    assert {one.reason for one in answer.failures} == {FailureReason.INVALID}
-    [text] = {one.text for one in answer.failures}
-    return text
+def general_error(launch):
+    """Return the text of the error that a launch raises: it is about the account, the project or a setting."""
+    with pytest.raises(ProviderError) as caught:
+        launch()
+    assert not isinstance(caught.value, UnreachableError)
+    return str(caught.value)
 
 
 TWO = (offer(), offer(zone=OTHER_ZONE))
@@ -497,7 +507,7 @@ TWO = (offer(), offer(zone=OTHER_ZONE))
     ],
 )
 def test_what_is_not_there_is_reported_in_one_sentence(make, given, said):
-    text = everywhere(make(**given).launch(order(2, *TWO)))
+    text = general_error(lambda: make(**given).launch(order(2, *TWO)))
     assert text.startswith(said)
     assert "\n" not in text
 
@@ -505,7 +515,7 @@ def test_what_is_not_there_is_reported_in_one_sentence(make, given, said):
 def test_an_image_that_was_deleted_meanwhile_is_reported(machines, gce):
     text = "The resource 'projects/debian-cloud/global/images/debian-9' was not found"
     gce.fault("instances.insert", code=404, reason="notFound", message=text)
-    assert everywhere(machines.launch(order(1, *TWO))).startswith(
+    assert general_error(lambda: machines.launch(order(1, *TWO))).startswith(
         "Compute Engine: project debian-cloud has no image debian-9. Correct IMAGE in config/pool.env; "
     )
 
@@ -524,7 +534,7 @@ def test_a_type_of_disks_that_a_zone_has_not_is_no_fault_of_the_project(machines
 def test_a_permission_that_is_missing_is_named(make, gce, permission, role):
     gce.forbid(permission)
     before = gce.requests()["instances.insert"]
-    text = everywhere(make(image="my-image-2").launch(order(100, *TWO)))
+    text = general_error(lambda: make(image="my-image-2").launch(order(100, *TWO)))
     assert text.startswith(
         f"Compute Engine: this account lacks the permission {permission} in project test-project, or "
     )
@@ -535,15 +545,82 @@ def test_a_permission_that_is_missing_is_named(make, gce, permission, role):
 def test_a_permission_that_only_the_message_names_is_reported(machines, gce):
     text = "Required 'compute.subnetworks.use' permission for 'projects/p/regions/r/subnetworks/default'"
     gce.fault("instances.insert", code=403, reason="forbidden", message=text)
-    assert everywhere(machines.launch(order(1, *TWO))).startswith(
+    assert general_error(lambda: machines.launch(order(1, *TWO))).startswith(
         "Compute Engine: this account lacks the permission compute.subnetworks.use in project test-project, or the project does not exist. "
         "Ask for a role that has it, for example Compute Network User. ("
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "reason", "message", "kind", "said"),
+    [
+        (
+            400,
+            "invalid",
+            "Invalid value for field 'resource.networkInterfaces[0].network': 'x'. No.",
+            WrongSettingError,
+            "Correct NETWORK",
+        ),
+        (
+            400,
+            "invalid",
+            "Invalid value for field 'resource.metadata': 'x'. Too long.",
+            WrongSettingError,
+            "Correct START_UP_SCRIPT",
+        ),
+        (400, "badRequest", 'Invalid JSON payload received. Unknown name "x".', ProviderError, "rejects the request"),
+        (400, "required", "Required field 'resource.name' not specified", ProviderError, "rejects the request"),
+        (403, "forbidden", "No.", PermissionDeniedError, "denies the request in project test-project"),
+        (
+            412,
+            "conditionNotMet",
+            "Constraint constraints/compute.vmExternalIpAccess violated for project 1.",
+            WrongSettingError,
+            "Set EXTERNAL_IP=false",
+        ),
+        (412, "conditionNotMet", "Constraint constraints/x violated.", ProviderError, "policy of the organization"),
+    ],
+)
+def test_a_request_that_would_be_refused_for_any_offer_raises(machines, gce, code, reason, message, kind, said):
+    gce.fault("instances.insert", times=None, code=code, reason=reason, message=message)
+    with pytest.raises(kind, match=re.escape(said)):
+        machines.launch(order(2, *TWO))
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind", "said"),
+    [
+        ("CONDITION_NOT_MET", "Constraint constraints/x violated.", ProviderError, "policy of the organization"),
+        ("PERMISSIONS_ERROR", "Required 'x' permission for 'y'", PermissionDeniedError, "lacks a permission"),
+        (
+            "INVALID_FIELD_VALUE",
+            "Invalid value for field 'resource.serviceAccounts[0].email': 'x'. Not an address.",
+            WrongSettingError,
+            "Correct SERVICE_ACCOUNT",
+        ),
+    ],
+)
+def test_an_operation_that_would_fail_for_any_offer_raises(machines, gce, code, message, kind, said):
+    gce.fault("instances.insert", "operation", times=None, errors=[{"code": code, "message": message}])
+    with pytest.raises(kind, match=re.escape(said)):
+        machines.launch(order(2, *TWO))
+
+
+def test_a_general_error_beside_a_launched_machine_is_a_failure_of_the_offers(machines, gce):
+    gce.fault("instances.insert", "operation", errors=[{"code": "CONDITION_NOT_MET", "message": "No."}])
+    answer = machines.launch(order(2, *TWO))
+    assert len(answer.launched) == 1
+    assert {one.reason for one in answer.failures} == {FailureReason.INVALID}
+
+
+def test_a_machine_without_a_service_account_is_launched_on_purpose(make, instance):
+    assert make(service_account="none").launch(order()).launched
+    assert not instance("run-1-abc-1").service_accounts
+
+
 def test_a_service_account_one_may_not_act_as_is_reported(machines, gce):
     gce.forbid("iam.serviceAccounts.actAs")
-    assert everywhere(machines.launch(order(1, *TWO))).startswith(
+    assert general_error(lambda: machines.launch(order(1, *TWO))).startswith(
         "Compute Engine: this account lacks the permission iam.serviceAccounts.actAs on service account "
     )
 
@@ -554,13 +631,13 @@ def test_a_service_that_is_not_enabled_and_a_wrong_project_are_reported(machines
     enable = (
         "Compute Engine is not enabled in project test-project: gcloud services enable compute.googleapis.com --project"
     )
-    assert everywhere(machines.launch(order(1, *TWO))).startswith(enable)
+    assert general_error(lambda: machines.launch(order(1, *TWO))).startswith(enable)
     gce.fault("instances.aggregatedList", **disabled)
     with pytest.raises(NotEnabledError, match=re.escape(enable)):
         machines.list()
     with pytest.raises(WrongSettingError, match=r"project nope does not exist\. Correct PROJECT_ID: gcloud projects"):
         make(project="nope").list()
-    assert everywhere(make(project="nope").launch(order(1, *TWO))).startswith(
+    assert general_error(lambda: make(project="nope").launch(order(1, *TWO))).startswith(
         "Compute Engine: project nope does not exist."
     )
     with pytest.raises(SettingsError, match="PROJECT_ID is not set"):
@@ -892,14 +969,15 @@ def test_of_a_long_console_what_is_kept_is_read(machines, gce):
     assert "first" not in text
 
 
-def test_the_console_of_what_is_not_there_is_empty(machines, make, gce):
-    assert machines.console("never-was") == ""
+def test_what_is_not_there_has_no_console(machines, make, gce):
+    assert machines.console("never-was") is None
+    assert machines.console('x") OR (name = "run-1-abc-1') is None
     make(job_id="another").launch(order())
     gce.print("run-1-abc-1", "not yours")
-    assert machines.console("run-1-abc-1") == ""
+    assert machines.console("run-1-abc-1") is None
     machines.launch(order(token="run-2-abc"))
     gce.fault("instances.getSerialPortOutput", code=404, reason="notFound", message="It has just gone.")
-    assert machines.console("run-2-abc-1") == ""
+    assert machines.console("run-2-abc-1") is None
 
 
 def test_disks_that_are_left_over_are_removed(machines, gce):
@@ -998,6 +1076,9 @@ class _Job:
     def tasks_left(self):
         return self.left
 
+    def tasks_runnable(self):
+        return self.left
+
     def last_heartbeats(self):
         return self.heard
 
@@ -1034,7 +1115,7 @@ def test_the_controller_keeps_a_pool_of_them(machines, gce, tmp_path):
 
 def test_the_sdk_is_loaded_when_it_is_used():
     code = "import sys, taskfleet.machines.gcp.machines; print([name for name in sys.modules if name.startswith('google')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout.strip() == "[]"
 
 

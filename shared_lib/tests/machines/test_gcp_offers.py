@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from google.api_core.exceptions import Unauthorized
@@ -14,11 +15,14 @@ from taskfleet.clouds.google import BILLING, COMPUTE
 from taskfleet.clouds.google_errors import explain
 from taskfleet.clouds.google_session import GoogleSession
 from taskfleet.errors import CredentialsError, PermissionDeniedError, ProviderError, SettingsError
+from taskfleet.machine_terms import Hardware, Range
 from taskfleet.machines.catalogue import Architecture, Market, load, save
+from taskfleet.machines.choosing import choose
 from taskfleet.machines.cpus import YEARS
 from taskfleet.machines.gcp import offers as gcp_offers
 from taskfleet.machines.gcp.cpus import ARM, GCP
 from taskfleet.machines.gcp.prices import Rates
+from taskfleet.machines.needs import Need
 
 from shared_lib.tests.services import gce_data
 from shared_lib.tests.services.gce import PROJECT
@@ -122,11 +126,13 @@ def test_m2_costs_its_premium_too(catalogue):
 
 
 def test_what_has_no_price_anywhere_is_reported(catalogue):
-    """No memory of C4D, no spot market of H3 and M2, a price of zero (T2A, G1), a local disk of unknown size (Q9)."""
+    """No memory of C4D, no spot market of H3 and M2, a price of zero (T2A, G1), GPUs (G2), a local disk of unknown size (Q9)."""
     assert catalogue.unpriced == {
         ("c4d-standard-4", SPOT),
         ("c4d-standard-4", ON_DEMAND),
         ("g1-small", SPOT),
+        ("g2-standard-4", SPOT),
+        ("g2-standard-4", ON_DEMAND),
         ("h3-standard-88", SPOT),
         ("m2-ultramem-208", SPOT),
         ("q9-standard-4-lssd", SPOT),
@@ -184,12 +190,21 @@ def test_only_the_regions_requested_are_there(fetch, gce):
 
 
 def test_what_is_left_out(catalogue):
-    assert not catalogue.types.keys() & {
-        "g2-standard-4",
-        "c3-standard-192-metal",
-        "n2-custom-4-8192",
-        "n1-megamem-96",
-    }
+    assert not catalogue.types.keys() & {"n2-custom-4-8192", "n1-megamem-96"}
+
+
+def test_special_hardware_is_known_and_chosen_on_request_only(catalogue):
+    special = {name: one.hardware for name, one in catalogue.types.items() if one.hardware}
+    assert special == {"g2-standard-4": (Hardware.GPU,), "c3-standard-192-metal": (Hardware.METAL,)}
+    wanted = Need(
+        architecture=Architecture.X86_64, instance_types=("c3-*", "g2-*"), price_usd_per_hour=Range(None, 100)
+    )
+    assert not special.keys() & {one.instance_type for one in choose(wanted, catalogue).ranked}
+    found = choose(replace(wanted, special_hardware=(Hardware.METAL, Hardware.GPU)), catalogue)
+    metal = [one for one in found.ranked if one.instance_type == "c3-standard-192-metal"]
+    assert {(one.market, one.boot_disk_type) for one in metal} == {(Market.ON_DEMAND, "hyperdisk-balanced")}
+    # the price of its GPU is unknown, so it is not free of charge
+    assert next(str(one) for one in found.rejected["g2-standard-4"]).startswith("price: no valid price")
 
 
 def test_types_say_what_they_are(catalogue):
@@ -229,23 +244,60 @@ def test_disks_cost_what_their_region_asks(catalogue):
     disks = {(one.name, one.region): one for one in catalogue.disks}
     standard = disks["pd-standard", "us-central1"]
     assert standard.usd_per_gib_month == 0.04  # the first 30 GiB are free, once per account
-    assert standard.usd_per_hour(730) == pytest.approx(0.04)
-    assert standard.usd_per_hour(1000, iops=750) is not None
-    assert standard.usd_per_hour(1000, iops=751) is None
-    assert disks["pd-balanced", "us-central1"].usd_per_hour(73, iops=3000, mibps=140) == pytest.approx(0.01)
-    assert disks["pd-balanced", "us-central1"].usd_per_hour(73, iops=3001) is None
+    assert usd(standard, 730) == pytest.approx(0.04)
+    assert usd(disks["pd-balanced", "us-central1"], 73, iops=3000, mibps=140) == pytest.approx(0.01)
     assert disks["pd-ssd", "europe-west4"].usd_per_gib_month == pytest.approx(0.187)
-    assert disks["pd-ssd", "europe-west4"].usd_per_hour(300, iops=9000) is not None
     extreme = disks["pd-extreme", "us-central1"]
-    assert extreme.usd_per_hour(100, iops=10_000) == pytest.approx((12.5 + 650) / 730)
-    assert extreme.usd_per_hour(100, iops=120_001) is None
+    assert usd(extreme, 500) == usd(extreme, 500, iops=10_000) == pytest.approx((62.5 + 650) / 730)
     hyperdisk = disks["hyperdisk-balanced", "us-central1"]
-    assert hyperdisk.usd_per_hour(100, iops=3000, mibps=140) == pytest.approx(8 / 730)
-    assert hyperdisk.usd_per_hour(100, iops=5000, mibps=240) == pytest.approx((8 + 10 + 4) / 730)
+    assert usd(hyperdisk, 100, iops=3000, mibps=140) == pytest.approx(8 / 730)
+    assert usd(hyperdisk, 100, iops=5000, mibps=240) == pytest.approx((8 + 10 + 4) / 730)
     assert ("hyperdisk-balanced", "asia-northeast1") not in disks  # no entry for its capacity
-    assert (
-        disks["hyperdisk-balanced", "europe-west4"].usd_per_hour(100, iops=5000) is None
-    )  # without a price, not free of charge
+    priceless = disks["hyperdisk-balanced", "europe-west4"].order(100, iops=5000)
+    assert priceless == "hyperdisk-balanced: there is no valid price for its speed in europe-west4"
+
+
+def usd(disk, gib, **speed):
+    return disk.order(gib, **speed).usd_per_hour
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "speed", "ordered"),
+    [
+        ("pd-standard", 5, {}, (10, 0, 0)),
+        ("pd-ssd", 300, {"iops": 9000}, (300, 0, 0)),
+        ("pd-extreme", 20, {}, (500, 10_000, 0)),
+        ("pd-extreme", 20, {"iops": 120_000}, (500, 120_000, 0)),
+        ("hyperdisk-balanced", 20, {}, (20, 3000, 140)),
+        ("hyperdisk-balanced", 20, {"mibps": 1000}, (20, 4000, 1000)),
+        ("hyperdisk-balanced", 320, {"iops": 160_000}, (320, 160_000, 625)),
+    ],
+)
+def test_a_disk_is_ordered_as_fast_as_required_within_the_limits_of_google(catalogue, name, gib, speed, ordered):
+    disk = next(one for one in catalogue.disks if (one.name, one.region) == (name, "us-central1"))
+    found = disk.order(gib, **{"iops": 0, **speed})
+    assert (found.gib, found.iops, found.mibps) == ordered
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "speed", "reason"),
+    [
+        ("pd-standard", 1000, {"iops": 751}, "pd-standard: 751 IOPS are required, 1,000 GiB have 750"),
+        ("pd-balanced", 73, {"iops": 3001}, "pd-balanced: 3,001 IOPS are required, 73 GiB have 3,000"),
+        ("pd-extreme", 500, {"iops": 120_001}, "pd-extreme: 120,001 IOPS are required, the maximum is 120,000"),
+        ("pd-extreme", 500, {"mibps": 1}, "pd-extreme: 1 MiB/s are required, 500 GiB have 0"),
+        ("hyperdisk-balanced", 20, {"iops": 16_000}, "hyperdisk-balanced: 16,000 IOPS need a disk of 32 GiB or more"),
+        (
+            "hyperdisk-balanced",
+            20,
+            {"mibps": 2401},
+            "hyperdisk-balanced: 2,401 MiB/s are required, the maximum is 2,400",
+        ),
+    ],
+)
+def test_a_disk_beyond_the_limits_of_google_is_not_ordered(catalogue, name, gib, speed, reason):
+    disk = next(one for one in catalogue.disks if (one.name, one.region) == (name, "us-central1"))
+    assert disk.order(gib, **speed).startswith(reason)
 
 
 def test_a_catalogue_is_kept_as_it_was(catalogue, tmp_path):
@@ -477,7 +529,7 @@ def test_the_sdk_is_loaded_when_it_is_used():
     code = (
         "import sys, taskfleet.machines.gcp.offers; print([name for name in sys.modules if name.startswith('google')])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout.strip() == "[]"
 
 

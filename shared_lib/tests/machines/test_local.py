@@ -1,6 +1,9 @@
 """Machines that are processes on this computer."""
 
+import fcntl
 import os
+import random
+import shutil
 import signal
 import sys
 import time
@@ -9,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from taskfleet.errors import ProviderError
 from taskfleet.machines import MachineState
 from taskfleet.machines.local.machines import PID, LocalMachines, is_locked
 
@@ -125,3 +129,64 @@ class TestLocalMachines(Contract):
         assert answer.launched == ()
         assert "the process cannot be started" in answer.failures[0].text
         cloud.project.with_name("elsewhere").rename(cloud.project)
+
+
+METADATA_SOUND = '{"order": "o", "created_at": 1.5, "lifetime_seconds": 9.0, "command": [], "project": "."}'
+
+
+def damaged_texts(rnd):
+    """Yield damaged texts of a file of a machine."""
+    yield from (
+        "",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"order": 7, "created_at": 1}',
+        '{"order": "o", "created_at": 1e999}',
+        "\x00",
+    )
+    for _ in range(200):
+        at = rnd.randrange(len(METADATA_SOUND))
+        yield (
+            METADATA_SOUND[:at]
+            + rnd.choice(['"', "{", "NaN", "", "\x00", "9" * 5000])
+            + METADATA_SOUND[at + rnd.randrange(9) :]
+        )
+
+
+def test_damaged_files_of_a_machine_are_one_error_and_signal_nobody(tmp_path, cloud):
+    machines = cloud.machines
+    folder = machines._folder / "m"
+    folder.mkdir(parents=True)
+    refused = 0
+    for text in damaged_texts(random.Random(1)):
+        (folder / "machine.json").write_text(text)
+        (folder / "ended.json").write_text(text)
+        try:
+            [machine] = machines.list()
+        except ProviderError as error:
+            refused += "is damaged" in str(error)
+        else:
+            refused -= machine.instance_id != "m"
+    assert refused > 50
+    (folder / "machine.json").write_text(METADATA_SOUND)
+    for pid in ("-1", "0", "1", "x", "", "9" * 30):
+        (folder / PID).write_text(pid)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            machines.terminate(["m"])
+    shutil.rmtree(folder)
+
+
+def test_a_machine_whose_folder_another_process_deletes_while_it_is_listed_does_not_exist(tmp_path, cloud):
+    class Racing(LocalMachines):
+        def _machine(self, folder):
+            shutil.rmtree(folder)
+            return super()._machine(folder)
+
+    folder = cloud.machines._folder / "m"
+    folder.mkdir(parents=True)
+    (folder / "machine.json").write_text(METADATA_SOUND)
+    assert [one.instance_id for one in cloud.machines.list()] == ["m"]
+    cloud.machines.__class__ = Racing
+    assert cloud.machines.list() == []

@@ -12,7 +12,15 @@ from taskfleet.settings.declaring import PROVIDER_GROUPS
 
 SOURCE = Path(taskfleet.__file__).parent
 #: Modules that may contain names of providers: the registry, the sections of settings, and the program that machines boot with.
-KNOWS_NAMES = ("machines/provider.py", "settings/declaring.py", "settings/provider_fields.py", "pool/on_machine.py")
+KNOWS_NAMES = (
+    "machines/provider.py",
+    "settings/declaring.py",
+    "settings/provider_fields.py",
+    "settings/rms_config.py",  # the sections of another program's configuration
+    "settings/rms_names.py",
+    "pool/on_machine.py",
+    "desipipe/resources.py",  # the providers of another program
+)
 
 
 def test_every_provider_is_in_the_registry_and_has_its_sections_of_settings():

@@ -28,6 +28,9 @@ LEASE_SECONDS = 30.0
 #: A running controller knows after this time that a machine is ready.
 TOLD_SECONDS = 60.0
 
+#: Why a machine ended whose worker found no tasks, and said so.
+RAN_DRY = "its worker ended"
+
 
 class ControllerDied(BaseException):
     """The process of the controller was killed here."""
@@ -93,6 +96,7 @@ class Instance:
     ending_at: float | None = None
     heard_at: float = 0.0
     done: int = 0
+    idle_since: float = math.inf
     running: list = field(default_factory=list)
     """The times at which its tasks are done."""
 
@@ -108,17 +112,21 @@ class Instance:
 class World:
     """The clock, the tasks and the machines."""
 
-    def __init__(self, chance, weather, *, tasks, task_seconds):
+    def __init__(self, chance, weather, *, tasks, task_seconds, idle_seconds=math.inf):
+        """``tasks`` is a number, or the numbers of layers, each of which waits for the one before; an idle worker ends its machine."""
         self.chance = chance
         self.weather = weather
         self.now = 1_000_000.0
         self.instances = {}
         self.answers = {}
-        self.waiting = tasks
+        layers = [tasks] if isinstance(tasks, int) else list(tasks)
+        self.waiting = layers[0]
+        self._layers = layers
+        self._idle_seconds = idle_seconds
         self.coming_back = []
         """(time, number) of the tasks of machines that died."""
         self.done = 0
-        self.tasks = tasks
+        self.tasks = sum(layers)
         self.task_seconds = task_seconds
         self.most_at_once = self.most_slots_at_once = 0
         self.calls = Counter()
@@ -163,6 +171,7 @@ class World:
                 self._work(one)
             elif now >= one.silent_at and one.running:
                 self._lose(one)
+        self._release()
 
     def _work(self, one):
         now = self.now
@@ -175,6 +184,12 @@ class World:
             one.running.append(now + self.task_seconds * self.chance.uniform(0.5, 1.5))
         if now - one.heard_at >= HEARTBEAT_SECONDS or not one.heard_at:
             one.heard_at = now
+        if one.running:
+            one.idle_since = math.inf
+        else:
+            one.idle_since = min(one.idle_since, now)
+            if now - one.idle_since >= self._idle_seconds:
+                self._end(one, now, RAN_DRY)
 
     def _lose(self, one):
         self.coming_back.append((self.now + LEASE_SECONDS, len(one.running)))
@@ -185,10 +200,19 @@ class World:
             self._lose(one)
         one.ended_at, one.reason = at, reason
 
+    def _release(self):
+        """Let the next layer run once all tasks before it are done."""
+        if len(self._layers) > 1 and self.done == self._layers[0]:
+            self.waiting += self._layers[1]
+            self._layers[:2] = [self._layers[0] + self._layers[1]]
+
     # --- as ``JobState`` ---
 
     def tasks_left(self):
         return self.tasks - self.done
+
+    def tasks_runnable(self):
+        return self._layers[0] - self.done
 
     def record_events(self):
         """Record the events of workers so far in the ledger."""
@@ -201,7 +225,7 @@ class World:
         return {
             token: self._told[one.instance_id][0]
             for token, one in self._known()
-            if one.instance_id in self._told and self._told[one.instance_id][1]
+            if one.instance_id in self._told and (self._told[one.instance_id][1] or one.reason == RAN_DRY)
         }
 
     def _known(self):

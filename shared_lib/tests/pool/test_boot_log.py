@@ -1,7 +1,10 @@
 """The summary of a machine's boot from its console output. ``tests/machines`` has tests with booting machines."""
 
+import random
+
 import pytest
 from taskfleet.pool.boot_log import parse_stages, report, summary
+from taskfleet.text import harmless
 
 CONSOLE = """\
 [    0.000000] Linux version 6.8.0
@@ -160,3 +163,38 @@ def test_the_last_lines_of_a_console_come_after_the_summary():
     )
     assert report("one\ntwo\nthree\n\n", 2) == "Its last console lines:\n    two\n    three"
     assert report(" \n", 2) == ""
+
+
+def noisy(rnd):
+    """Return what a serial port may show: sound lines, cut, shuffled, and among noise."""
+    lines = (CONSOLE + FAILED + AGAIN).splitlines(keepends=True)
+    rnd.shuffle(lines)
+    pieces = [
+        *lines[: rnd.randrange(len(lines))],
+        "taskfleet-boot: " + "9" * 400 + ".0 s  stage=uv  ok\n",
+        "\x1b[0;32m OK \x1b[0m",
+    ]
+    pieces += [
+        "taskfleet-boot: \u0663.\u0664 s  stage=\x1b]0;x\x07  begun\n",
+        "taskfleet-said: " + "a." * 5000 + "\n",
+        "\x00\ufffd\r\x85\u2028",
+    ]
+    text = "".join(rnd.choices(pieces, k=rnd.randint(1, 30)))
+    for _ in range(rnd.randrange(4)):
+        at = rnd.randrange(len(text) + 1)
+        text = text[:at] + chr(rnd.randrange(0x300)) + text[at + rnd.randrange(20) :]
+    return text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_console_has_a_summary_on_one_line(seed):
+    rnd = random.Random(seed)
+    found = 0
+    for _ in range(400):
+        text = noisy(rnd)
+        one = summary(text)
+        found += bool(one)
+        assert len(one.splitlines()) <= 1
+        assert len(one) < 3 * len(text) + 1000
+        assert set(harmless(report(text, 10))).isdisjoint(map(chr, [*range(9), *range(11, 32), *range(127, 160)]))
+    assert found > 100

@@ -1,15 +1,23 @@
 """``poe deploy_pool`` reports obstacles in a sentence before it launches a machine."""
 
+import json
+import re
 import shutil
 import subprocess
 import threading
 import time
+from contextlib import closing
 from types import SimpleNamespace
 
 import boto3
 import pytest
 from taskfleet import cli
+from taskfleet.api.deploying import folder_hint
+from taskfleet.ledger.database import open_ledger
+from taskfleet.machines import LaunchRequest
+from taskfleet.pool import control, updates
 
+from shared_lib.tests.machines.contract import offer
 from shared_lib.tests.services.ec2 import Ec2
 from shared_lib.tests.services.sqs import Sqs
 
@@ -29,7 +37,9 @@ def project(tmp_path, monkeypatch, clouds):
     folder = tmp_path / "sums"
     (folder / "config").mkdir(parents=True)
     (folder / "config" / "task.env").write_text("JOB_ID=sums\nQUEUE_URL=sqs://sums\nTASK_TABLE=tasks.json\n")
-    (folder / "config" / "pool.env").write_text(f"PROVIDER=aws\nREGIONS={REGION}\nBUCKET=s3://code\nMARKETS=spot\n")
+    (folder / "config" / "pool.env").write_text(
+        f"PROVIDER=aws\nREGIONS={REGION}\nBUCKET=s3://code\nMARKETS=spot\nINSTANCE_PROFILE=worker\n"
+    )
     (folder / "task.py").write_text(TASK)
     (folder / "run.py").write_text("")
     (folder / "pyproject.toml").write_text('[project]\nname = "sums"\nversion = "1"\n')
@@ -42,10 +52,12 @@ def project(tmp_path, monkeypatch, clouds):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("POE_PWD", raising=False)
     monkeypatch.chdir(folder)
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="code")
+    iam = boto3.client("iam")
+    if not iam.list_instance_profiles()["InstanceProfiles"]:
+        iam.create_instance_profile(InstanceProfileName="worker")
     yield folder
     clouds.ec2.clear_faults()
     clouds.ec2.empty()
@@ -89,6 +101,27 @@ def test_everything_is_checked_before_the_confirmation(poe):
         (["--code-from", "git"], "CODE_FROM=git needs GIT_URL", 2),
         (["--instance-types", "x9.*"], "None of ", 2),
         (["--regions", "mars-north-1"], "mars-north-1", 1),
+        (
+            ["--instance-profile", ""],
+            "INSTANCE_PROFILE is not set: machines would have no permission to read the code in s3://code and to use the queue sqs://sums.",
+            2,
+        ),
+        (["--instance-profile", "", "--code-from", "git"], "no permission to use the queue sqs://sums. Set", 2),
+        (["--instance-profile", "none"], "INSTANCE_PROFILE=none, but with CODE_FROM=bundle machines read the code", 2),
+        (
+            ["--provider", "gcp", "--queue-url", "pubsub://p/sums", "--service-account", "none"],
+            "SERVICE_ACCOUNT=none, but with CODE_FROM=bundle",
+            2,
+        ),
+        (["--instance-types", "^c7i.*"], "expected patterns with * and ?, not regular expressions: write c7i*", 2),
+        (["--exclude-instance-types", "c5|m5"], "not regular expressions: write c5 m5", 2),
+        (["--special-hardware", "gpus"], "a list of gpu, fpga, accelerator, metal, high-memory", 2),
+        (["--boot-disk-types", "st1"], "BOOT_DISK_TYPES: no machine of aws can boot from st1; the types are gp3,", 2),
+        (
+            ["--boot-disk-iops", "16000", "--boot-disk-types", "gp3"],
+            "Boot disks: gp3: 16,000 IOPS need a disk of 32 GiB or more (500 IOPS per GiB), and the boot disk has 20 GiB.",
+            2,
+        ),
         (["--queue-url", "ledger"], "machines cannot access the ledger on this computer", 2),
         (["--before-worker", "none.sh"], "BEFORE_WORKER", 2),
         (["--instance-profile", "nobody"], "nobody", 1),  # one of several problems that the check reports
@@ -101,6 +134,41 @@ def test_what_is_wrong_is_reported_in_a_sentence(poe, words, sentence, code, mon
     assert said.code == code
     assert sentence in said.err, said.err
     assert "Traceback" not in said.err
+    assert instances() == []
+
+
+def test_what_limits_the_machines_is_part_of_the_plan(poe):
+    said = poe("plan", "--exclude-instance-types", "c5.* x9.*")
+    assert said.code == 0
+    [slots] = re.findall(r"Chosen: .* slots? each, (\d+) in all", said.out)
+    assert 3 <= int(slots) <= 4
+    assert (
+        "The size of machines is limited by the work: 3 tasks can use 3 slots; more slots in one machine do not"
+        in said.out
+    )
+    assert "Note: EXCLUDE_INSTANCE_TYPES: no instance type matches x9.*." in said.out
+    assert " c5." not in said.out
+    said = poe("plan", "--tasks", "90000", "--hours-per-task", "0.0000001", "--machines", "1-50")
+    assert "each keep 1 slot busy for the time that a machine takes to start" in said.out
+
+
+def test_a_general_refusal_ends_the_pool_with_its_error(poe, clouds):
+    clouds.ec2.refuse("*", "*", "InvalidSnapshot.NotFound", "The snapshot 'snap-1' does not exist.")
+    said = poe("deploy_pool", "--yes")
+    assert said.code == 1
+    assert (
+        "The pool gave up: AWS EC2 in us-east-1: The snapshot 'snap-1' does not exist. Set IMAGE to an image"
+        in said.err
+    )
+    assert clouds.ec2.requests()["CreateFleet"] < 6
+    assert instances() == []
+
+
+def test_a_quota_that_is_too_small_for_every_offer_ends_the_pool(poe, clouds):
+    clouds.ec2.quota("spot", 0)
+    said = poe("deploy_pool", "--yes", "--instance-types", "c6i.large c6i.xlarge")
+    assert said.code == 1
+    assert "The pool gave up: the quota of this account is too small for every offer that fits (Max spot" in said.err
     assert instances() == []
 
 
@@ -145,12 +213,40 @@ def test_the_start_up_script_can_be_seen(poe, project):
     assert subprocess.run([bash, "-n"], input=said.out, text=True, check=False).returncode == 0
 
 
+def test_the_status_knows_that_machines_boot_and_who_manages_them(poe, project):
+    best = offer("c6i.large", "us-east-1a", usd=0.1)
+    request = LaunchRequest(token="sums-1", number=1, offers=(best,), lifetime_seconds=3600.0)
+    [path] = project.rglob("*.db")
+    with closing(open_ledger(path, job_id="sums", project=project)) as ledger:
+        updates.add_request(ledger, request, provider="aws", now=time.time() - 100)
+        control.acquire(ledger, "elsewhere|1|1", time.time())
+        said = poe("status").out
+        assert "No worker is running yet. 1 machine has been booting for 1m 4" in said
+        assert said.index("status --watch") < said.index("machines")
+        assert "launch_worker" not in said
+        assert "No worker is running yet" in poe("explain").out.replace("no worker", "No worker")
+        control.release(ledger, "elsewhere|1|1")
+    said = poe("status").out
+    assert "The pool has no controller: a machine that fails is not replaced." in said
+    assert "deploy_pool --continue" in said
+    assert "launch_worker" not in said
+    assert json.loads(poe("status", "--json").out)["booting"]["has_controller"] is False
+    assert "has ended" not in poe("machines", "--console", "sums-1-1").out
+
+
+def test_the_console_of_an_unknown_machine_is_an_error(poe):
+    said = poe("machines", "--console", "i-0123456789abcdef0")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("error: Job sums has no machine 'i-0123456789abcdef0'. ")
+    assert "machines --all" in said.err
+
+
 def test_a_machine_s_console_comes_after_how_far_its_boot_came(poe, clouds):
     ec2 = boto3.client("ec2")
     image = ec2.describe_images()["Images"][0]["ImageId"]
     [one] = ec2.run_instances(ImageId=image, InstanceType="c6i.large", MinCount=1, MaxCount=1)["Instances"]
     name = one["InstanceId"]
-    assert poe("machines", "--console", name).out.startswith(f"There is no console output of machine {name} yet")
+    assert poe("machines", "--console", name).out == f"Machine {name} has printed nothing yet.\n"
     console = (
         "[    0.000000] Linux version 6.8.0\n"
         "taskfleet-boot: 0.0 s  stage=uv  begun\n"
@@ -163,3 +259,15 @@ def test_a_machine_s_console_comes_after_how_far_its_boot_came(poe, clouds):
     assert said.out == (
         f"The start-up script failed in stage uv after 2.5 s (code=1): curl: (6) Could not resolve host.\n\n{console}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("s3://bucket/results", ""),
+        ("", r"RESULTS_PATH is not set: .* Set RESULTS_PATH to a bucket"),
+        ("/home/me/results", r"RESULTS_PATH=/home/me/results is a folder: .* Set RESULTS_PATH to a bucket"),
+    ],
+)
+def test_a_place_for_large_values_that_machines_cannot_reach_is_named(path, expected):
+    assert re.match(expected or "$", folder_hint(path))

@@ -1,6 +1,7 @@
 """Records of machines in the ledger, including those of earlier versions."""
 
 import pytest
+from taskfleet.errors import UnusableLedgerError
 from taskfleet.ledger import migrations, queries
 from taskfleet.ledger.database import create, open_ledger
 from taskfleet.machines import EndReason, FailureReason, LaunchRequest, Machine, MachineState
@@ -222,3 +223,14 @@ def test_what_the_provider_says_of_a_machine_gives_way_to_why_it_ended(ledger):
     updates.update_details(ledger, {token: "Priority"})
     updates.mark_ended(ledger, {token: End(EndReason.ENDED, "CANCELLED by 1000")}, 2010.0)
     assert the_machine(ledger).end_text == "all tasks are done"
+
+
+@pytest.mark.parametrize(("column", "value"), [("market", "free"), ("end_reason", "boredom")])
+def test_a_machine_with_a_value_that_no_version_wrote_makes_the_ledger_unusable(tmp_path, column, value):
+    """It does not heal, so nobody retries it."""
+    database = create(tmp_path / "job.db", job_id="job", project=tmp_path, now=0.0)
+    write(database, "stopped")
+    database.execute(f"UPDATE machine SET {column} = ?", (value,))
+    with pytest.raises(UnusableLedgerError, match=f"unknown market or end .*{value}.*it is damaged"):
+        records.all_machines(database)
+    database.close()

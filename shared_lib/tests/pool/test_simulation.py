@@ -43,8 +43,20 @@ LONGEST_QUEUE_SECONDS = 100 * 86_400.0
 class Run:
     """One job on one simulated cloud."""
 
-    def __init__(self, folder, chance, weather, offers, *, tasks, task_seconds, limits, step_seconds=STEP_SECONDS):
-        self.world = World(chance, weather, tasks=tasks, task_seconds=task_seconds)
+    def __init__(
+        self,
+        folder,
+        chance,
+        weather,
+        offers,
+        *,
+        tasks,
+        task_seconds,
+        limits,
+        step_seconds=STEP_SECONDS,
+        idle_seconds=math.inf,
+    ):
+        self.world = World(chance, weather, tasks=tasks, task_seconds=task_seconds, idle_seconds=idle_seconds)
         self.cloud = Cloud(self.world)
         self.offers, self.limits = offers, limits
         self.step_seconds = step_seconds
@@ -169,6 +181,10 @@ def draw_run(seed, folder, draw_weather, step_seconds):
         needs_canary=weather.queue_seconds is None or chance.random() < 0.5,
     )
     task_seconds = chance.choice([10.0, 120.0])
+    layers = random.Random(seed)  # numbers of its own, so that the others stay as they were
+    idle_seconds = layers.choice([math.inf, 60.0, 300.0])
+    if layers.random() < 0.5:
+        tasks = [tasks, 1, layers.choice([1, 20, 300])]
     return Run(
         folder,
         chance,
@@ -178,6 +194,7 @@ def draw_run(seed, folder, draw_weather, step_seconds):
         task_seconds=task_seconds,
         limits=limits,
         step_seconds=step_seconds,
+        idle_seconds=idle_seconds,
     )
 
 
@@ -211,7 +228,8 @@ def folder():
 def run(folder):
     made = []
 
-    def run(weather=None, *, offers=None, tasks=40, task_seconds=30.0, seed=1, step_seconds=STEP_SECONDS, **limits):
+    def run(weather=None, *, offers=None, tasks=40, seed=1, step_seconds=STEP_SECONDS, **more):
+        world = {"task_seconds": 30.0} | {key: more.pop(key) for key in ("task_seconds", "idle_seconds") if key in more}
         chance = random.Random(seed)
         offers = offers or draw(3)[2]
         (folder / str(len(made))).mkdir()
@@ -222,9 +240,9 @@ def run(folder):
                 weather or Weather(),
                 offers,
                 tasks=tasks,
-                task_seconds=task_seconds,
-                limits=Limits(**{"max_machines": 4, **limits}),
+                limits=Limits(**{"max_machines": 4, **more}),
                 step_seconds=step_seconds,
+                **world,
             )
         )
         return made[-1]
@@ -235,7 +253,7 @@ def run(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_whatever_the_cloud_does_no_machine_is_left_and_nothing_costs_too_much(folder):
     ended = play_many(folder, range(FIRST_SEED, FIRST_SEED + RUNS), draw_weather)
     assert ended["done"] > RUNS / 2
@@ -418,7 +436,7 @@ NODE = Weather(queue_seconds=(300.0, 300.0), boot_seconds=(400.0, 400.0))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_whatever_a_queue_does_no_machine_is_left_and_nothing_costs_too_much(folder):
     ended = play_many(folder, range(FIRST_SEED, FIRST_SEED + QUEUE_RUNS), draw_queue, QUEUE_STEP_SECONDS)
     assert ended["done"] > QUEUE_RUNS / 2

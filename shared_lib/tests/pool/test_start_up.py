@@ -5,6 +5,7 @@ import gzip
 import random
 import re
 import subprocess
+import sys
 import sysconfig
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,27 @@ from pathlib import Path
 import pytest
 from taskfleet.errors import StartUpError
 from taskfleet.machines.aws.provider import AwsProvider
+from taskfleet.machines.facts import MAX_CHARACTERS
 from taskfleet.pool.bundle import StoredBundle
 from taskfleet.pool.start_up import GitCode, ImageCode, UserScripts, read_scripts, script
 from taskfleet.settings.pool_fields import PoolSettings
 
-UNNEEDED = tuple(f"google-cloud-number-{number}" for number in range(30))
+LIBRARY = Path(__file__).resolve().parents[2] / "src"
+#: The project needs a package, and a queue service its own; the library needs another.
+LOCK = """
+[[package]]
+name = "mine"
+source = { virtual = "." }
+dependencies = [{ name = "taskfleet", extra = ["aws", "postgresql"] }, { name = "numpy" }]
+[[package]]
+name = "taskfleet"
+dependencies = [{ name = "tqdm" }]
+optional-dependencies = { aws = [{ name = "botocore" }], postgresql = [{ name = "psycopg" }] }
+"""
 BUNDLE = StoredBundle(
     address="s3://bucket/folder/taskfleet-bundles/job/one.tar.gz",
     hash="0" * 64,
     region="eu-west-3",
-    unneeded=UNNEEDED,
 )
 CODES = {"bundle": BUNDLE, "git": GitCode(url="https://example.org/me/it's.git", revision="v1"), "image": ImageCode()}
 #: What a job usually has.
@@ -34,6 +46,10 @@ ENVIRONMENT = {
     "MEMORY_LIMIT_GIB": "4",
     "OUTPUT_PATH": "s3://my-bucket/results/my-job-with-a-long-name",
     "RETRY_DELAYS": "exception:1-60 lost:5-600",
+    "TASKFLEET_SLOTS": "2:2 4:4 8:8 16:16 32:32",
+    "TASKFLEET_OFFERS": " ".join(
+        f"c7i.{n}xlarge,spot,{4 * n},0,22.5,eu-west-3a=0.{n}123,eu-west-3b=0.{n}234" for n in range(1, 12)
+    )[:MAX_CHARACTERS],
 }
 HOOK = "apt-get update\napt-get install -y libgdal-dev ffmpeg\nmkfs.ext4 /dev/nvme1n1\nmount /dev/nvme1n1 /scratch\n"
 
@@ -77,8 +93,10 @@ def test_a_script_with_the_usual_settings_leaves_room_for_more():
 
 
 def run_install(text, folder):
-    """Run the function that installs packages, and return the arguments that uv is called with."""
-    (folder / "uv").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    """Run the function that installs packages, and return the arguments of ``uv sync``."""
+    (folder / "uv.lock").write_text(LOCK)
+    python = f"mkdir -p .venv/bin && ln -s {sys.executable} .venv/bin/python"
+    (folder / "uv").write_text(f'#!/bin/sh\nif [ "$1" = venv ]; then {python}; else printf "%s\\n" "$@"; fi\n')
     (folder / "uv").chmod(0o755)
     settings, functions = text.partition("\nset -u\n")[0], ["retry", "install_packages"]
     bodies = [re.search(rf"^{name}\(\) {{$.*?^}}$", text, re.MULTILINE | re.DOTALL)[0] for name in functions]
@@ -86,19 +104,25 @@ def run_install(text, folder):
     script_text = "\n".join([settings, "set -u", f"project={folder}", with_variables, *bodies, "install_packages"])
     environment = {"PATH": f"{folder}:/usr/bin:/bin"}
     done = subprocess.run(["bash", "-c", script_text], env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.split()
+    [command, *words] = done.stdout.split()
+    assert command == "sync"
+    return words
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_packages_that_workers_do_not_need_are_not_installed(tmp_path, code):
-    found = run_install(make(code=CODES[code]), tmp_path)
-    unneeded = UNNEEDED if code == "bundle" else ()
-    assert found == [
-        "sync",
-        "--frozen",
-        "--no-dev",
-        *(word for one in unneeded for word in ("--no-install-package", one)),
-    ]
+@pytest.mark.parametrize(
+    ("package", "unneeded"),
+    [("", ["tqdm"]), ("botocore", ["psycopg", "tqdm"]), ("unknown", ["botocore", "psycopg", "tqdm"])],
+)
+def test_packages_that_workers_do_not_need_are_not_installed(tmp_path, code, package, unneeded):
+    (tmp_path / "shared_lib").mkdir()
+    (tmp_path / "shared_lib" / "src").symlink_to(LIBRARY)
+    left_out = [word for one in unneeded for word in ("--no-install-package", one)]
+    assert run_install(make(code=CODES[code], queue_package=package), tmp_path) == ["--frozen", "--no-dev", *left_out]
+
+
+def test_all_packages_are_installed_if_the_library_is_not_where_the_template_puts_it(tmp_path):
+    assert run_install(make(queue_package="botocore"), tmp_path) == ["--frozen", "--no-dev"]
 
 
 def test_variables_reach_the_worker_as_they_are():
@@ -206,3 +230,12 @@ def test_a_script_with_a_typo_is_refused_before_a_machine_costs_anything(tmp_pat
         read_scripts(pool, tmp_path)
     (tmp_path / "typo.sh").write_text("#!/usr/bin/env python3\nif True:\n    print('it is none')\n")
     assert read_scripts(pool, tmp_path).before_worker.startswith("#!/usr/bin/env python3")
+
+
+def test_a_script_of_the_user_may_be_a_text_in_the_settings():
+    text = "#!/bin/bash\necho hi\n"
+    assert read_scripts(PoolSettings(start_up_script=text), Path("/nowhere")).whole == text
+    with pytest.raises(
+        StartUpError, match=r"START_UP_SCRIPT=\(the script in the settings\) is not a valid shell script"
+    ):
+        read_scripts(PoolSettings(start_up_script="if\n"), Path("/nowhere"))

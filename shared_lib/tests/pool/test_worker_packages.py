@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from taskfleet.errors import BundleError, MissingPackageError
+from taskfleet.extras import OPTIONAL_PACKAGES
 from taskfleet.pool.worker_packages import read_lock, unneeded_packages
+from taskfleet.queues.addresses import sdk_of
 
 from shared_lib.tests.queues.services.postgresql import PostgresqlService
 from shared_lib.tests.queues.services.pubsub import PubSubService
@@ -75,11 +77,11 @@ EVERYTHING = {
 
 @pytest.fixture
 def needed(tmp_path):
-    """Returns what machines install: ``needed(queue_url, own, more)``, with other dependencies and groups in the lock."""
+    """Returns what machines install: ``needed(services, own, more)``, with other dependencies and groups in the lock."""
 
-    def needed(queue_url, own="", more=""):
+    def needed(services, own="", more=""):
         (tmp_path / "uv.lock").write_text(LOCK.replace("OWN", own).replace("MORE", more))
-        unneeded = unneeded_packages(read_lock(tmp_path), queue_url)
+        unneeded = unneeded_packages(read_lock(tmp_path), services)
         assert list(unneeded) == sorted(unneeded)
         assert set(unneeded) <= EVERYTHING
         return EVERYTHING - set(unneeded)
@@ -88,28 +90,48 @@ def needed(tmp_path):
 
 
 def test_a_worker_needs_the_package_for_its_queue_service(needed):
-    assert needed("ledger") == {"taskfleet", "python-dotenv"}
-    assert needed("sqs://one") == {"taskfleet", "python-dotenv", "botocore", "urllib3"}
-    assert needed("pubsub://project/one") == {
+    assert needed(["botocore"]) == {"taskfleet", "python-dotenv", "botocore", "urllib3"}
+    assert needed(["google-cloud-pubsub"]) == {
         *("taskfleet", "python-dotenv", "google-cloud-pubsub", "grpcio", "requests", "urllib3")
     }
-    assert needed("postgresql://me@host/one") == {
-        *("taskfleet", "python-dotenv", "psycopg", "psycopg-binary", "typing-extensions")
-    }
+    postgresql = {"taskfleet", "python-dotenv", "psycopg", "psycopg-binary", "typing-extensions"}
+    assert needed(["psycopg"]) == postgresql
+    every = postgresql | {"botocore", "urllib3", "google-cloud-pubsub", "grpcio", "requests"}
+    assert needed([]) == every
 
 
 def test_whatever_the_project_depends_on_is_installed(needed):
-    base = {"taskfleet", "python-dotenv"}
-    assert needed("ledger", ', { name = "numpy" }') == base | {"numpy", "pandas"}
-    assert needed("ledger", ', { name = "psycopg" }') == base | {"psycopg", "typing-extensions"}
+    base = {"taskfleet", "python-dotenv", "botocore", "urllib3"}
+    sqs = ["botocore"]
+    assert needed(sqs, ', { name = "numpy" }') == base | {"numpy", "pandas"}
+    assert needed(sqs, ', { name = "psycopg" }') == base | {"psycopg", "typing-extensions"}
     group = 'more = [{ name = "requests" }]'
-    assert needed("ledger", more=group) == base | {"requests", "urllib3"}
+    assert needed(sqs, more=group) == base | {"requests", "urllib3"}
+
+
+def test_machines_compute_it_with_the_vendored_library_before_anything_is_installed(tmp_path):
+    def run(*words, folder=tmp_path):
+        command = [sys.executable, "-S", "-m", "taskfleet.pool.worker_packages", *words]
+        environment = {"PYTHONPATH": str(ROOT / "shared_lib" / "src")}
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    (tmp_path / "uv.lock").write_text(LOCK.replace("OWN", "").replace("MORE", ""))
+    for services in (["botocore"], []):
+        done = run(*services)
+        words = [
+            word for one in unneeded_packages(read_lock(tmp_path), services) for word in ("--no-install-package", one)
+        ]
+        assert (done.returncode, done.stdout.split(), done.stderr) == (0, words, "")
+    (tmp_path / "other").mkdir()
+    done = run(folder=tmp_path / "other")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("There is no uv.lock in ")
 
 
 def test_a_lock_without_the_package_for_the_queue_service_is_an_error(tmp_path):
     (tmp_path / "uv.lock").write_text(LOCK.replace("OWN", "").replace("MORE", "").replace(', "postgresql"', ""))
     with pytest.raises(MissingPackageError, match=r"psycopg.*uv add 'taskfleet\[postgresql\]'"):
-        unneeded_packages(read_lock(tmp_path), "postgresql://me@host/one")
+        unneeded_packages(read_lock(tmp_path), ["psycopg"])
 
 
 @pytest.mark.parametrize("content", [None, "not TOML", b"\xff"], ids=["missing", "no TOML", "no UTF-8"])
@@ -175,8 +197,8 @@ def test_a_worker_runs_without_the_packages_that_machines_do_not_install(service
         "def run_task(n):\n    try:\n        import pyarrow\n    except ModuleNotFoundError:\n        return n + 1\n"
     )
     lock = [{key: value for key, value in one.items() if key != "dev-dependencies"} for one in read_lock(ROOT)]
-    unneeded = unneeded_packages(lock, queue_url)
-    assert {"ijson", "pandas", "pyarrow", "pyyaml", "tqdm"} <= set(unneeded)
+    unneeded = unneeded_packages(lock, [OPTIONAL_PACKAGES[sdk_of(queue_url)].distribution])
+    assert {"pandas", "pyarrow", "pyyaml", "tqdm"} <= set(unneeded)
     blocker.mkdir()
     (blocker / "sitecustomize.py").write_text(BLOCKER)
     (blocker / "files.json").write_text(json.dumps(files_of(unneeded)))

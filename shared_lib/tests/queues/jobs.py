@@ -14,9 +14,11 @@ from taskfleet.ledger.database import create, open_ledger
 from taskfleet.messages.events import Worker
 from taskfleet.queues import receiver, sender
 from taskfleet.queues.addresses import is_remote, open_transport
+from taskfleet.queues.control_channels import open_channel
 from taskfleet.queues.embedded import EmbeddedQueue, retry_policy
 from taskfleet.queues.job import JobQueues, record_queue, send_if_remote
 from taskfleet.queues.remote import RemoteQueue
+from taskfleet.queues.set_aside import set_aside_path
 from taskfleet.settings import read_configuration
 from taskfleet.tasks import Finished, Outcome
 from taskfleet.watch.monitor import Monitor
@@ -165,7 +167,7 @@ class Job:
         """Record the events reported by workers so far in the ledger."""
         if self.is_remote:
             if self._monitor is None:
-                self._monitor = Monitor(self.database, self.configuration, self.queues.events)
+                self._monitor = Monitor(self.database, self.configuration, self.queues)
             while self._monitor.step():
                 pass
 
@@ -209,11 +211,11 @@ class Job:
         if self.queues is not None:
             for transport in self.queues.both:
                 transport.delete()
-                transport.close()
+            self.queues.__exit__(None, None, None)
         self.database.close()
 
 
-def worker_queue(configuration, source, now, open_queue=None):
+def worker_queue(configuration, source, now, open_queue=None, most_message_bytes=None):
     """Open a job's queue as one worker, which ``open_queue`` opens by name if it is at a service."""
     settings = configuration.settings
     if open_queue is None and is_remote(settings.queue_url):
@@ -228,14 +230,17 @@ def worker_queue(configuration, source, now, open_queue=None):
         queue.close = lambda now, reason="stopped": (close(now, reason), database.close())
         return queue
     return RemoteQueue(
-        lambda: open_queue(settings.job_id),
-        lambda: open_queue(f"{settings.job_id}-events"),
+        lambda _: open_queue(settings.job_id),
+        lambda _: open_queue(f"{settings.job_id}-events"),
         job_id=settings.job_id,
         worker=Worker(source=f"{os.getpid()}/{source}", hostname="host", pid=os.getpid(), slots=2, started_at=now),
         policy=retry_policy(settings),
         lease_seconds=settings.lease_seconds,
         idle_seconds=1.0,
+        most_message_bytes=most_message_bytes or 1 << 20,
+        set_aside=set_aside_path(configuration.ledger_path),
         say=lambda text: print(text, file=sys.stderr),
+        open_control=lambda outages: open_channel(configuration, outages),
     )
 
 

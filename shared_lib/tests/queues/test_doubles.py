@@ -283,7 +283,7 @@ def test_a_double_ends_with_whoever_started_it(module):
         "print(double.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
     pid = int(done.stdout)
     deadline = time.monotonic() + 20
     while True:

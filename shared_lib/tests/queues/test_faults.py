@@ -4,6 +4,7 @@ import os
 from collections import Counter
 
 import pytest
+from botocore.exceptions import CredentialRetrievalError
 from taskfleet.errors import (
     CredentialsError,
     NotEnabledError,
@@ -12,6 +13,7 @@ from taskfleet.errors import (
     UnreachableError,
     WrongSettingError,
 )
+from taskfleet.queues import sqs_errors
 from taskfleet.queues.addresses import open_transport
 from taskfleet.queues.transport import Outgoing
 
@@ -220,6 +222,16 @@ def test_missing_credentials_and_a_missing_region_are_reported(sqs, name, monkey
     monkeypatch.setenv("AWS_PROFILE", "missing")
     with pytest.raises(CredentialsError, match=r"AWS_PROFILE"):
         open_transport(f"sqs://{name}", "job")
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind"),
+    [("iam-role", UnreachableError), ("container-role", UnreachableError), ("sso", CredentialsError)],
+)
+def test_credentials_that_a_machine_s_role_does_not_give_for_a_moment_are_an_outage(provider, kind):
+    error = CredentialRetrievalError(provider=provider, error_msg="Credential refresh failed")
+    found = sqs_errors.explain(error, address="sqs://a", operation="ReceiveMessage", region="us-east-1")
+    assert type(found) is kind
 
 
 def test_missing_google_credentials_are_reported(name, monkeypatch, tmp_path):

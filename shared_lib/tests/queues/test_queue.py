@@ -174,7 +174,7 @@ class TestNewerVersions:
         job.insert(3)
         worker = job.worker()
         leases = job.lease(worker, 3)
-        newer = '{"taskfleet":2,"what":"nobody here knows"}\n{}'
+        newer = '{"taskfleet":9999,"what":"nobody here knows"}\n{}'
         job.queues.tasks.send([Outgoing(newer)])
         for _ in range(30):
             assert worker.lease(1, job.now) == []
@@ -227,17 +227,37 @@ class TestDying:
         assert {lease.attempt for lease in done if lease.task_id in {one[2] for one in leased}} == {2}
         job.until_counts(succeeded=10)
         assert job.tally("lost") >= 4
-        for _, _, task_id, _ in leased:
+        for _, _, task_id, *_ in leased:
             assert [one.outcome for one in job.task(task_id).attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
 
     def test_all_tasks_of_a_dead_workers_messages_are_done_by_others(self, new_job):
         job = new_job(TASKS_PER_MESSAGE=100)
         job.insert(250)
-        process, _ = job.worker_with(150)
+        process, leased = job.worker_with(150)
         job.kill(process)
         done = job.work_off(job.worker())
         assert Counter(lease.task_id for lease in done) == {f"t{n}": 1 for n in range(250)}
         job.until_counts(succeeded=250)
+        assert 150 <= job.tally("lost") <= 250
+        assert job.tally("lost") == job.tally("retries")
+        assert job.tally("duplicates") == 0
+        for _, _, task_id, *_ in leased:
+            assert [one.outcome for one in job.task(task_id).attempts] == [Outcome.LOST, Outcome.SUCCEEDED]
+
+    @pytest.mark.parametrize("new_job", SERVICES, indirect=True)
+    def test_tasks_that_a_dead_worker_had_done_do_not_count_as_lost(self, new_job):
+        """The whole message comes again, so they run again."""
+        job = new_job(TASKS_PER_MESSAGE=50)
+        job.insert(50)
+        process, _ = job.worker_until("t17")
+        job.settle()
+        assert job.counts() == {"succeeded": 17, "running": 1, "pending": 32}
+        job.kill(process)
+        job.work_off(job.worker())
+        job.until_counts(succeeded=50)
+        job.until(lambda: job.tally("duplicates") == 17, "not 17 duplicates")
+        assert job.tally("lost") == 33
+        assert {len(job.task(f"t{n}").attempts) for n in range(17)} == {1}
 
     def test_a_task_that_kills_its_workers_fails_and_others_do_not(self, new_job):
         job = new_job(TASKS_PER_MESSAGE=50, RETRIES_ON_LOST=1)

@@ -62,4 +62,6 @@ def test_the_display_shows_which_process_is_waited_for(new_job, sender, capfd):
     job.database.execute("INSERT INTO sender VALUES (?, ?)", (identity(sender.pid), time.time()))
     with Display() as display:
         assert send_if_remote(job.database, job.configuration, display) == 5
-    assert capfd.readouterr() == ("", f"Waiting for another process to send its tasks (process {sender.pid}).\n")
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.endswith(f"Waiting for another process to send its tasks (process {sender.pid}).\n")

@@ -66,11 +66,19 @@ class Place:
         kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
         self.environment = kept | service.environment()
         self.logs = []
+        self.processes = []
 
     def run(self, *words, code=0):
         """Run a command to its end; returns what it printed."""
+        return self._run(["-m", "taskfleet", *words], code)
+
+    def run_script(self, *words):
+        """Run a script of the project to its end; returns what it printed."""
+        return self._run(words, 0)
+
+    def _run(self, words, code):
         done = subprocess.run(
-            [sys.executable, "-m", "taskfleet", *words],
+            [sys.executable, *words],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -84,12 +92,19 @@ class Place:
 
     def start(self, *words):
         """Start a command."""
+        return self._start(["-m", "taskfleet", *words])
+
+    def start_script(self, name):
+        """Start a script of the project."""
+        return self._start([name])
+
+    def _start(self, words):
         log = self.folder / f"{len(self.logs)}.log"
         self.logs.append(log)
         mark = f"<{uuid.uuid4()}>"  # as no other test's, which may run at the same time
         with log.open("wb") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", "taskfleet", *words],
+            process = subprocess.Popen(
+                [sys.executable, *words],
                 cwd=self.folder,
                 env=self.environment | {"WORKER_MARK": mark},
                 stdin=subprocess.DEVNULL,
@@ -100,6 +115,8 @@ class Place:
                     signal.SIGINT, signal.SIG_DFL
                 ),  # a background job of a shell ignores it
             )
+        self.processes.append(process)
+        return process
 
     def text(self):
         return "\n".join(f"--- {log}\n{log.read_text()}" for log in self.logs)

@@ -11,10 +11,11 @@ and ``spot_price``.
 import io
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
 from importlib import import_module
 from typing import Any
@@ -429,7 +430,8 @@ class _Front:
         self._orders = orders
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        is_chunked = environ.get("HTTP_TRANSFER_ENCODING") == "chunked"
+        body = environ["wsgi.input"].read(-1 if is_chunked else int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         is_s3 = "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "")
@@ -452,20 +454,62 @@ class _Front:
             answer = [ec2_fleets.decode(query["EncodedMessage"][0]).encode()]
             start_response("200 OK", [("Content-Type", "text/xml")])
         else:
-            answer = [b"".join(self._inner(environ, start_response))]
+            answer = self._ask_moto(environ, start_response, is_json=bool(target))
         if fault.get("kind") == "lost":
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         return answer
+
+    def _ask_moto(self, environ: dict[str, Any], start_response: Any, *, is_json: bool) -> list[bytes]:
+        """Return moto's response; what moto cannot do, and answers with an internal error, is refused."""
+        begun: list[tuple[Any, ...]] = []
+        answer = b"".join(self._inner(environ, lambda *arguments: begun.append(arguments)))
+        if begun and str(begun[0][0]).startswith("500"):
+            message = "The double does not support this request."
+            fault = {"status": 400, "code": "UnsupportedOperation", "message": message}
+            return [*_refuse(fault, start_response, is_json=is_json)]
+        start_response(*begun[0])
+        return [answer]
 
     def _refusal(self, action: str, query: Mapping[str, list[str]], permissions: list[str]) -> dict[str, Any]:
         """Return the fault for a denied call or a dry run; moto supports dry runs of some calls only."""
         if denial := self._orders.denial(*permissions):
             code, message = denial if query else ("AccessDeniedException", denial[1])
             return {"kind": "error", "status": 403, "code": code, "message": message}
+        wrong = [one for name in query if re.fullmatch(r"Filter\.\d+\.Name", name) for one in query[name]]
+        if unknown := [one for one in wrong if not is_filter(action, one)]:
+            return {
+                "kind": "error",
+                "code": "InvalidParameterValue",
+                "message": f"The filter '{unknown[0]}' is invalid",
+            }
         if query.get("DryRun") == ["true"] and action != "RunInstances":
             message = "Request would have succeeded, but DryRun flag is set."
             return {"kind": "error", "status": 412, "code": "DryRunOperation", "message": message}
         return {}
+
+
+@cache
+def _model() -> Any:
+    from botocore.session import Session
+
+    return Session().get_service_model("ec2")
+
+
+@cache
+def _filters(action: str) -> frozenset[str]:
+    """Return the names of the filters of a call, from the documentation in the SDK's model of EC2."""
+    model = _model()
+    if action not in model.operation_names:
+        return frozenset()
+    members = model.operation_model(action).input_shape.members
+    text = members["Filters"].documentation if "Filters" in members else ""
+    return frozenset(re.findall(r"<li>\s*<p>\s*<code>([^<]+)</code>", text))
+
+
+def is_filter(action: str, name: str) -> bool:
+    """Return whether a call has a filter of this name."""
+    known = _filters(action)
+    return not known or name in known or (name.startswith("tag:") and any(one.startswith("tag") for one in known))
 
 
 def s3_action(method: str, path: str) -> str:
@@ -475,6 +519,7 @@ def s3_action(method: str, path: str) -> str:
         ("GET", True): "GetObject",
         ("HEAD", True): "HeadObject",
         ("PUT", True): "PutObject",
+        ("POST", True): "CreateMultipartUpload",  # or its completion
         ("DELETE", True): "DeleteObject",
         ("GET", False): "ListObjectsV2",
         ("HEAD", False): "HeadBucket",
@@ -483,7 +528,12 @@ def s3_action(method: str, path: str) -> str:
 
 
 #: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
-_S3_PERMISSIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket"}
+_S3_PERMISSIONS = {
+    "HeadObject": "GetObject",
+    "CreateMultipartUpload": "PutObject",
+    "ListObjectsV2": "ListBucket",
+    "HeadBucket": "ListBucket",
+}
 
 
 def _permissions_for(target: str, action: str, names: list[str], *, is_s3: bool) -> list[str]:

@@ -14,6 +14,9 @@ from html import escape
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from taskfleet.machines.aws.disks import LIMITS
+from taskfleet.machines.disks import DiskLimits
+
 from shared_lib.tests.services.double import Clock
 
 #: The resource in denials of CreateFleet, RunInstances and CreateLaunchTemplate.
@@ -80,6 +83,7 @@ class Orders:
         self.is_terse = self.is_mute = False
         self.visible_seconds = self.boot_seconds = self.ending_seconds = 0.0
         self.answers: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self.runs: dict[tuple[str, str], tuple[str, Any]] = {}
         self.consoles: dict[str, str] = {}
 
     def hear(self, command: Mapping[str, Any]) -> None:
@@ -222,6 +226,10 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
     general_response: Any = import_module("moto.ec2.responses.general").General
     fleet_response: Any = import_module("moto.ec2.responses.fleets").Fleets
     template_response: Any = import_module("moto.ec2.responses.launch_templates").LaunchTemplates
+    other_parameters = exceptions.EC2ClientError(
+        "IdempotentParameterMismatch",
+        "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
+    )
     plain_run = instance_response.run_instances
     plain_fleet = fleet_response.create_fleet
     plain_template = template_response.create_launch_template
@@ -240,15 +248,23 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
                 answer = _create(orders, self.ec2_backend, self.region, request, price_of)
                 known = orders.answers[self.region, token] = (text, answer)
             if known[0] != text:
-                raise exceptions.EC2ClientError(
-                    "IdempotentParameterMismatch",
-                    "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
-                )
+                raise other_parameters
             return ActionResult({"FleetId": known[1]["FleetId"]} if is_repeated and orders.is_mute else known[1])
 
     def run_instances(self: Any) -> Any:
         if not self._get_param("DryRun", False):
-            return plain_run(self)
+            check_disks(self.ec2_backend, self._get_param("ImageId"), self._get_param("BlockDeviceMappings") or [])
+            token = self._get_param("ClientToken")
+            if not token:
+                return plain_run(self)
+            text = json.dumps(self.querystring, sort_keys=True, default=str)
+            with orders.lock:
+                known = orders.runs.get((self.region, token))
+                if known is None:
+                    known = orders.runs[self.region, token] = (text, plain_run(self))
+            if known[0] != text:
+                raise other_parameters
+            return known[1]
         data = {
             name: self._get_param(name)
             for name in ("ImageId", "KeyName", "IamInstanceProfile", "NetworkInterfaces")
@@ -259,6 +275,15 @@ def add(orders: Orders, price_of: Callable[[str, str, str], float]) -> None:
         except FleetError as error:
             raise exceptions.EC2ClientError(error.code, str(error)) from error
         raise exceptions.DryRunClientError
+
+    def check_disks(backend: Any, image_id: str, mappings: list[dict[str, Any]]) -> None:
+        root = next((one.root_device_name for one in backend.describe_images(filters={"image-id": image_id})), "")
+        for one in mappings:
+            try:
+                if "VolumeSize" in one.get("Ebs", {}):
+                    check_disk(one["Ebs"], is_root=one["DeviceName"] == root)
+            except FleetError as error:
+                raise exceptions.EC2ClientError(error.code, str(error)) from error
 
     def create_launch_template(self: Any) -> Any:
         user_data = self._get_param("LaunchTemplateData.UserData") or ""
@@ -464,11 +489,48 @@ def _check(backend: Any, instance_type: str, data: Mapping[str, Any], override: 
             text = f"Value ({value}) for parameter iamInstanceProfile.{key.lower()} is invalid. Invalid IAM Instance Profile {key.lower()}"
             raise FleetError("InvalidParameterValue", text)
     for disk in override.get("BlockDeviceMappings", ()):
+        check_disk(disk["Ebs"], is_root=disk["DeviceName"] == images[0].root_device_name)
         if disk["DeviceName"] == images[0].root_device_name:
             least, size = int(images[0].ebs_snapshot.volume.size), int(disk["Ebs"]["VolumeSize"])
             if size < least:
                 text = f"Volume of size {size}GB is smaller than snapshot '{images[0].ebs_snapshot.id}', expect size>= {least}GB"
                 raise FleetError("InvalidBlockDeviceMapping", text)
+
+
+def check_disk(ebs: Mapping[str, Any], *, is_root: bool) -> None:
+    """Check the speed of a disk.
+
+    Raises:
+        FleetError: EC2 has no such disk.
+    """
+    kind, gib = ebs.get("VolumeType") or "gp2", int(ebs["VolumeSize"])
+    iops, mibps = ebs.get("Iops"), ebs.get("Throughput")
+    if kind not in LIMITS and not (kind in ("st1", "sc1", "standard") and not is_root):
+        raise FleetError("InvalidParameterValue", f"{kind} volumes cannot be boot volumes")
+    limits = LIMITS.get(kind, DiskLimits())
+    for name, value, is_ordered in (("iops", iops, limits.orders_iops), ("throughput", mibps, limits.orders_mibps)):
+        if value is not None and not is_ordered:
+            raise FleetError(
+                "InvalidParameterCombination", f"The parameter {name} is not supported for {kind} volumes."
+            )
+    if limits.orders_iops and not limits.free_iops and iops is None:
+        raise FleetError("MissingParameter", f"The parameter iops must be specified for {kind} volumes.")
+    ranges = [
+        ("Volume size", gib, limits.min_gib, limits.max_gib),
+        ("Volume iops", iops, limits.min_iops, limits.max_iops),
+        ("Volume throughput", mibps, limits.free_mibps, limits.max_mibps),
+        ("Iops to volume size ratio", iops and iops > limits.free_iops and iops / gib, 0, limits.max_iops_per_gib),
+        (
+            "Throughput (MiBps) to iops ratio",
+            mibps and mibps > limits.free_mibps and mibps / (iops or limits.free_iops),
+            0,
+            limits.max_mibps_per_iops,
+        ),
+    ]
+    for what, value, least, most in ranges:
+        if value and not least <= value <= most:
+            side, limit = ("low; minimum", least) if value < least else ("high; maximum", most)
+            raise FleetError("InvalidParameterValue", f"{what} of {value:g} is too {side} is {limit:g}.")
 
 
 def _available(orders: Orders, backend: Any, pool: _Pool, market: str, wanted: int) -> tuple[int, FleetError | None]:

@@ -25,16 +25,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 from taskfleet.clouds.google_permissions import GOOGLE
 from taskfleet.clouds.permissions import USER_AGENT
+from taskfleet.machines.gcp.disks import LIMITS
 
 from shared_lib.tests.services import gce_data
 from shared_lib.tests.services.double import Clock, Double, Faults, obey
+from shared_lib.tests.services.gce_lists import aggregated, listing
 from shared_lib.tests.services.gce_machines import ACT_AS, Fleet, permissions_of
-from shared_lib.tests.services.gce_requests import RefusedError, Request, aggregated, filtered, invalid, not_found
+from shared_lib.tests.services.gce_requests import RefusedError, Request, invalid, not_found
 
 PROJECT = "test-project"
 _PREFIX = "/compute/v1/projects"
 _ALWAYS = {"$alt", "alt", "fields", "key", "prettyPrint", "quotaUser"}
-_LIST = {"filter", "maxResults", "orderBy", "pageToken"}
+_LIST = {"filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess"}
 _AGGREGATED = (*_LIST, "includeAllScopes", "serviceProjectNumber")
 _ZONE, _NAME = "zones/(?P<zone>[^/]+)", "(?P<name>[^/]+)"
 FleetHandler = Callable[[Fleet, Request], dict[str, Any]]
@@ -127,7 +129,13 @@ class Service:
         self._skus = gce_data.skus()
 
     def zones_list(self, request: Request) -> dict[str, Any]:
-        items = [
+        return listing(request, "compute#zoneList", "zones", self._zones(request))
+
+    def zones_get(self, request: Request) -> dict[str, Any]:
+        return _named(self._zones(request), request, "zones")
+
+    def _zones(self, request: Request) -> list[dict[str, Any]]:
+        return [
             {
                 "kind": "compute#zone",
                 "id": gce_data.number(zone),
@@ -142,10 +150,15 @@ class Service:
             }
             for zone, (region, status) in gce_data.ZONES.items()
         ]
-        return self._listing(request, "compute#zoneList", "zones", items)
 
     def regions_list(self, request: Request) -> dict[str, Any]:
-        items = [
+        return listing(request, "compute#regionList", "regions", self._regions(request))
+
+    def regions_get(self, request: Request) -> dict[str, Any]:
+        return _named(self._regions(request), request, "regions")
+
+    def _regions(self, request: Request) -> list[dict[str, Any]]:
+        return [
             {
                 "kind": "compute#region",
                 "id": gce_data.number(region),
@@ -160,16 +173,55 @@ class Service:
             }
             for region, (_, _, zones) in gce_data.REGIONS.items()
         ]
-        return self._listing(request, "compute#regionList", "regions", items)
 
     def machine_types_list(self, request: Request) -> dict[str, Any]:
         path = f"zones/{request.zone}/machineTypes"
-        return self._listing(request, "compute#machineTypeList", path, self._linked(request, request.zone))
+        return listing(request, "compute#machineTypeList", path, self._linked(request, request.zone))
 
     def machine_types_aggregated_list(self, request: Request) -> dict[str, Any]:
         every = [one for zone in self._machine_types for one in self._linked(request, zone)]
         path = "machineTypes"
         return aggregated(request, "compute#machineTypeAggregatedList", path, path, every, list(self._machine_types))
+
+    def machine_types_get(self, request: Request) -> dict[str, Any]:
+        return _named(self._linked(request, request.zone), request, f"zones/{request.zone}/machineTypes")
+
+    def disk_types_list(self, request: Request) -> dict[str, Any]:
+        path = f"zones/{request.zone}/diskTypes"
+        return listing(request, "compute#diskTypeList", path, self._disk_types(request, request.zone))
+
+    def disk_types_get(self, request: Request) -> dict[str, Any]:
+        return _named(self._disk_types(request, request.zone), request, f"zones/{request.zone}/diskTypes")
+
+    def disk_types_aggregated_list(self, request: Request) -> dict[str, Any]:
+        every = [one for zone in gce_data.ZONES for one in self._disk_types(request, zone)]
+        return aggregated(
+            request, "compute#diskTypeAggregatedList", "diskTypes", "diskTypes", every, list(gce_data.ZONES)
+        )
+
+    def _disk_types(self, request: Request, zone: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "kind": "compute#diskType",
+                "name": name,
+                "validDiskSize": f"{limits.min_gib}GB-{limits.max_gib}GB",
+                "zone": f"{request.base}/zones/{zone}",
+                "selfLink": f"{request.base}/zones/{zone}/diskTypes/{name}",
+            }
+            for name, limits in LIMITS.items()
+        ]
+
+    def images_list(self, request: Request) -> dict[str, Any]:
+        items = [self._image(request, family) for family in gce_data.IMAGES.get(request.project, {})]
+        return listing(request, "compute#imageList", "global/images", items)
+
+    def project_get(self, request: Request) -> dict[str, Any]:
+        return {
+            "kind": "compute#project",
+            "name": request.project,
+            "defaultServiceAccount": "1-compute@developer.gserviceaccount.com",
+            "selfLink": request.base,
+        }
 
     def images_get_from_family(self, request: Request) -> dict[str, Any]:
         if request.name not in gce_data.IMAGES.get(request.project, {}):
@@ -214,15 +266,14 @@ class Service:
             for one in self._machine_types[zone]
         ]
 
-    def _listing(self, request: Request, kind: str, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-        page, token = request.page(filtered(items, request.query), "maxResults", 500)
-        return {
-            "kind": kind,
-            "id": f"projects/{request.project}/{path}",
-            "items": page,
-            "selfLink": f"{request.base}/{path}",
-            **({"nextPageToken": token} if token else {}),
-        }
+
+def _named(items: list[dict[str, Any]], request: Request, path: str) -> dict[str, Any]:
+    """Return the resource that a request names."""
+    name = request.name or request.zone or request.region
+    found = next((one for one in items if one["name"] == name), None)
+    if found is None:
+        raise not_found(f"projects/{request.project}/{path}/{name}")
+    return found
 
 
 Handler = Callable[[Service, Request], dict[str, Any]]
@@ -247,7 +298,7 @@ class _Route:
         """Return a route below a project."""
         return _Route(
             method,
-            re.compile(f"{_PREFIX}/(?P<project>[^/]+)/{path}"),
+            re.compile(f"{_PREFIX}/(?P<project>[^/]+)" + (f"/{path}" if path else "")),
             action,
             handler,
             frozenset(parameters),
@@ -270,6 +321,56 @@ class _Route:
 
 
 ROUTES = [
+    _Route.compute("GET", "", "projects.get", Service.project_get, permission="compute.projects.get"),
+    _Route.compute("GET", _ZONE, "zones.get", Service.zones_get, permission="compute.zones.get"),
+    _Route.compute(
+        "GET", "regions/(?P<region>[^/]+)", "regions.get", Service.regions_get, permission="compute.regions.get"
+    ),
+    _Route.compute(
+        "GET",
+        f"{_ZONE}/machineTypes/{_NAME}",
+        "machineTypes.get",
+        Service.machine_types_get,
+        permission="compute.machineTypes.get",
+    ),
+    _Route.compute(
+        "GET",
+        f"{_ZONE}/diskTypes",
+        "diskTypes.list",
+        Service.disk_types_list,
+        *_LIST,
+        permission="compute.diskTypes.list",
+    ),
+    _Route.compute(
+        "GET", f"{_ZONE}/diskTypes/{_NAME}", "diskTypes.get", Service.disk_types_get, permission="compute.diskTypes.get"
+    ),
+    _Route.compute(
+        "GET",
+        "aggregated/diskTypes",
+        "diskTypes.aggregatedList",
+        Service.disk_types_aggregated_list,
+        *_AGGREGATED,
+        permission="compute.diskTypes.list",
+    ),
+    _Route.compute(
+        "GET", "global/images", "images.list", Service.images_list, *_LIST, permission="compute.images.list"
+    ),
+    _Route.fleet(
+        "GET", f"{_ZONE}/instances", "instances.list", Fleet.instances_list, *_LIST, permission="compute.instances.list"
+    ),
+    _Route.fleet("GET", f"{_ZONE}/disks", "disks.list", Fleet.disks_list, *_LIST, permission="compute.disks.list"),
+    _Route.fleet("GET", f"{_ZONE}/disks/{_NAME}", "disks.get", Fleet.disk_get, permission="compute.disks.get"),
+    _Route.fleet(
+        "GET",
+        f"{_ZONE}/operations",
+        "zoneOperations.list",
+        Fleet.operations_list,
+        *_LIST,
+        permission="compute.zoneOperations.list",
+    ),
+    _Route.fleet(
+        "GET", "global/networks", "networks.list", Fleet.networks_list, *_LIST, permission="compute.networks.list"
+    ),
     _Route.compute("GET", "zones", "zones.list", Service.zones_list, *_LIST, permission="compute.zones.list"),
     _Route.compute("GET", "regions", "regions.list", Service.regions_list, *_LIST, permission="compute.regions.list"),
     _Route.compute(

@@ -12,11 +12,16 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from taskfleet.machines.disks import DiskLimits
+from taskfleet.machines.gcp.disks import LIMITS, boot_disk_types
+
 from shared_lib.tests.services import gce_data
 from shared_lib.tests.services.double import Clock
-from shared_lib.tests.services.gce_requests import RefusedError, Request, aggregated, invalid, not_found
+from shared_lib.tests.services.gce_lists import aggregated, listing
+from shared_lib.tests.services.gce_requests import RefusedError, Request, invalid, not_found
 
-DISK_TYPES = ("pd-standard", "pd-balanced", "pd-ssd", "pd-extreme", "hyperdisk-balanced")
+#: What a disk without a type is.
+DEFAULT_DISK_TYPE = "pd-standard"
 NETWORKS = ("default", "mine")
 #: Regions by name.
 SUBNETWORKS = {"default": tuple(gce_data.REGIONS), "inner": ("us-central1",)}
@@ -134,6 +139,17 @@ class Fleet:
                 request, "compute#instanceAggregatedList", "instances", "instances", every, list(gce_data.ZONES)
             )
 
+    def instances_list(self, request: Request) -> dict[str, Any]:
+        with self._lock:
+            self._catch_up()
+            now = self._clock.now()
+            items = [
+                one.body(request.base)
+                for one in self._instances.values()
+                if one.visible_at <= now and one.zone == request.zone
+            ]
+            return listing(request, "compute#instanceList", f"zones/{request.zone}/instances", items)
+
     def serial_port(self, request: Request) -> dict[str, Any]:
         with self._lock:
             self._catch_up()
@@ -179,6 +195,30 @@ class Fleet:
             self._catch_up()
             every = list(self._disks.values())
             return aggregated(request, "compute#diskAggregatedList", "disks", "disks", every, list(gce_data.ZONES))
+
+    def disks_list(self, request: Request) -> dict[str, Any]:
+        with self._lock:
+            self._catch_up()
+            items = [one for (zone, _), one in self._disks.items() if zone == request.zone]
+            return listing(request, "compute#diskList", f"zones/{request.zone}/disks", items)
+
+    def disk_get(self, request: Request) -> dict[str, Any]:
+        with self._lock:
+            self._catch_up()
+            disk = self._disks.get((request.zone, request.name))
+            if disk is None:
+                raise not_found(f"projects/{request.project}/zones/{request.zone}/disks/{request.name}")
+            return disk
+
+    def operations_list(self, request: Request) -> dict[str, Any]:
+        with self._lock:
+            self._catch_up()
+            items = [one.body(request) for one in self._operations.values() if one.zone == request.zone]
+            return listing(request, "compute#operationList", f"zones/{request.zone}/operations", items)
+
+    def networks_list(self, request: Request) -> dict[str, Any]:
+        items = [{"kind": "compute#network", "name": one, "id": gce_data.number(one)} for one in NETWORKS]
+        return listing(request, "compute#networkList", "global/networks", items)
 
     def disk_insert(self, request: Request) -> dict[str, Any]:
         body = json.loads(request.body)
@@ -278,7 +318,7 @@ class Fleet:
 
     def _preempt(self, one: "_Instance", seconds_ago: float) -> None:
         self._operate(one.zone, "compute.instances.preempted", one.name, 0.0, [], ago=seconds_ago)
-        if one.content["scheduling"].get("instanceTerminationAction") == "DELETE":
+        if one.content.get("scheduling", {}).get("instanceTerminationAction") == "DELETE":
             one.status, one.gone_at = "STOPPING", self._clock.now() + self._operation_seconds
         else:
             one.status = "TERMINATED"
@@ -287,9 +327,8 @@ class Fleet:
     def _make_disks(self, request: Request, one: "_Instance") -> None:
         for disk in one.content["disks"]:
             parameters = disk["initializeParams"]
-            made = self._disk(
-                request, one.name, {"sizeGb": parameters["diskSizeGb"], "labels": parameters.get("labels", {})}
-            )
+            size = parameters.get("diskSizeGb") or _image_gib(parameters["sourceImage"])
+            made = self._disk(request, one.name, {**parameters, "sizeGb": size, "type": parameters.get("diskType")})
             made["users"] = [f"{request.base}/zones/{one.zone}/instances/{one.name}"]
             self._disks[one.zone, one.name] = made
 
@@ -307,6 +346,8 @@ class Fleet:
             "name": name,
             "sizeGb": str(body.get("sizeGb", 10)),
             "labels": dict(body.get("labels", {})),
+            "type": body.get("type") or f"{request.base}/zones/{request.zone}/diskTypes/{DEFAULT_DISK_TYPE}",
+            **{one: str(body[one]) for one in ("provisionedIops", "provisionedThroughput") if body.get(one)},
             "status": "READY",
             "zone": f"{request.base}/zones/{request.zone}",
             "selfLink": f"{request.base}/zones/{request.zone}/disks/{name}",
@@ -344,7 +385,7 @@ class _Instance:
             self.gone_at = self.made_at
         if self.status in ("PROVISIONING", "STAGING") and not self.fails:
             self.status = "RUNNING" if self.running_at <= now else "STAGING" if self.made_at <= now else "PROVISIONING"
-        longest = self.content["scheduling"].get("maxRunDuration")
+        longest = self.content.get("scheduling", {}).get("maxRunDuration")
         if longest is not None and self.status == "RUNNING" and self.running_at + float(longest["seconds"]) <= now:
             self.gone_at = now
 
@@ -461,6 +502,16 @@ def permissions_of(body: Mapping[str, Any], project: str) -> list[str]:
 
 
 def _check_body(request: Request, body: dict[str, Any]) -> None:
+    for name in ("name", "machineType", "disks", "networkInterfaces"):
+        if not body.get(name):
+            raise RefusedError(400, "INVALID_ARGUMENT", "required", f"Required field 'resource.{name}' not specified")
+    if not all(disk.get("initializeParams", {}).get("sourceImage") for disk in body["disks"]):
+        raise RefusedError(
+            400,
+            "INVALID_ARGUMENT",
+            "required",
+            "Required field 'resource.disks[0].initializeParams.sourceImage' not specified",
+        )
     checks: list[tuple[str, str, Callable[[], bool]]] = [
         (
             "resource.name",
@@ -479,7 +530,7 @@ def _check_body(request: Request, body: dict[str, Any]) -> None:
     _check_labels("resource.labels", body.get("labels", {}))
     _check_machine_type(request, body["machineType"])
     for index, disk in enumerate(body["disks"]):
-        _check_disk(request, f"resource.disks[{index}]", disk)
+        _check_disk(request, f"resource.disks[{index}]", disk, body["machineType"].rpartition("/")[2])
     for index, interface in enumerate(body["networkInterfaces"]):
         _check_interface(request, f"resource.networkInterfaces[{index}]", interface)
     _check_scheduling(body.get("scheduling", {}))
@@ -501,23 +552,52 @@ def _check_machine_type(request: Request, path: str) -> None:
         )
 
 
-def _check_disk(request: Request, field_name: str, disk: dict[str, Any]) -> None:
+def _check_disk(request: Request, field_name: str, disk: dict[str, Any], type_name: str) -> None:
     parameters = disk["initializeParams"]
-    _check_labels(f"{field_name}.initializeParams.labels", parameters.get("labels", {}))
-    kind = re.fullmatch(r"(?:.*/)?zones/([^/]+)/diskTypes/([^/]+)", parameters["diskType"])
-    if kind is None or kind[1] != request.zone or kind[2] not in DISK_TYPES:
-        raise invalid(f"{field_name}.initializeParams.diskType", parameters["diskType"], "No such disk type.")
-    image = parameters["sourceImage"]
-    project, _, name = image.removeprefix("projects/").partition("/global/images/")
-    size = gce_data.IMAGE_GIB.get((project, name))
-    if size is None:
-        raise not_found(f"projects/{project}/global/images/{name}")
-    if int(parameters["diskSizeGb"]) < size:
-        raise invalid(
-            f"{field_name}.initializeParams.diskSizeGb",
-            parameters["diskSizeGb"],
-            f"Requested disk size cannot be smaller than the image size ({size} GB)",
+    field_name = f"{field_name}.initializeParams"
+    _check_labels(f"{field_name}.labels", parameters.get("labels", {}))
+    given = parameters.get("diskType") or f"zones/{request.zone}/diskTypes/{DEFAULT_DISK_TYPE}"
+    kind = re.fullmatch(r"(?:.*/)?zones/([^/]+)/diskTypes/([^/]+)", given)
+    if kind is None or kind[1] != request.zone or kind[2] not in LIMITS:
+        raise invalid(f"{field_name}.diskType", given, "No such disk type.")
+    supported = boot_disk_types(type_name, _CPUS[type_name])
+    if supported and kind[2] not in supported:
+        raise RefusedError(
+            400, "INVALID_ARGUMENT", "invalid", f"{kind[2]} disk type cannot be used by {type_name} machine type."
         )
+    image, size = parameters["sourceImage"], _image_gib(parameters["sourceImage"])
+    if size is None:
+        project, _, name = image.partition("projects/")[2].partition("/global/images/")
+        raise not_found(f"projects/{project}/global/images/{name}")
+    gib = int(parameters.get("diskSizeGb") or max(size, LIMITS[kind[2]].min_gib))
+    if gib < size:
+        text = f"Requested disk size cannot be smaller than the image size ({size} GB)"
+        raise invalid(f"{field_name}.diskSizeGb", gib, text)
+    _check_speed(field_name, LIMITS[kind[2]], gib, parameters)
+
+
+def _image_gib(path: str) -> int | None:
+    """Return the size of an image that is named directly or by its family; None if there is none."""
+    found = re.fullmatch(r"(?:.*/)?projects/([^/]+)/global/images/(family/)?([^/]+)", path)
+    if found is None:
+        return None
+    project, family, name = found.groups()
+    if family:
+        name = gce_data.IMAGES.get(project, {}).get(name, ("",))[0]
+    return gce_data.IMAGE_GIB.get((project, name))
+
+
+def _check_speed(field_name: str, limits: DiskLimits, gib: int, parameters: Mapping[str, Any]) -> None:
+    iops, mibps = (int(parameters.get(name) or 0) for name in ("provisionedIops", "provisionedThroughput"))
+    if not limits.min_gib <= gib <= limits.max_gib:
+        raise invalid(f"{field_name}.diskSizeGb", gib, f"Must be from {limits.min_gib} to {limits.max_gib}.")
+    most = min(limits.max_iops, max(limits.free_iops, limits.max_iops_per_gib * gib))
+    if iops and not (limits.orders_iops and limits.min_iops <= iops <= most):
+        raise invalid(f"{field_name}.provisionedIops", iops, f"Must be from {limits.min_iops:g} to {most:g}.")
+    base = iops or limits.min_iops
+    least, most = max(limits.free_mibps, limits.min_mibps_per_iops * base), limits.max_mibps_per_iops * base
+    if mibps and not (limits.orders_mibps and least <= mibps <= min(limits.max_mibps, most)):
+        raise invalid(f"{field_name}.provisionedThroughput", mibps, f"Must be from {least:g} to {most:g}.")
 
 
 def _check_interface(request: Request, field_name: str, interface: dict[str, Any]) -> None:

@@ -184,6 +184,7 @@ class _State:
         base = "instance/service-accounts/default/"
         return {
             "instance/name": values["instance_id"],
+            "instance/machine-type": "projects/1234567890/machineTypes/n2-standard-2",
             "instance/zone": f"projects/1234567890/zones/{values['region']}-a",
             "instance/preempted": "FALSE" if self.notice_at is None else "TRUE",
             "instance/maintenance-event": values["maintenance"],

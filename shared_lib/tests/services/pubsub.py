@@ -28,6 +28,7 @@ PATIENCE_SECONDS = 90.0
 PERMISSIONS = {
     "CreateTopic": ("pubsub.topics.create",),
     "GetTopic": ("pubsub.topics.get",),
+    "UpdateTopic": ("pubsub.topics.update",),
     "DeleteTopic": ("pubsub.topics.delete",),
     "Publish": ("pubsub.topics.publish",),
     "CreateSubscription": ("pubsub.subscriptions.create", "pubsub.topics.attachSubscription"),
@@ -38,6 +39,9 @@ PERMISSIONS = {
 #: The key of billed bytes among the counts of requests.
 BILLED = "(billed bytes)"
 _NAME = re.compile(r"projects/[^/]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9_.~+%-]{2,254}")
+
+_LABEL = re.compile(r"[a-z0-9_-]{0,63}")
+_LABEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
 class PubSub(Double):
@@ -108,8 +112,18 @@ class Service:
         _check_name(request.name)
         if request.name in self._topics:
             raise _RefusedError("ALREADY_EXISTS", "Resource already exists in the project")
+        _check_labels(request.labels)
         self._topics[request.name] = request
         return request
+
+    def update_topic(self, request: Any) -> Any:
+        topic = self._topic(request.topic.name)
+        if list(request.update_mask.paths) != ["labels"]:
+            raise _RefusedError("INVALID_ARGUMENT", "The double updates labels only")
+        _check_labels(request.topic.labels)
+        topic.labels.clear()
+        topic.labels.update(request.topic.labels)
+        return topic
 
     def get_topic(self, request: Any) -> Any:
         return self._topic(request.topic)
@@ -262,6 +276,12 @@ def _check_name(name: str) -> None:
         raise _RefusedError("INVALID_ARGUMENT", f"Invalid resource name given (name={name})")
 
 
+def _check_labels(labels: Any) -> None:
+    """Check labels. https://cloud.google.com/resource-manager/docs/labels-overview#requirements."""
+    if len(labels) > 64 or not all(_LABEL_NAME.fullmatch(name) and _LABEL.fullmatch(labels[name]) for name in labels):
+        raise _RefusedError("INVALID_ARGUMENT", "Invalid labels")
+
+
 def _check_size(request: Any) -> None:
     if request.ByteSize() > MOST_REQUEST_BYTES:
         raise _RefusedError("INVALID_ARGUMENT", f"Request payload size exceeds the limit: {MOST_REQUEST_BYTES} bytes.")
@@ -280,6 +300,7 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
         "Publisher": {
             "CreateTopic": (service.create_topic, types.Topic, types.Topic),
             "GetTopic": (service.get_topic, types.GetTopicRequest, types.Topic),
+            "UpdateTopic": (service.update_topic, types.UpdateTopicRequest, types.Topic),
             "DeleteTopic": (service.delete_topic, types.DeleteTopicRequest, None),
             "Publish": (service.publish, types.PublishRequest, types.PublishResponse),
         },

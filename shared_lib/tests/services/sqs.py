@@ -2,7 +2,8 @@
 
 As a module (``python -m shared_lib.tests.services.sqs``) it is the server's process; ``Sqs`` is how a test holds it. What moto lacks is
 written over its models here: a queue of n messages costs log n instead of n, receipts of earlier deliveries have no effect, messages come
-in no order, sizes are counted in bytes, 120,000 messages at most are in flight, and a deleted queue's name is taken for a minute.
+in no order, sizes are counted in bytes, 120,000 messages at most are in flight, a deleted queue's name is taken for a minute, and for a
+minute after a purge what is sent is deleted and no other purge is accepted.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 """
 
@@ -24,6 +25,7 @@ from shared_lib.tests.services.double import LATE_SECONDS, Clock, Double, Faults
 IN_FLIGHT_LIMIT = 120_000
 LONGEST_LEASE_SECONDS = 43_200
 NAME_TAKEN_SECONDS = 60
+PURGE_SECONDS = 60
 #: The key of billed requests among the counts of requests.
 BILLED = "(billed)"
 BILLED_BYTES = 65_536
@@ -93,6 +95,7 @@ def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
     backend: Any = models.SQSBackend
     queues: list[Any] = []
     deleted_at: dict[str, float] = {}
+    purged_at: dict[str, float] = {}
 
     models.unix_time = lambda *_: clock.now()
     models.unix_time_millis = lambda *_: clock.now() * 1000
@@ -100,7 +103,7 @@ def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
     queue_class.attributes = property(_Attributes)
 
     plain_create, plain_delete = backend.create_queue, backend.delete_queue
-    plain_send_batch = backend.send_message_batch
+    plain_send_batch, plain_purge = backend.send_message_batch, backend.purge_queue
 
     def create_queue(self: Any, name: str, *rest: Any, **more: Any) -> Any:
         if clock.now() - deleted_at.get(name, 0) < NAME_TAKEN_SECONDS:
@@ -115,6 +118,7 @@ def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
     def delete_queue(self: Any, name: str) -> None:
         plain_delete(self, name)
         deleted_at[name] = clock.now()
+        purged_at.pop(name, None)
 
     def send_message_batch(self: Any, name: str, entries: dict[str, dict[str, Any]]) -> Any:
         size = sum(len(entry["MessageBody"].encode("utf-8", "surrogatepass")) for entry in entries.values())
@@ -125,7 +129,27 @@ def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
                 raise models.SQSException(
                     "InvalidMessageContents", "The message contains characters outside the allowed set."
                 )
-        return plain_send_batch(self, name, entries)
+        queue = self.get_queue(name)
+        kept = set(queue.store.by_id) if is_being_purged(name) else None
+        answer = plain_send_batch(self, name, entries)
+        if kept is not None:
+            with queue._messages_lock:
+                for message_id in set(queue.store.by_id) - kept:
+                    queue.store.remove(queue.store.by_id[message_id])
+        return answer
+
+    def is_being_purged(name: str) -> bool:
+        return clock.now() - purged_at.get(name, 0) < PURGE_SECONDS
+
+    def purge_queue(self: Any, name: str) -> None:
+        self.get_queue(name)
+        if is_being_purged(name):
+            raise models.SQSException(
+                "AWS.SimpleQueueService.PurgeQueueInProgress",
+                f"Only one PurgeQueue operation on {name} is allowed every 60 seconds.",
+            )
+        plain_purge(self, name)
+        purged_at[name] = clock.now()
 
     def receive_message(
         self: Any,
@@ -192,6 +216,7 @@ def _mend(clock: Clock, faults: Faults) -> Callable[[], None]:
     for function in (
         create_queue,
         delete_queue,
+        purge_queue,
         send_message_batch,
         receive_message,
         delete_message,

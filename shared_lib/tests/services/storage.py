@@ -11,6 +11,7 @@ import threading
 from functools import partial
 from http.server import ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from taskfleet.clouds.google_permissions import GOOGLE
 
@@ -61,6 +62,8 @@ def _handler_class(faults: Faults, forbidden: set[str]) -> Any:
             for method, pattern, action, permission in _ACTIONS:
                 if method == self.command and re.fullmatch(pattern, path):
                     faults.need(permission)
+                    if action == "objects.insert" and self._replaces():
+                        faults.need("storage.objects.delete")
                     if fault := faults.draw(action):
                         return self._refuse(fault["code"], fault.get("message", "ordered"))
                     if permission in forbidden:
@@ -70,6 +73,18 @@ def _handler_class(faults: Faults, forbidden: set[str]) -> Any:
             return getattr(super(), f"do_{self.command}")()
 
         do_POST = do_DELETE = do_PUT = do_PATCH = do_GET
+
+        def _replaces(self) -> bool:
+            """Return whether an object of this name exists: to replace one, the permission to delete it is needed, too."""
+            from gcp_storage_emulator.exceptions import NotFound
+
+            parts = urlsplit(self.path)
+            bucket = unquote(parts.path.partition("/b/")[2].partition("/")[0])
+            try:
+                self.storage.get_file_obj(bucket, parse_qs(parts.query).get("name", [""])[0])
+            except NotFound:
+                return False
+            return True
 
         def _refuse(self, code: int, text: str) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -9,6 +9,7 @@ from taskfleet.errors import SettingsError
 from taskfleet.machine_terms import Range
 from taskfleet.settings import Settings, describe, read_configuration
 from taskfleet.settings.declaring import PROVIDER_GROUPS
+from taskfleet.settings.environment import worker_environment
 from taskfleet.settings.pool_fields import PoolSettings
 from taskfleet.settings.provider_fields import PROVIDER_SETTINGS
 from taskfleet.settings.reader import find_project, is_reference
@@ -16,6 +17,8 @@ from taskfleet.settings.reference import pool_env, task_env
 
 FIELDS = {field.name: field for field in describe()}
 TEXTS = [
+    "gpu metal",
+    "fpga",
     "2",
     "3",
     "true",
@@ -24,6 +27,8 @@ TEXTS = [
     "task_b:run",
     "fq://one",
     "fq://two",
+    "keep",
+    "rerun",
     "spawn",
     "forkserver",
     "exit=1",
@@ -199,27 +204,52 @@ def test_what_is_no_setting_is_rejected(read, text):
 ALIASES = {alias: field for field in FIELDS.values() for alias in field.aliases}
 
 
+ALIAS_CASES = [
+    ("TASKQUEUE_PATH", "QUEUE_URL", "fq://x", "fq://x"),
+    ("TQ_LEASE_SECONDS", "LEASE_SECONDS", "45", 45.0),
+    ("TASK_PARAMETER_FILENAME", "TASK_TABLE", "table", "table.feather"),
+    ("TASK_PARAMETER_FILENAME", "TASK_TABLE", "folder/table.csv", "folder/table.csv"),
+    ("CF_CLOUDPATH", "OUTPUT_PATH", "gs://bucket/x", "gs://bucket/x"),
+    ("RMS_CLOUD_TASKS_PROVIDER", "PROVIDER", "GCP", "gcp"),
+    ("RMS_CLOUD_TASKS_PROJECT_ID", "PROJECT_ID", "proj", "proj"),
+    ("RMS_CLOUD_TASKS_JOB_ID", "JOB_ID", "a-job", "a-job"),
+    ("RMS_CLOUD_TASKS_TASK_FILE", "TASK_TABLE", "a.json", "a.json"),
+    ("RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE", "SLOTS", "3", 3),
+    ("RMS_CLOUD_TASKS_TO_SKIP", "SKIP_TASKS", "4", 4),
+    ("RMS_CLOUD_TASKS_MAX_NUM_TASKS", "MAX_TASKS", "5", 5),
+    ("RMS_CLOUD_TASKS_MAX_RUNTIME", "MAX_RUNTIME_SECONDS", "60", 60.0),
+    ("RMS_CLOUD_TASKS_MAX_MEMORY_ALLOWED_PER_TASK", "MEMORY_LIMIT_GIB", "1.5", 1.5),
+    ("RMS_CLOUD_TASKS_SHUTDOWN_GRACE_PERIOD", "SHUTDOWN_GRACE_SECONDS", "6", 6.0),
+    ("RMS_CLOUD_TASKS_RETRY_ON_EXCEPTION", "RETRIES_ON_EXCEPTION", "True", 10),
+    ("RMS_CLOUD_TASKS_RETRY_ON_TIMEOUT", "RETRIES_ON_TIMEOUT", "1", 10),
+    ("RMS_CLOUD_TASKS_RETRY_ON_EXIT", "RETRIES_ON_EXIT", "None", 0),
+    ("RMS_CLOUD_TASKS_EVENT_LOG_FILE", "EVENT_FILE", "e.log", "e.log"),
+    ("RMS_CLOUD_TASKS_SIMULATE_SPOT_TERMINATION_AFTER", "SIMULATE_SPOT_TERMINATION_AFTER_SECONDS", "7", 7.0),
+    ("RMS_CLOUD_TASKS_SIMULATE_SPOT_TERMINATION_DELAY", "SIMULATE_SPOT_TERMINATION_DELAY_SECONDS", "8", 8.0),
+]
+
+
 @pytest.mark.parametrize("where", ["file", "environment"])
-@pytest.mark.parametrize(
-    ("alias", "text", "value"),
-    [
-        ("TASKQUEUE_PATH", "fq://x", "fq://x"),
-        ("TQ_LEASE_SECONDS", "45", 45.0),
-        ("TASK_PARAMETER_FILENAME", "table", "table.feather"),
-        ("TASK_PARAMETER_FILENAME", "folder/table.csv", "folder/table.csv"),
-        ("CF_CLOUDPATH", "gs://bucket/x", "gs://bucket/x"),
-    ],
-)
-def test_aliases_are_accepted(read, where, alias, text, value):
+@pytest.mark.parametrize(("alias", "name", "text", "value"), ALIAS_CASES)
+def test_aliases_are_accepted(read, where, alias, name, text, value):
     configuration = read(f"{alias}={text}") if where == "file" else read(environ={alias: text})
-    name = ALIASES[alias].name
-    assert getattr(configuration.settings, name.lower()) == value
+    assert configuration.values()[name] == value
     assert configuration.places[name].endswith(f"({alias})")
 
 
+def test_a_queue_that_is_described_by_its_provider_and_name_yields_to_a_url(read):
+    described = {"RMS_CLOUD_TASKS_PROVIDER": "AWS", "RMS_CLOUD_TASKS_JOB_ID": "a-job"}
+    found = read(environ=described)
+    assert found.settings.queue_url == "sqs://a-job"
+    assert "RMS_CLOUD_TASKS_PROVIDER" in found.places["QUEUE_URL"]
+    for name in ("QUEUE_URL", "TASKQUEUE_PATH"):
+        assert read(environ=described | {name: "fq://x"}).settings.queue_url == "fq://x"
+
+
 def test_every_alias_is_tested_and_its_empty_value_is_the_default(read):
-    assert set(ALIASES) == {"TASKQUEUE_PATH", "TQ_LEASE_SECONDS", "TASK_PARAMETER_FILENAME", "CF_CLOUDPATH"}
-    assert read("".join(f"{alias}=\n" for alias in ALIASES)).settings == Settings()
+    assert set(ALIASES) == {alias for alias, *_ in ALIAS_CASES}
+    for alias in ALIASES:
+        assert read(f"{alias}=\n").settings == Settings()
 
 
 @pytest.mark.parametrize("where", ["file", "environment"])
@@ -410,7 +440,7 @@ def test_a_generator_is_no_path(read):
 
 
 def test_the_tables_and_the_ledgers_paths_are_paths():
-    assert set(PATHS) == {"LEDGER_PATH", "TASK_TABLE", "EVENT_FILE"}
+    assert set(PATHS) == {"LEDGER_PATH", "TASK_TABLE", "EVENT_FILE", "RESULTS_PATH"}
 
 
 def test_the_project_is_found_from_its_folders(read, project):
@@ -451,3 +481,32 @@ def test_without_a_project_the_start_is_accepted(tmp_path):
 def test_where_the_ledger_is(read, project, text, expected):
     expected = expected.replace("{project}", str(project)).replace("{home}", str(Path.home()))
     assert str(read(text).ledger_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "pool", "expected"),
+    [
+        ("JOB_ID=x", "", "{project}/jobs/x.results"),
+        ("RESULTS_PATH=a", "", "{project}/a"),
+        ("RESULTS_PATH=s3://b/c\nQUEUE_URL=sqs://x", "BUCKET=s3://code/f\n", "s3://b/c"),
+        ("JOB_ID=x\nQUEUE_URL=sqs://x", "BUCKET=s3://code/f/\n", "s3://code/f/x/results"),
+        ("JOB_ID=x\nQUEUE_URL=sqs://x", "", ""),
+        ("JOB_ID=x\nQUEUE_URL=postgresql://h/d", "", ""),
+        ("JOB_ID=x\nQUEUE_URL=fq://q", "BUCKET=s3://code\n", "{project}/q/x.results"),
+    ],
+)
+def test_where_large_values_of_graphs_are(read, project, text, pool, expected):
+    """Workers of a service queue may be anywhere, so a folder beside the ledger is no default for them."""
+    (project / "config" / "pool.env").write_text(pool)
+    assert read(text).results_path == expected.replace("{project}", str(project))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("JOB_ID=x\nQUEUE_URL=sqs://x", "s3://code/x/results"), ("RESULTS_PATH=a", "a"), ("JOB_ID=x", None)],
+)
+def test_a_worker_elsewhere_is_told_the_bucket_of_large_values(read, project, text, expected):
+    (project / "config" / "pool.env").write_text("BUCKET=s3://code\n")
+    environment = worker_environment(read(text))
+    assert environment.get("RESULTS_PATH") == expected
+    assert environment.get("BUCKET") == ("s3://code" if "sqs" in text else None)  # it has the control document

@@ -2,6 +2,7 @@
 
 import gc
 import gzip
+import io
 import json
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pyarrow.parquet
 import pytest
 import yaml
 from taskfleet.errors import SettingsError, TableError
+from taskfleet.tables.address import TableBytes
 from taskfleet.tables.batch import Rows
+from taskfleet.tables.delimited import csv_batches
 from taskfleet.tables.reading import count_rows, read_batches
 
 ROWS = [
@@ -177,6 +180,37 @@ def test_csv_names_lose_their_spaces_and_ids_stay_as_written(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ('\ufeff\r\n\r\n"a",b\r\n', ["a", "b"]),
+        ("a,b\r", ["a", "b"]),
+        ('"one\ntwo","say ""a, b"""\n', ["one\ntwo", 'say "a, b"']),
+        ('a"b,"two\nlines"\n', ['a"b', "two\nlines"]),
+        ('"a"b",c\n', ['ab"', "c"]),
+        (f'"{"x" * 100_000}\n",b\n', ["x" * 100_000, "b"]),
+    ],
+)
+def test_names_in_a_csv_header_may_be_quoted_and_have_line_breaks(tmp_path, header, names):
+    path = tmp_path / "t.csv"
+    path.write_bytes(f"{header}1,2\n".encode())
+    assert [json.loads(text) for text in texts(path)] == [dict(zip(names, [1, 2], strict=True))]
+
+
+def test_a_csv_file_is_read_twice_and_not_a_third_time_for_its_header():
+    class Counted(io.BytesIO):
+        def read(self, size=-1):
+            data = super().read(size)
+            sizes.append(len(data))
+            return data
+
+    sizes = []
+    content = b"a,b\n" + (b"1," + b"x" * 100_000 + b"\n") * 400
+    table = TableBytes(stream=lambda: Counted(content), random_access=None)
+    assert sum(map(len, csv_batches(table, "t.csv", 1000))) == 400
+    assert 2 * len(content) <= sum(sizes) <= 2 * len(content) + 100_000
+
+
 # JSON and YAML.
 
 
@@ -192,17 +226,6 @@ def test_json_numbers_of_any_size_are_exact_and_fractions_floats(tmp_path):
 def test_empty_json_lines_are_passed_over(tmp_path):
     (tmp_path / "t.jsonl").write_text('\n{"a": 1}\r\n  \n{"a": 2}')
     assert texts(tmp_path / "t.jsonl") == ['{"a":1}', '{"a":2}']
-
-
-def test_yaml_is_read_as_safe_load_reads_it(tmp_path):
-    text = """
-    - &first {a: 1, b: yes, c: 2024-01-02, d: 0o7, e: ~, f: .nan}
-    - <<: *first
-      a: [1.5, {x: 'y'}]
-    - {a: *first}
-    """
-    (tmp_path / "t.yaml").write_text(text)
-    assert texts(tmp_path / "t.yaml") == texts(yaml.safe_load(text))
 
 
 # Files that are not tables.
@@ -300,33 +323,36 @@ def test_legacy_feather_files_are_rejected_with_a_remedy(tmp_path):
     ("name", "content", "part"),
     [
         ("t.json", '{"a": 1}', "has an object at its top level instead of a list"),
-        ("t.json", "  5", "has b'5' at its top level"),
+        ("t.json", "  5", "has '5' at its top level"),
         ("t.json", '[{"a": 1}, 7]', r"Row 2 of .*t\.json is 7 \(int\), not an object"),
         ("t.json", '[{"a": 1}, {"a": }]', "not valid JSON at row 2: .*Correct it there"),
         ("t.json", '[{"a": NaN}]', "not valid JSON at row 1"),
-        ("t.json", '[{"a": 1}] x', "not valid JSON at row 2: .*trailing garbage"),
-        ("t.json", "   ", "at its top level"),
+        ("t.json", '[{"a": 1}] x', "not valid JSON at row 2: Extra data at"),
+        ("t.json", "   ", "has nothing at its top level"),
         ("t.jsonl", '{"a": 1}\n[1]\n', r"Row 2 of .* is \[1\] \(list\), not an object"),
         ("t.jsonl", '{"a": 1}\n\n{"a": 1', r"Line 3 of .*t\.jsonl is not valid JSON at row 2"),
         ("t.jsonl", '{"a": NaN}', "NaN is not JSON"),
         ("t.jsonl", '{"a": 1}\n{"a": ' + "[" * 100_000, "not valid JSON at row 2"),
         ("t.jsonl", b'{"a": "\xff"}', "not valid JSON at row 1: 'utf-8' codec"),
-        ("t.json", b'[{"a": "\xff"}]', "not valid JSON at row 1: .*invalid bytes in UTF8"),
+        ("t.json", b'[{"a": "\xff"}]', "not valid JSON at row 1: 'utf-8' codec"),
         ("t.yaml", "a: 1", "has a mapping at its top level instead of a sequence"),
         ("t.yaml", "hello", "has a single value at its top level"),
         ("t.yaml", "# nothing", "has nothing at its top level"),
         ("t.yaml", "- {a: 1}\n- 5", r"Row 2 of .* is 5 \(int\), not an object"),
         ("t.yaml", "- {a: 1}\n- {a: [}", "not valid YAML at row 2: .*line 2"),
         ("t.yaml", "- {a: 1}\n- {a: *nobody}", "not valid YAML at row 2: .*undefined alias"),
-        ("t.yaml", "- {a: 2024-13-45}", "not valid YAML at row 1: month must be"),
-        ("t.yaml", "- {a: !!python/object:os.system {}}", "not valid YAML at row 1: could not determine a constructor"),
+        (
+            "t.yaml",
+            "- {a: !!python/object:os.system {}}",
+            "not valid YAML at row 1: the tag '!!python/object:os.system'",
+        ),
         ("t.yaml", "- {a: 1}\n---\n- {a: 2}", r"more than one YAML document \(another '---' after row 1\)"),
         ("t.yaml", b"- {a: \xff}", "not valid YAML at row 1"),
         ("t.yaml", "- " + "[" * 50_000, "not valid YAML at row 1"),
         ("t.csv", "a,b\n1,2\n\n3,4,5\n", r"Row 2 of .*t\.csv has 3 cells instead of 2 \('3,4,5'\)"),
         ("t.csv", "a,a\n1,2\n", "more than one column 'a'"),
         ("t.csv", "a, a\n1,2\n", "more than one column 'a'"),
-        ("t.csv", b"a,b\n1,\xff\n", "cannot be read as a csv file: .*UTF8"),
+        ("t.csv", b"a,b\n1,\xff\n", r"Line 2 of .*t\.csv is not UTF-8 .* Write the table in UTF-8"),
         ("t.csv", "\n\n", "cannot be read as a csv file"),
     ],
 )
@@ -391,7 +417,7 @@ def test_a_generator_that_fails_is_named_with_its_exception():
         yield {"a": 1}
         raise KeyError("b")
 
-    with pytest.raises(TableError, match=r"make_tasks raised KeyError: 'b' after 1 rows") as caught:
+    with pytest.raises(TableError, match=r"make_tasks raised an exception after 1 row: KeyError: 'b'\n") as caught:
         texts(make_tasks())
     assert isinstance(caught.value.__cause__, KeyError)
 
@@ -409,7 +435,7 @@ def test_the_librarys_own_errors_pass_through_a_generator():
     ("source", "part"),
     [
         ([{"a": 1}, (1, 2)], r"Row 2 of the list of tasks is \(1, 2\) \(tuple\), not a mapping"),
-        (pandas.DataFrame({"a": [1]}), r"Row 1 of the DataFrame of tasks is 'a' \(str\), not a mapping"),
+        (pandas.DataFrame({"a": [1]}), r"type DataFrame is not a table\. Pass table\.to_dict\('records'\)"),
         ({"a": 1}, r"type dict is not a table\. Pass an address"),
         (None, "type NoneType is not a table"),
         (5, "type int is not a table"),
@@ -464,7 +490,7 @@ def test_only_a_few_record_batches_are_in_memory(tmp_path, suffix):
 def test_importing_the_room_imports_none_of_the_heavy_packages():
     code = (
         "import sys, taskfleet.tables, taskfleet.tables.reading, taskfleet.tables.values, taskfleet.tables.results\n"
-        "print([name for name in ('pyarrow', 'pandas', 'numpy', 'ijson', 'yaml') if name in sys.modules])"
+        "print([name for name in ('pyarrow', 'pandas', 'numpy', 'yaml') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
@@ -475,7 +501,7 @@ def test_a_table_of_json_lines_needs_neither_pyarrow_nor_pandas(tmp_path):
     code = (
         f"import sys\nfrom taskfleet.tables.reading import read_batches\n"
         f"print(sum(len(b.encode(lambda names: None).data) for b in read_batches({str(path)!r})))\n"
-        "print([name for name in ('pyarrow', 'pandas', 'numpy', 'ijson', 'yaml') if name in sys.modules])"
+        "print([name for name in ('pyarrow', 'pandas', 'numpy', 'yaml') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "3\n[]\n"

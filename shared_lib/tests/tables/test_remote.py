@@ -1,6 +1,7 @@
 """Tables behind web addresses and in buckets, served on the loopback."""
 
 import codecs
+import contextlib
 import gzip
 import os
 import re
@@ -14,6 +15,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from taskfleet.errors import TableError
+from taskfleet.tables import download, web
 from taskfleet.tables.reading import read_batches
 
 TABLE = pa.table({"a": range(1000), "b": [f"x{index}" for index in range(1000)]})
@@ -40,6 +42,15 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, with_body):
         path, _, query = self.path.partition("?")
         self.server.asked.append((self.command, path, query))
+        if path in self.server.redirects:
+            self.send_response(302)
+            self.send_header("Location", self.server.redirects[path])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if path in self.server.endless:
+            self.endless(self.server.endless[path])
+            return
         if path == "/broken/t.csv":
             self.send_response(200)
             self.send_header("Content-Length", "1000")
@@ -69,6 +80,15 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             self.wfile.write(body)
+
+    def endless(self, part):
+        """Send a part again and again until the client goes away."""
+        with contextlib.suppress(OSError):
+            if self.server.with_headers:
+                self.send_response(200)
+                self.end_headers()
+            while True:
+                self.wfile.write(part)
 
     def log_message(self, *_):
         """Keep the tests' output quiet."""
@@ -101,6 +121,7 @@ def server(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served.files, served.asked, served.temporary = files, [], temporary
+    served.redirects, served.endless, served.with_headers = {}, {}, True
     served.url = f"http://127.0.0.1:{served.server_port}"
     thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -155,6 +176,120 @@ def test_a_password_in_a_url_is_not_shown(server):
 def test_an_unreachable_host_is_reported(server, address):
     with pytest.raises(TableError, match=r"cannot be downloaded: .* Check the URL and the network"):
         texts(address)
+
+
+def test_a_redirect_on_the_same_network_is_followed(server):
+    server.redirects = {"/old/t.jsonl": "/bucket/t.jsonl", "/older/t.jsonl": f"{server.url}/old/t.jsonl"}
+    assert texts(f"{server.url}/older/t.jsonl") == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        (
+            "http://169.254.169.254/latest/meta-data/iam/security-credentials/?token=abc",
+            "169.254.169.254 is a metadata service or",
+        ),
+        ("http://2852039166/latest/", "169.254.169.254 is a metadata service or"),
+        ("http://[::ffff:169.254.169.254]/", "is a metadata service or a link-local address; tables are not read"),
+        ("http://[64:ff9b::a9fe:a9fe]/", "is a metadata service or"),
+        ("http://[fd00:ec2::254]/latest", "fd00:ec2::254 is a metadata service or"),
+        ("http://[fe80::1]/", "fe80::1 is a metadata service or"),
+        ("http://metadata.google.internal/computeMetadata/v1/", "metadata.google.internal is a metadata service or"),
+        ("http://Metadata.Google.Internal./", "metadata.google.internal is a metadata service or"),
+        ("file:///etc/passwd", "redirected from http:// to file://, which is not followed"),
+        ("ftp://127.0.0.1/t.csv", "redirected from http:// to ftp://"),
+        ("data:text/csv,a", "redirected from http:// to data://"),
+    ],
+)
+def test_a_redirect_to_a_metadata_service_or_another_protocol_is_refused(server, target, part):
+    server.redirects = {"/bucket/moved.csv": target}
+    with pytest.raises(TableError, match=re.escape(part)) as caught:
+        texts(f"{server.url}/bucket/moved.csv")
+    assert str(caught.value).startswith(f"{server.url}/bucket/moved.csv cannot be downloaded: ")
+    assert "abc" not in str(caught.value)
+    assert len(server.asked) == 1
+    assert list(server.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "metadata.google.internal", "[fe80::1]"])
+def test_a_metadata_service_is_no_place_of_a_table_and_is_not_asked_through_a_proxy_either(server, monkeypatch, host):
+    monkeypatch.setenv("http_proxy", server.url)
+    with pytest.raises(TableError, match="is a metadata service or a link-local address"):
+        texts(f"http://{host}/t.csv")
+    assert server.asked == []
+
+
+def test_a_table_is_read_through_a_proxy(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    server.files["http://tables.example/t.csv"] = server.files["/bucket/t.csv"]
+    assert texts("http://tables.example/t.csv") == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "allowed"),
+    [
+        ("8.8.8.8", "9.9.9.9", True),
+        ("8.8.8.8", "10.0.0.1", False),
+        ("8.8.8.8", "127.0.0.1", False),
+        ("2001:4860:4860::8888", "::1", False),
+        ("8.8.8.8", "::ffff:10.0.0.1", False),
+        ("10.0.0.1", "192.168.1.1", True),
+        ("10.0.0.1", "8.8.8.8", True),
+        ("10.0.0.1", "127.0.0.1", False),
+        ("127.0.0.1", "10.0.0.1", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("127.0.0.1", "169.254.1.1", False),
+        ("fd12::1", "fd00:ec2::254", False),
+    ],
+)
+def test_a_redirect_may_not_lead_from_a_public_address_into_a_network(first, then, allowed):
+    route = web.Route()
+    route.check(web.reach(first), first)
+    if allowed:
+        route.check(web.reach(then), then)
+    else:
+        with pytest.raises(web.RefusedError):
+            route.check(web.reach(then), then)
+
+
+def test_an_endless_download_is_refused_at_its_size_and_leaves_nothing(server, monkeypatch):
+    monkeypatch.setattr(download, "MAX_DOWNLOAD_BYTES", 1 << 23)
+    server.endless = {"/bucket/endless.csv": b"0" * (1 << 20)}
+    with pytest.raises(
+        TableError, match=r"has more than 0.0078125 GiB, the most that is downloaded\. Download it with another"
+    ):
+        texts(f"{server.url}/bucket/endless.csv")
+    assert list(server.temporary.iterdir()) == []
+
+
+def test_a_download_that_says_that_it_is_too_large_is_refused_at_once(server, monkeypatch):
+    monkeypatch.setattr(download, "MAX_DOWNLOAD_BYTES", 1000)
+    with pytest.raises(TableError, match="the most that is downloaded"):
+        texts(f"{server.url}/bucket/t.csv")
+
+
+@pytest.mark.parametrize(
+    ("with_headers", "part"), [(True, "less than .* bytes per second"), (False, "no response within 0.5 s")]
+)
+def test_a_server_that_sends_drops_is_given_up(server, monkeypatch, with_headers, part):
+    monkeypatch.setattr(download, "_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(download, "_MIN_BYTES_PER_SECOND", 1 << 60)
+    server.endless, server.with_headers = {"/bucket/slow.csv": b"HTTP/1.1 100 Continue\r\n\r\n"}, with_headers
+    with pytest.raises(TableError, match=rf"slow\.csv cannot be downloaded: {part}.* Check the URL and the network"):
+        texts(f"{server.url}/bucket/slow.csv")
+    assert list(server.temporary.iterdir()) == []
+
+
+def test_a_full_disk_is_reported_as_one(server):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full here")
+    with open("/dev/full", "wb", buffering=0) as full:
+        write = download._writer(full.write, "http://h/t.csv", "/tmp")
+        with pytest.raises(
+            TableError, match=r"cannot be stored in /tmp after 3 bytes: No space left on device\. Set TMPDIR"
+        ):
+            write(b"abc")
 
 
 @pytest.fixture

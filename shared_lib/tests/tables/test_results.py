@@ -1,9 +1,12 @@
 """Tables of results."""
 
+import csv
 import json
 import math
 import os
+import subprocess
 import tracemalloc
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.feather
@@ -214,3 +217,75 @@ def test_many_rows_are_written_in_little_memory(tmp_path, suffix, monkeypatch):
     tracemalloc.stop()
     assert peak < 4 << 20  # of 20 MB
     assert pa.total_allocated_bytes() - allocated < 1 << 20
+
+
+@pytest.mark.parametrize("suffix", [".feather", ".parquet", ".csv", ".json", ".jsonl"])
+def test_a_few_large_results_are_written_in_little_memory(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr("taskfleet.tables.result_values.BATCH_CHARACTERS", 1 << 20)
+
+    def rows():
+        return ({"a": ["x" * 400_000], "b": "y" * 400_000} for _ in range(30))
+
+    write_results(tmp_path / f"warm{suffix}", lambda: iter([{"a": 1}]))
+    tracemalloc.start()
+    assert write_results(tmp_path / f"r{suffix}", rows) == 30
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20  # of 24 MB
+    assert len(rows_of(tmp_path / f"r{suffix}")) == 30
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]
+
+
+def test_formulas_are_escaped_in_csv_on_request_only(tmp_path):
+    rows = [{"=name": text, "number": -1.5, "harmless": f"a{text}"} for text in FORMULAS]
+    as_they_are, escaped = tmp_path / "as they are.csv", tmp_path / "escaped.csv"
+    write_results(as_they_are, lambda: iter(rows))
+    write_results(escaped, lambda: iter(rows), escape_formulas=True)
+
+    def read(path):
+        with path.open(newline="") as file:
+            return list(csv.reader(file))
+
+    assert read(as_they_are) == [["=name", "number", "harmless"], *([t, "-1.5", f"a{t}"] for t in FORMULAS)]
+    assert read(escaped) == [["'=name", "number", "harmless"], *([f"'{t}", "-1.5", f"a{t}"] for t in FORMULAS)]
+    for suffix in (".jsonl", ".parquet"):
+        write_results(tmp_path / f"a{suffix}", lambda: iter(rows), escape_formulas=True)
+    assert json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])["=name"] == "=1+1"
+
+
+@contextmanager
+def reader_of(pipe, *command, output=subprocess.DEVNULL):
+    """Run a command that reads a pipe, and end it if nothing was written there."""
+    process = subprocess.Popen([*command, pipe], stdout=output)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_named_pipe_is_written_into_and_stays(tmp_path, suffix, by_link):
+    rows = [{"a": index, "text": "x" * 100} for index in range(10_000)]  # more than a pipe holds
+    pipe, link, received = (tmp_path / f"{name}{suffix}" for name in ("pipe", "link", "received"))
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with received.open("wb") as file, reader_of(pipe, "cat", output=file) as reader:
+        assert write_results(link if by_link else pipe, lambda: iter(rows)) == 10_000
+        assert pipe.is_fifo()
+        assert link.is_symlink()
+        assert reader.wait() == 0
+    assert rows_of(received) == rows
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def test_a_reader_of_a_pipe_that_goes_away_is_an_error_of_the_pipe(tmp_path):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    broken = pytest.raises(TableError, match=r"pipe\.csv cannot be written: Broken pipe\. Its reader ended")
+    with reader_of(pipe, "head", "-c", "10"), broken:
+        write_results(pipe, lambda: ({"a": "x" * 1000} for _ in range(10_000)))
+    assert pipe.is_fifo()

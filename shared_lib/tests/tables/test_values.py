@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import numpy
 import pandas
+import pyarrow
 import pytest
 from taskfleet.tables.values import UnsupportedValueError, json_text, to_json
 
@@ -69,6 +70,11 @@ class Colour(enum.IntEnum):
         ([1, (2, [3.5, None])], "[1,[2,[3.5,null]]]"),
         (numpy.array([[1, 2], [3, 4]]), "[[1,2],[3,4]]"),
         (numpy.array(5), "5"),
+        (numpy.array(numpy.datetime64(1, "ns")), '"1970-01-01T00:00:00.000000001"'),
+        (numpy.array([(1, "a")], [("n", "i4"), ("k", "U1")]), '[{"k":"a","n":1}]'),
+        (numpy.array([(1, "a")], [("n", "i4"), ("k", "U1")])[0], '{"k":"a","n":1}'),
+        (numpy.ma.array([1, 2], mask=[False, True]), "[1,null]"),
+        (numpy.timedelta64(2**53 + 1, "ns"), "9007199.254740993"),
         (numpy.array([1, 10**9 + 1], "datetime64[ns]")[1:], '["1970-01-01T00:00:01.000000001"]'),
         (numpy.array(["a", None], dtype=object), '["a",null]'),
         (pandas.Series([1, None], dtype="Int64"), "[1,null]"),
@@ -104,7 +110,16 @@ def test_a_value_becomes_this_json(value, text):
         ({1: 2}, ["its key 1 (int) is not text", "keys as text"]),
         ({"scale": [0, 1, math.inf]}, ["x.scale[2] is inf (float)"]),
         ([[b""]], ["x[0][0] is b'' (bytes)"]),
-        (10**5000, ["too many digits", "as text"]),
+        (10**5000, ["x is an integer of about 5,001 digits (int): it has more than 4,300 digits", "as text"]),
+        (-(10**4300), ["x is an integer of about 4,301 digits (int)", "as text"]),
+        ([10**4300, b""], ["x[0] is an integer of about"]),
+        (datetime.time(1, tzinfo=PARIS), ["(time)", "no offset without a date"]),
+        (pandas.Series([1], index=["a"]), ["(Series)", "no place for its index", ".to_dict()"]),
+        (
+            pandas.Series([datetime.time(1)], dtype=pandas.ArrowDtype(pyarrow.time64("ns"))),
+            ["(Series)", "no nanoseconds"],
+        ),
+        (numpy.timedelta64(1, "M"), ["(timedelta64)"]),
         (b"z" * 10_000, ["...", "(bytes)"]),
     ],
     ids=lambda value: type(value).__name__,

@@ -21,7 +21,7 @@ MARK = "TASKFLEET_TEST_RUN"
 JOB = "job"
 
 #: How long something may take on a machine that is busy with other things.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 200.0
 
 #: Values of TASKS_PER_PROCESS, and what they mean.
 PER_PROCESS = {1: "process-per-task", 0: "process-for-ever", 3: "three-per-process"}
@@ -67,10 +67,11 @@ DEFAULTS = {
 
 
 def until(condition, what="it", seconds=PATIENCE_SECONDS):
-    """Wait for a condition; return its first true value."""
+    """Wait for a condition; return its first true value. ``what`` may be a function that says at the end what is missing."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:g} s in vain for {what() if callable(what) else what}")
         time.sleep(0.01)
     return value
 
@@ -205,7 +206,11 @@ class Project:
         name, _, value = self.mark.partition("=")
         return kept | {name: value, "NOTES": str(self._notes), "GATES": str(self._gates)}
 
-    def start(self, *arguments, environment=None, ignoring=(), before=()):
+    def start_script(self, name, *arguments):
+        """Start a worker as a script of the project."""
+        return self.start(*arguments, command=(name,))
+
+    def start(self, *arguments, environment=None, ignoring=(), before=(), command=("-m", "taskfleet", "launch_worker")):
         """Start a worker in the background; ``before`` stands before its command."""
         log = self.folder / f"worker-{len(self.workers)}.log"
 
@@ -215,7 +220,7 @@ class Project:
 
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*before, sys.executable, "-m", "taskfleet", "launch_worker", *map(str, arguments)],
+                [*before, sys.executable, *command, *map(str, arguments)],
                 cwd=self.folder,
                 env=self.environment() | (environment or {}),
                 stdin=subprocess.DEVNULL,
@@ -242,7 +247,10 @@ class Project:
 
     def until_noted(self, *words):
         """Wait until tasks have noted all of these."""
-        until(lambda: set(words) <= self.noted().keys(), f"{words} in {self.noted()}; {self._said()}")
+        until(
+            lambda: set(words) <= self.noted().keys(),
+            lambda: f"{words} in {self.noted()}; {self._said()}\n{_processes(self.mark)}",
+        )
 
     def until(self, condition, what="it", seconds=PATIENCE_SECONDS):
         """Wait for a condition; return its first true value."""

@@ -265,11 +265,11 @@ def test_a_suspended_worker_whose_lease_was_not_taken_continues(project):
 def test_leases_are_renewed_while_tasks_hold_all_cores_and_run_longer_than_a_lease(project, per_process):
     project.write(
         """
-        import time
+        import os, time
         def run_task():
             note("ran")
             end = time.monotonic() + 3
-            while time.monotonic() < end:
+            while time.monotonic() < end or not os.path.exists(os.path.join(os.environ["GATES"], "end")):
                 sum(range(100_000))
         """,
         TASKS_PER_PROCESS=per_process,
@@ -279,8 +279,9 @@ def test_leases_are_renewed_while_tasks_hold_all_cores_and_run_longer_than_a_lea
     first = project.insert([{}] * 4).start()
     project.until(lambda: project.noted()["ran"] == 4)
     second = project.start()
+    project.until(lambda: "Waiting for 4 tasks running on other workers." in second.text, "the second worker's message")
+    project.open_gate("end")
     first.wait()
     second.wait()
-    assert "Waiting for 4 tasks running on other workers." in second.text
     assert project.noted() == {"ran": 4}
     assert project.tally("lost") == 0

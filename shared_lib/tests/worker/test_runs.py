@@ -1,9 +1,14 @@
 """The arguments of a task function, its result, and the effects of the user's module."""
 
+import csv
 import json
 import math
 import re
+import subprocess
+import sys
 
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
 from taskfleet.tasks import Outcome, State
 
@@ -32,6 +37,12 @@ GOOD = {
     "date": ("datetime.date(2024, 2, 29)", "2024-02-29"),
     "time": ("datetime.datetime(2024, 2, 29, 1, tzinfo=datetime.UTC)", "2024-02-29T01:00:00+00:00"),
     "path": ("pathlib.PurePosixPath('/a/b')", "/a/b"),
+    "array_of_zero_dimensions": (
+        "{'t': numpy.array(numpy.datetime64('2024-03-31T01:30', 'ns'))}",
+        {"t": "2024-03-31T01:30:00"},
+    ),
+    "structured_array": ("numpy.array([(1, 2.5)], [('b', 'i4'), ('a', 'f8')])", [{"b": 1, "a": 2.5}]),
+    "keys_that_are_numbers": ("{2024: 1, numpy.int8(3): numpy.float32(0.5)}", {"2024": 1, "3": 0.5}),
 }
 BAD = {
     "an_object": ("object()", "object"),
@@ -45,6 +56,7 @@ BAD = {
     "circular": ("circular()", "deep|itself|circular"),
     "circular_object": ("circular_object()", "deep|itself|circular"),
     "key": ("{(1, 2): 3}", "key"),
+    "keys_alike": ("{1: 2, '1': 3}", "two of its keys are '1' as text"),
     "too_many_digits": ("10**5000", "digits"),
     "function": ("print", "builtin"),
     "generator": ("(i for i in range(3))", "generator"),
@@ -95,6 +107,38 @@ def test_a_result_is_valid_json_text(project):
     project.write("def run_task(): return {'é': float('nan'), 'a': 1.5}").insert([{}]).work()
     text = project.last("t0").result
     assert json.loads(text, parse_constant=lambda constant: pytest.fail(constant)) == {"é": None, "a": 1.5}
+
+
+def test_a_result_comes_out_of_every_format_as_it_was_returned(project):
+    project.write(
+        """
+        import numpy
+        RETURNED = {
+            "time": numpy.array(numpy.datetime64("2024-03-31T01:30", "ns")),
+            "zip": numpy.str_("0123"),
+            "long": numpy.int64(2**53 + 1),
+        }
+        def run_task(n): return RETURNED if n else {"long": 0.5}
+        """
+    )
+    project.insert([{"n": 1}, {"n": 0}]).work()
+    command = [sys.executable, "-m", "taskfleet", "results", "-o"]
+    for suffix in ("csv", "json", "jsonl", "parquet", "feather"):
+        subprocess.run([*command, f"r.{suffix}"], cwd=project.folder, env=project.environment(), check=True)
+    with (project.folder / "r.csv").open(newline="") as file:
+        tables = {"csv": list(csv.DictReader(file))}
+    assert ',"0123",9007199254740993\n' in (project.folder / "r.csv").read_text()
+    tables["parquet"] = pyarrow.parquet.read_table(project.folder / "r.parquet").to_pylist()
+    tables["feather"] = pyarrow.feather.read_table(project.folder / "r.feather").to_pylist()
+    names = ("result_time", "result_zip", "result_long")
+    for rows in tables.values():
+        assert [rows[0][name] for name in names] == ["2024-03-31T01:30:00", "0123", "9007199254740993"]
+        assert rows[1]["result_long"] == "0.5"
+    tables = [json.loads((project.folder / "r.json").read_text())]
+    tables.append([json.loads(line) for line in (project.folder / "r.jsonl").read_text().splitlines()])
+    for rows in tables:
+        assert [rows[0][name] for name in names] == ["2024-03-31T01:30:00", "0123", 2**53 + 1]
+        assert rows[1]["result_long"] == 0.5
 
 
 @pytest.mark.slow
@@ -167,7 +211,7 @@ def test_a_function_of_the_rms_style_runs_unchanged(project, per_process):
         """
         def process_task(task_id, task_data, worker_data):
             if task_data["n"] == 0:
-                return False, {"id": task_id, "data": task_data, "args": worker_data.args, "cpus": worker_data.num_cpus > 0,
+                return False, {"id": task_id, "data": task_data, "args": worker_data.args.rest, "cpus": worker_data.num_cpus > 0,
                                "tasks": worker_data.num_simultaneous_tasks, "runtime": worker_data.max_runtime,
                                "told": [worker_data.received_termination_notice, worker_data.received_shutdown_request]}
             if task_data["n"] == 1:
@@ -391,6 +435,23 @@ def test_a_traceback_shows_the_users_code_and_not_ours(project, per_process):
     assert "runner.py" not in error
 
 
+def test_a_secret_in_an_error_is_not_recorded(project, per_process):
+    project.write(
+        """
+        from taskfleet import Retry
+        def run_task(way):
+            if way == "retry": raise Retry("no answer from redis://:hunter2@host/0")
+            raise ConnectionError("x" * 100_000 + " postgresql://me:hunter2@host/db " + "y" * (32 * 1024 - 20))
+        """,
+        TASKS_PER_PROCESS=per_process,
+        RETRIES_ON_REQUEST=0,
+    )
+    project.insert([{"way": "retry"}, {"way": "raise"}]).work()
+    for task_id, shown in (("t0", "redis://:***@host/0"), ("t1", "me:***@host/db")):
+        assert shown in project.last(task_id).error
+        assert "hunter2" not in project.last(task_id).error
+
+
 # --- the user's module ---
 
 
@@ -428,7 +489,7 @@ def test_an_unusable_module_is_reported_and_nothing_is_leased(project, source, s
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("nowhere:run_task", "nowhere:run_task: there is no module 'nowhere' in "),
+        ("nowhere:run_task", "TASK_FUNCTION=nowhere:run_task: there is no module 'nowhere' in "),
         ("task:nothing", "task:nothing: "),
         ("task:Thing", "asks"),
     ],
@@ -548,14 +609,14 @@ def test_the_events_file_has_one_line_for_each_attempt(project, per_process):
             if case == "exit": os._exit(7)
             if case == "timeout": time.sleep(1000)
             if case == "memory":
-                x = bytearray(b"x") * (600 << 20)
+                x = bytearray(b"x") * (300 << 20)
                 time.sleep(1000)
             return {"case": case}
         """,
         TASKS_PER_PROCESS=per_process,
         EVENT_FILE="out/events.jsonl",
-        MAX_RUNTIME_SECONDS=2.5,
-        MEMORY_LIMIT_GIB=0.4,
+        MAX_RUNTIME_SECONDS=8,
+        MEMORY_LIMIT_GIB=0.2,
         RETRIES_ON_REQUEST=1,
     )
     cases = ("fine", "retry", "stubborn", "exception", "exit", "timeout", "memory")
@@ -580,9 +641,9 @@ def test_the_events_file_has_one_line_for_each_attempt(project, per_process):
     assert events["exception", 1]["exception"].startswith("ValueError: bad\nTraceback")
     assert (events["exit", 1]["event_type"], events["exit", 1]["exit_code"]) == ("task_exited", 7)
     assert events["timeout", 1]["event_type"] == "task_timed_out"
-    assert "MAX_RUNTIME_SECONDS=2.5" in events["timeout", 1]["exception"]
+    assert "MAX_RUNTIME_SECONDS=8" in events["timeout", 1]["exception"]
     assert events["memory", 1]["event_type"] == "task_memory_exceeded"
-    assert "MEMORY_LIMIT_GIB is 0.4" in events["memory", 1]["exception"]
+    assert "MEMORY_LIMIT_GIB is 0.2" in events["memory", 1]["exception"]
 
 
 def test_a_worker_that_cannot_begin_writes_a_fatal_event(project):

@@ -13,7 +13,7 @@ from taskfleet.functions import examine
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker import limits, runner_process
 from taskfleet.worker.config import WorkerConfig
-from taskfleet.worker.messages import Done, KillTask, Recall, Returned, Run, pack, unpack
+from taskfleet.worker.messages import CANCELLED, Cancel, Done, KillTask, Recall, Returned, Run, pack, unpack
 from taskfleet.worker.runner_process import RunnerProcess
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
@@ -35,7 +35,7 @@ def run_task(n, gate=None, text="", hoard_mib=0):
 class Talk:
     """A slot in a process of its own and our end of its channel."""
 
-    def __init__(self, tasks_per_process, max_runtime_seconds=None, memory_limit_bytes=None):
+    def __init__(self, tasks_per_process, max_runtime_seconds=None, memory_limit_bytes=None, cancel_grace_seconds=0.0):
         ours, theirs = socket.socketpair()
         config = WorkerConfig(
             function="task:run_task",
@@ -48,6 +48,7 @@ class Talk:
             tasks_per_process=tasks_per_process,
             max_runtime_seconds=max_runtime_seconds,
             memory_limit_bytes=memory_limit_bytes,
+            cancel_grace_seconds=cancel_grace_seconds,
             max_result_bytes=1 << 20,
             output_tail_bytes=1000,
         )
@@ -170,6 +171,72 @@ def test_a_killed_task_is_interrupted_and_those_queued_behind_it_are_returned(sl
         assert talk.done[1].outcome == Outcome.INTERRUPTED
     talk.run((4, {}))
     talk.until(lambda: 4 in talk.done)
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
+def test_cancelled_tasks_are_killed_and_the_others_go_on(slot, tmp_path, tasks_per_process):
+    talk = slot(tasks_per_process)
+    talk.run((1, {"gate": str(tmp_path / "never")}), *((n, {}) for n in range(2, 8)))
+    talk.until((tmp_path / "never-began").exists)
+    talk.send(Cancel(keys=[(3, 1), (5, 1), (99, 1)]))
+    talk.until(lambda: len(talk.done) == 2)
+    assert {n: one.outcome for n, one in talk.done.items()} == {3: Outcome.KILLED, 5: Outcome.KILLED}
+    talk.send(Cancel(keys=[(1, 1), (3, 1), (4, 2)]))
+    talk.until(lambda: len(talk.done) == 7)
+    assert [n for n, one in talk.done.items() if one.outcome == Outcome.KILLED] == [3, 5, 1]
+    assert talk.done[1].error == CANCELLED
+    assert talk.done[1].exit_code is None
+    assert all(talk.done[n].result == str(n) for n in (2, 4, 6, 7))
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 2, 3])
+def test_a_task_cancelled_at_any_moment_is_killed_or_done_and_no_other_is_touched(slot, tasks_per_process):
+    """The moment moves through the turns: before the start, while the tasks run, at their end, after it."""
+    talk = slot(tasks_per_process)
+    cancelled = set()
+    for turn in range(300):
+        numbers = range(7 * turn, 7 * turn + 7)
+        talk.run(*((n, {}) for n in numbers))
+        if turn % 3 == 0:
+            talk.until(lambda turn=turn, wanted=7 * turn + turn % 7: len(talk.done) >= wanted)
+        chosen = {numbers[turn % 7], numbers[(turn * 5 + 1) % 7]}
+        cancelled |= chosen
+        talk.send(Cancel(keys=[(n, 1) for n in chosen]))
+        if turn % 4:
+            talk.until(lambda turn=turn: len(talk.done) == 7 * turn + 7)
+    talk.until(lambda: len(talk.done) == 2100)
+    assert {n for n, one in talk.done.items() if one.outcome != Outcome.SUCCEEDED} <= cancelled
+    found = {one.outcome for n, one in talk.done.items() if n in cancelled}
+    assert found <= {Outcome.SUCCEEDED, Outcome.KILLED}
+    assert Outcome.KILLED in found
+    assert all(one.result == str(n) for n, one in talk.done.items() if one.outcome == Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
+def test_a_cancelled_task_has_its_time_and_the_others_wait_for_it(slot, tmp_path, tasks_per_process):
+    gate = tmp_path / "gate"
+    talk = slot(tasks_per_process, cancel_grace_seconds=600.0)
+    talk.run((1, {"gate": str(gate)}), (2, {}), (3, {}))
+    talk.until((tmp_path / "gate-began").exists)
+    talk.send(Cancel(keys=[(1, 1), (2, 1)]))
+    talk.until(lambda: 2 in talk.done)
+    talk.until_idle()
+    assert set(talk.done) == {2}
+    gate.touch()
+    talk.until(lambda: len(talk.done) == 3)
+    assert [talk.done[n].outcome for n in (1, 2, 3)] == [Outcome.SUCCEEDED, Outcome.KILLED, Outcome.SUCCEEDED]
+
+
+@pytest.mark.parametrize("tasks_per_process", [1, 0, 3])
+def test_a_cancelled_task_is_killed_when_its_time_is_over(slot, tmp_path, tasks_per_process):
+    talk = slot(tasks_per_process, cancel_grace_seconds=0.3)
+    talk.run((1, {"gate": str(tmp_path / "never")}), (2, {}))
+    talk.until((tmp_path / "never-began").exists)
+    talk.send(Cancel(keys=[(1, 1)]))
+    talk.until(lambda: len(talk.done) == 2)
+    assert talk.done[1].outcome == Outcome.KILLED
+    assert talk.done[1].elapsed_seconds > 0.3
+    assert talk.done[2].outcome == Outcome.SUCCEEDED
 
 
 def kill_late(runner, outcome, reason, target=None):

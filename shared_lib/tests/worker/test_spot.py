@@ -50,6 +50,6 @@ def test_a_notice_reaches_the_tasks_and_does_not_count_as_an_attempt(project):
     events = [json.loads(line) for line in (project.folder / "events.jsonl").read_text().splitlines()]
     assert [event["event_type"] for event in events] == ["spot_termination", "task_completed"]
     shown = subprocess.run(
-        [sys.executable, "-m", "taskfleet", "status", "--json"], cwd=project.folder, capture_output=True, timeout=60
+        [sys.executable, "-m", "taskfleet", "status", "--json"], cwd=project.folder, capture_output=True, timeout=240
     )
     assert json.loads(shown.stdout)["spot_terminations"] == 1

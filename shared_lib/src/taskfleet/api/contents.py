@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping
 
 from taskfleet.api.queue import open_job
-from taskfleet.ledger import counters, queries, sending
+from taskfleet.ledger import counters, managers, queries, sending
 from taskfleet.ledger.database import Database
+from taskfleet.ledger.stored_json import read_data
 from taskfleet.messages import tasks as task_messages
+from taskfleet.messages.formats import ForeignMessageError, MisdirectedMessageError
 from taskfleet.queues.addresses import is_remote, redact_url
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.queues.transport import Outgoing, Size, Transport
@@ -16,6 +18,8 @@ from taskfleet.tasks import JSON, State
 #: Tasks of a sample message that are returned.
 SAMPLE_TASKS = 3
 SAMPLE_LEASE_SECONDS = 30.0
+#: The command shows the state at this moment, so it does not wait for a service that is not available.
+PATIENCE_SECONDS = 5.0
 
 
 def contents(configuration: Configuration) -> Mapping[str, JSON]:
@@ -28,15 +32,18 @@ def contents(configuration: Configuration) -> Mapping[str, JSON]:
     settings = configuration.settings
     is_service = is_remote(settings.queue_url)
     found: dict[str, JSON] = {"job_id": settings.job_id, "queue_url": redact_url(settings.queue_url)}
+    names: list[str] = []
     if configuration.ledger_path.exists() or not is_service:
         database = open_job(configuration, read_only=True)
         check_queue(database, configuration)
         found |= _by_ledger(database, is_service)
+        names = list(managers.names(database).values())
         database.close()
     if is_service:
-        with JobQueues(configuration) as queues:
+        with JobQueues(configuration, waits=False, patience_seconds=PATIENCE_SECONDS) as queues:
             queues.require()
             found |= {"tasks": _size(queues.tasks.size()), "events": _size(queues.events.size())}
+            found["managers"] = {name: _size(queues.of_manager(name).size()) for name in names}
             found["sample"] = _sample(queues.tasks)
     return found
 
@@ -47,7 +54,7 @@ def _by_ledger(database: Database, is_service: bool) -> dict[str, JSON]:
     if is_service:
         return {"ledger": depth | {"unsent": sending.count_unsent(database)}}
     row = queries.one_pending(database)
-    sample: JSON = None if row is None else {"tasks": [{"task_id": row[0], "data": json.loads(row[1])}]}
+    sample: JSON = None if row is None else {"tasks": [{"task_id": row[0], "data": read_data(row[1], row[0])}]}
     return {"ledger": depth, "sample": sample}
 
 
@@ -66,12 +73,14 @@ def _sample(transport: Transport) -> JSON:
     message = messages[0]
     try:
         one = task_messages.unpack(message.body)
-    finally:
-        if message.deliveries > 1:
-            transport.extend([message.receipt], 0)
-        else:
-            transport.send([Outgoing(message.body)])
-            transport.acknowledge([message.receipt])
+    except (ForeignMessageError, MisdirectedMessageError) as error:
+        transport.extend([message.receipt], 0)
+        return {"error": str(error), "deliveries": message.deliveries}
+    if message.deliveries > 1:
+        transport.extend([message.receipt], 0)
+    else:
+        transport.send([Outgoing(message.body)])
+        transport.acknowledge([message.receipt])
     tasks: list[JSON] = [
         {"task_id": task.task_id, "attempt": task.attempt, "data": json.loads(task.data)}
         for task in one.tasks[:SAMPLE_TASKS]

@@ -21,10 +21,11 @@ from taskfleet.pool.controller import Controller
 from taskfleet.pool.deployment import Deployment, Ending
 from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.job_state import LedgerJobState
+from taskfleet.pool.managers import check_managers
 from taskfleet.pool.records import End
 from taskfleet.pool.selection import pool_limits, pool_need
 from taskfleet.pool.teardown import reconcile
-from taskfleet.processes.identity import identity
+from taskfleet.processes.identity import identity, pid_of
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.settings import Configuration
@@ -35,12 +36,15 @@ from taskfleet.watch.progress import Progress
 from taskfleet.watch.sending import SendingDisplay
 from taskfleet.watch.status import Status, gather
 
+#: How long the pool waits for the queue before it does other things.
+PATIENCE_SECONDS = 5.0
+
 
 def check_reach(configuration: Configuration) -> None:
-    """Check that the provider's machines can reach the queue.
+    """Check that the provider's machines can access the queue, and have an identity with which to do so.
 
     Raises:
-        SettingsError: They cannot.
+        SettingsError: They cannot access it, or have no identity.
     """
     provider = provider_of(configuration)
     if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
@@ -48,6 +52,7 @@ def check_reach(configuration: Configuration) -> None:
             f"PROVIDER={provider.name}: machines cannot access the ledger on this computer (QUEUE_URL=ledger). Use a service queue: "
             f"QUEUE_URL={provider.example_queue_url} in config/task.env, or PROVIDER=local."
         )
+    provider.check_machines(configuration)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,7 @@ class Pool:
         self._take_over = take_over
         self._say = say
         self._provider = provider_of(configuration)
+        self._queues: JobQueues | None = None
 
     def __enter__(self) -> Self:
         """Prepare the pool.
@@ -108,6 +114,7 @@ class Pool:
         """
         self._database = open_job(self._configuration)
         try:
+            check_managers(self._configuration, self._database, self._say)
             if not self._take_over:
                 self._refuse_earlier_machines()
             self._machines = self._open_machines()
@@ -142,9 +149,7 @@ class Pool:
         me = identity()
         other = control.acquire(database, me, time.time())
         if other is not None:
-            raise CommandError(
-                f"Another poe deploy_pool manages this job (process {other.split('|')[1]}). {poe('status --watch')} shows its progress."
-            )
+            raise _managed_by(other)
         progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)
 
         def close_and_ask() -> Ending | None:
@@ -154,7 +159,7 @@ class Pool:
         with ExitStack() as stack:
             stack.callback(self._release, me)
             check_queue(database, self._configuration)
-            monitor = self._monitor(stack)
+            monitor = self._monitor(stack, progress)
             deployment = self._deployment(progress, monitor, close_and_ask)
             try:
                 ending = deployment.run()
@@ -180,6 +185,8 @@ class Pool:
         terminate_machines(self._configuration, self._machines, None, EndReason.TERMINATED, self._say)
 
     def _refuse_earlier_machines(self) -> None:
+        if other := control.running(self._database, time.time()):
+            raise _managed_by(other)
         if not records.open_machines(self._database):
             return
         reconcile(open_machines(self._configuration, self._database), self._database)
@@ -200,14 +207,20 @@ class Pool:
             raise CommandError("Machines cannot be launched yet:\n" + "\n".join(f"  - {one}" for one in errors))
         return machines
 
-    def _monitor(self, stack: ExitStack) -> Monitor | None:
+    def _monitor(self, stack: ExitStack, progress: Progress) -> Monitor | None:
         if not is_remote(self._configuration.settings.queue_url):
             return None
-        queues = stack.enter_context(JobQueues(self._configuration))
-        queues.require()
-        with SendingDisplay() as display:
+        with SendingDisplay() as display, JobQueues(self._configuration, say=display.say) as queues:
+            queues.require()
             queues.send_unsent(self._database, display)
-        monitor = Monitor(self._database, self._configuration, queues.events)
+        self._queues = stack.enter_context(
+            JobQueues(self._configuration, say=progress.say, waits=False, patience_seconds=PATIENCE_SECONDS)
+        )
+        is_graph = self._database.value("SELECT EXISTS (SELECT 1 FROM function)")
+        hint = folder_hint(self._configuration.results_path) if is_graph and self._provider.code_sources else ""
+        if hint:
+            progress.say(hint)
+        monitor = Monitor(self._database, self._configuration, self._queues)
         stack.callback(monitor.close)
         return monitor
 
@@ -252,14 +265,32 @@ class Pool:
         }
         if ending in ends:
             protect(lambda: deployment.terminate_all(ends[ending], lambda: clear_bundles(self._configuration)))
-            while monitor is not None and monitor.step():
-                pass
-        if ending is Ending.DONE and monitor is not None:
-            with JobQueues(self._configuration) as queues:
-                queues.delete()
+            if monitor is not None and self._queues is not None:
+                self._queues.outages.waits = True
+                while monitor.step():
+                    pass
+                if ending is Ending.DONE:
+                    self._queues.delete(self._database)
+
+
+def folder_hint(results_path: str) -> str:
+    """Return a hint for a graph whose large values have no place that machines of a cloud can reach; empty if they have one."""
+    if "://" in results_path:
+        return ""
+    what = f"RESULTS_PATH={results_path} is a folder" if results_path else "RESULTS_PATH is not set"
+    return (
+        f"{what}: unless all machines share a folder, tasks with values of more than 64 KiB fail. Set RESULTS_PATH to a bucket "
+        "(s3://…, gs://…)."
+    )
 
 
 def dump(configuration: Configuration, folder: Path) -> list[tuple[Path, int]]:
     """Write the tasks into files, one for each state; return each file with its number of tasks."""
     with closing(open_job(configuration, read_only=True)) as database:
         return dump_tasks(database, folder, configuration.settings.job_id)
+
+
+def _managed_by(controller: str) -> CommandError:
+    return CommandError(
+        f"Another poe deploy_pool manages this job (process {pid_of(controller)}). {poe('status --watch')} shows its progress."
+    )

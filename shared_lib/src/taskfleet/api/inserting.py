@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskfleet.errors import InsertError
-from taskfleet.functions import TaskFunction, load_function, load_object
+from taskfleet.errors import InsertError, TaskfleetError
+from taskfleet.functions import TaskFunction, find_beside, load_function, load_object
 from taskfleet.invocation import poe
 from taskfleet.ledger import insertion
 from taskfleet.ledger.database import Database, create
@@ -19,6 +19,7 @@ from taskfleet.ledger.insertion import InsertReport
 from taskfleet.queues.addresses import is_remote
 from taskfleet.settings import Configuration
 from taskfleet.settings.reader import is_reference
+from taskfleet.tracebacks import describe_users_error
 from taskfleet.watch.inserting import InsertingDisplay
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ Source = Iterable[Mapping[str, Any]]
 
 
 def insert(
-    configuration: Configuration, source: Source | None = None, *, filter_tasks: FilterTasks | None = None
+    configuration: Configuration,
+    source: Source | None = None,
+    *,
+    filter_tasks: FilterTasks | None = None,
+    function: TaskFunction | None = None,
 ) -> InsertReport:
     """Insert all tasks, or none if a row is invalid. With a service queue, also send them.
 
@@ -41,7 +46,8 @@ def insert(
         configuration: The settings.
         source: Rows to insert instead of TASK_TABLE: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
         filter_tasks: ``filter_tasks(table, output_path)`` gets a pandas DataFrame (of up to 50,000 rows at a time) and returns the rows
-            to insert.
+            to insert. None for the function of this name in the module of TASK_FUNCTION, if there is one.
+        function: The task function; None for TASK_FUNCTION.
 
     Raises:
         TableError: The table cannot be read.
@@ -49,7 +55,7 @@ def insert(
         FunctionError: The task function cannot be loaded.
         QueueError: The tasks cannot be sent; they are in the ledger, and the next call sends them.
     """
-    function, batches = _prepare(configuration, source, filter_tasks)
+    function, batches = _prepare(configuration, source, filter_tasks, function)
     with _queues(configuration) as queues:
         database = _open(configuration)
         try:
@@ -78,10 +84,18 @@ def check(
 
 
 def _prepare(
-    configuration: Configuration, source: Source | None, filter_tasks: FilterTasks | None
+    configuration: Configuration,
+    source: Source | None,
+    filter_tasks: FilterTasks | None,
+    function: TaskFunction | None = None,
 ) -> tuple[TaskFunction, "_Counted"]:
     os.environ.update({name: value for name, value in configuration.exports.items() if name not in os.environ})
-    function = load_function(configuration.settings.task_function, configuration.project)
+    name = configuration.settings.task_function
+    if function is None:
+        function = load_function(name, configuration.project)
+        filter_tasks = find_beside(name, "filter_tasks") if filter_tasks is None else filter_tasks
+    if filter_tasks is not None and not callable(filter_tasks):
+        raise InsertError(f"filter_tasks is {filter_tasks!r:.100}, not a function. Nothing was inserted.")
     return function, _batches(configuration, source, filter_tasks)
 
 
@@ -89,8 +103,9 @@ def _queues(configuration: Configuration) -> "AbstractContextManager[JobQueues |
     if not is_remote(configuration.settings.queue_url):
         return nullcontext()
     from taskfleet.queues.job import JobQueues
+    from taskfleet.watch.bar import say
 
-    return JobQueues(configuration)
+    return JobQueues(configuration, say=say)
 
 
 def _send(database: Database, queues: "JobQueues", report: InsertReport) -> int:
@@ -131,8 +146,9 @@ def _batches(configuration: Configuration, source: Source | None, filter_tasks: 
     settings = configuration.settings
     total = None
     if source is None and is_reference(settings.task_table):
-        factory = load_object(settings.task_table, configuration.project)
-        source = factory() if callable(factory) else factory
+        source = _made(
+            settings.task_table, load_object(settings.task_table, configuration.project, setting="TASK_TABLE")
+        )
     if source is None:
         table = settings.task_table
         address = table if "://" in table else configuration.project / Path(table).expanduser()
@@ -147,6 +163,17 @@ def _batches(configuration: Configuration, source: Source | None, filter_tasks: 
     if filter_tasks is not None:
         counted.kept = filter_batches(counted.counting(), filter_tasks, settings.output_path)
     return counted
+
+
+def _made(name: str, factory: Any) -> Any:
+    if not callable(factory):
+        return factory
+    try:
+        return factory()
+    except TaskfleetError:
+        raise
+    except Exception as error:
+        raise InsertError(f"{name} raised an exception: {describe_users_error(error)}") from error
 
 
 class _Counted:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from taskfleet.errors import SettingsError
 from taskfleet.settings import Configuration, describe, read_configuration
 from taskfleet.settings.reader import did_you_mean
-from taskfleet.tasks import FAILURE_KINDS, JSON, State
+from taskfleet.tasks import FAILURE_KINDS, JSON, Lease, State
 
 if TYPE_CHECKING:
     from taskfleet.api.calibrating import Calibration
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from taskfleet.api.machines import MachineList
     from taskfleet.api.planning import Plan
     from taskfleet.api.working import WorkReport
+    from taskfleet.ledger.cancelling import CancelReport
+    from taskfleet.ledger.checks import Check
     from taskfleet.ledger.insertion import InsertReport
     from taskfleet.ledger.queries import TaskLine, TaskRecord
     from taskfleet.watch.status import Status
@@ -86,14 +88,35 @@ class Job:
 
         return inserting.insert(self.configuration, source, filter_tasks=filter_tasks)
 
-    def work(self, args: Sequence[str] = ()) -> "WorkReport":
-        """Run a worker in this process until no tasks are left; see ``api.working.work``.
+    def work(
+        self,
+        args: Sequence[str] = (),
+        *,
+        before_fn: "Callable[[Lease], object] | None" = None,
+        after_fn: "Callable[[Lease], object] | None" = None,
+        stop_fn: Callable[..., bool] | None = None,
+    ) -> "WorkReport":
+        """Run a worker in this process until no tasks are left; see ``api.working.work``, and ``worker.hooks.Hooks`` for the functions.
 
+        It runs tasks of the default manager; those of other managers need processes of their own: ``poe launch_worker --manager NAME``.
         Call it in the main thread; it replaces the signal handlers while it runs.
         """
         from taskfleet.api import working
+        from taskfleet.worker.hooks import make_hooks
 
-        return working.work(self.configuration, args)
+        return working.work(self.configuration, args, hooks=make_hooks(before_fn, after_fn, stop_fn))
+
+    def block_until_empty(self, interval_sec: float = 2.0) -> None:
+        """Wait until no task is pending, waiting or running; see ``api.waiting.block_until_empty``."""
+        from taskfleet.api import waiting
+
+        waiting.block_until_empty(self.configuration, interval_sec)
+
+    def rezero(self) -> None:
+        """Count inserted and completed tasks from zero again, as shown by ``poe status``; tasks and results stay."""
+        from taskfleet.api import queue
+
+        queue.rezero(self.configuration)
 
     def monitor(
         self, *, auto_complete: bool = True, on_event: Callable[[Mapping[str, JSON]], None] | None = None
@@ -138,12 +161,23 @@ class Job:
 
         return looking.task(self.configuration, task_id)
 
-    def write_results(self, path: str | PathLike[str]) -> int:
-        """Write the table joined with results and failures; return the number of rows. The suffix determines the file format."""
+    def write_results(self, path: str | PathLike[str], *, escape_formulas: bool = False) -> int:
+        """Write the table joined with results and failures; return the number of rows. The suffix determines the file format.
+
+        Args:
+            path: The file.
+            escape_formulas: Whether texts in CSV that a spreadsheet would take for formulas get an apostrophe before them.
+        """
         from taskfleet.api import looking
 
-        rows, _ = looking.write_results(self.configuration, Path(path))
+        rows, _ = looking.write_results(self.configuration, Path(path), escape_formulas=escape_formulas)
         return rows
+
+    def check_ledger(self) -> "list[Check]":
+        """Verify the ledger, without changing it; return the result of each check."""
+        from taskfleet.api import checking
+
+        return list(checking.check_ledger(self.configuration))
 
     def explain(self, what: str | None = None) -> list[str]:
         """Return the reasons why a task (by its ID), the pool (``"pool"``) or the job (None) is stuck, and what to change."""
@@ -153,7 +187,15 @@ class Job:
 
     # The queue
 
-    def retry(self, *task_ids: str, failed: bool = False, kinds: Sequence[str] = (), killed: bool = False) -> int:
+    def retry(
+        self,
+        *task_ids: str,
+        failed: bool = False,
+        kinds: Sequence[str] = (),
+        killed: bool = False,
+        upstream: bool = False,
+        with_descendants: bool = False,
+    ) -> int:
         """Put failed or killed tasks back into the queue; return their number. Earlier attempts no longer count as retries.
 
         Args:
@@ -161,12 +203,50 @@ class Job:
             failed: All failed tasks.
             kinds: All tasks with one of these kinds of failure: exception, timeout, exit, memory, lost or upstream.
             killed: All killed tasks.
+            upstream: Instead of these tasks, those whose failures are the causes of theirs.
+            with_descendants: Also those of these tasks that succeeded; all tasks that depend on these are run again.
         """
         from taskfleet.api import queue
 
         known = {one.word: one for one in FAILURE_KINDS}
         chosen = FAILURE_KINDS if failed else [known[_known(one, "kind", known)] for one in kinds]
-        return queue.retry(self.configuration, task_ids, kinds=chosen, killed=killed)
+        return queue.retry(
+            self.configuration,
+            task_ids,
+            kinds=chosen,
+            killed=killed,
+            upstream=upstream,
+            with_descendants=with_descendants,
+        )
+
+    def cancel(
+        self, *task_ids: str, all_tasks: bool = False, state: str | None = None, function: str | None = None
+    ) -> "CancelReport":
+        """Cancel tasks, also running ones; return what they were. See ``api.steering.cancel``.
+
+        Args:
+            *task_ids: Tasks to cancel.
+            all_tasks: All tasks that have not ended.
+            state: All tasks in this state: pending, waiting or running.
+            function: All tasks of a graph that call this function.
+        """
+        from taskfleet.api import steering
+
+        states = {one.word: (one,) for one in (State.PENDING, State.WAITING, State.RUNNING)}
+        chosen = tuple(State) if all_tasks else () if state is None else states[_known(state, "state", states)]
+        return steering.cancel(self.configuration, task_ids, states=chosen, function=function)
+
+    def pause(self) -> bool:
+        """Let no task start until ``resume``; return False if the job was paused already. See ``api.steering.set_paused``."""
+        from taskfleet.api import steering
+
+        return steering.set_paused(self.configuration, True)
+
+    def resume(self) -> bool:
+        """Let tasks start again; return False if the job was not paused."""
+        from taskfleet.api import steering
+
+        return steering.set_paused(self.configuration, False)
 
     def release(self) -> int:
         """Revoke all leases, including those of live workers; return the number of tasks that can be leased again."""
@@ -199,7 +279,10 @@ class Job:
         return queue.copy(self.configuration, queue_url)
 
     def delete(self) -> None:
-        """Delete the job: its queue, and its ledger with all results. Raise CommandError while workers are running."""
+        """Delete the job: its queue, and its ledger with all results. Raise CommandError while workers are running.
+
+        The folder of large results beside the ledger is deleted too; a folder or bucket in RESULTS_PATH stays.
+        """
         from taskfleet.api import queue
 
         queue.check_delete(self.configuration)

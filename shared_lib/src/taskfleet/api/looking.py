@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from taskfleet.api.other_jobs import other_jobs
 from taskfleet.api.queue import open_job, require_tasks
 from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
-from taskfleet.ledger import counters, queries
+from taskfleet.ledger import counters, function_graph, queries
 from taskfleet.ledger.database import Database
+from taskfleet.ledger.function_graph import FunctionCounts, FunctionEdge
 from taskfleet.ledger.queries import TaskLine, TaskRecord
 from taskfleet.pool.diagnosis import diagnose_pool
 from taskfleet.pool.selection import pool_limits, pool_need
@@ -22,13 +24,13 @@ Rows = Iterator[dict[str, JSON]]
 
 
 def status(configuration: Configuration) -> Status:
-    """Return the job's status at this instant; the time it takes does not depend on the number of tasks.
+    """Return the job's status at this instant; the time it takes does not depend on the number of tasks, except for those of a graph.
 
     Raises:
         LedgerError: There is no ledger, or it cannot be read.
     """
     with closing(open_job(configuration, read_only=True)) as database:
-        return gather(database, time.time())
+        return gather(database, time.time(), by_function=True)
 
 
 def tasks(
@@ -55,6 +57,20 @@ def tasks(
         return lines, total if kind is None else counters.by_failure_kind(database)[kind]
 
 
+def functions(configuration: Configuration) -> tuple[list[FunctionCounts], list[FunctionEdge]]:
+    """Return the functions of the job's graph with the states of their tasks, and which take results of which.
+
+    Raises:
+        CommandError: The job has no graph.
+    """
+    with closing(open_job(configuration, read_only=True)) as database, database.snapshot():
+        if not function_graph.has_functions(database):
+            others = "" if queries.was_inserted(database) else other_jobs(configuration)
+            remedy = others or f"{poe('flow')} runs a script that makes one."
+            raise CommandError(f"Job {configuration.settings.job_id} has no graph. {remedy}")
+        return function_graph.count_by_function(database), function_graph.function_edges(database)
+
+
 def task(configuration: Configuration, task_id: str) -> TaskRecord:
     """Return the details of one task, with all its attempts.
 
@@ -73,13 +89,18 @@ def _find_task(database: Database, job_id: str, task_id: str) -> TaskRecord:
 
 
 def write_results(
-    configuration: Configuration, path: Path, *, show: Callable[[Rows, int], Rows] = lambda rows, _: rows
+    configuration: Configuration,
+    path: Path,
+    *,
+    escape_formulas: bool = False,
+    show: Callable[[Rows, int], Rows] = lambda rows, _: rows,
 ) -> tuple[int, Status]:
     """Write the table joined with results and failures to a file.
 
     Args:
         configuration: The settings.
         path: The file; its suffix determines the format: .feather .parquet .csv .json .jsonl
+        escape_formulas: Whether texts in CSV that a spreadsheet would take for formulas get an apostrophe before them.
         show: Passes the rows on and shows the progress; called with the rows and their number, twice.
 
     Returns:
@@ -95,8 +116,18 @@ def write_results(
         require_tasks(database, configuration.settings.job_id)
         now = gather(database, time.time())
         with database.snapshot():
-            n = write(path, lambda: show(queries.results(database), now.total), columns=queries.RESULT_COLUMNS)
+            n = write(
+                path,
+                lambda: show(queries.results(database, _file_address(configuration)), now.total),
+                columns=queries.RESULT_COLUMNS,
+                escape_formulas=escape_formulas,
+            )
         return n, now
+
+
+def _file_address(configuration: Configuration) -> Callable[[str], str]:
+    """Return a function that returns the address of a large value of a graph by the name of its file."""
+    return lambda name: f"{configuration.results_path.rstrip('/')}/{name}"
 
 
 def explain(configuration: Configuration, what: str | None = None) -> list[str]:

@@ -6,11 +6,12 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from taskfleet.api.planning import warn
-from taskfleet.errors import LedgerError, UnreachableError
+from taskfleet.errors import CommandError, LedgerError, UnreachableError
+from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machine, Machines, MachineState
 from taskfleet.machines.provider import provider_of
-from taskfleet.pool import boot_log, control
+from taskfleet.pool import boot_log, control, records
 from taskfleet.pool.code_delivery import clear_bundles
 from taskfleet.pool.costs import Costs
 from taskfleet.pool.job_machines import open_machines
@@ -67,10 +68,36 @@ class Console:
 
 
 def console(configuration: Configuration, name: str) -> Console:
-    """Return the console output of a machine, as far as the provider keeps it."""
+    """Return the console output of a machine, as far as the provider keeps it.
+
+    Args:
+        configuration: The settings.
+        name: As ``machines`` lists it, or the machine's token.
+
+    Raises:
+        CommandError: The job has no such machine, or it has ended and its provider keeps nothing.
+    """
     database = _ledger(configuration, read_only=True)
-    text = open_machines(configuration, database).console(name)
-    return Console(text=text, summary=boot_log.summary(text))
+    try:
+        known = [] if database is None else records.all_machines(database)
+        there = open_machines(configuration, database)
+        record = next((one for one in known if name in (one.instance_id, one.token)), None)
+        instance_id = name if record is None else record.instance_id
+        text = None if instance_id is None else there.console(instance_id)
+    finally:
+        if database is not None:
+            database.close()
+    if text is not None:
+        return Console(text=text, summary=boot_log.summary(text))
+    if record is None:
+        job = configuration.settings.job_id
+        raise CommandError(f"Job {job} has no machine {name!r}. {poe('machines --all')} lists its machines.")
+    if record.ended_at is not None:
+        raise CommandError(
+            f"Machine {name} has ended ({record.end_text}), and its provider keeps no console output of it. {poe('machines --all')} lists "
+            "all machines of the job."
+        )
+    return Console(text="", summary="")
 
 
 def existing(configuration: Configuration) -> tuple[Sequence[Machine], bool]:

@@ -6,12 +6,15 @@ from contextlib import closing
 
 from taskfleet.errors import UsageError
 from taskfleet.invocation import poe
+from taskfleet.ledger import sending
 from taskfleet.ledger.database import open_ledger
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues
 from taskfleet.settings import Configuration
 from taskfleet.tasks import JSON
+from taskfleet.watch.bar import say
 from taskfleet.watch.monitor import Monitor
+from taskfleet.watch.sending import SendingDisplay
 from taskfleet.watch.status import Status, gather
 
 
@@ -23,7 +26,8 @@ def monitor(
 ) -> Status:
     """Record events from the service queue in the ledger, until all tasks are done; progress goes to standard error.
 
-    It can be interrupted and started again at any time, also on another machine with the ledger: events are recorded once.
+    It can be interrupted and started again at any time, also on another machine with the ledger: events are recorded once. Tasks that an
+    interrupted command did not send are sent first.
 
     Args:
         configuration: The settings.
@@ -43,9 +47,12 @@ def monitor(
     with closing(
         open_ledger(configuration.ledger_path, job_id=settings.job_id, project=configuration.project)
     ) as database:
-        with JobQueues(configuration) as queues:
+        with JobQueues(configuration, say=say) as queues:
             queues.require()
-            recorder = Monitor(database, configuration, queues.events, on_event=on_event)
+            if sending.is_abandoned(database):
+                with SendingDisplay() as display:
+                    queues.send_unsent(database, display)
+            recorder = Monitor(database, configuration, queues, on_event=on_event)
             try:
                 recorder.run(auto_complete=auto_complete)
             finally:

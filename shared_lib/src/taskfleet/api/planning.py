@@ -18,11 +18,12 @@ from taskfleet.pool import selection
 from taskfleet.pool.estimate import Estimate, read_job
 from taskfleet.pool.selection import pool_need
 from taskfleet.settings import Configuration
+from taskfleet.text import harmless
 
 
 def warn(text: str) -> None:
     """Print a message for the user to standard error."""
-    print(text, file=sys.stderr)
+    print(harmless(text), file=sys.stderr)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +88,19 @@ def plan(
     tasks = left if tasks is None else tasks
     if tasks == 0 and not even_if_done:
         return None
+    hours = measured if hours_per_task is None else hours_per_task
     catalogue = get_catalogue(configuration, refresh=refresh, say=say)
+    need = need or pool_need(configuration, tasks)
+    need = need if hours is None else replace(need, hours_per_task=hours)
     try:
-        choice = selection.choose_machines(need or pool_need(configuration, tasks), catalogue)
+        choice = selection.choose_machines(need, catalogue)
     except selection.NothingFitsError as error:
         if not provider_of(configuration).lists_offers:
             raise
         raise selection.NothingFitsError(
             f"{error} {poe('list_instance_types --rejected')} shows each type with its reasons."
         ) from None
-    estimate = Estimate(choice, tasks, measured if hours_per_task is None else hours_per_task)
+    estimate = Estimate(choice, tasks, hours)
     return Plan(choice=choice, estimate=estimate, catalogue=catalogue)
 
 

@@ -5,7 +5,18 @@ The names are those of https://docs.aws.amazon.com/service-authorization/latest/
 
 from typing import Final
 
-from taskfleet.clouds.permissions import Condition, Grant, Permission, Permissions, Use, Who
+from taskfleet.clouds.aws_bucket_permissions import BUCKETS
+from taskfleet.clouds.permissions import (
+    LISTERS,
+    POOL,
+    TERMINATORS,
+    Condition,
+    Grant,
+    Permission,
+    Permissions,
+    Use,
+    Who,
+)
 
 #: For permissions that cannot be restricted to resources, or for public resources: filters are not authorisation.
 ANYTHING: Final = ("*",)
@@ -25,44 +36,43 @@ PARTS: Final = (
 ROLE: Final = "arn:aws:iam::{account}:role/{role}"
 SPOT_ROLE: Final = "arn:aws:iam::{account}:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
 PUBLIC_PARAMETERS: Final = "arn:aws:ssm:*::parameter/aws/service/*"
-BUCKET: Final = "arn:aws:s3:::{bucket}"
-BUNDLES: Final = "arn:aws:s3:::{bucket}/{folder}taskfleet-bundles/*"
-TABLE: Final = "arn:aws:s3:::{table}"
 TASKS: Final = "arn:aws:sqs:*:{account}:{queue}"
 EVENTS: Final = "arn:aws:sqs:*:{account}:{queue}-events"
-QUEUES: Final = (TASKS, EVENTS)
+#: The notice board, which exists only if BUCKET is not set and a task was cancelled or the job paused.
+BOARD: Final = "arn:aws:sqs:*:{account}:{queue}-board"
+WORK_QUEUES: Final = (TASKS, EVENTS)
+QUEUES: Final = (*WORK_QUEUES, BOARD)
 
-TAGGED: Final = Condition("it carries the tag taskfleet:job", (("StringLike", "aws:ResourceTag/taskfleet:job", "*"),))
+TAGGED: Final = Condition(
+    "the resource has the tag taskfleet:job", (("StringLike", "aws:ResourceTag/taskfleet:job", "*"),)
+)
 BEING_TAGGED: Final = Condition(
-    "the request gives it the tag taskfleet:job", (("StringLike", "aws:RequestTag/taskfleet:job", "*"),)
+    "the request sets the tag taskfleet:job", (("StringLike", "aws:RequestTag/taskfleet:job", "*"),)
 )
 TAGGED_MACHINE: Final = Condition(
-    "the request gives it the tag taskfleet:job and demands version 2 of the metadata service",
+    "the request sets the tag taskfleet:job and requires IMDSv2",
     (
         ("StringLike", "aws:RequestTag/taskfleet:job", "*"),
         ("StringEquals", "ec2:MetadataHttpTokens", "required"),
     ),
 )
 TAGGED_ON_CREATION: Final = Condition(
-    "it is being created by one of the calls above, and gets the tag taskfleet:job",
+    "one of the calls above creates the resource and sets the tag taskfleet:job",
     (
         ("StringLike", "aws:RequestTag/taskfleet:job", "*"),
         ("StringEquals", "ec2:CreateAction", "CreateLaunchTemplate"),
         ("StringEquals", "ec2:CreateAction", "RunInstances"),
     ),
 )
-PASSED_TO_EC2: Final = Condition("it is passed to EC2", (("StringEquals", "iam:PassedToService", "ec2.amazonaws.com"),))
-FOR_SPOT: Final = Condition(
-    "it is the role for spot instances", (("StringEquals", "iam:AWSServiceName", "spot.amazonaws.com"),)
+PASSED_TO_EC2: Final = Condition(
+    "the role is passed to EC2", (("StringEquals", "iam:PassedToService", "ec2.amazonaws.com"),)
 )
-BUNDLES_ONLY: Final = Condition("bundles are listed", (("StringLike", "s3:prefix", "{folder}taskfleet-bundles/*"),))
-
-_POOL: Final = (Who.POOL,)
-_TERMINATORS: Final = (Who.POOL, Who.TEARDOWN)
-_LISTERS: Final = (Who.POOL, Who.TEARDOWN, Who.WATCHER)
+FOR_SPOT: Final = Condition(
+    "the role is the one for spot instances", (("StringEquals", "iam:AWSServiceName", "spot.amazonaws.com"),)
+)
 
 
-def _plain(name: str, use: Use, purpose: str, who: tuple[Who, ...] = _POOL, only_if: str = "") -> Permission:
+def _plain(name: str, use: Use, purpose: str, who: tuple[Who, ...] = POOL, only_if: str = "") -> Permission:
     """Return a permission that cannot be restricted to resources."""
     return Permission(name=name, use=use, purpose=purpose, grants=(Grant(who, ANYTHING, only_if=only_if),))
 
@@ -79,7 +89,7 @@ AWS: Final = Permissions(
             name="ssm:GetParameters",
             use=Use.START,
             purpose="reads the ids of the latest images of Ubuntu, Debian and Amazon Linux",
-            grants=(Grant(_POOL, (PUBLIC_PARAMETERS,), only_if="IMAGE is not set"),),
+            grants=(Grant(POOL, (PUBLIC_PARAMETERS,), only_if="IMAGE is not set"),),
         ),
         _plain("ec2:DescribeImages", Use.START, "reads the architecture and size of an image"),
         _plain("ec2:DescribeSubnets", Use.START, "finds a subnet in each zone"),
@@ -93,15 +103,15 @@ AWS: Final = Permissions(
             name="ec2:CreateLaunchTemplate",
             use=Use.START,
             purpose="stores the common configuration of the machines of a launch request",
-            grants=(Grant(_POOL, (TEMPLATES,), BEING_TAGGED),),
+            grants=(Grant(POOL, (TEMPLATES,), BEING_TAGGED),),
         ),
         Permission(
             name="ec2:CreateFleet",
             use=Use.START,
             purpose="launches machines",
             grants=(
-                Grant(_POOL, (FLEETS, INSTANCES, VOLUMES, INTERFACES, *PARTS)),
-                Grant(_POOL, (TEMPLATES,), TAGGED),
+                Grant(POOL, (FLEETS, INSTANCES, VOLUMES, INTERFACES, *PARTS)),
+                Grant(POOL, (TEMPLATES,), TAGGED),
             ),
         ),
         Permission(
@@ -109,68 +119,68 @@ AWS: Final = Permissions(
             use=Use.START,
             purpose="used by a fleet to start its instances, on behalf of its creator",
             grants=(
-                Grant(_POOL, PARTS),
-                Grant(_POOL, (TEMPLATES,), TAGGED),
-                Grant(_POOL, (INSTANCES,), TAGGED_MACHINE),
-                Grant(_POOL, (VOLUMES, INTERFACES), BEING_TAGGED),
+                Grant(POOL, PARTS),
+                Grant(POOL, (TEMPLATES,), TAGGED),
+                Grant(POOL, (INSTANCES,), TAGGED_MACHINE),
+                Grant(POOL, (VOLUMES, INTERFACES), BEING_TAGGED),
             ),
         ),
         Permission(
             name="ec2:CreateTags",
             use=Use.START,
             purpose="tags all created resources with the job, so that they can be found",
-            grants=(Grant(_POOL, (INSTANCES, VOLUMES, INTERFACES, TEMPLATES), TAGGED_ON_CREATION),),
+            grants=(Grant(POOL, (INSTANCES, VOLUMES, INTERFACES, TEMPLATES), TAGGED_ON_CREATION),),
         ),
         Permission(
             name="iam:PassRole",
             use=Use.START,
             purpose="assigns the role to machines",
-            grants=(Grant(_POOL, (ROLE,), PASSED_TO_EC2, only_if="INSTANCE_PROFILE is set"),),
+            grants=(Grant(POOL, (ROLE,), PASSED_TO_EC2, only_if="INSTANCE_PROFILE is set"),),
         ),
         Permission(
             name="iam:CreateServiceLinkedRole",
             use=Use.ONCE,
             purpose="AWS creates its own role for spot instances with the first one",
-            grants=(Grant(_POOL, (SPOT_ROLE,), FOR_SPOT, only_if="the account has never had a spot instance"),),
+            grants=(Grant(POOL, (SPOT_ROLE,), FOR_SPOT, only_if="the account has never had a spot instance"),),
         ),
-        _plain("ec2:DescribeInstances", Use.LOOK, "lists the machines", _LISTERS),
+        _plain("ec2:DescribeInstances", Use.LOOK, "lists the machines", LISTERS),
         Permission(
             name="ec2:GetConsoleOutput",
             use=Use.LOOK,
             purpose="reads console output",
-            grants=(Grant(_LISTERS, (INSTANCES,), TAGGED),),
+            grants=(Grant(LISTERS, (INSTANCES,), TAGGED),),
         ),
         Permission(
             name="ec2:TerminateInstances",
             use=Use.END,
             purpose="terminates machines",
-            grants=(Grant(_TERMINATORS, (INSTANCES,), TAGGED),),
+            grants=(Grant(TERMINATORS, (INSTANCES,), TAGGED),),
         ),
-        _plain("ec2:DescribeLaunchTemplates", Use.CLEAR, "finds the job's launch templates", _TERMINATORS),
-        _plain("ec2:DescribeVolumes", Use.CLEAR, "finds disks that remained after their machines", _TERMINATORS),
+        _plain("ec2:DescribeLaunchTemplates", Use.CLEAR, "finds the job's launch templates", TERMINATORS),
+        _plain("ec2:DescribeVolumes", Use.CLEAR, "finds disks that remained after their machines", TERMINATORS),
         _plain(
             "ec2:DescribeNetworkInterfaces",
             Use.CLEAR,
             "finds network interfaces that remained after their machines",
-            _TERMINATORS,
+            TERMINATORS,
         ),
         Permission(
             name="ec2:DeleteLaunchTemplate",
             use=Use.CLEAR,
             purpose="removes launch templates",
-            grants=(Grant(_TERMINATORS, (TEMPLATES,), TAGGED),),
+            grants=(Grant(TERMINATORS, (TEMPLATES,), TAGGED),),
         ),
         Permission(
             name="ec2:DeleteVolume",
             use=Use.CLEAR,
             purpose="removes disks",
-            grants=(Grant(_TERMINATORS, (VOLUMES,), TAGGED),),
+            grants=(Grant(TERMINATORS, (VOLUMES,), TAGGED),),
         ),
         Permission(
             name="ec2:DeleteNetworkInterface",
             use=Use.CLEAR,
             purpose="removes network interfaces",
-            grants=(Grant(_TERMINATORS, (INTERFACES,), TAGGED),),
+            grants=(Grant(TERMINATORS, (INTERFACES,), TAGGED),),
         ),
         _plain(
             "sts:DecodeAuthorizationMessage",
@@ -178,36 +188,7 @@ AWS: Final = Permissions(
             "decodes which permission is missing",
             only_if="the error does not name it",
         ),
-        Permission(
-            name="s3:PutObject",
-            use=Use.CODE,
-            purpose="uploads a bundle of the project's code",
-            grants=(Grant(_POOL, (BUNDLES,)),),
-        ),
-        Permission(
-            name="s3:GetObject",
-            use=Use.CODE,
-            purpose="checks whether a bundle exists",
-            grants=(
-                Grant(_POOL, (BUNDLES,)),
-                Grant((Who.MACHINE,), (BUNDLES,), purpose="downloads the project's code"),
-                Grant((Who.QUEUE,), (TABLE,), only_if="TASK_TABLE is in S3", purpose="reads the table"),
-            ),
-            calls=("s3:HeadObject",),
-        ),
-        Permission(
-            name="s3:DeleteObject",
-            use=Use.CODE,
-            purpose="removes the job's bundles",
-            grants=(Grant(_TERMINATORS, (BUNDLES,)),),
-        ),
-        Permission(
-            name="s3:ListBucket",
-            use=Use.CODE,
-            purpose="lists the job's bundles; finds the bucket's region, which AWS reports even when access is denied",
-            grants=(Grant(_TERMINATORS, (BUCKET,), BUNDLES_ONLY),),
-            calls=("s3:ListObjectsV2", "s3:HeadBucket"),
-        ),
+        *BUCKETS,
         Permission(
             name="sqs:CreateQueue",
             use=Use.QUEUE,
@@ -221,7 +202,7 @@ AWS: Final = Permissions(
             name="sqs:DeleteQueue", use=Use.QUEUE, purpose="deletes them", grants=(Grant((Who.QUEUE,), QUEUES),)
         ),
         Permission(
-            name="sqs:PurgeQueue", use=Use.QUEUE, purpose="empties a queue", grants=(Grant((Who.QUEUE,), QUEUES),)
+            name="sqs:PurgeQueue", use=Use.QUEUE, purpose="empties a queue", grants=(Grant((Who.QUEUE,), WORK_QUEUES),)
         ),
         Permission(
             name="sqs:GetQueueUrl",
@@ -233,15 +214,15 @@ AWS: Final = Permissions(
             name="sqs:GetQueueAttributes",
             use=Use.QUEUE,
             purpose="checks whether a queue exists, and its approximate size",
-            grants=(Grant((Who.QUEUE, Who.MACHINE), QUEUES),),
+            grants=(Grant((Who.QUEUE,), QUEUES), Grant((Who.MACHINE,), WORK_QUEUES)),
         ),
         Permission(
             name="sqs:SendMessage",
             use=Use.QUEUE,
-            purpose="inserts tasks",
+            purpose="inserts tasks; tells workers on the notice board that tasks are cancelled, or the job is paused",
             grants=(
                 Grant((Who.QUEUE,), QUEUES),
-                Grant((Who.MACHINE,), QUEUES, purpose="sends tasks for another attempt, and events"),
+                Grant((Who.MACHINE,), WORK_QUEUES, purpose="sends tasks for another attempt, and events"),
             ),
             calls=("sqs:SendMessageBatch",),
         ),
@@ -249,7 +230,10 @@ AWS: Final = Permissions(
             name="sqs:ReceiveMessage",
             use=Use.QUEUE,
             purpose="receives events, and samples tasks",
-            grants=(Grant((Who.QUEUE,), QUEUES), Grant((Who.MACHINE,), (TASKS,), purpose="receives tasks")),
+            grants=(
+                Grant((Who.QUEUE,), QUEUES),
+                Grant((Who.MACHINE,), (TASKS, BOARD), purpose="receives tasks, and reads the notice board"),
+            ),
         ),
         Permission(
             name="sqs:DeleteMessage",
@@ -262,7 +246,7 @@ AWS: Final = Permissions(
             name="sqs:ChangeMessageVisibility",
             use=Use.QUEUE,
             purpose="extends leases and returns tasks",
-            grants=(Grant((Who.QUEUE,), QUEUES), Grant((Who.MACHINE,), (TASKS,))),
+            grants=(Grant((Who.QUEUE,), WORK_QUEUES), Grant((Who.MACHINE,), (TASKS,))),
             calls=("sqs:ChangeMessageVisibilityBatch",),
         ),
     ]

@@ -6,41 +6,43 @@ https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert.
 
 from typing import Final
 
-from taskfleet.clouds.permissions import Condition, Grant, Permission, Permissions, Use, Who
+from taskfleet.clouds.google_bucket_permissions import BUCKETS
+from taskfleet.clouds.permissions import (
+    LISTERS,
+    POOL,
+    TELLS_WORKERS,
+    TERMINATORS,
+    Condition,
+    Grant,
+    Permission,
+    Permissions,
+    Use,
+    Who,
+)
 
 PROJECT: Final = "projects/{project}"
 IMAGE_PROJECT: Final = "projects/{image_project}"
 #: In the project of the network, which can be another one.
 SUBNETWORK: Final = "projects/{network_project}/regions/{region}/subnetworks/{subnetwork}"
 SERVICE_ACCOUNT: Final = "projects/{project}/serviceAccounts/{service_account}"
-BUCKET: Final = "projects/_/buckets/{bucket}"
-TABLE_BUCKET: Final = "projects/_/buckets/{table_bucket}"
 TOPICS: Final = ("projects/{project}/topics/{queue}", "projects/{project}/topics/{queue}-events")
 DEAD_TOPICS: Final = tuple(f"{one}-dead" for one in TOPICS)
 TASKS: Final = "projects/{project}/subscriptions/{queue}"
 SUBSCRIPTIONS: Final = (TASKS, "projects/{project}/subscriptions/{queue}-events")
 
-BUNDLES: Final = Condition(
-    "it is a bundle (which needs uniform access to the bucket)",
-    (("", "", 'resource.name.startsWith("projects/_/buckets/{bucket}/objects/{folder}taskfleet-bundles/")'),),
-)
 ITSELF: Final = Condition(
-    "the machine's name begins with the job's",
+    "the machine's name begins with the job's name",
     (("", "", "resource.name.extract('/instances/{name}').startsWith('{job}')"),),
 )
 
 _ADMIN: Final = "Compute Instance Admin (v1)"
 _VIEWER: Final = "Compute Viewer"
-_OBJECTS: Final = "Storage Object User"
 _EDITOR: Final = "Pub/Sub Editor"
 _PUBLISHER: Final = "Pub/Sub Publisher"
 _SUBSCRIBER: Final = "Pub/Sub Subscriber"
-_POOL: Final = (Who.POOL,)
-_TERMINATORS: Final = (Who.POOL, Who.TEARDOWN)
-_LISTERS: Final = (Who.POOL, Who.TEARDOWN, Who.WATCHER)
 
 
-def _in_project(name: str, use: Use, purpose: str, who: tuple[Who, ...] = _POOL, role: str = _ADMIN) -> Permission:
+def _in_project(name: str, use: Use, purpose: str, who: tuple[Who, ...] = POOL, role: str = _ADMIN) -> Permission:
     return Permission(name=name, use=use, purpose=purpose, grants=(Grant(who, (PROJECT,)),), role=role)
 
 
@@ -52,35 +54,35 @@ GOOGLE: Final = Permissions(
             name="compute.images.get",
             use=Use.CHOOSE,
             purpose="finds the configured image; those of Ubuntu and Debian are public",
-            grants=(Grant(_POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
+            grants=(Grant(POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
             role=_VIEWER,
         ),
         Permission(
             name="compute.images.getFromFamily",
             use=Use.CHOOSE,
             purpose="finds the latest image of a family; those of Ubuntu and Debian are public",
-            grants=(Grant(_POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
+            grants=(Grant(POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
             role=_VIEWER,
         ),
         Permission(
             name="compute.networks.get",
             use=Use.CHOOSE,
             purpose="checks that the network exists; not needed to launch machines",
-            grants=(Grant(_POOL, (PROJECT,)),),
+            grants=(Grant(POOL, (PROJECT,)),),
             role=_VIEWER,
         ),
         Permission(
             name="compute.subnetworks.get",
             use=Use.CHOOSE,
             purpose="checks that the subnetwork exists; not needed to launch machines",
-            grants=(Grant(_POOL, (PROJECT,), only_if="SUBNETWORK is set"),),
+            grants=(Grant(POOL, (PROJECT,), only_if="SUBNETWORK is set"),),
             role=_VIEWER,
         ),
         Permission(
             name="serviceusage.services.use",
             use=Use.CHOOSE,
             purpose="uses the project as quota project for price and permission requests, at no cost",
-            grants=(Grant(_POOL, (PROJECT,), only_if="the login is a user account"),),
+            grants=(Grant(POOL, (PROJECT,), only_if="the login is a user account"),),
             role="Service Usage Consumer",
         ),
         _in_project("compute.instances.create", Use.START, "launches machines"),
@@ -95,43 +97,43 @@ GOOGLE: Final = Permissions(
             name="compute.instances.get",
             use=Use.START,
             purpose="identifies the machine that has a name already",
-            grants=(Grant(_POOL, (PROJECT,)),),
+            grants=(Grant(POOL, (PROJECT,)),),
             role=_VIEWER,
         ),
         Permission(
             name="compute.images.useReadOnly",
             use=Use.START,
             purpose="boots from an image; those of Ubuntu and Debian are public",
-            grants=(Grant(_POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
+            grants=(Grant(POOL, (IMAGE_PROJECT,), only_if="IMAGE is one of yours"),),
             role="Compute Image User",
         ),
         Permission(
             name="compute.subnetworks.use",
             use=Use.START,
             purpose="connects machines to the network",
-            grants=(Grant(_POOL, (SUBNETWORK,)),),
+            grants=(Grant(POOL, (SUBNETWORK,)),),
             role="Compute Network User",
         ),
         Permission(
             name="compute.subnetworks.useExternalIp",
             use=Use.START,
             purpose="assigns them public addresses",
-            grants=(Grant(_POOL, (SUBNETWORK,), only_if="EXTERNAL_IP is true"),),
+            grants=(Grant(POOL, (SUBNETWORK,), only_if="EXTERNAL_IP is true"),),
             role="Compute Network User",
         ),
         Permission(
             name="iam.serviceAccounts.actAs",
             use=Use.START,
             purpose="lets them act as their service account; grant it on that account only, not on the project",
-            grants=(Grant(_POOL, (SERVICE_ACCOUNT,)),),
+            grants=(Grant(POOL, (SERVICE_ACCOUNT,)),),
             role="Service Account User",
         ),
-        _in_project("compute.instances.list", Use.LOOK, "lists the machines", _LISTERS, role=_VIEWER),
+        _in_project("compute.instances.list", Use.LOOK, "lists the machines", LISTERS, role=_VIEWER),
         _in_project(
             "compute.globalOperations.list",
             Use.LOOK,
             "reads which machines were preempted or deleted, and the reason",
-            _LISTERS,
+            LISTERS,
             role=_VIEWER,
         ),
         _in_project(
@@ -146,7 +148,7 @@ GOOGLE: Final = Permissions(
             use=Use.END,
             purpose="terminates machines",
             grants=(
-                Grant(_TERMINATORS, (PROJECT,)),
+                Grant(TERMINATORS, (PROJECT,)),
                 Grant(
                     (Who.MACHINE,),
                     (PROJECT,),
@@ -160,54 +162,11 @@ GOOGLE: Final = Permissions(
             "compute.disks.list",
             Use.CLEAR,
             "finds disks that remained after their machines",
-            _TERMINATORS,
+            TERMINATORS,
             role=_VIEWER,
         ),
-        _in_project("compute.disks.delete", Use.CLEAR, "removes them", _TERMINATORS),
-        Permission(
-            name="storage.objects.create",
-            use=Use.CODE,
-            purpose="uploads a bundle of the project's code",
-            grants=(Grant(_POOL, (BUCKET,)),),
-            role=_OBJECTS,
-        ),
-        Permission(
-            name="storage.objects.get",
-            use=Use.CODE,
-            purpose="checks whether a bundle exists",
-            grants=(
-                Grant(_POOL, (BUCKET,)),
-                Grant(
-                    (Who.MACHINE,),
-                    (BUCKET,),
-                    BUNDLES,
-                    purpose="downloads the project's code",
-                    role="Storage Object Viewer",
-                ),
-                Grant(
-                    (Who.QUEUE,),
-                    (TABLE_BUCKET,),
-                    only_if="TASK_TABLE is in Cloud Storage",
-                    purpose="reads the table",
-                    role="Storage Object Viewer",
-                ),
-            ),
-            role=_OBJECTS,
-        ),
-        Permission(
-            name="storage.objects.delete",
-            use=Use.CODE,
-            purpose="removes the job's bundles",
-            grants=(Grant(_TERMINATORS, (BUCKET,)),),
-            role=_OBJECTS,
-        ),
-        Permission(
-            name="storage.objects.list",
-            use=Use.CODE,
-            purpose="lists the job's bundles",
-            grants=(Grant(_TERMINATORS, (BUCKET,)),),
-            role=_OBJECTS,
-        ),
+        _in_project("compute.disks.delete", Use.CLEAR, "removes them", TERMINATORS),
+        *BUCKETS,
         Permission(
             name="pubsub.topics.create",
             use=Use.QUEUE,
@@ -219,9 +178,17 @@ GOOGLE: Final = Permissions(
         Permission(
             name="pubsub.topics.get",
             use=Use.QUEUE,
-            purpose="checks whether a queue exists",
+            purpose="checks whether a queue exists; reads the control document in its labels",
             grants=(Grant((Who.QUEUE,), TOPICS), Grant((Who.MACHINE,), TOPICS, role="Pub/Sub Viewer")),
             calls=("Publisher/GetTopic",),
+            role=_EDITOR,
+        ),
+        Permission(
+            name="pubsub.topics.update",
+            use=Use.QUEUE,
+            purpose=TELLS_WORKERS,
+            grants=(Grant((Who.QUEUE,), TOPICS[:1], only_if="BUCKET is not set"),),
+            calls=("Publisher/UpdateTopic",),
             role=_EDITOR,
         ),
         Permission(

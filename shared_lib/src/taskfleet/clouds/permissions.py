@@ -11,6 +11,14 @@ from enum import StrEnum
 #: The user agent of requests, which identifies them in the audit log of an account.
 USER_AGENT = "taskfleet"
 
+# --- what both providers' tables say about files in buckets ---
+
+BUCKET_IS_SET = "BUCKET is set"
+LARGE_VALUES = "a graph has values of more than 64 KiB"
+TELLS_WORKERS = "tells workers that tasks are cancelled, or the job is paused"
+DELETES_CONTROL = "deletes the job's control document"
+LOOKS_FOR_VALUES = "finds out whether a large value is there already; without it, the value is uploaded again"
+
 
 class Who(StrEnum):
     """Who needs a permission."""
@@ -18,8 +26,8 @@ class Who(StrEnum):
     POOL = "pool"
     """The user who plans, deploys, monitors and ends a pool: ``poe plan``, ``deploy_pool``, ``stop``, ``list_regions`` and similar."""
     QUEUE = "queue"
-    """The user who creates a job's service queue, sends tasks, records events, and deletes it: ``poe insert_tasks``, ``monitor``,
-    ``show_queue``, ``delete_queue``; ``deploy_pool`` too."""
+    """The user who creates a job's service queue, sends tasks, cancels them, records events, and deletes the queue: ``poe insert_tasks``,
+    ``cancel``, ``monitor``, ``delete_queue``, the script of a graph; ``deploy_pool`` too."""
     MACHINE = "machine"
     """The role or service account of machines: they download the code, receive tasks and send events."""
     TEARDOWN = "teardown"
@@ -28,6 +36,13 @@ class Who(StrEnum):
     """A user who only lists machines and reads their console output: ``poe machines``."""
     PROVIDER = "provider"
     """The provider itself, on behalf of the account."""
+
+
+#: Who plans and runs pools, terminates machines, lists machines, and reads and writes large values of graphs.
+POOL = (Who.POOL,)
+TERMINATORS = (Who.POOL, Who.TEARDOWN)
+LISTERS = (Who.POOL, Who.TEARDOWN, Who.WATCHER)
+USERS_OF_RESULTS = (Who.QUEUE, Who.MACHINE)
 
 
 class Use(StrEnum):
@@ -48,7 +63,7 @@ class Use(StrEnum):
     ONCE = "Once in an account"
     """Another user can do it beforehand."""
     CODE = "Files in buckets"
-    """The project's code, and TASK_TABLE if it is in a bucket."""
+    """The project's code, the control document of a job, large values of graphs, and TASK_TABLE if it is in a bucket."""
     QUEUE = "Queues"
     """Tasks, events, and the queues themselves."""
 

@@ -17,8 +17,8 @@ EXAMPLES = """\
   poe calibrate --provider aws --regions us-east-1  with a plan for AWS"""
 
 DETAILS = (
-    "The sample does not change the job, and its results are discarded. But its tasks really run: files that they write remain. Then the "
-    "plan for the remaining tasks is shown."
+    "The sample does not change the job, and its results are discarded, but files that its tasks write remain. Then the plan for the "
+    "remaining tasks is shown."
 )
 
 

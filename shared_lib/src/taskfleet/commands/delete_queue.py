@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from taskfleet.api.queue import check_delete, delete
+from taskfleet.api.queue import check_delete, delete, results_folder
 from taskfleet.terminal.arguments import configure, make_parser
 from taskfleet.terminal.prompts import confirm
 
@@ -27,7 +27,12 @@ def run(argv: Sequence[str]) -> int:
         what = (
             f"This deletes job {job_id} with {found.tasks:,} tasks, {found.ended:,} of them ended, and their results."
         )
+    folder = results_folder(configuration)
+    if folder is not None:
+        what += f" The folder of its large results is deleted too: {folder}."
     confirm(what, job_id, yes=arguments.yes)
     existed = delete(configuration)
     print(f"Deleted {path}." if existed else f"{path} does not exist.")
+    if folder is not None:
+        print(f"Deleted {folder}.")
     return 0

@@ -74,8 +74,12 @@ def run(argv: Sequence[str]) -> int:
     with Pool(configuration, found, take_over=arguments.take_over, say=print) as pool:
         if not arguments.yes and not is_done:
             confirm_start()
-        with _signals():
-            report = pool.run(ask=_ask_what_happens, protect=_uninterrupted)
+        try:
+            with _signals():
+                report = pool.run(ask=_ask_what_happens, protect=_uninterrupted)
+        except Interrupted:  # at a moment when the pool could not end in order
+            print(_left())
+            return INTERRUPTED
     return _finish(configuration, report)
 
 
@@ -98,10 +102,18 @@ def _insert_if_needed(configuration: Configuration) -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Have the signals by which systems end processes leave the machines running: nobody can be asked."""
+    """Have the signals by which systems end processes leave the machines running: nobody can be asked.
+
+    A system may signal a whole group, and poe or uv pass the signal on, so that it comes several times, the last ones late.
+    """
+    left_at = 0.0
 
     def leave(*_: object) -> None:
-        raise Interrupted(Ending.LEFT)
+        nonlocal left_at
+        now = time.monotonic()
+        if not left_at or now - left_at > SAME_SECONDS:
+            left_at = now
+            raise Interrupted(Ending.LEFT)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     former = {number: signal.signal(number, leave) for number in numbers}
@@ -109,7 +121,7 @@ def _signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if left_at else handler)  # this process ends now
 
 
 def _ask_what_happens() -> Ending | None:
@@ -167,16 +179,18 @@ def _finish(configuration: Configuration, report: PoolReport) -> int:
             _offer_dump(configuration)
             print(f"\n{next_steps(('deploy_pool', 'to continue'))}")
         case Ending.LEFT:
-            steps = next_steps(
-                ("deploy_pool --continue", "takes them over"), "machines", ("teardown", "terminates them")
-            )
-            print(
-                "\nThe machines keep running; each terminates itself when no tasks are left, or at the end of its lifetime."
-                f"\n\n{steps}"
-            )
+            print(_left())
         case Ending.STOPPED:
             print(f"\nStopped by another process; {poe('machines')} lists the remaining machines.")
     return INTERRUPTED
+
+
+def _left() -> str:
+    steps = next_steps(("deploy_pool --continue", "takes them over"), "machines", ("teardown", "terminates them"))
+    return (
+        "\nThe machines keep running; each terminates itself when no tasks are left, or at the end of its lifetime."
+        f"\n\n{steps}"
+    )
 
 
 def _offer_dump(configuration: Configuration) -> None:

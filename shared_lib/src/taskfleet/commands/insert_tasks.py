@@ -1,14 +1,13 @@
 """``poe insert_tasks``: insert the tasks of the table into the queue."""
 
 import os
-import sys
 from collections.abc import Sequence
 
 from taskfleet.api.inserting import FilterTasks, Source, check, insert
 from taskfleet.ledger.insertion import InsertReport
 from taskfleet.queues.addresses import is_remote
 from taskfleet.terminal.arguments import configure, make_parser, script_folder
-from taskfleet.terminal.guard import NO_HINT_VARIABLE, guarded
+from taskfleet.terminal.guard import NO_HINT_VARIABLE
 from taskfleet.terminal.hints import next_steps
 from taskfleet.text import counted
 
@@ -17,25 +16,6 @@ EXAMPLES = """\
   poe insert_tasks --task-table more.feather        another table
   poe insert_tasks --start-task 100 --limit 10      ten rows, after the first hundred
   poe insert_tasks --dry-run                        check everything, insert nothing"""
-
-
-def insert_tasks(
-    source: Source | None = None, *, filter_tasks: FilterTasks | None = None, argv: Sequence[str] | None = None
-) -> None:
-    """Insert the tasks of a table; a project's ``insert_tasks.py`` calls this function.
-
-    After an error or Ctrl-C, it exits the interpreter with the exit code of the command.
-
-    Args:
-        source: Rows to insert instead of TASK_TABLE: mappings with the columns, or ``{"task_id": …, "data": {…}}``.
-        filter_tasks: ``filter_tasks(table, output_path)`` gets a pandas DataFrame (of up to 50,000 rows at a time) and returns the rows
-            to insert.
-        argv: The command-line arguments; None for those of the script.
-    """
-    words = sys.argv[1:] if argv is None else argv
-    code = guarded(lambda: run(words, source=source, filter_tasks=filter_tasks), is_output_optional=True)
-    if code:
-        sys.exit(code)
 
 
 def run(argv: Sequence[str], *, source: Source | None = None, filter_tasks: FilterTasks | None = None) -> int:

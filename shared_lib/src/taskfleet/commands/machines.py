@@ -2,20 +2,39 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from taskfleet.api.machines import console, machines
 from taskfleet.terminal.arguments import configure, make_parser
-from taskfleet.text import columns, duration
+from taskfleet.terminal.listing import add_listing, arrange, limited, print_left_out
+from taskfleet.text import columns, details, duration, harmless
 from taskfleet.watch.machines import MachineRow
 from taskfleet.watch.text import cost_line
 
 EXAMPLES = """\
   poe machines                                      machines that have not ended
   poe machines --all                                also those that have ended, with the reason
+  poe machines --filter spot --sort-by zone,-created
   poe machines --console NAME                       boot progress and console output of a machine
   poe machines --json | jq .                        one JSON object per machine"""
 
+FIELDS: dict[str, Callable[[MachineRow], Any]] = {
+    "machine": lambda row: row.instance_id or row.token,
+    "type": lambda row: row.instance_type,
+    "zone": lambda row: row.zone,
+    "market": lambda row: row.market,
+    "state": lambda row: row.state,
+    "created": lambda row: row.created_at,
+    "usd_per_hour": lambda row: row.usd_per_hour,
+    "usd": lambda row: row.usd,
+    "remark": lambda row: row.remark,
+}
+#: The names that rms-cloud-tasks has for them.
+_ALIASES = {
+    **dict.fromkeys(("id", "i"), "machine"),
+    **dict.fromkeys(("creation_time", "creation", "time", "c"), "created"),
+}
 HEADS = ("machine", "type", "zone", "market", "state", "age", "last heartbeat", "USD/h", "USD", "")
 
 
@@ -26,7 +45,11 @@ def run(argv: Sequence[str]) -> int:
         "The list combines the provider's data and the ledger: age, last heartbeat of the worker, cost, overdue deadlines.",
         EXAMPLES,
     )
-    parser.add_argument("--all", action="store_true", help="include machines that have ended")
+    parser.add_argument(
+        "--all", "--include-terminated", dest="all", action="store_true", help="include machines that have ended"
+    )
+    add_listing(parser, FIELDS, order="launch order")
+    parser.add_argument("--detail", action="store_true", help="show each machine with all its values")
     parser.add_argument("--console", metavar="NAME", help="show the boot progress and the console output of a machine")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     arguments = parser.parse_args(argv)
@@ -34,24 +57,40 @@ def run(argv: Sequence[str]) -> int:
     if arguments.console:
         found = console(configuration, arguments.console)
         if found.summary:
-            print(f"{found.summary}\n")
-        print(found.text or f"There is no console output of machine {arguments.console} yet, or no such machine.")
+            print(f"{harmless(found.summary)}\n")
+        print(harmless(found.text) or f"Machine {arguments.console} has printed nothing yet.")
         return 0
     now = time.time()
     listed = machines(configuration, with_ended=arguments.all)
+    rows = arrange(listed.rows, arguments, FIELDS, _ALIASES)
+    shown = limited(rows, arguments)
     if arguments.json:
-        for row in listed.rows:
+        for row in shown:
             print(json.dumps(row.to_json()))
         return 0
     if listed.error:
-        print(f"{listed.error} The list below is from the ledger.")
+        print(f"{harmless(listed.error)} The list below is from the ledger.")
     if not listed.rows:
         print("No machines." if arguments.all else "No active machines. --all includes those that have ended.")
+    elif not shown:
+        print(f"No machine matches --filter {arguments.filter}.")
+    elif arguments.detail:
+        print(details([_details(row) for row in shown]))
     else:
-        print(columns([_cells(row, now) for row in listed.rows], HEADS))
+        print(columns([_cells(row, now) for row in shown], HEADS))
+    print_left_out(rows, shown)
     if listed.costs is not None:
         print(f"\n{cost_line(listed.costs)}")
     return 0
+
+
+def _details(row: MachineRow) -> dict[str, str]:
+    texts = {}
+    for name, value in row.to_json().items():
+        is_time = name.endswith("_at") and isinstance(value, float)
+        text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value)) if is_time else str(value)  # type: ignore[arg-type]
+        texts[name.replace("_", " ")] = "-" if value in (None, "") else text
+    return texts
 
 
 def _cells(row: MachineRow, now: float) -> tuple[str, ...]:

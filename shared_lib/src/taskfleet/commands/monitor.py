@@ -1,6 +1,5 @@
 """``poe monitor``: record the events reported by remote workers."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from taskfleet.tasks import JSON
 from taskfleet.terminal.arguments import configure, make_parser
 from taskfleet.terminal.guard import INTERRUPTED
 from taskfleet.terminal.hints import next_steps
+from taskfleet.text import harmless_json
 from taskfleet.watch.text import final_report
 
 EXAMPLES = """\
@@ -50,4 +50,4 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _print_event(event: Mapping[str, JSON]) -> None:
-    print(json.dumps(event, ensure_ascii=False), flush=True)
+    print(harmless_json(event), flush=True)

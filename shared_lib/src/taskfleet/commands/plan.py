@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--show-start-up-script",
         action="store_true",
-        help="print the start-up script of the machines, and nothing else",
+        help="print only the start-up script of the machines",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)

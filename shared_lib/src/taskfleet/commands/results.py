@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from taskfleet.api.looking import Rows, write_results
+from taskfleet.errors import UsageError
 from taskfleet.tasks import State
 from taskfleet.terminal.arguments import configure, make_parser, users_path
 
@@ -19,8 +20,18 @@ def run(argv: Sequence[str]) -> int:
     """Run the command."""
     parser = make_parser("results", "Rows of tasks that have not ended have no result.", EXAMPLES)
     parser.add_argument("-o", "--output", dest="output", metavar="FILE", required=True, help="file to write")
+    parser.add_argument(
+        "--escape-formulas",
+        action="store_true",
+        help="CSV only: put ' before texts that begin with = + - @, tab or carriage return, which spreadsheets take for formulas",
+    )
     arguments = parser.parse_args(argv)
-    n, status = write_results(configure(arguments), users_path(arguments.output), show=_show)
+    path = users_path(arguments.output)
+    if arguments.escape_formulas and path.suffix.lower() != ".csv":
+        raise UsageError(
+            f"--escape-formulas is for CSV files only: write to a file that ends in .csv instead of {arguments.output}, or omit the option."
+        )
+    n, status = write_results(configure(arguments), path, escape_formulas=arguments.escape_formulas, show=_show)
     counts, left = status.counts, status.total - status.ended
     print(
         f"Wrote {n:,} rows to {arguments.output}: {counts[State.SUCCEEDED]:,} succeeded, {counts[State.FAILED]:,} failed."

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from taskfleet.api.contents import contents
 from taskfleet.tasks import JSON
 from taskfleet.terminal.arguments import configure, make_parser
+from taskfleet.text import harmless
 
 EXAMPLES = """\
   poe show_queue
@@ -20,18 +21,20 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
     found = contents(configure(arguments))
-    print(json.dumps(found) if arguments.json else _text(found))
+    print(json.dumps(found) if arguments.json else harmless(_text(found)))
     return 0
 
 
 def _text(found: Mapping[str, JSON]) -> str:
     lines = [f"Job {found['job_id']}, queue {found['queue_url']}"]
-    for name, title in (
-        ("ledger", "tasks in the ledger (exact)"),
-        ("tasks", "task messages in the service queue"),
-        ("events", "event messages in the service queue"),
+    of_managers = found.get("managers")
+    assert of_managers is None or isinstance(of_managers, dict)
+    for sizes, title in (
+        (found.get("ledger"), "tasks in the ledger (exact)"),
+        (found.get("tasks"), "task messages in the service queue"),
+        *((sizes, f"task messages in the queue of manager {name}") for name, sizes in (of_managers or {}).items()),
+        (found.get("events"), "event messages in the service queue"),
     ):
-        sizes = found.get(name)
         if not isinstance(sizes, dict):
             continue
         is_exact = sizes.get("is_exact", True)
@@ -40,7 +43,9 @@ def _text(found: Mapping[str, JSON]) -> str:
     sample = found.get("sample")
     empty = "No message is available." if "tasks" in found else "No task is pending."
     lines += ["", "Sample:" if sample else empty]
-    if isinstance(sample, dict):
+    if isinstance(sample, dict) and "error" in sample:
+        lines.append(f"  {sample['error']}")
+    elif isinstance(sample, dict):
         if "deliveries" in sample:
             lines.append(
                 f"  {sample['tasks_in_message']} tasks in the message, delivered {sample['deliveries'] or '?'} times"

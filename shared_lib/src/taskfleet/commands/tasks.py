@@ -1,13 +1,12 @@
 """``poe tasks``: list tasks."""
 
-import json
 from collections.abc import Sequence
 
 from taskfleet.api.looking import tasks
 from taskfleet.tasks import FAILURE_KINDS, State
 from taskfleet.terminal.arguments import configure, make_parser, whole_number
 from taskfleet.terminal.hints import next_steps
-from taskfleet.text import columns
+from taskfleet.text import columns, harmless_json
 
 EXAMPLES = """\
   poe tasks --state failed
@@ -17,7 +16,7 @@ EXAMPLES = """\
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = make_parser("tasks", "They are in table order, with the reason of each failure.", EXAMPLES)
+    parser = make_parser("tasks", "Tasks are in table order, failed ones with the reason.", EXAMPLES)
     parser.add_argument("--state", choices=[state.word for state in State], help="only tasks in this state")
     parser.add_argument(
         "--kind", choices=[kind.word for kind in FAILURE_KINDS], help="only tasks with this kind of failure"
@@ -33,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
     if arguments.json:
         for line in lines:
             record = {"task_id": line.task_id, "state": line.state.word, "kind": line.kind and line.kind.word}
-            print(json.dumps(record | {"attempts": line.attempts, "reason": line.reason}, ensure_ascii=False))
+            print(harmless_json(record | {"attempts": line.attempts, "reason": line.reason}))
         return 0
     rows = [
         (

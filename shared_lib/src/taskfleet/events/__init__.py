@@ -8,15 +8,17 @@ has none left; ``task_exited`` has ``exit_code``; ``task_timed_out`` and ``task_
 """
 
 import errno
-import json
 import logging
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from taskfleet.files import make_private_folder, open_private
+from taskfleet.ledger.stored_json import read_json
 from taskfleet.processes.identity import hostname
 from taskfleet.tasks import JSON, Finished, FinishReport, Lease, Outcome
+from taskfleet.text import harmless_json
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ TYPES = {
     Outcome.EXIT: "task_exited",
     Outcome.MEMORY: "task_memory_exceeded",
     Outcome.LOST: "task_exited",
+    Outcome.KILLED: "task_killed",
 }
 
 
@@ -51,7 +54,7 @@ def task_event(lease: Lease, finished: Finished, *, retry: bool, host: str = "")
         elapsed_time=finished.elapsed_seconds,
     )
     if outcome is Outcome.SUCCEEDED:
-        event["result"] = json.loads(finished.result or "null")
+        event["result"] = read_json(finished.result or "null", f"result of task {lease.task_id!r}")
     elif outcome is Outcome.RETRY and retry:
         event["result"] = (finished.error or "").partition("\n")[0]
     elif outcome in (Outcome.EXIT, Outcome.LOST):
@@ -65,8 +68,8 @@ class EventFile:
     """Appends events to a file, one JSON object per line. Several workers on one machine may share it."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        make_private_folder(path.parent)
+        self._fd = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._is_full = False
         self._unwritten = b""
         """Events for which the disk had no space. They are written later; the worker goes on meanwhile."""
@@ -74,8 +77,7 @@ class EventFile:
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
         """Write one event for each attempt that was recorded and not interrupted."""
         lines = [
-            json.dumps(task_event(lease, outcome, retry=outcome.key in report.retry_delay_seconds), ensure_ascii=False)
-            + "\n"
+            harmless_json(task_event(lease, outcome, retry=outcome.key in report.retry_delay_seconds)) + "\n"
             for lease, outcome in zip(leases, finished, strict=True)
             if outcome.key not in report.duplicates and outcome.outcome != Outcome.INTERRUPTED
         ]
@@ -83,7 +85,7 @@ class EventFile:
 
     def write(self, event: dict[str, JSON]) -> None:
         """Write an event."""
-        self._append(json.dumps(event, ensure_ascii=False) + "\n")
+        self._append(harmless_json(event) + "\n")
 
     def tick(self, now: float) -> None:  # noqa: ARG002
         """Write the events for which there was no space before."""

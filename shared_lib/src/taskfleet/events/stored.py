@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+from taskfleet.errors import LedgerError
 from taskfleet.events import task_event
+from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database
 from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, Finished, Lease, Outcome, State
 
@@ -30,6 +32,12 @@ def stored_events(database: Database) -> Iterator[dict[str, JSON]]:
             peak_memory_mib=peak,
         )
         retry = outcome != Outcome.SUCCEEDED and not (state == State.FAILED and attempt == last)
-        yield task_event(
-            Lease(seq=seq, attempt=attempt, task_id=task_id, data=""), finished, retry=retry, host=host or "?"
-        )
+        lease = Lease(seq=seq, attempt=attempt, task_id=task_id, data="")
+        try:
+            event = task_event(lease, finished, retry=retry, host=host or "?")
+        except (ValueError, OverflowError, OSError) as error:
+            raise LedgerError(
+                f"The ledger {database.path} has an impossible time of task {task_id!r} ({error}): it is damaged. "
+                f"{poe('check_ledger')} lists what is wrong."
+            ) from error
+        yield event

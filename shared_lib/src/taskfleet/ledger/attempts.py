@@ -12,6 +12,8 @@ LOSSES = (
 )
 #: The work of attempts with these outcomes is lost.
 _WASTED = frozenset({Outcome.INTERRUPTED, Outcome.LOST})
+#: How the result of a graph's task begins that returned calls; see ``parts``.
+PARTS = '{"$calls":'
 
 
 def keep(database: Database, worker_id: int, finished: Sequence[Finished]) -> None:
@@ -39,6 +41,31 @@ def keep(database: Database, worker_id: int, finished: Sequence[Finished]) -> No
             )
             for f in finished
         ],
+    )
+
+
+def results_of(seq: str) -> str:
+    """Return SQL that selects the results of a task, the latest first.
+
+    Args:
+        seq: The SQL expression for the number of the task.
+    """
+    return (
+        f"SELECT result FROM attempt WHERE key > {seq} * {ATTEMPTS_PER_TASK} AND key < ({seq} + 1) * {ATTEMPTS_PER_TASK} "
+        f"AND outcome = {Outcome.SUCCEEDED} ORDER BY key DESC"
+    )
+
+
+def with_parts(finished: Iterable[Finished]) -> list[int]:
+    """Return the tasks with results that say that they returned calls."""
+    return [f.seq for f in finished if f.result is not None and f.result.startswith(PARTS)]
+
+
+def last_success(database: Database, seq: int) -> tuple[int, str] | None:
+    """Return the key and the result of the latest successful attempt of a task; None if there is none."""
+    return database.row(
+        f"SELECT key, result FROM attempt WHERE key > ? AND key < ? AND outcome = {Outcome.SUCCEEDED} ORDER BY key DESC LIMIT 1",
+        (attempt_key(seq, 0), attempt_key(seq + 1, 0)),
     )
 
 

@@ -8,14 +8,15 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from taskfleet.errors import LedgerError, UnusableLedgerError
+from taskfleet.files import open_private
 from taskfleet.ledger.migrations import Schema, read_schema
 from taskfleet.ledger.shared_files import Witness, check_locks
-from taskfleet.ledger.sqlite_errors import as_ledger_errors, is_busy, ledger_error
+from taskfleet.ledger.sqlite_errors import ERRORS, as_ledger_errors, is_busy, ledger_error
 
 BUSY_TIMEOUT_SECONDS = 60.0
 #: How long a breaking migration waits for other processes to close the file.
@@ -58,7 +59,7 @@ class Database:
             self.execute("PRAGMA synchronous = FULL")
         try:
             self.execute("BEGIN IMMEDIATE")
-            self._check_file()
+            self.check_file()
             if self.witness is not None:
                 self.witness.enter()
             yield self
@@ -73,7 +74,7 @@ class Database:
             if durable:
                 self.execute(f"PRAGMA synchronous = {level}")
 
-    def _check_file(self) -> None:
+    def check_file(self) -> None:
         """Check that the path still refers to the open file: writes to a deleted file are lost.
 
         Raises:
@@ -110,35 +111,37 @@ class Database:
         """Run one statement."""
         try:
             return self._connection.execute(sql, parameters)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise ledger_error(self.path, error) from error
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
         """Run one statement for each row; return how many rows of the table it changed in all."""
         try:
             return self._connection.executemany(sql, rows).rowcount
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise ledger_error(self.path, error) from error
 
     def rows(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> list[Row]:
         """Run a query and fetch all its rows."""
         try:
             return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise ledger_error(self.path, error) from error
 
     def stream(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> Iterator[Row]:
         """Run a query and yield its rows as they are found."""
         try:
-            yield from self._connection.execute(sql, parameters)
-        except sqlite3.Error as error:
+            cursor = self._connection.execute(sql, parameters)
+            for row in cursor:  # noqa: UP028 - "yield from" would close the cursor, perhaps after the connection
+                yield row
+        except ERRORS as error:
             raise ledger_error(self.path, error) from error
 
     def row(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> Row | None:
         """Run a query and fetch its first row, None if there is none."""
         try:
             found: Row | None = self._connection.execute(sql, parameters).fetchone()
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise ledger_error(self.path, error) from error
         return found
 
@@ -179,6 +182,10 @@ def connect(path: Path, *, shared: bool = False, create: bool = False, exclusive
         create: Make the file if it does not exist.
         exclusive: Keep every other process out from the first access on; that access fails if one has the file open.
     """
+    if create:
+        # SQLite fills an empty file. One that exists is not opened: closing it would release the locks of this process on it.
+        with suppress(OSError):
+            os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     timeout = EXCLUSIVE_TIMEOUT_SECONDS if exclusive else BUSY_TIMEOUT_SECONDS
     database = _open(path, "rwc" if create else "rw", timeout)
     with closed_on_error(database):

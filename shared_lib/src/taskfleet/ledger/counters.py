@@ -11,6 +11,8 @@ from taskfleet.tasks import FAILURE_KINDS, Outcome, State
 #: Adjacent buckets differ by 2 %, so the error of a percentile is at most 1 %.
 BUCKET_WIDTH = math.log(1.02)
 SHORTEST_SECONDS = 1e-6
+#: The totals as they were at the last ``rezero``, by their names in the table of totals.
+_REZEROED = ("rezeroed_at", "rezeroed_inserted", "rezeroed_completed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ def add_durations(database: Database, seconds: Sequence[float]) -> None:
     """Add the durations of successful attempts to the statistics."""
     if not seconds:
         return
-    buckets = Counter([int(math.log(max(s, SHORTEST_SECONDS)) // BUCKET_WIDTH) for s in seconds])
+    log, shortest = math.log, SHORTEST_SECONDS
+    buckets = Counter([int(log(s if s > shortest else shortest) // BUCKET_WIDTH) for s in seconds])
     database.execute_many(
         "INSERT INTO duration (bucket, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
         list(buckets.items()),
@@ -102,17 +105,62 @@ def tallies(database: Database) -> dict[str, int]:
     return totals | dict(database.rows("SELECT name, n FROM tally"))
 
 
-def rate_per_second(database: Database, now: float, window_seconds: int = 60) -> float | None:
+@dataclass(frozen=True, slots=True)
+class SinceRezero:
+    """What was counted since the last ``rezero``."""
+
+    at: int
+    """Seconds since the epoch."""
+    inserted: int
+    completed: int
+    """Tasks that succeeded."""
+
+
+def rezero(database: Database, now: float) -> None:
+    """Begin to count inserted and completed tasks from zero, in addition to all totals."""
+    with database.transaction(durable=True):
+        numbers = (int(now), tallies(database)["inserted"], by_state(database)[State.SUCCEEDED])
+        for name, n in zip(_REZEROED, numbers, strict=True):
+            database.execute(
+                "INSERT INTO tally (name, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = excluded.n", (name, n)
+            )
+
+
+def since_rezero(database: Database) -> SinceRezero | None:
+    """Return what was counted since the last ``rezero``; None if there was none."""
+    known = tallies(database)
+    if _REZEROED[0] not in known:
+        return None
+    at, inserted, completed = (known[name] for name in _REZEROED)
+    succeeded = by_state(database)[State.SUCCEEDED]
+    return SinceRezero(at, max(0, known["inserted"] - inserted), max(0, succeeded - completed))
+
+
+def rate_per_second(
+    database: Database,
+    now: float,
+    *,
+    window_seconds: int = 60,
+    since: float = 0.0,
+    task_seconds: float = 0.0,
+) -> float | None:
     """Return the number of tasks that ended per second in the last ``window_seconds``; None if none did.
 
-    The window starts at the end of the first task, if that is later.
+    The window starts when the first task began that ended since the workers have been running, if that is later.
+
+    Args:
+        database: The ledger.
+        now: Seconds since the epoch.
+        window_seconds: The length of the window.
+        since: When the first of the running workers started.
+        task_seconds: The usual duration of a task.
     """
-    start = int(now) - window_seconds + 1
-    n = database.value("SELECT sum(n) FROM throughput WHERE second >= ?", (start,))
-    if not n:
+    first = database.value("SELECT min(second) FROM throughput WHERE second >= ?", (int(since),))
+    if first is None:
         return None
-    first = database.value("SELECT min(second) FROM throughput")
-    return float(n / max(now - max(first, start), 1.0))
+    start = int(now) - window_seconds + 1
+    n = database.value("SELECT sum(n) FROM throughput WHERE second >= ?", (max(start, first),))
+    return float(n / max(now - max(start, first - task_seconds), 1.0)) if n else None
 
 
 def durations(database: Database) -> Durations | None:
@@ -123,7 +171,7 @@ def durations(database: Database) -> Durations | None:
     n, mean, m2, low, high = known
     buckets = database.rows("SELECT bucket, n FROM duration ORDER BY bucket")
     median, p90, p95 = (min(max(value, low), high) for value in _percentiles(buckets, n, (0.5, 0.9, 0.95)))
-    deviation = math.sqrt(m2 / (n - 1)) if n > 1 else 0.0
+    deviation = math.sqrt(max(m2, 0.0) / (n - 1)) if n > 1 else 0.0
     return Durations(
         n=n,
         low=low,

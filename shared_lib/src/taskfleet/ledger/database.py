@@ -1,6 +1,7 @@
 """Opening a ledger: making it, checking whose it is, migrating it."""
 
 import logging
+import os
 import sqlite3
 import time
 import tomllib
@@ -9,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from taskfleet.errors import LedgerError
+from taskfleet.files import make_private_folder, open_private
 from taskfleet.invocation import poe
 from taskfleet.ledger import migrations
 from taskfleet.ledger.connection import Database, as_json, closed_on_error, connect, connect_to_read
@@ -42,7 +44,7 @@ def create(path: Path, *, job_id: str, project: Path, now: float, shared: bool |
         LedgerError: The file is not a ledger, belongs to another job or project, or cannot be created or migrated.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
     except OSError as error:
         raise LedgerError(f"The folder {path.parent} for the ledger cannot be created: {error.strerror}.") from error
     database = connect(path, shared=is_shared(path.parent) if shared is None else shared, create=True)
@@ -140,6 +142,7 @@ def _copy(database: Database, copy: Path) -> None:
     """Write a copy of a ledger, completely or not at all."""
     part = copy.with_name(f"{copy.name}.part")
     part.unlink(missing_ok=True)
+    os.close(open_private(part, os.O_WRONLY | os.O_CREAT))  # SQLite fills an empty file
     database.execute("VACUUM INTO ?", (str(part),))
     if database.witness is None:
         with as_ledger_errors(part), closing(sqlite3.connect(part)) as connection:

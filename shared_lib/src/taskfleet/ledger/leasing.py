@@ -5,9 +5,9 @@ worker: after a lease is lost, reports of its holder change nothing and count as
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from taskfleet.ledger import attempts, segments
+from taskfleet.ledger import arguments, attempts, control, frontier, segments
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.transitions import Transitions, changing, lease_columns
 from taskfleet.processes.identity import is_surely_dead
@@ -26,12 +26,15 @@ from taskfleet.version import VERSION
 
 logger = logging.getLogger(__name__)
 
-#: Pending tasks that have a row in state, in the order of the times at which they are due.
-_PENDING = (f"state.state = {State.PENDING}",)
+#: Time for descendants that have to follow, after each call of a worker.
+CARRY_SECONDS = 0.1
+
+#: Pending tasks of a manager that have a row in state, in the order of the times at which they are due.
+_PENDING = (f"state.manager_id = :manager AND state.state = {State.PENDING}",)
 #: Those beyond the first ``skip`` of the job. Each condition is a range of the index; ``+`` keeps SQLite from scanning all rows instead.
 _PENDING_BEYOND = (
-    f"state.state = {State.PENDING} AND available_at = 0 AND state.seq > :skip",
-    f"state.state = {State.PENDING} AND available_at > 0 AND +state.seq > :skip",
+    f"{_PENDING[0]} AND available_at = 0 AND state.seq > :skip",
+    f"{_PENDING[0]} AND available_at > 0 AND +state.seq > :skip",
 )
 _LEASE_AGAIN = lease_columns(f"min(attempt + 1, {LAST_ATTEMPT})")
 
@@ -46,6 +49,7 @@ def register(
     lease_seconds: float,
     now: float,
     machine: str | None = None,
+    manager: int = 0,
 ) -> int:
     """Record a new worker with a lease; return its id.
 
@@ -58,12 +62,13 @@ def register(
         lease_seconds: The duration of its lease.
         now: Seconds since the epoch.
         machine: The provider's name of the pool machine on which it runs; None for a worker that a user started.
+        manager: The number of the manager whose tasks it runs.
     """
     with database.transaction():
         worker_id = database.execute(
-            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine, version) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (hostname, pid, process, slots, now, now, now + lease_seconds, machine, VERSION),
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine, version, "
+            "manager_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (hostname, pid, process, slots, now, now, now + lease_seconds, machine, VERSION, manager),
         ).lastrowid
     assert worker_id is not None
     logger.info(
@@ -97,8 +102,19 @@ def end_worker(database: Database, worker_id: int, *, now: float, reason: str = 
         )
 
 
-def lease(database: Database, worker_id: int, most: int, *, skip: int, lease_seconds: float, now: float) -> list[Lease]:
-    """Lease up to ``most`` tasks: first those that are due for a retry or of small insertions, then those of tables in their order.
+def lease(
+    database: Database,
+    worker_id: int,
+    most: int,
+    *,
+    skip: int,
+    lease_seconds: float,
+    now: float,
+    manager: int = 0,
+) -> list[Lease]:
+    """Lease tasks of a manager: first those that are due for a retry or of small insertions, then those of tables in their order.
+
+    While the job is paused, none.
 
     Args:
         database: The job's ledger.
@@ -107,20 +123,23 @@ def lease(database: Database, worker_id: int, most: int, *, skip: int, lease_sec
         skip: Skip the first N tasks of the job.
         lease_seconds: The duration of the worker's lease from now on.
         now: Seconds since the epoch.
+        manager: The number of the manager.
 
     Raises:
         LeaseLostError: The worker's lease was lost.
     """
     with changing(database) as change:
         _renew(database, worker_id, lease_seconds, now)
-        leases = _due(database, worker_id, most, skip, now)
+        if control.is_paused(database):
+            return []
+        leases = _due(database, worker_id, most, skip, now, manager)
         change.lease(worker_id, [one.seq for one in leases])
-        while len(leases) < most:
+        while len(leases) < most and not manager:
             fresh = change.lease_fresh(worker_id, most - len(leases), skip)
             if fresh is None:
                 break
             leases += fresh
-    return leases
+    return _filled(database, leases) if any(one.function for one in leases) else leases
 
 
 def give_back(database: Database, worker_id: int, leases: Sequence[Lease]) -> None:
@@ -148,14 +167,23 @@ def finish(
                 report.duplicates.add(f.key)
             elif delay is not None and f.outcome != Outcome.INTERRUPTED:
                 report.retry_delay_seconds[f.key] = delay
+    frontier.carry(database, CARRY_SECONDS)
     return report
 
 
-def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
+def reap(
+    database: Database, *, policy: RetryPolicy, now: float, policies: Mapping[int, RetryPolicy] | None = None
+) -> int:
     """Release the tasks of dead workers: those whose lease expired, and those whose process is known to be dead.
 
     A worker holds tasks that it has not begun, and the ledger does not know which. So the first loss of a task does not count, unless no
     retries of lost tasks are allowed.
+
+    Args:
+        database: The job's ledger.
+        policy: Decides which tasks are retried.
+        now: Seconds since the epoch.
+        policies: Those of managers with policies of their own, by their numbers.
 
     Returns:
         The number of tasks released.
@@ -168,6 +196,8 @@ def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
             database.execute(
                 "UPDATE worker SET ended_at = ?, end_reason = 'lost' WHERE worker_id = ?", (now, worker_id)
             )
+            manager = database.value("SELECT manager_id FROM worker WHERE worker_id = ?", (worker_id,))
+            of_worker = (policies or {}).get(manager, policy)
             running = database.rows(
                 f"SELECT seq, attempt FROM state WHERE state = {State.RUNNING} AND worker_id = ?", (worker_id,)
             )
@@ -180,11 +210,12 @@ def reap(database: Database, *, policy: RetryPolicy, now: float) -> int:
                     elapsed_seconds=0.0,
                     error="The worker or its machine died",
                 )
-                delay = policy.delay_after(lost, attempts.count_earlier(database, lost), has_begun=False)
+                delay = of_worker.delay_after(lost, attempts.count_earlier(database, lost), has_begun=False)
                 _end_unsuccessful(change, worker_id, lost, delay, now)
             change.count_lost(len(running))
             logger.info("Worker %d is dead: its %d running tasks are released", worker_id, len(running))
             taken += len(running)
+    frontier.carry(database, CARRY_SECONDS)
     return taken
 
 
@@ -201,23 +232,39 @@ def release(database: Database, *, now: float) -> int:
     return n
 
 
-def next_due_at(database: Database, skip: int) -> float | None:
-    """Return when the next pending task with a row in state is due, beyond the first ``skip`` of the job.
+def attended(database: Database, now: float) -> set[int]:
+    """Return the numbers of the managers that have a worker that is alive."""
+    dead = set(_dead_workers(database, now))
+    rows = database.rows("SELECT worker_id, manager_id FROM worker WHERE ended_at IS NULL")
+    return {manager_id for worker_id, manager_id in rows if worker_id not in dead}
+
+
+def next_due_at(database: Database, skip: int, manager: int = 0) -> float | None:
+    """Return when the next pending task of a manager with a row in state is due, beyond the first ``skip`` of the job.
 
     Seconds since the epoch, 0 for a task that is due at any time; None if there is none.
     """
     for condition in _PENDING_BEYOND if skip else _PENDING:
         due: float | None = database.value(
-            f"SELECT available_at FROM state WHERE {condition} ORDER BY available_at LIMIT 1", {"skip": skip}
+            f"SELECT available_at FROM state WHERE {condition} ORDER BY available_at LIMIT 1",
+            {"skip": skip, "manager": manager},
         )
         if due is not None:
             return due
     return None
 
 
-def has_leasable(database: Database, skip: int) -> bool:
-    """Return whether a task is pending, due or not, beyond the first ``skip`` of the job."""
-    return next_due_at(database, skip) is not None or segments.first_open(database, skip) is not None
+def has_leasable(database: Database, skip: int, manager: int = 0) -> bool:
+    """Return whether a task of a manager is pending, due or not, beyond the first ``skip`` of the job."""
+    if next_due_at(database, skip, manager) is not None:
+        return True
+    return not manager and segments.first_open(database, skip) is not None
+
+
+def _filled(database: Database, leases: Sequence[Lease]) -> list[Lease]:
+    """Return leases with the results of other tasks in their data."""
+    data = iter(arguments.fill(database, [one.data for one in leases if one.function]))
+    return [one._replace(data=next(data)) if one.function else one for one in leases]
 
 
 def _renew(database: Database, worker_id: int, lease_seconds: float, now: float) -> None:
@@ -229,8 +276,8 @@ def _renew(database: Database, worker_id: int, lease_seconds: float, now: float)
         raise LeaseLostError
 
 
-def _due(database: Database, worker_id: int, most: int, skip: int, now: float) -> list[Lease]:
-    """Return leases on pending tasks with a row in state, with at most one that is suspected to have killed workers."""
+def _due(database: Database, worker_id: int, most: int, skip: int, now: float, manager: int) -> list[Lease]:
+    """Return leases on a manager's pending tasks with a row in state, with at most one that is suspected to have killed workers."""
     leases: list[Lease] = []
     holds_suspect: bool | None = None
     seen = 0
@@ -238,7 +285,7 @@ def _due(database: Database, worker_id: int, most: int, skip: int, now: float) -
         rows = database.rows(
             f"SELECT {_LEASE_AGAIN}, ({attempts.LOSSES}) FROM state JOIN task ON task.seq = state.seq "
             f"WHERE {condition} AND available_at <= :now ORDER BY available_at, state.seq LIMIT :most",
-            {"skip": skip, "now": now, "most": most - seen},
+            {"skip": skip, "now": now, "most": most - seen, "manager": manager},
         )
         seen += len(rows)
         for *lease, losses in rows:
@@ -267,6 +314,8 @@ def _holds_suspect(database: Database, worker_id: int) -> bool:
 
 def _end_unsuccessful(change: Transitions, worker_id: int, finished: Finished, delay: float | None, now: float) -> bool:
     """Record an attempt that did not succeed; return False if it had lost its lease."""
+    if finished.outcome == Outcome.KILLED:
+        return change.end_killed(worker_id, finished, now)
     if delay is None:
         return change.fail(worker_id, finished, now)
     return change.retry_later(worker_id, finished, delay, now)

@@ -22,6 +22,8 @@ APPLICATION_ID = 0x74666C74
 OLDEST_READABLE = 3
 #: From this schema on, ``job`` has ``oldest_writer`` and ``version``.
 TWO_NUMBERS_SINCE = 6
+#: From this schema on, there is the table ``control`` with one row.
+CONTROL_SINCE = 8
 
 _SENTENCES = {
     "all tasks are done": "done",
@@ -91,6 +93,10 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(name="005_small_insertions.sql", is_breaking=True),  # older code deletes tasks that lie in no segment
     Migration(name="006_versions.sql"),
+    Migration(name="007_graph.sql", is_breaking=True),  # older code never releases a task that waits for others
+    Migration(name="008_control.sql"),
+    Migration(name="009_managers.sql", is_breaking=True),  # older code runs tasks of any manager
+    Migration(name="010_chains.sql"),
 )
 
 
@@ -138,7 +144,7 @@ def read_schema(path: Path, connection: sqlite3.Connection) -> Schema:
             "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_user_version, pragma_application_id"
         ).fetchone()
     )
-    if has_tables and application != APPLICATION_ID:
+    if has_tables and (application != APPLICATION_ID or number < 0):
         raise LedgerError(f"{path} is an SQLite file, but not a ledger. Choose another LEDGER_PATH or JOB_ID.")
     if number < TWO_NUMBERS_SINCE:
         return Schema(number=number, oldest_writer=oldest_writer(number))
@@ -192,11 +198,31 @@ def show_as_newest(path: Path, connection: sqlite3.Connection, schema: int) -> N
         connection.execute(f"CREATE TEMP VIEW {table} AS SELECT {values} {source}")
 
 
+def missing_parts(connection: sqlite3.Connection, schema: int) -> list[str]:
+    """Return the tables, indexes and columns that a file of a schema should have and does not."""
+    with closing(_model(schema)) as model:
+        parts = (
+            "SELECT type, name FROM main.sqlite_schema WHERE type IN ('table', 'index') AND name NOT LIKE 'sqlite_%'"
+        )
+        expected, found = model.execute(parts).fetchall(), set(connection.execute(parts))
+        missing = [f"{kind} {name}" for kind, name in expected if (kind, name) not in found]
+        for _, table in (part for part in expected if part[0] == "table" and part in found):
+            there = _columns(connection, table)
+            missing += [f"column {table}.{column}" for column in _columns(model, table) if column not in there]
+    return missing
+
+
+def _model(schema: int) -> sqlite3.Connection:
+    """Return an empty database in memory that has had the migrations of a schema."""
+    model = sqlite3.connect(":memory:", isolation_level=None)
+    for migration in MIGRATIONS[:schema]:
+        _run(model, migration)
+    return model
+
+
 def _newest_tables() -> dict[str, dict[str, str]]:
     """Return the tables of the newest schema, with their columns and the columns' defaults."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
-        for migration in MIGRATIONS:
-            _run(model, migration)
+    with closing(_model(newest())) as model:
         names = model.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
         return {name: _columns(model, name) for (name,) in names.fetchall()}
 

@@ -1,5 +1,6 @@
 """Moves the tasks of a job to another queue."""
 
+from taskfleet.ledger import sending
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.transitions import changing
 
@@ -13,7 +14,9 @@ def move(database: Database, queue_url: str | None) -> None:
     """
     with changing(database) as change:
         change.put_back()
+        change.forget_messages()
         database.execute("UPDATE job SET queue_url = ?", (queue_url,))
+        sending.release_held_back(database)
         if queue_url is None:
             change.keep_all_here()
         else:

@@ -1,14 +1,16 @@
 """Queries about a job. Nothing here changes the ledger."""
 
 import heapq
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from taskfleet.ledger.database import Database, as_json
+from taskfleet.ledger.dependencies import Dependencies, find_dependencies
 from taskfleet.ledger.segments import ACCEPTED
-from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, Outcome, State, attempt_key
+from taskfleet.ledger.stored_json import read_data, read_json
+from taskfleet.references.plain import plain
+from taskfleet.tasks import ATTEMPTS_PER_TASK, JSON, SEPARATOR, Outcome, State, attempt_key, streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,11 @@ class AttemptRecord:
     result: str | None
     error: str | None
     output: str | None
+    """The end of what it printed; None if it printed nothing."""
+    stdout: str | None = None
+    """The part of it that went to standard output; None if the two were not kept apart."""
+    stderr: str | None = None
+    """The part of it that went to standard error; None if the two were not kept apart."""
     exit_code: int | None
     peak_memory_mib: float | None
 
@@ -42,6 +49,8 @@ class TaskRecord:
     hostname: str | None
     """The host that runs it; None if it is not running."""
     attempts: tuple[AttemptRecord, ...]
+    graph: Dependencies
+    """How it depends on others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +63,7 @@ class TaskLine:
     kind: Outcome | None
     attempts: int
     reason: str | None
-    """The first line of the latest attempt's error."""
+    """The first line of the latest attempt's error, or the task because of which it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +76,29 @@ class WorkerRecord:
     slots: int
     started_at: float
     seen_at: float
-    running: int
+    manager_id: int
+    manager: str
+    """Whose tasks it runs; empty for the default one."""
+    leased: int
+    """Tasks on which it holds a lease: one runs in each slot, and the others are prefetched."""
+
+    @property
+    def running(self) -> int:
+        """Tasks that its slots execute."""
+        return min(self.leased, self.slots)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureReason:
+    """The first line of an error, and the failed tasks that have it."""
+
+    reason: str
+    """Empty for a failure without an error."""
+    n: int
+    first_seq: int
+    """Sequence number of the first of them."""
+    task_id: str
+    """Id of the first of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +121,12 @@ class LibraryVersions:
 #: SQL for the key of a task's latest attempt.
 _LATEST = f"state.seq * {ATTEMPTS_PER_TASK} + state.attempt"
 _FIRST_LINE = "CASE WHEN instr(error, char(10)) THEN substr(error, 1, instr(error, char(10)) - 1) ELSE error END"
+#: Why a task did not succeed, and the first line of that.
+_BECAUSE = "CASE WHEN root_seq IS NOT NULL THEN 'because ' || (SELECT id FROM task AS root WHERE root.seq = root_seq) || ' did not succeed'"
+_ERROR = f"{_BECAUSE} ELSE error END"
+_REASON = f"{_BECAUSE} ELSE {_FIRST_LINE} END"
 _LINE = (
-    f"SELECT task.seq, task.id, state.state, state.kind, state.attempt, {_FIRST_LINE} FROM state JOIN task USING (seq) "
+    f"SELECT task.seq, task.id, state.state, state.kind, state.attempt, {_REASON} FROM state JOIN task USING (seq) "
     f"LEFT JOIN attempt ON attempt.key = {_LATEST}"
 )
 
@@ -160,6 +195,7 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
         kind=Outcome(kind) if state == State.FAILED else None,
         available_at=available_at,
         hostname=hostname,
+        graph=find_dependencies(database, seq),
         attempts=tuple(
             AttemptRecord(
                 number=number,
@@ -170,7 +206,9 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
                 elapsed_seconds=elapsed,
                 result=result,
                 error=error,
-                output=output,
+                output=None if output is None else "".join(streams(output)),
+                stdout=streams(output)[0] if SEPARATOR in (output or "") else None,
+                stderr=streams(output)[1] if SEPARATOR in (output or "") else None,
                 exit_code=exit_code,
                 peak_memory_mib=peak,
             )
@@ -216,28 +254,22 @@ def one_pending(database: Database) -> tuple[str, str] | None:
     return None
 
 
-def failure_examples(database: Database) -> dict[Outcome, tuple[str, str]]:
-    """Return, by kind of failure, the id and the reason of the first task that failed in this way."""
-    examples = {}
-    for (kind,) in database.rows(f"SELECT DISTINCT kind FROM state WHERE state = {State.FAILED}"):
-        row = database.row(
-            f"{_LINE} WHERE state.state = {State.FAILED} AND state.kind = ? ORDER BY state.seq LIMIT 1", (kind,)
-        )
-        if row is not None:
-            _seq, task_id, _state, _kind, _attempts, reason = row
-            examples[Outcome(kind)] = (task_id, reason or "")
-    return examples
+def failure_reasons(database: Database, kind: Outcome, examined: int) -> list[FailureReason]:
+    """Return the reasons of the first failed tasks of a kind, the most frequent first.
 
-
-def exceptions(database: Database, most: int = 10) -> list[tuple[str, int]]:
-    """Return the first lines of the errors of failed tasks with their counts, the most frequent first. The cost grows with the failures."""
+    Args:
+        database: The ledger.
+        kind: The kind of failure.
+        examined: The number of tasks to examine at most; the cost grows with it.
+    """
     rows = database.rows(
-        f"SELECT {_FIRST_LINE} AS reason, count(*) "
-        f"FROM state JOIN attempt ON attempt.key = {_LATEST} WHERE state.state = {State.FAILED} AND error IS NOT NULL "
-        "GROUP BY reason ORDER BY 2 DESC, 1 LIMIT ?",
-        (most,),
+        "SELECT reason, n, first_seq, task.id FROM (SELECT reason, count(*) AS n, min(seq) AS first_seq FROM ("
+        f"SELECT state.seq AS seq, coalesce({_FIRST_LINE}, '') AS reason FROM state LEFT JOIN attempt ON attempt.key = {_LATEST} "
+        f"WHERE state.state = {State.FAILED} AND state.kind = ? ORDER BY state.seq LIMIT ?) "
+        "GROUP BY reason) LEFT JOIN task ON task.seq = first_seq ORDER BY n DESC, first_seq",
+        (int(kind), examined),
     )
-    return [(reason, n) for reason, n in rows]
+    return [FailureReason(reason=reason, n=n, first_seq=seq, task_id=task_id) for reason, n, seq, task_id in rows]
 
 
 def workers(database: Database) -> list[WorkerRecord]:
@@ -250,10 +282,13 @@ def workers(database: Database) -> list[WorkerRecord]:
             slots=slots,
             started_at=started_at,
             seen_at=seen_at,
-            running=running,
+            manager_id=manager_id,
+            manager=manager,
+            leased=leased,
         )
-        for worker_id, hostname, pid, slots, started_at, seen_at, running in database.rows(
-            "SELECT worker_id, hostname, pid, slots, started_at, seen_at, "
+        for worker_id, hostname, pid, slots, started_at, seen_at, manager_id, manager, leased in database.rows(
+            "SELECT worker_id, hostname, pid, slots, started_at, seen_at, manager_id, "
+            "coalesce((SELECT name FROM manager WHERE manager.manager_id = worker.manager_id), ''), "
             f"(SELECT count(*) FROM state WHERE state = {State.RUNNING} AND state.worker_id = worker.worker_id) "
             "FROM worker WHERE ended_at IS NULL ORDER BY worker_id"
         )
@@ -269,27 +304,49 @@ def library_versions(database: Database) -> LibraryVersions:
     )
 
 
-def results(database: Database) -> Iterator[dict[str, JSON]]:
-    """Yield each task of the table with its result, in the order of the table.
+def results(database: Database, file_address: Callable[[str], str] = str) -> Iterator[dict[str, JSON]]:
+    """Yield each task with its result, in the order of the table.
 
-    Keys: ``task_id``, the task's arguments, ``state``, ``result`` (or ``result_KEY`` for each key of an object), ``failure_kind``,
-    ``error``, ``attempts``, ``elapsed_seconds``, ``started_at``, ``hostname``. An argument with one of these names gets the prefix
-    ``arg_``.
+    Keys: ``task_id``, ``function`` if the job has a graph, the task's arguments, ``state``, ``result`` (or ``result_KEY`` for each key of
+    an object that has any), ``failure_kind``, ``error``, ``attempts``, ``elapsed_seconds``, ``started_at``, ``hostname``. An argument with
+    one of these names gets the prefix ``arg_``.
+
+    Args:
+        database: The ledger.
+        file_address: Returns the address of a large value of a graph by the name of its file.
     """
+    functions: dict[int, str] = dict(database.rows("SELECT function_id, name FROM function"))
+    reserved = _RESERVED | {"function"} if functions else _RESERVED
     rows = database.stream(
-        f"SELECT task.id, data, coalesce(state.state, {State.PENDING}), kind, coalesce(state.attempt, 0), outcome, attempt.started_at, "
-        "elapsed_seconds, result, error, hostname FROM task LEFT JOIN state USING (seq) "
+        f"SELECT task.id, function_id, data, coalesce(state.state, {State.PENDING}), kind, coalesce(state.attempt, 0), outcome, "
+        f"attempt.started_at, elapsed_seconds, result, {_ERROR}, hostname FROM task LEFT JOIN state USING (seq) "
         f"LEFT JOIN attempt ON attempt.key = {_LATEST} LEFT JOIN worker ON worker.worker_id = attempt.worker_id "
         f"WHERE {ACCEPTED} ORDER BY task.seq"
     )
-    for task_id, data, state, kind, attempts, outcome, started_at, elapsed, result, error, hostname in rows:
+    for (
+        task_id,
+        function_id,
+        data,
+        state,
+        kind,
+        attempts,
+        outcome,
+        started_at,
+        elapsed,
+        result,
+        error,
+        hostname,
+    ) in rows:
         record: dict[str, JSON] = {"task_id": task_id}
-        for name, value in json.loads(data).items():
-            record[f"arg_{name}" if name in (*RESULT_COLUMNS, "result") or name.startswith("result_") else name] = value
+        if functions:
+            record["function"] = functions.get(function_id)
+        for name, value in read_data(data, task_id).items():
+            record[_argument_column(name, reserved)] = plain(value, file_address) if function_id else value
         record["state"] = State(state).word
         if outcome == Outcome.SUCCEEDED and result is not None:
-            value = json.loads(result)
-            if isinstance(value, dict):
+            value = read_json(result, f"result of task {task_id!r}")
+            value = plain(value, file_address) if function_id else value
+            if value and isinstance(value, dict):
                 record |= {f"result_{key}": item for key, item in value.items()}
             else:
                 record["result"] = value
@@ -300,6 +357,14 @@ def results(database: Database) -> Iterator[dict[str, JSON]]:
         record["started_at"] = started_at
         record["hostname"] = hostname
         yield record
+
+
+def _argument_column(name: str, reserved: frozenset[str]) -> str:
+    """Return the column of an argument, which differs from those of other arguments and of results."""
+    bare = name
+    while bare.startswith("arg_"):  # an argument arg_state must not meet the argument state
+        bare = bare.removeprefix("arg_")
+    return f"arg_{name}" if bare in reserved or bare.startswith("result_") else name
 
 
 #: The columns that ``results`` always has.
@@ -313,12 +378,14 @@ RESULT_COLUMNS = (
     "started_at",
     "hostname",
 )
+_RESERVED = frozenset({*RESULT_COLUMNS, "result"})
 
 
 def was_inserted(database: Database) -> bool:
     """Return whether an insertion has finished, also if it had no tasks."""
     return bool(
         database.value(
-            "SELECT EXISTS (SELECT 1 FROM insertion WHERE accepted_at IS NOT NULL) OR EXISTS (SELECT 1 FROM state)"
+            "SELECT EXISTS (SELECT 1 FROM insertion WHERE accepted_at IS NOT NULL) OR EXISTS (SELECT 1 FROM state) "
+            "OR EXISTS (SELECT 1 FROM segment)"  # of the calls of a graph
         )
     )

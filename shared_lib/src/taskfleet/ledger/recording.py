@@ -8,11 +8,13 @@ earlier attempts are only stored.
 import logging
 from dataclasses import dataclass, field
 
-from taskfleet.ledger import attempts, task_states
+from taskfleet.ledger import attempts, chaining, frontier, managers, task_states
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.task_states import TaskState
 from taskfleet.ledger.transitions import Transitions, changing, kind_of_failure
 from taskfleet.messages.events import Batch
+from taskfleet.messages.fields import storable
+from taskfleet.messages.formats import ForeignMessageError
 from taskfleet.tasks import LAST_ATTEMPT, Finished, Outcome, State, attempt_key
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
         database: The job's ledger.
         batch: A batch of this ledger's job.
         now: Seconds since the epoch.
+
+    Raises:
+        ForeignMessageError: It is about a task that the job does not have; nothing was recorded.
     """
     with changing(database) as change:
         is_new = database.execute(
@@ -54,7 +59,9 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
             return Recorded(is_known=True)
         worker_id = _record_worker(database, batch)
         seqs = {seq for seq, _ in [*batch.leased, *batch.returned]} | {f.seq for f, _ in batch.ended}
-        return _Recording(database, change, worker_id, seqs).record(batch, now)
+        recorded = _Recording(database, change, worker_id, seqs).record(batch, now)
+    frontier.carry(database)
+    return recorded
 
 
 def end_silent(database: Database, *, silent_seconds: float, now: float) -> int:
@@ -85,8 +92,8 @@ def _record_worker(database: Database, batch: Batch) -> int:
     worker_id: int | None = database.value("SELECT worker_id FROM worker WHERE process = ?", (worker.source,))
     if worker_id is None:
         worker_id = database.execute(
-            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine, version) "
-            "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+            "INSERT INTO worker (hostname, pid, process, slots, started_at, seen_at, lease_until, machine, version, "
+            "manager_id) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
             (
                 worker.hostname,
                 worker.pid,
@@ -96,6 +103,7 @@ def _record_worker(database: Database, batch: Batch) -> int:
                 batch.reported_at,
                 worker.machine,
                 worker.version,
+                managers.enter(database, worker.manager),
             ),
         ).lastrowid
         assert worker_id is not None
@@ -117,13 +125,23 @@ class _Recording:
     """The recording of one batch, inside an open transaction."""
 
     def __init__(self, database: Database, change: Transitions, worker_id: int, seqs: set[int]) -> None:
+        self._database = database
         self._change = change
         self._worker_id = worker_id
         self._before = task_states.read(database, seqs)
         self._tasks = task_states.read(database, seqs)
+        unknown = seqs - self._before.keys()
+        if unknown:
+            raise ForeignMessageError(
+                f"The queue has events of task number {min(unknown)}, which the job does not have."
+            )
         self._attempts = attempts.known_keys(database, seqs)
         self._ended: list[tuple[Finished, float | None]] = []
         self._duplicates = 0
+        self._settled: list[int] = []
+        """Tasks whose message is gone for good."""
+        self._spared: list[int] = []
+        """Tasks that a worker killed although the user had taken that back."""
 
     def record(self, batch: Batch, now: float) -> Recorded:
         for seq, attempt in batch.leased:
@@ -131,35 +149,41 @@ class _Recording:
         for seq, attempt in batch.returned:
             self._return(seq, attempt)
         for finished, retry_seconds in batch.ended:
-            if finished.seq in self._tasks:
-                self._end(finished, retry_seconds, batch.reported_at)
+            self._end(finished, retry_seconds, batch.reported_at)
+        chaining.note_sent(self._database, batch.continued)
         self._write(now)
         return Recorded(ended=self._ended, duplicates=self._duplicates)
 
     def _lease(self, seq: int, attempt: int) -> None:
-        task = self._tasks.get(seq)
-        if task is None or task.state not in _OPEN or attempt_key(seq, attempt) in self._attempts:
+        task = self._tasks[seq]
+        if task.state not in _OPEN or attempt_key(seq, attempt) in self._attempts:
             return
         if attempt > task.attempt or (attempt == task.attempt and task.state == State.PENDING):
             task.state, task.attempt, task.worker_id = State.RUNNING, attempt, self._worker_id
 
     def _return(self, seq: int, attempt: int) -> None:
-        task = self._tasks.get(seq)
-        if task is not None and (task.state, task.attempt, task.worker_id) == (State.RUNNING, attempt, self._worker_id):
+        task = self._tasks[seq]
+        if (task.state, task.attempt, task.worker_id) == (State.RUNNING, attempt, self._worker_id):
             task.attempt, task.worker_id = attempt - 1, None
             task.put_back(0.0)
 
     def _end(self, finished: Finished, retry_seconds: float | None, reported_at: float) -> None:
         task = self._tasks[finished.seq]
+        if finished.outcome == Outcome.LOST and attempt_key(finished.seq, finished.attempt) in self._attempts:
+            return  # it had ended before its worker died
+        if retry_seconds is None and finished.outcome != Outcome.INTERRUPTED:
+            self._settled.append(finished.seq)
         if finished.outcome == Outcome.SUCCEEDED:
             self._succeed(task, finished)
-        elif task.state in _OPEN and finished.attempt >= task.attempt:
+        elif finished.outcome == Outcome.KILLED:
+            self._kill(task, finished)
+        elif task.state in _OPEN and finished.attempt >= task.attempt and _counts(task, finished):
             task.attempt, task.worker_id = finished.attempt, None
-            if retry_seconds is None:
+            if retry_seconds is None and finished.outcome != Outcome.INTERRUPTED:  # which no task fails with
                 task.state = State.FAILED
                 task.kind = kind_of_failure(finished)
             else:
-                task.put_back(reported_at + retry_seconds)
+                task.put_back(reported_at + (retry_seconds or 0.0))
             self._keep(finished, retry_seconds)
         elif attempt_key(finished.seq, finished.attempt) in self._attempts or finished.attempt > task.attempt:
             self._duplicates += 1
@@ -171,21 +195,43 @@ class _Recording:
             self._duplicates += 1
             return
         # A service may deliver a message to two workers, which then run the same attempt; the ledger gives the second one a new number.
-        number = finished.attempt
+        number = min(max(finished.attempt, task.tries_from + 1), LAST_ATTEMPT)
         while attempt_key(finished.seq, number) in self._attempts and number < LAST_ATTEMPT:
             number += 1
         finished = finished._replace(attempt=number)
         task.state, task.attempt, task.worker_id, task.kind = State.SUCCEEDED, number, None, 0
         self._keep(finished, None)
 
+    def _kill(self, task: TaskState, finished: Finished) -> None:
+        if attempt_key(finished.seq, finished.attempt) in self._attempts:
+            self._duplicates += 1
+            return
+        if task.state in _OPEN and finished.attempt >= task.attempt:
+            task.attempt, task.worker_id = finished.attempt, None
+            if self._change.is_cancelled(finished.seq):
+                task.state, task.available_at = State.KILLED, 0.0
+            else:
+                task.put_back(0.0)
+                self._spared.append(finished.seq)
+        self._keep(finished, None)
+
     def _keep(self, finished: Finished, retry_seconds: float | None) -> None:
         self._attempts.add(attempt_key(finished.seq, finished.attempt))
+        finished = finished._replace(error=storable(finished.error), output=storable(finished.output))
         self._ended.append((finished, retry_seconds))
 
     def _write(self, now: float) -> None:
         change = self._change
         change.settle(self._before, self._tasks, now)
+        change.forget_cancelled(self._settled)
+        chaining.forget(self._database, self._settled)
+        change.send_again(self._spared)
         change.keep_attempts(self._worker_id, [finished for finished, _ in self._ended])
         change.count_duplicates(self._duplicates)
         change.count_retries([finished for finished, retry_seconds in self._ended if retry_seconds is not None])
         change.count_lost(sum(finished.outcome == Outcome.LOST for finished, _ in self._ended))
+
+
+def _counts(task: TaskState, finished: Finished) -> bool:
+    """Return whether an attempt is one of those since the user had the task run again."""
+    return finished.attempt > task.tries_from or finished.attempt == LAST_ATTEMPT

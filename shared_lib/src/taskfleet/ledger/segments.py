@@ -5,9 +5,11 @@ task of a small insertion is in no segment and has a row in ``state`` from the b
 is in progress or was killed, and is ignored.
 """
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from taskfleet.ledger.database import Database
+from taskfleet.ledger.database import Database, as_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +20,8 @@ class Segment:
     next_seq: int
     """Its tasks from this number on were never leased."""
     last_seq: int
+    sent_seq: int = 0
+    """With a service queue, its tasks up to this number were sent."""
 
 
 def first_open(database: Database, skip: int = 0) -> Segment | None:
@@ -31,6 +35,37 @@ def first_open(database: Database, skip: int = 0) -> Segment | None:
         return None
     first_seq, next_seq, last_seq = row
     return Segment(first_seq=first_seq, next_seq=next_seq, last_seq=last_seq)
+
+
+def fresh(database: Database, seqs: Sequence[int]) -> Iterator[tuple[Segment, list[int]]]:
+    """Yield the segments of those tasks that have no row in ``state``, with the numbers of these tasks in order."""
+    found = defaultdict(list)
+    rows = database.rows(
+        "SELECT task.seq, (SELECT first_seq FROM segment WHERE first_seq <= task.seq ORDER BY first_seq DESC LIMIT 1) AS first "
+        "FROM json_each(?) JOIN task ON task.seq = value WHERE NOT EXISTS (SELECT 1 FROM state WHERE state.seq = task.seq) "
+        "AND first IS NOT NULL ORDER BY task.seq",
+        (as_json(seqs),),
+    )
+    for seq, first in rows:
+        found[first].append(seq)
+    for first, of_segment in found.items():
+        first_seq, next_seq, last_seq, sent_seq = database.rows(
+            "SELECT first_seq, next_seq, last_seq, sent_seq FROM segment WHERE first_seq = ?", (first,)
+        )[0]
+        inside = [seq for seq in of_segment if seq <= last_seq]
+        if inside:
+            yield Segment(first_seq=first_seq, next_seq=next_seq, last_seq=last_seq, sent_seq=sent_seq), inside
+
+
+def without(segment: Segment, seqs: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the runs (first, last) of what is left of a segment without some of its tasks, whose numbers are in order."""
+    first = segment.next_seq
+    for seq in seqs:
+        if first < seq:
+            yield first, seq - 1
+        first = seq + 1
+    if first <= segment.last_seq:
+        yield first, segment.last_seq
 
 
 def accepted(seq: str) -> str:

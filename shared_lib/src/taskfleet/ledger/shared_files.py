@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 from taskfleet.errors import LedgerError
+from taskfleet.files import open_private
 
 try:
     import fcntl
@@ -119,7 +120,7 @@ class Witness:
         """
         self._mark = secrets.token_bytes(16)
         try:
-            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
+            fd = open_private(self.path, os.O_WRONLY | os.O_CREAT)
             try:
                 os.write(fd, self._mark)
                 os.fsync(fd)

@@ -7,19 +7,22 @@ from pathlib import Path
 
 from taskfleet.errors import LedgerError, UnusableLedgerError
 
+#: What the module ``sqlite3`` raises; the second if the text of an error quotes a damaged file.
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 
 @contextmanager
 def as_ledger_errors(path: Path) -> Iterator[None]:
     """Raise what SQLite raises as a ``LedgerError`` about a file."""
     try:
         yield
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise ledger_error(path, error) from error
 
 
-def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
+def ledger_error(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> LedgerError:
     """Return an error of SQLite in words that name the file and the remedy."""
-    text, kind = str(error), LedgerError
+    text, kind = " ".join(str(error).split()), LedgerError
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_BUSY") or "locked" in text:
         advice = "another process has locked it for a minute; look for a stuck process that uses it"
@@ -34,6 +37,9 @@ def ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
         advice = "it cannot be opened or written; check the permissions of the file and of its folder"
     elif name.startswith("SQLITE_IOERR"):
         advice = "the disk or the network file system failed; check it and run the command again"
+    elif isinstance(error, UnicodeDecodeError) or text.startswith(("no such ", "Could not decode")):
+        kind = UnusableLedgerError
+        advice = "the file is damaged, or another program changed it; keep a copy, and restore it from a backup or use another JOB_ID"
     else:
         advice = "this error is unexpected"
     return kind(f"The ledger {path}: {text} ({name or 'no code'}): {advice}.")

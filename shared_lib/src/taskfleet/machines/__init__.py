@@ -262,8 +262,11 @@ class Machines(Protocol):
             UnreachableError: The provider does not answer.
         """
 
-    def console(self, instance_id: str) -> str:
-        """Return the console output of a machine since its boot, as far as the provider keeps it; empty if there is none.
+    def console(self, instance_id: str) -> str | None:
+        """Return the console output of a machine since its boot, as far as the provider keeps it.
+
+        Returns:
+            The output; empty if the machine has printed nothing yet; None if the job has no such machine, or no longer.
 
         Raises:
             UnreachableError: The provider does not answer.

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any, NamedTuple
 
 from taskfleet.errors import CatalogueError
 from taskfleet.files import write_atomically
-from taskfleet.machine_terms import Architecture, Market
+from taskfleet.machine_terms import Architecture, Hardware, Market
+from taskfleet.machines.disks import DiskLimits, DiskType
 
-#: Prices of disks are per month, for which AWS and Google Cloud both count 730 hours.
-HOURS_PER_MONTH = 730.0
-VERSION = 2
+VERSION = 3
+#: More than any provider has; larger figures are errors of the data, and would make a useless machine look cheap.
+MAX_CPUS, MAX_GIB, MAX_USD_PER_HOUR = 100_000, 10_000_000.0, 1_000_000.0
+#: Names of types, zones and regions, which are printed, and become parts of requests.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,38 +40,8 @@ class InstanceType:
     """Whether it has full speed only for limited bursts."""
     boot_disk_types: tuple[str, ...] = ()
     """The supported types; empty for all of the provider's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskType:
-    """A type of boot disk in a region, with its prices."""
-
-    name: str
-    region: str
-    usd_per_gib_month: float
-    usd_per_iops_month: float = 0.0
-    """Per I/O operation per second above ``free_iops``."""
-    usd_per_mibps_month: float = 0.0
-    """Per MiB/s above ``free_mibps``."""
-    free_iops: float = 0.0
-    free_mibps: float = 0.0
-    max_iops: float = math.inf
-    max_mibps: float = math.inf
-    iops_per_gib: float = 0.0
-    """For disks whose performance depends on their size."""
-    mibps_per_gib: float = 0.0
-
-    def usd_per_hour(self, size_gib: float, iops: float = 0.0, mibps: float = 0.0) -> float | None:
-        """Return the price of a disk with this size and performance; None if the type does not support them."""
-        baseline_iops = max(self.free_iops, self.iops_per_gib * size_gib)
-        baseline_mibps = max(self.free_mibps, self.mibps_per_gib * size_gib)
-        more_iops, more_mibps = max(0.0, iops - baseline_iops), max(0.0, mibps - baseline_mibps)
-        if iops > self.max_iops or mibps > self.max_mibps:
-            return None
-        if (more_iops and not self.usd_per_iops_month) or (more_mibps and not self.usd_per_mibps_month):
-            return None
-        month = size_gib * self.usd_per_gib_month
-        return (month + more_iops * self.usd_per_iops_month + more_mibps * self.usd_per_mibps_month) / HOURS_PER_MONTH
+    hardware: tuple[Hardware, ...] = ()
+    """Special hardware, for which it is chosen on request only."""
 
 
 class Price(NamedTuple):
@@ -119,26 +93,42 @@ def make_catalogue(
         fetched_at: Seconds since the epoch.
         types: Of machines.
         disks: Types of boot disks.
-        prices: Type, market, zone, USD per hour; a price that is missing, zero, negative or not finite is omitted.
+        prices: Type, market, zone, USD per hour; a price that is missing, zero, negative, not finite or absurdly high is omitted, and so
+            are types and zones with impossible names or figures.
     """
-    known = {one.name: one for one in types}
+    known = {one.name: one for one in types if _is_possible(one)}
     found: dict[tuple[str, Market], list[Price]] = {}
     offered = set()
     for name, market, zone, usd in prices:
-        if name not in known:
+        if name not in known or not (_NAME.fullmatch(zone) or (usd is None and not zone)):
             continue
         offered.add((name, market))
-        if usd is not None and math.isfinite(usd) and usd > 0:
+        if usd is not None and 0 < usd < MAX_USD_PER_HOUR:  # not NaN, either
             found.setdefault((name, market), []).append(Price(usd, zone))
     return Catalogue(
         provider=provider,
         regions=tuple(regions),
         fetched_at=fetched_at,
         types=known,
-        disks=tuple(disks),
+        disks=tuple(one for one in disks if _is_possible_disk(one)),
         prices={key: tuple(sorted(each)) for key, each in found.items()},
         unpriced=frozenset(offered - found.keys()),
     )
+
+
+def _is_possible(one: InstanceType) -> bool:
+    """Return whether a type has a name and figures that a machine can have."""
+    return (
+        _NAME.fullmatch(one.name) is not None
+        and 1 <= one.cpus <= MAX_CPUS
+        and 0 < one.memory_gib <= MAX_GIB
+        and 0 <= one.local_ssd_gib <= MAX_GIB
+    )
+
+
+def _is_possible_disk(one: DiskType) -> bool:
+    prices = (one.usd_per_gib_month, one.usd_per_iops_month, one.usd_per_mibps_month)
+    return all(0 <= usd < MAX_USD_PER_HOUR for usd in prices)
 
 
 def save(catalogue: Catalogue, path: Path) -> None:
@@ -149,7 +139,7 @@ def save(catalogue: Catalogue, path: Path) -> None:
         "regions": catalogue.regions,
         "fetched_at": catalogue.fetched_at,
         "types": [_without_defaults(one) for one in catalogue.types.values()],
-        "disks": [_without_defaults(one) for one in catalogue.disks],
+        "disks": [_without_defaults(one) | {"limits": _without_defaults(one.limits)} for one in catalogue.disks],
         "prices": [
             [name, market, [[one.zone, one.usd_per_hour] for one in each]]
             for (name, market), each in catalogue.prices.items()
@@ -173,17 +163,20 @@ def load(path: Path) -> Catalogue | None:
         prices = [
             (name, Market(market), zone, usd) for name, market, each in content["prices"] for zone, usd in each
         ] + [(name, Market(market), "", None) for name, market in content["unpriced"]]
+        provider, regions = content["provider"], content["regions"]
+        if not all(isinstance(one, str) for one in (provider, *regions)):
+            raise TypeError("names are not texts")
         return make_catalogue(
-            provider=content["provider"],
-            regions=content["regions"],
-            fetched_at=content["fetched_at"],
+            provider=provider,
+            regions=regions,
+            fetched_at=float(content["fetched_at"]),
             types=[_instance_type(one) for one in content["types"]],
-            disks=[DiskType(**one) for one in content["disks"]],
+            disks=[_disk_type(one) for one in content["disks"]],
             prices=prices,
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CatalogueError(
             f"The cached catalogue {path} cannot be read ({type(error).__name__}: {error}). Delete the file; it will be fetched again."
         ) from None
@@ -191,8 +184,29 @@ def load(path: Path) -> Catalogue | None:
 
 def _instance_type(values: dict[str, Any]) -> InstanceType:
     values["architecture"] = Architecture(values["architecture"])
-    values["boot_disk_types"] = tuple(values.get("boot_disk_types", ()))
-    return InstanceType(**values)
+    values["boot_disk_types"] = tuple(map(str, values.get("boot_disk_types", ())))
+    values["hardware"] = tuple(Hardware(one) for one in values.get("hardware", ()))
+    return InstanceType(**_typed(InstanceType, values))
+
+
+def _disk_type(values: dict[str, Any]) -> DiskType:
+    limits = DiskLimits(**_typed(DiskLimits, values["limits"]))
+    return DiskType(**_typed(DiskType, {**values, "limits": limits}))
+
+
+def _typed(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of fields of a class.
+
+    Raises:
+        TypeError: A number or a text is not one.
+    """
+    types = {one.name: one.type for one in dataclasses.fields(kind)}
+    for name, value in values.items():
+        wanted = types.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if (wanted is float and not is_number) or (wanted in (int, str, bool) and type(value) is not wanted):
+            raise TypeError(f"{name} is {value!r}")
+    return values
 
 
 def _without_defaults(one: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Choice of the machines of a pool, by pure functions that also return the reasons.
 
-The best offer has the lowest price per slot, boot disk included. All constraints apply; if several limit the same quantity, the strictest
-one decides.
+The best offer has the lowest price per slot, boot disk included; slots that the tasks left cannot make use of do not count. All constraints
+apply; if several limit the same quantity, the strictest one decides.
 """
 
 import heapq
@@ -12,23 +12,24 @@ from typing import NamedTuple
 
 from taskfleet.machine_terms import Market, Range
 from taskfleet.machines import Kind
-from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType
+from taskfleet.machines.catalogue import Catalogue, InstanceType
 from taskfleet.machines.constraints import (
     Constraint,
     Rejection,
     bounds,
     count_machines,
     count_without_price,
-    matches,
     reject,
     slots_of,
 )
+from taskfleet.machines.disks import Disk, DiskType
 from taskfleet.machines.needs import Need
+from taskfleet.machines.patterns import matches, unmatched
 
 #: The number of offers that are kept; a pool whose launches fail for all of them waits.
 MAX_OFFERS = 500
 
-#: USD per slot and hour, negative CPU rank, type, market and zone.
+#: USD per useful slot and hour, negative CPU rank, type, market and zone.
 RankKey = tuple[float, int, str, Market, str]
 
 
@@ -40,16 +41,22 @@ class Offer:
     zone: str
     market: Market
     usd_per_slot_hour: float
+    """Per slot that the tasks left can make use of, see ``Need.useful_slots``."""
     usd_per_hour: float
     """Including the boot disk."""
     machine_usd_per_hour: float
     slots: int
     boot_disk_type: str
     boot_disk_gib: float
+    """Whole GiB."""
+    boot_disk_iops: int = 0
+    """What is ordered for the boot disk; 0 for types whose speed is not ordered."""
+    boot_disk_mibps: int = 0
     cpus: int
     memory_gib: float
     cpu_rank: int = 0
     """Higher for faster cores."""
+    local_ssd_gib: float = 0.0
 
     @property
     def rank_key(self) -> RankKey:
@@ -76,6 +83,10 @@ class Choice:
     """The constraint that limits ``count``."""
     rejected: dict[str, tuple[Rejection, ...]] = field(default_factory=dict)
     """By type: all constraints that it violates."""
+    useful_slots: float = math.inf
+    """See ``Need.useful_slots``."""
+    notes: tuple[str, ...] = ()
+    """Sentences about patterns and names in the settings that match nothing."""
 
     @property
     def best(self) -> Offer | None:
@@ -85,7 +96,7 @@ class Choice:
     def no_fit_text(self) -> str:
         """Return a sentence with the constraint that excludes most types, if nothing fits."""
         if not self.rejected:
-            return "The catalogue has no instance types for these regions."
+            return " ".join(["The catalogue has no instance types for these regions.", *self.notes])
         constraints = [one.constraint for reasons in self.rejected.values() for one in reasons]
         alone = Counter(reasons[0].constraint for reasons in self.rejected.values() if len(reasons) == 1)
         [(worst, n)] = Counter(constraints).most_common(1)
@@ -94,7 +105,12 @@ class Choice:
             easiest, more = alone.most_common(1)[0]
             verb = "type would" if more == 1 else "types would"
             text += f" Without the constraint on {easiest.words}, {more:,} {verb} fit."
-        return text
+        details = Counter(
+            one.text for reasons in self.rejected.values() for one in reasons if one.constraint is Constraint.BOOT_DISK
+        )
+        if details:
+            text += f" Boot disks: {details.most_common(1)[0][0]}."
+        return " ".join([text, *self.notes])
 
 
 def choose(need: Need, catalogue: Catalogue) -> Choice:
@@ -117,21 +133,27 @@ def choose(need: Need, catalogue: Catalogue) -> Choice:
                 reasons = [one for one in rejections if one is not None]
         if reasons:
             rejected[kind.name] = tuple(dict.fromkeys(reasons))
-    ranked = ranking.offers()
+    ranked, notes = ranking.offers(), unmatched(need, catalogue)
     if not ranked:
-        return Choice(ranked=(), count=0, fewest=0, limited_by=Constraint.NOTHING, rejected=rejected)
+        return Choice(ranked=(), count=0, fewest=0, limited_by=Constraint.NOTHING, rejected=rejected, notes=notes)
     count = count_machines(need, ranked[0].slots, ranked[0].cpus, ranked[0].usd_per_hour)
     assert count is not None
-    return Choice(ranked=ranked, count=count.most, fewest=count.fewest, limited_by=count.limited_by, rejected=rejected)
+    return Choice(
+        ranked=ranked,
+        count=count.most,
+        fewest=count.fewest,
+        limited_by=count.limited_by,
+        rejected=rejected,
+        useful_slots=need.useful_slots,
+        notes=notes,
+    )
 
 
 class _Plan(NamedTuple):
     """A number of slots with a boot disk for them."""
 
     slots: int
-    disk_gib: float
-    disk_type: str
-    disk_usd_per_hour: float
+    disk: Disk
     fewest: int
     """The minimum number of machines, regardless of their price."""
     most: int
@@ -158,6 +180,7 @@ class _Ranking:
     def __init__(self, need: Need, catalogue: Catalogue) -> None:
         self._need = need
         self._catalogue = catalogue
+        self._useful_slots = need.useful_slots
         self._regions: dict[str, str | None] = {}
         """By zone; None for zones that are not allowed."""
         self._disks: dict[str, list[DiskType]] = {}
@@ -180,31 +203,31 @@ class _Ranking:
             text = f"{'no valid price' if is_unpriced else 'not offered'} ({market})"
             return Rejection(Constraint.PRICED, text)
         plans: dict[str, list[_Plan]] = {}
+        disk_reasons: list[str] = []
         known = len(self._found)
         for usd, zone in prices:
-            if usd > self._max_usd * slots[-1] and len(self._found) > known:
+            if usd > self._max_usd * min(slots[-1], self._useful_slots) and len(self._found) > known:
                 break  # the prices are sorted
             region = self._regions[zone] if zone in self._regions else self._region(zone)
             if region is None:
                 continue
             if region not in plans:
-                plans[region] = self._plan(kind, slots, region)
+                plans[region] = self._plan(kind, slots, region, disk_reasons)
             fitting = [
-                ((usd + plan.disk_usd_per_hour) / plan.slots, plan)
+                ((usd + plan.disk.usd_per_hour) / min(plan.slots, self._useful_slots), plan)
                 for plan in plans[region]
-                if plan.allows(usd + plan.disk_usd_per_hour, self._need.price_usd_per_hour)
+                if plan.allows(usd + plan.disk.usd_per_hour, self._need.price_usd_per_hour)
             ]
             if fitting:
-                each, plan = min(fitting)
+                each, plan = min(fitting, key=lambda one: (one[0], -one[1].slots, one[1].disk.type_name))
                 self._found.append(_Candidate((each, -kind.cpu_rank, kind.name, market, zone), kind, usd, plan))
         if len(self._found) > known:
             self._discard_worst()
             return None
         if not plans:
             return Rejection(Constraint.ZONES, f"not offered in the required zones ({market})")
-        if not any(plans.values()):
-            text = "no disk of the required types is fast enough, or the limits allow no number of machines"
-            return Rejection(Constraint.BOOT_DISK, text)
+        if not any(plans.values()) and disk_reasons:
+            return Rejection(Constraint.BOOT_DISK, "; ".join(dict.fromkeys(disk_reasons)))
         return Rejection(Constraint.NUMBER, f"the limits allow no machine of this type ({market})")
 
     def _discard_worst(self) -> None:
@@ -217,8 +240,8 @@ class _Ranking:
         self._regions[zone] = region if matches(zone, self._need.zones) else None
         return self._regions[zone]
 
-    def _plan(self, kind: InstanceType, slots: range, region: str) -> list[_Plan]:
-        """Return numbers of slots with a boot disk for them.
+    def _plan(self, kind: InstanceType, slots: range, region: str, reasons: list[str]) -> list[_Plan]:
+        """Return numbers of slots with a boot disk for them; add the reasons why there is no disk.
 
         The most slots with the cheapest disk are best, unless only fewer slots or a more expensive disk meet the limits of the pool.
         """
@@ -228,18 +251,26 @@ class _Ranking:
             for disk in self._disks.get(region, ())
             if not kind.boot_disk_types or disk.name in kind.boot_disk_types
         ]
+        if not disks:
+            supported = " or ".join(kind.boot_disk_types) or "any type"
+            wanted = " or ".join(need.boot_disk_types) or "any type"
+            reasons.append(f"no boot disk in {region}: it supports {supported}, requested is {wanted}")
         plans: list[_Plan] = []
         for number in reversed(slots):
             fewest, most, _ = count_without_price(need, number, kind.cpus)
             if most < fewest:
                 continue
             size = need.boot_disk_gib + need.boot_disk_gib_per_cpu * kind.cpus + need.boot_disk_gib_per_task * number
-            priced = [(disk.usd_per_hour(size, need.boot_disk_iops, need.boot_disk_mibps), disk.name) for disk in disks]
-            suitable = sorted((usd, name) for usd, name in priced if usd is not None)
+            ordered = [disk.order(size, need.boot_disk_iops, need.boot_disk_mibps) for disk in disks]
+            reasons += [one for one in ordered if isinstance(one, str)]
+            suitable = [one for one in ordered if isinstance(one, Disk)]
+            suitable.sort(key=lambda one: (one.usd_per_hour, one.type_name))
             if need.price_usd_per_hour.low is None:
                 suitable = suitable[:1]
-            plans += [_Plan(number, size, name, usd, fewest, most) for usd, name in suitable]
+            plans += [_Plan(number, disk, fewest, most) for disk in suitable]
             if plans and need.price_usd_per_hour.low is None and not need.boot_disk_gib_per_task:
+                break
+            if not suitable and not need.boot_disk_gib_per_task:  # with fewer slots the disk would be the same
                 break
         return plans
 
@@ -252,12 +283,15 @@ def _offer(one: _Candidate) -> Offer:
         zone=zone,
         market=market,
         usd_per_slot_hour=usd_per_slot_hour,
-        usd_per_hour=one.machine_usd_per_hour + plan.disk_usd_per_hour,
+        usd_per_hour=one.machine_usd_per_hour + plan.disk.usd_per_hour,
         machine_usd_per_hour=one.machine_usd_per_hour,
         slots=plan.slots,
-        boot_disk_type=plan.disk_type,
-        boot_disk_gib=plan.disk_gib,
+        boot_disk_type=plan.disk.type_name,
+        boot_disk_gib=plan.disk.gib,
+        boot_disk_iops=plan.disk.iops,
+        boot_disk_mibps=plan.disk.mibps,
         cpus=kind.cpus,
         memory_gib=kind.memory_gib,
         cpu_rank=kind.cpu_rank,
+        local_ssd_gib=kind.local_ssd_gib,
     )

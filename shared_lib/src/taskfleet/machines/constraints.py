@@ -1,15 +1,14 @@
 """Constraints that exclude instance types, or limit the number of machines of a pool."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from taskfleet.machine_terms import EPSILON, Range
 from taskfleet.machines import Coded
 from taskfleet.machines.catalogue import InstanceType
 from taskfleet.machines.needs import Need
+from taskfleet.machines.patterns import matches
 
 #: More than any quota.
 MAX_MACHINES = 100_000
@@ -22,6 +21,10 @@ class Constraint(Coded):
     """The type has another architecture than the image."""
     INSTANCE_TYPES = "instance_types", "instance types"
     """The type's name."""
+    EXCLUDED = "exclude_instance_types", "excluded instance types"
+    """The type's name is excluded."""
+    HARDWARE = "special_hardware", "special hardware"
+    """It has hardware that was not requested."""
     CPU_FAMILIES = "cpu_families", "CPU family"
     """The type's processor."""
     BURSTABLE = "burstable", "burstable"
@@ -50,8 +53,8 @@ class Constraint(Coded):
     """It is not offered in that market, or has no valid price."""
     ZONES = "zones", "zone"
     """It is offered only in other zones."""
-    BOOT_DISK = "boot_disk", "boot disk or number of machines"
-    """No disk of the required types is fast enough, or the limits allow no number of machines."""
+    BOOT_DISK = "boot_disk", "boot disk"
+    """No disk of the required types is large and fast enough."""
     NUMBER = "number", "number of machines"
     """The limits of the pool allow no number of machines of this type."""
     MACHINES = "machines", "the maximum number of machines"
@@ -64,6 +67,8 @@ class Constraint(Coded):
     """A limit of the pool."""
     TASKS = "tasks", "the number of tasks"
     """More machines would be idle."""
+    COMPUTER = "computer", "this computer's CPUs"
+    """All machines together have this computer's CPUs."""
     NOTHING = "nothing", "no limit"
     """There are no limits."""
 
@@ -95,6 +100,13 @@ def reject(need: Need, kind: InstanceType) -> list[Rejection]:
         found.append(Rejection(Constraint.ARCHITECTURE, f"{kind.architecture}, the image needs {need.architecture}"))
     if not matches(kind.name, need.instance_types):
         found.append(Rejection(Constraint.INSTANCE_TYPES, f"not one of {', '.join(need.instance_types)}"))
+    if need.exclude_instance_types and matches(kind.name, need.exclude_instance_types):
+        found.append(Rejection(Constraint.EXCLUDED, f"one of {', '.join(need.exclude_instance_types)}"))
+    unwanted = [one for one in kind.hardware if one not in need.special_hardware]
+    if unwanted and kind.name not in need.instance_types:
+        found.append(
+            Rejection(Constraint.HARDWARE, f"{', '.join(unwanted)}, chosen only if requested (SPECIAL_HARDWARE)")
+        )
     if not matches(kind.cpu_family.lower(), [one.lower() for one in need.cpu_families]):
         found.append(Rejection(Constraint.CPU_FAMILIES, kind.cpu_family or "unknown"))
     if kind.is_burstable and not need.allow_burstable:
@@ -179,6 +191,7 @@ def count_without_price(need: Need, slots: int, cpus: int) -> Count:
     found = Count(1, MAX_MACHINES, Constraint.NOTHING)
     found = narrow(found, Constraint.MACHINES, need.machines, 1)
     found = narrow(found, Constraint.TOTAL_CPUS, need.total_cpus, cpus)
+    found = narrow(found, Constraint.COMPUTER, need.shared_cpus, cpus)
     return narrow(found, Constraint.SIMULTANEOUS_TASKS, need.simultaneous_tasks, slots)
 
 
@@ -195,9 +208,3 @@ def bounds(fewest: int, most: int, allowed: Range, each: float) -> tuple[int, in
     if allowed.high is not None:
         most = min(most, math.floor(allowed.high / each + EPSILON))
     return fewest, most
-
-
-def matches(text: str, patterns: Iterable[str]) -> bool:
-    """Return whether a text matches one of some patterns with ``*`` and ``?``, or there are no patterns."""
-    patterns = list(patterns)
-    return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns)

@@ -37,6 +37,15 @@ class MetadataResponse(NamedTuple):
     etag: str
 
 
+class MachineIdentity(NamedTuple):
+    """What a machine is, by its metadata service."""
+
+    name: str
+    """As the start-up script finds it: the ID on AWS, the name on Google Cloud."""
+    instance_type: str
+    zone: str
+
+
 class Watcher:
     """Watches for a termination notice; each provider has a subclass that knows its metadata service.
 
@@ -54,6 +63,14 @@ class Watcher:
 
     def start(self) -> None:
         """Start to watch."""
+        raise NotImplementedError
+
+    def find_identity(self) -> MachineIdentity:
+        """Return what this machine is.
+
+        Raises:
+            OSError, http.client.HTTPException: As ``request``, or the service does not know.
+        """
         raise NotImplementedError
 
     def take_messages(self) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from taskfleet.errors import SettingsError
 from taskfleet.extras import require
 from taskfleet.settings import Configuration
 
@@ -25,6 +26,8 @@ PROVIDERS: Mapping[str, str] = {
     "aws": "taskfleet.machines.aws.provider:AwsProvider",
     "gcp": "taskfleet.machines.gcp.provider:GcpProvider",
 }
+#: The value of settings with the identity of machines that stands for none.
+NO_IDENTITY = "none"
 
 
 class Provider(Protocol):
@@ -72,6 +75,13 @@ class Provider(Protocol):
             SettingsError: One is missing.
         """
 
+    def check_machines(self, configuration: Configuration) -> None:
+        """Check that the settings give machines an identity with which they can read the code and use the queue.
+
+        Raises:
+            SettingsError: They do not.
+        """
+
     def fit(self, need: "Need") -> "Need":
         """Return a need without the requirements that do not apply to this provider."""
 
@@ -110,6 +120,39 @@ class Provider(Protocol):
         Args:
             address: The URL of the machine's metadata service.
         """
+
+
+def check_identity(
+    configuration: Configuration, setting: str, value: str | None, *, has_default: bool, queues: tuple[str, ...]
+) -> None:
+    """Check that the machines of a provider have the identity that their work needs.
+
+    Args:
+        configuration: The settings.
+        setting: The name of the setting with their identity.
+        value: Its value; ``NO_IDENTITY`` for none on purpose.
+        has_default: Whether machines get an identity if the setting is empty.
+        queues: The beginnings of the URLs of the provider's own queues.
+
+    Raises:
+        SettingsError: They have none, and need one.
+    """
+    pool, queue_url = configuration.pool, configuration.settings.queue_url
+    reads_bucket = pool.code_from == "bundle" and pool.start_up_script is None
+    if value == NO_IDENTITY and reads_bucket:
+        raise SettingsError(
+            f"{setting}={NO_IDENTITY}, but with CODE_FROM=bundle machines read the code from {pool.bucket or 'BUCKET'} with their own "
+            f"permissions. Set {setting} in config/pool.env, or CODE_FROM=git or CODE_FROM=image."
+        )
+    if value or has_default:
+        return
+    needs = [f"read the code in {pool.bucket or 'BUCKET'}"] if reads_bucket else []
+    needs += [f"use the queue {queue_url}"] if queue_url.startswith(queues) else []
+    if needs:
+        raise SettingsError(
+            f"{setting} is not set: machines would have no permission to {' and to '.join(needs)}. Set {setting} in config/pool.env to one "
+            f"that may. If machines get credentials in another way, such as from BEFORE_WORKER or IMAGE: {setting}={NO_IDENTITY}."
+        )
 
 
 def watcher_here(environ: Mapping[str, str]) -> "Watcher | None":

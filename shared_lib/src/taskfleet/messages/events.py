@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from taskfleet.errors import QueueError
-from taskfleet.messages.formats import FORMAT, check_format
+from taskfleet.messages import fields
+from taskfleet.messages.formats import FIRST_FORMAT, check_format, foreign
 from taskfleet.messages.tasks import carriable
-from taskfleet.tasks import AttemptKey, Finished, WorkerEnd
+from taskfleet.tasks import NO_RETRY, AttemptKey, Finished, Outcome, WorkerEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,8 @@ class Worker:
     """The provider's name of the pool machine on which it runs."""
     version: str = ""
     """The version of its library; empty if unknown."""
+    manager: str = ""
+    """The manager whose tasks it runs; empty for the default one."""
 
 
 class EndedAttempt(NamedTuple):
@@ -61,12 +63,14 @@ class Batch:
     returned: list[AttemptKey] = field(default_factory=list)
     """Attempts that it reported as leased and returned without beginning them."""
     ended: list[EndedAttempt] = field(default_factory=list)
+    continued: list[tuple[int, int]] = field(default_factory=list)
+    """Tasks of chains that it sent because the tasks above them succeeded: (number, epoch of the chain)."""
 
 
 def pack(batch: Batch) -> str:
     """Return a batch as text."""
     header: dict[str, object] = {
-        "taskfleet": FORMAT,
+        "taskfleet": FIRST_FORMAT,
         "job": batch.job_id,
         "ledger": batch.ledger,
         "worker": _encode_worker(batch.worker),
@@ -78,6 +82,12 @@ def pack(batch: Batch) -> str:
     }
     if batch.worker.version:
         header["version"] = batch.worker.version
+    if batch.worker.manager:
+        header["manager"] = batch.worker.manager
+    if batch.ended:
+        header["ended"] = len(batch.ended)
+    if batch.continued:
+        header["continued"] = batch.continued
     lines = [json.dumps(header, separators=(",", ":"))]
     for finished, retry_delay_seconds in batch.ended:
         lines.append(json.dumps(_encode_ended(finished, retry_delay_seconds), separators=(",", ":")))
@@ -90,45 +100,59 @@ def unpack(body: str) -> Batch:
     """Return the batch in a text.
 
     Raises:
-        NewerFormatError: It was written by a later version of the library.
-        QueueError: It is not a message of this library.
+        MisdirectedMessageError: It was written by a version of the library whose messages this one does not read.
+        ForeignMessageError: It is not a message of this library, or is damaged.
     """
     try:
         lines = iter(body.split("\n"))
-        header = json.loads(next(lines))
+        header = fields.mapping(fields.decode(next(lines)), "the header")
         check_format(header["taskfleet"])
-        return Batch(
-            job_id=header["job"],
-            ledger=header["ledger"],
-            worker=_decode_worker(header["worker"], header.get("version", "")),
-            number=header["number"],
-            reported_at=header["told_at"],
-            end_reason=WorkerEnd.read(header["end_reason"]) if header["end_reason"] else None,
-            leased=[(seq, attempt) for seq, attempt in header["leased"]],
-            returned=[(seq, attempt) for seq, attempt in header["returned"]],
-            ended=[_decode_ended(json.loads(line), lines) for line in lines],
+        end_reason = fields.string(header["end_reason"], "end_reason")
+        batch = Batch(
+            job_id=fields.string(header["job"], "job", least=1),
+            ledger=fields.string(header["ledger"], "ledger"),
+            worker=_decode_worker(header["worker"], header.get("version", ""), header.get("manager", "")),
+            number=fields.whole(header["number"], "number"),
+            reported_at=fields.number(header["told_at"], "told_at", fields.LATEST_TIME),
+            end_reason=WorkerEnd.read(end_reason) if end_reason else None,
+            leased=list(map(_decode_key, fields.listed(header["leased"], "leased"))),
+            returned=list(map(_decode_key, fields.listed(header["returned"], "returned"))),
+            ended=[_decode_ended(fields.decode(line), lines) for line in lines],
+            continued=list(map(_decode_continued, fields.listed(header.get("continued", []), "continued"))),
         )
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise QueueError(
-            f"The event queue has a message that taskfleet did not write: {body[:80]!r}. Use a queue for this job alone."
-        ) from error
+        if len(batch.ended) != header.get("ended", len(batch.ended)):
+            raise ValueError(f"its header has {header['ended']} attempts, and {len(batch.ended)} follow")
+        return batch
+    except (ValueError, KeyError, RecursionError) as error:
+        raise foreign(body, error) from error
 
 
 def _encode_worker(worker: Worker) -> list[object]:
     return [worker.source, worker.hostname, worker.pid, worker.slots, worker.started_at, worker.machine]
 
 
-def _decode_worker(fields: list[Any], version: str) -> Worker:
-    source, hostname, pid, slots, started_at, machine, *_ = fields
+def _decode_worker(values: Any, version: Any, manager: Any) -> Worker:
+    source, hostname, pid, slots, started_at, machine, *_ = fields.listed(values, "worker", 6)
     return Worker(
-        source=source,
-        hostname=hostname,
-        pid=pid,
-        slots=slots,
-        started_at=started_at,
-        machine=machine,
-        version=version,
+        source=fields.string(source, "the name of the worker", least=1),
+        hostname=fields.string(hostname, "the host of the worker"),
+        pid=fields.whole(pid, "the pid of the worker"),
+        slots=fields.whole(slots, "the slots of the worker"),
+        started_at=fields.number(started_at, "the start of the worker", fields.LATEST_TIME),
+        machine=None if machine is None else fields.string(machine, "the machine of the worker"),
+        version=fields.string(version, "version"),
+        manager=fields.string(manager, "manager"),
     )
+
+
+def _decode_key(values: Any) -> AttemptKey:
+    seq, attempt, *_ = fields.listed(values, "an attempt", 2)
+    return fields.seq(seq), fields.attempt(attempt)
+
+
+def _decode_continued(values: Any) -> tuple[int, int]:
+    seq, epoch, *_ = fields.listed(values, "a task of a chain", 2)
+    return fields.seq(seq), fields.whole(epoch, "the epoch of a chain")
 
 
 def _encode_ended(finished: Finished, retry_delay_seconds: float | None) -> list[object]:
@@ -142,28 +166,44 @@ def _encode_ended(finished: Finished, retry_delay_seconds: float | None) -> list
         finished.result is not None,
         finished.error,
         finished.output,
-        finished.retry_delay_seconds,
+        None if finished.retry_delay_seconds is None else min(finished.retry_delay_seconds, fields.LONGEST_SECONDS),
         finished.exit_code,
         finished.peak_memory_mib,
         retry_delay_seconds,
     ]
 
 
-def _decode_ended(fields: list[Any], lines: Iterator[str]) -> EndedAttempt:
+def _decode_ended(values: Any, lines: Iterator[str]) -> EndedAttempt:
     """Return the attempt in an array and, if it has a result, in the line that follows."""
-    seq, attempt, outcome, started_at, elapsed_seconds, has_result, error, output, *fields = fields
-    asked_delay_seconds, exit_code, peak_memory_mib, retry_delay_seconds, *_ = fields
-    finished = Finished(
-        seq=seq,
-        attempt=attempt,
-        outcome=outcome,
-        started_at=started_at,
-        elapsed_seconds=elapsed_seconds,
-        result=next(lines) if has_result else None,
-        error=error,
-        output=output,
-        retry_delay_seconds=asked_delay_seconds,
-        exit_code=exit_code,
-        peak_memory_mib=peak_memory_mib,
+    seq, attempt, outcome, started_at, elapsed_seconds, has_result, error, output, *more = fields.listed(
+        values, "an attempt", 12
     )
-    return EndedAttempt(finished, retry_delay_seconds)
+    asked_delay_seconds, exit_code, peak_memory_mib, retry_delay_seconds, *_ = more
+    if type(has_result) is not bool:
+        raise fields.wrong("whether an attempt has a result", has_result, "true or false")
+    if outcome == Outcome.SUCCEEDED and not has_result:
+        raise ValueError("a successful attempt has no result")
+    result = None
+    if has_result:
+        result = next(lines, None)
+        if result is None:
+            raise ValueError("the line of a result is missing")
+        fields.json_text(result, "a result")
+    finished = Finished(
+        seq=fields.seq(seq),
+        attempt=fields.attempt(attempt),
+        outcome=fields.outcome(outcome),
+        started_at=fields.number(started_at, "the start of an attempt", fields.LATEST_TIME),
+        elapsed_seconds=fields.number(elapsed_seconds, "the duration of an attempt", fields.LONGEST_SECONDS),
+        result=result,
+        error=fields.printed(error, "the error of an attempt"),
+        output=fields.printed(output, "the output of an attempt"),
+        retry_delay_seconds=_optional(asked_delay_seconds, "the requested delay", least=NO_RETRY),
+        exit_code=None if exit_code is None else fields.whole(exit_code, "an exit code", -(2**31), 2**32),
+        peak_memory_mib=_optional(peak_memory_mib, "the memory of an attempt"),
+    )
+    return EndedAttempt(finished, _optional(retry_delay_seconds, "the delay of the next attempt"))
+
+
+def _optional(value: Any, name: str, least: float = 0.0) -> float | None:
+    return None if value is None else fields.number(value, name, fields.LONGEST_SECONDS, least)

@@ -19,8 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskfleet.errors import BundleError
-from taskfleet.pool.buckets import open_bucket
+from taskfleet.clouds.object_stores import ObjectStore, open_store
+from taskfleet.errors import BundleError, WrongSettingError
+from taskfleet.machines.provider import load_provider
+from taskfleet.outputs import BUCKETS
 from taskfleet.pool.manifest import MANIFEST, FileKind, bundle_hash, manifest_line
 from taskfleet.pool.project_files import project_files
 from taskfleet.pool.worker_packages import read_lock
@@ -68,8 +70,6 @@ class StoredBundle:
     hash: str
     region: str | None = None
     """Of an S3 bucket; requests have to name it."""
-    unneeded: tuple[str, ...] = ()
-    """Packages of its uv.lock that machines do not install."""
 
 
 def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), max_mib: float = MAX_MIB) -> Bundle:
@@ -143,14 +143,15 @@ def upload(bundle: Bundle, bucket: str, *, job_id: str, provider: str) -> Stored
         WrongSettingError: The provider's machines cannot read from such a bucket, or the bucket does not exist.
         ProviderError: A permission is missing, there is no login, or the service does not answer.
     """
-    store = open_bucket(bucket, provider)
-    key = f"{_job_folder(store.folder, job_id)}{bundle.name}"
-    if store.has(key):
-        logger.info("bundle %s is in the bucket already", store.address(key))
+    store = _open_store(bucket, provider)
+    name = f"{_job_folder(job_id)}{bundle.name}"
+    if store.exists(name):
+        logger.info("bundle %s is in the bucket already", store.address(name))
     else:
-        store.put(key, bundle.path)
-        logger.info("uploaded bundle %s: %d files, %d bytes", store.address(key), bundle.files, bundle.size_bytes)
-    return StoredBundle(address=store.address(key), hash=bundle.hash, region=store.region())
+        with bundle.path.open("rb") as file:
+            store.put(name, file)
+        logger.info("uploaded bundle %s: %d files, %d bytes", store.address(name), bundle.files, bundle.size_bytes)
+    return StoredBundle(address=store.address(name), hash=bundle.hash, region=store.region())
 
 
 def remove(bucket: str, *, job_id: str, provider: str) -> int:
@@ -162,20 +163,31 @@ def remove(bucket: str, *, job_id: str, provider: str) -> int:
     Raises:
         ProviderError: As ``upload``. A bucket that does not exist has no bundles.
     """
-    store = open_bucket(bucket, provider)
-    folder = _job_folder(store.folder, job_id)
-    for key in _bundles(store.keys(folder), folder):
-        store.delete(key)
-        logger.info("deleted bundle %s", store.address(key))
-    return len(_bundles(store.keys(folder), folder))
+    store = _open_store(bucket, provider)
+    for name in _bundles(store, job_id):
+        store.delete(name)
+        logger.info("deleted bundle %s", store.address(name))
+    return len(_bundles(store, job_id))
 
 
-def _job_folder(folder: str, job_id: str) -> str:
-    return f"{folder}{_FOLDER}/{job_id}/"
+def _open_store(bucket: str, provider: str) -> ObjectStore:
+    scheme, wanted = bucket.strip().partition("://")[0], load_provider(provider).bucket_scheme
+    if scheme in BUCKETS and scheme != wanted:
+        raise WrongSettingError(
+            f"BUCKET={bucket} does not match PROVIDER={provider}, whose machines have credentials for {wanted}:// only. Set "
+            f"BUCKET={wanted}://bucket/folder.",
+            setting="BUCKET",
+        )
+    return open_store(bucket)
 
 
-def _bundles(keys: Iterable[str], folder: str) -> list[str]:
-    return [key for key in keys if _NAME.fullmatch(key.removeprefix(folder))]
+def _job_folder(job_id: str) -> str:
+    return f"{_FOLDER}/{job_id}/"
+
+
+def _bundles(store: ObjectStore, job_id: str) -> list[str]:
+    folder = _job_folder(job_id)
+    return [name for name in store.names(folder) if _NAME.fullmatch(name.removeprefix(folder))]
 
 
 def _read(project: Path, name: str) -> tuple[FileKind, bytes]:

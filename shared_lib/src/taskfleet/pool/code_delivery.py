@@ -3,18 +3,20 @@
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from taskfleet.errors import SettingsError, UsageError
+from taskfleet.extras import OPTIONAL_PACKAGES
 from taskfleet.invocation import poe
 from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
+from taskfleet.machines.facts import OFFERS_VARIABLE, pack_offers
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool import bundle
 from taskfleet.pool.start_up import Code, GitCode, ImageCode, UserScripts, read_scripts, script
 from taskfleet.pool.worker_packages import read_lock, unneeded_packages
 from taskfleet.processes.identity import SLOTS_VARIABLE
+from taskfleet.queues.addresses import is_remote, sdk_of
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import worker_environment
 
@@ -42,7 +44,7 @@ def deliver_code(
     """
     scripts = read_scripts(configuration.pool, configuration.project)
     make = _script_maker(configuration, scripts, _code(configuration, say), offers)
-    return lambda order: make(order.lifetime_seconds)
+    return lambda order: make(order.lifetime_seconds, order.offers)
 
 
 def preview_script(configuration: Configuration) -> str:
@@ -60,14 +62,13 @@ def preview_script(configuration: Configuration) -> str:
     code: Code = bundle.StoredBundle(
         address=f"{pool.bucket or f'{provider.bucket_scheme}://BUCKET'}/BUNDLE.tar.gz",
         hash="0" * 64,
-        unneeded=_unneeded(configuration) if (configuration.project / "uv.lock").is_file() else (),
     )
     if pool.code_from == "git":
         code = GitCode(url=pool.git_url or "GIT_URL", revision=pool.git_revision)
     elif pool.code_from == "image":
         code = ImageCode()
     make = _script_maker(configuration, read_scripts(pool, configuration.project), code, ())
-    return make(pool.lifetime_hours * 3600)
+    return make(pool.lifetime_hours * 3600, ())
 
 
 def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
@@ -81,15 +82,16 @@ def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
 
 def _script_maker(
     configuration: Configuration, scripts: UserScripts, code: Code, offers: Iterable[Offer]
-) -> Callable[[float], str]:
-    """Return a function from a lifetime in seconds to a start-up script."""
+) -> Callable[[float, Iterable[Offer]], str]:
+    """Return a function from a lifetime in seconds, and the offers of a launch request, to a start-up script."""
     environment = worker_environment(configuration) | {SLOTS_VARIABLE: _slots(offers)}
-    return lambda lifetime_seconds: script(
+    return lambda lifetime_seconds, requested: script(
         provider=configuration.pool.provider,
         job_id=configuration.settings.job_id,
         lifetime_seconds=lifetime_seconds,
         code=code,
-        environment=environment,
+        environment=environment | {OFFERS_VARIABLE: pack_offers(requested)},
+        queue_package=" ".join(_queue_packages(configuration)),
         scripts=scripts,
     )
 
@@ -114,18 +116,20 @@ def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:
     ledger = configuration.ledger_path
     with tempfile.TemporaryDirectory(prefix="taskfleet-bundle-") as folder:
         packed = bundle.pack(configuration.project, Path(folder), leave_out=[ledger, ledger.parent])
-        unneeded = _unneeded(configuration)
+        unneeded = unneeded_packages(read_lock(configuration.project), _queue_packages(configuration))
         stored = bundle.upload(packed, pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
     say(f"Code: {packed.files:,} files, {packed.size_bytes / 2**20:.1f} MiB, in {stored.address}")
     for name in packed.left_out:
         say(f"  left out, it looks like a secret: {name}")
     if unneeded:
         logger.info("machines skip %d packages that workers do not need: %s", len(unneeded), ", ".join(unneeded))
-    return replace(stored, unneeded=unneeded)
+    return stored
 
 
-def _unneeded(configuration: Configuration) -> tuple[str, ...]:
-    return unneeded_packages(read_lock(configuration.project), configuration.settings.queue_url)
+def _queue_packages(configuration: Configuration) -> tuple[str, ...]:
+    """Return the package for the queue service, if the tasks are in one."""
+    url = configuration.settings.queue_url
+    return (OPTIONAL_PACKAGES[sdk_of(url)].distribution,) if is_remote(url) else ()
 
 
 def _slots(offers: Iterable[Offer]) -> str:

@@ -13,11 +13,18 @@ def controller(database: Database) -> tuple[str | None, float]:
     return name, seen_at
 
 
+def running(database: Database, now: float, *, me: str = "") -> str | None:
+    """Return the controller that is running, None if there is none, or if it is ``me``."""
+    name, seen_at = controller(database)
+    if name in (None, me) or now - seen_at >= ABSENT_SECONDS or is_surely_dead(name):
+        return None
+    return name
+
+
 def acquire(database: Database, me: str, now: float) -> str | None:
     """Become the controller, and cancel a request to stop the former one; return the other controller if one is running."""
     with database.transaction():
-        other, seen_at = controller(database)
-        if other is not None and other != me and now - seen_at < ABSENT_SECONDS and not is_surely_dead(other):
+        if other := running(database, now, me=me):
             return other
         database.execute("UPDATE pool SET controller = ?, seen_at = ?, stop_asked_at = NULL", (me, now))
     return None

@@ -6,10 +6,13 @@ is launched, every step compares the provider's list with the records, and a mac
 
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from taskfleet.clouds.retrying import Outages
 from taskfleet.errors import TaskfleetError, UnreachableError
+from taskfleet.ledger import control
 from taskfleet.ledger.database import Database
 from taskfleet.machines import (
     EndReason,
@@ -79,6 +82,7 @@ class Controller:
         self._say = say
         self._cooldowns = Cooldowns()
         self._reconciler = Reconciler(database, machines, say, offers=offers, cooldowns=self._cooldowns)
+        self._outages = Outages(say, service="The provider", report_after_seconds=0.0)
         self._last_message = ""
         self._watched_since = 0.0
 
@@ -93,11 +97,14 @@ class Controller:
 
     def step(self, now: float) -> Plan | None:
         """Reconcile, plan, and carry out the plan; return None if the provider did not answer."""
+        began_at = time.monotonic()
         try:
-            return self._step(now)
+            found = self._step(now)
         except UnreachableError as error:
-            self._say_once(f"{error} Trying again.")
+            self._outages.failed("step", error, began_at)
             return None
+        self._outages.answered("step")
+        return found
 
     def _step(self, now: float) -> Plan:
         listed_at = self._reconciler.listed_at
@@ -107,7 +114,10 @@ class Controller:
         self._reconciler.reconcile(now)
         state = self._state(now)
         found = plan(state, self._limits, self._cooldowns)
-        logger.debug("%d tasks left, %d open machines: %s", state.tasks_left, len(state.open_machines), found)
+        logger.debug(
+            "%d tasks left, %d runnable, %d open machines: %s",
+            state.tasks_left, state.tasks_runnable, len(state.open_machines), found,
+        )  # fmt: skip
         if found.end:
             self._end(found.end, {one.token: one.instance_id for one in state.open_machines}, now)
         if found.launch is not None:
@@ -136,6 +146,8 @@ class Controller:
         return PoolState(
             now=now,
             tasks_left=self._job.tasks_left(),
+            tasks_runnable=self._job.tasks_runnable(),
+            is_paused=control.is_paused(database),
             open_machines=open_machines,
             last_heartbeats=last_heartbeats,
             watched_since=self._watched_since,
@@ -191,17 +203,19 @@ class Controller:
         launched = Counter((offers[token], one.is_queued) for token, one in assignment.launched.items())
         for (offer, is_queued), number in launched.items():
             if not is_queued:
-                self._cooldowns.reset(offer.kind)
+                self._cooldowns.reset(offer.kind, offer.cpus)
             self._say(
                 f"{counted(number, 'machine')} {'queued' if is_queued else 'launched'}: {offer.instance_type} in {offer.zone}, "
                 f"{offer.market}, {offer.usd_per_hour:.4f} USD per hour."
             )
+        self._cooldowns.note_request(result.failures, has_launched=bool(assignment.launched))
         for failure in result.failures:
             kind = Kind(failure.instance_type, failure.zone, market)
-            self._cooldowns.add_failure(kind, failure.reason, now)
+            cpus = self._offer_of[kind].cpus if kind in self._offer_of else 0
+            self._cooldowns.add_failure(kind, failure.reason, now, cpus=cpus, text=failure.text)
             logger.info(
                 "Launch failure of %s: %s (%s); cooldown of %.0f s.",
-                tuple(kind), failure.reason.value, failure.text, self._cooldowns.until(kind) - now,
+                tuple(kind), failure.reason.value, failure.text, self._cooldowns.until(kind, cpus) - now,
             )  # fmt: skip
         if assignment.failed:
             first = result.failures[0]

@@ -67,7 +67,7 @@ class Deployment:
         controller: Manages the machines.
         machines: The job's machines at their provider.
         record_events: Waits a moment for events of remote workers, records them and returns their number; None if the workers write to
-            the ledger themselves.
+            the ledger themselves. It reports outages of the queue itself, and raises UnreachableError soon.
         progress: Shows the progress of the job.
         on_interrupt: Asks the user what to do with the machines; returns None to continue.
         poll_seconds: The interval of the controller's steps.
@@ -99,7 +99,8 @@ class Deployment:
         self._empty_lists_to_confirm = empty_lists_to_confirm
         self._me = identity()
         self._step_at = 0.0
-        self._last_error = ""
+        self._ledger_error = ""
+        """The error that is being retried; it is printed once."""
         self.give_up_reason = ""
 
     def run(self) -> Ending:
@@ -117,8 +118,10 @@ class Deployment:
                 logger.info("Interrupted: %s.", reason or "continuing")
             except UnusableLedgerError:
                 raise
-            except (LedgerError, UnreachableError) as error:
-                self._say_error(f"{error} Trying again.")
+            except LedgerError as error:
+                if str(error) != self._ledger_error:
+                    self._progress.say(f"{error} Retrying.")
+                self._ledger_error = str(error)
                 time.sleep(ERROR_PAUSE_SECONDS)
                 continue
             if reason is not None:
@@ -151,10 +154,7 @@ class Deployment:
         return self._controller.last_console
 
     def _turn(self) -> Ending | None:
-        if self._record_events is None:
-            time.sleep(TICK_SECONDS)
-        else:
-            self._record_events()
+        is_informed = self._record()
         now = time.time()
         self._progress.tick(now)
         if now - self._step_at < self._poll_seconds and self._step_at <= now:
@@ -162,14 +162,18 @@ class Deployment:
         self._step_at = now
         if not control.renew(self._database, self._me, now):
             return Ending.STOPPED
+        if not is_informed:
+            return None
         try:
             found = self._controller.step(now)
         except (ProviderError, StartUpError) as error:  # unlike errors of the queue, which do not end the pool
             self.give_up_reason = str(error).rstrip(".")
             return Ending.GAVE_UP
+        if self._ledger_error:
+            self._progress.say("The ledger is available again.")
+            self._ledger_error = ""
         if found is None:
             return None
-        self._last_error = ""
         if found.is_complete:
             return Ending.DONE
         if found.gives_up and found.hold is not None:
@@ -177,7 +181,13 @@ class Deployment:
             return Ending.GAVE_UP
         return None
 
-    def _say_error(self, text: str) -> None:
-        if text != self._last_error:
-            self._progress.say(text)
-        self._last_error = text
+    def _record(self) -> bool:
+        """Record events; return False during an outage of the queue: without heartbeats, no machine may be judged."""
+        if self._record_events is None:
+            time.sleep(TICK_SECONDS)
+            return True
+        try:
+            self._record_events()
+        except UnreachableError:
+            return False
+        return True

@@ -6,7 +6,6 @@ from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason
 from taskfleet.pool import control, records
-from taskfleet.pool.control import ABSENT_SECONDS
 from taskfleet.pool.job_state import failures
 from taskfleet.pool.planning import MAX_FAILURES, Limits
 from taskfleet.pool.records import MachineRecord
@@ -53,8 +52,7 @@ def _exist(n: int) -> str:
 
 
 def _has_controller(database: Database, now: float) -> bool:
-    controller, seen_at = control.controller(database)
-    return controller is not None and now - seen_at < ABSENT_SECONDS
+    return control.running(database, now) is not None
 
 
 def _about_controller(database: Database, existing: list[MachineRecord], now: float) -> list[str]:

@@ -4,11 +4,9 @@ from taskfleet.errors import LedgerError
 from taskfleet.ledger import counters, queries
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machines.choosing import Choice
+from taskfleet.machines.needs import START_SECONDS
 from taskfleet.settings import Configuration
 from taskfleet.tasks import State
-
-#: From a launch request to the first task.
-START_SECONDS = 120.0
 
 
 class Estimate:

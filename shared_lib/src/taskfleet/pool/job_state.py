@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from taskfleet.ledger import counters
+from taskfleet.ledger import counters, managers
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason
 from taskfleet.pool import records
@@ -31,6 +31,9 @@ class JobState(Protocol):
     def tasks_left(self) -> int:
         """Return the number of tasks that are pending, running or waiting."""
 
+    def tasks_runnable(self) -> int:
+        """Return the number of tasks that are pending or running, without those of managers whose queues the pool does not use."""
+
     def last_heartbeats(self) -> Mapping[str, float]:
         """Return the time of the last heartbeat from each machine, by the machine's token."""
 
@@ -48,6 +51,11 @@ class LedgerJobState:
         """See ``JobState.tasks_left``."""
         counts = counters.by_state(self._database)
         return counts[State.PENDING] + counts[State.RUNNING] + counts[State.WAITING]
+
+    def tasks_runnable(self) -> int:
+        """See ``JobState.tasks_runnable``."""
+        counts = counters.by_state(self._database)
+        return counts[State.PENDING] + counts[State.RUNNING] - managers.count_at_own_queues(self._database)
 
     def last_heartbeats(self) -> Mapping[str, float]:
         """See ``JobState.last_heartbeats``."""

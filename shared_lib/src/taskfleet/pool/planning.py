@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
+from taskfleet.invocation import poe
 from taskfleet.machine_terms import EPSILON, region_of
 from taskfleet.machines import EndReason, LaunchRequest
 from taskfleet.machines.choosing import Offer
@@ -56,7 +57,9 @@ class PoolState:
 
     now: float
     tasks_left: int
-    """Tasks that are pending, running or waiting."""
+    """Tasks that are pending, running or waiting: the pool is complete when there is none."""
+    tasks_runnable: int
+    """Tasks that are pending or running: machines are launched for these. Those that wait for others may wait for long."""
     open_machines: Sequence[MachineRecord]
     last_heartbeats: Mapping[str, float]
     """The time of the last heartbeat from each machine, by token."""
@@ -72,6 +75,8 @@ class PoolState:
     """The times at which unproductive machines ended, since the last productive one."""
     offers: Sequence[Offer]
     """The best first."""
+    is_paused: bool = False
+    """Whether a user paused the job."""
     next_token: str
     """The unique token of the next launch request."""
 
@@ -84,13 +89,17 @@ class HoldReason(StrEnum):
     NOTHING_WORKED = "nothing_worked"
     """No task ran on the first machines."""
     ALL_REFUSED = "all_refused"
-    """The provider rejects every offer that fits, permanently."""
+    """The provider rejects every offer that fits, permanently, or launch requests whatever the offer."""
+    QUOTA = "quota"
+    """The account's quota is too small for every offer that fits, and no machine was ever ready."""
     COOLING_DOWN = "cooling_down"
     """Every offer that fits has a cooldown."""
     CANARY = "canary"
     """The first machine is not ready yet."""
     FAILURE_PAUSE = "failure_pause"
     """The last machines were unproductive."""
+    PAUSED = "paused"
+    """A user paused the job."""
     HOURLY_PRICE = "hourly_price"
     """The hourly price limit is reached."""
     BUDGET = "budget"
@@ -176,25 +185,27 @@ def _to_launch(
     """Return what to launch, or the reason for launching nothing; None if no more machines are needed or allowed."""
     if not state.offers:
         return Hold(HoldReason.NO_OFFER, "no offer fits", is_final=True)
-    if state.tasks_left <= sum(one.slots for one in staying):
+    missing_slots = state.tasks_runnable - sum(one.slots for one in staying)
+    if missing_slots <= 0:
         return None
     if len(state.open_machines) >= limits.max_machines:
         return None
+    if state.is_paused:
+        return Hold(HoldReason.PAUSED, f"the job is paused; {poe('resume')} continues")
     failures = len(state.failures)
     if _is_unproductive(state):
         text = f"{failures} machines were launched and no task ran on any of them"
         return Hold(HoldReason.NOTHING_WORKED, text, is_final=True)
-    offer = next((one for one in state.offers if cooldowns.until(one.kind) <= state.now), None)
-    if offer is None:
-        first_at = min(cooldowns.until(one.kind) for one in state.offers)
-        if math.isinf(first_at):
-            return Hold(HoldReason.ALL_REFUSED, "the provider rejects every offer that fits", is_final=True)
-        text = (
-            f"every offer that fits has a cooldown after failures; the next launch is in {first_at - state.now:.0f} s"
+    if (rejection := cooldowns.general_rejection) is not None:
+        return Hold(
+            HoldReason.ALL_REFUSED, f"the provider rejects one offer after the other: {rejection}", is_final=True
         )
-        return Hold(HoldReason.COOLING_DOWN, text)
-    offers = _alternatives(offer, state, cooldowns)
-    wanted = _wanted(state, limits, staying, offers)
+    ranked = _ranked(state.offers, missing_slots)
+    offer = next((one for one in ranked if cooldowns.until(one.kind, one.cpus) <= state.now), None)
+    if offer is None:
+        return _unavailable(ranked, state, cooldowns)
+    offers = _alternatives(offer, ranked, missing_slots, state.now, cooldowns)
+    wanted = _wanted(state, limits, missing_slots, offers)
     if wanted <= 0:
         return None
     awaits_canary = limits.needs_canary and not state.was_ever_ready
@@ -209,23 +220,58 @@ def _to_launch(
     return _afford(state, limits, staying, offers, wanted)
 
 
-def _alternatives(best: Offer, state: PoolState, cooldowns: Cooldowns) -> tuple[Offer, ...]:
+def _unavailable(ranked: Sequence[Offer], state: PoolState, cooldowns: Cooldowns) -> Hold:
+    """Return the reason why no offer is available."""
+    first_at = min(cooldowns.until(one.kind, one.cpus) for one in ranked)
+    if math.isinf(first_at):
+        return Hold(HoldReason.ALL_REFUSED, "the provider rejects every offer that fits", is_final=True)
+    quota = _quota(ranked, state.now, cooldowns)
+    if quota is not None and not state.open_machines and not state.was_ever_ready:
+        text = f"the quota of this account is too small for every offer that fits ({quota}). Ask the provider for a higher one"
+        return Hold(HoldReason.QUOTA, text, is_final=True)
+    text = f"every offer that fits has a cooldown after failures; the next launch is in {first_at - state.now:.0f} s"
+    return Hold(HoldReason.COOLING_DOWN, text)
+
+
+def _ranked(offers: Sequence[Offer], missing_slots: int) -> Sequence[Offer]:
+    """Return the offers, the best first for a number of tasks without a slot: slots beyond these do not count."""
+    if all(one.slots <= missing_slots for one in offers):
+        return offers
+    return sorted(offers, key=lambda one: _usd_per_useful_slot(one, missing_slots))
+
+
+def _usd_per_useful_slot(one: Offer, missing_slots: int) -> float:
+    return max(one.usd_per_slot_hour, one.usd_per_hour / missing_slots)
+
+
+def _quota(offers: Sequence[Offer], now: float, cooldowns: Cooldowns) -> str | None:
+    """Return the provider's text if quotas, or permanent rejections, exclude all offers; None if there are other reasons."""
+    texts = [
+        cooldowns.quota_text(one.kind, one.cpus, now)
+        for one in offers
+        if math.isfinite(cooldowns.until(one.kind, one.cpus))
+    ]
+    return texts[0] if None not in texts else None
+
+
+def _alternatives(
+    best: Offer, ranked: Sequence[Offer], missing_slots: int, now: float, cooldowns: Cooldowns
+) -> tuple[Offer, ...]:
     """Return the available offers of the same region and market with similar prices, the best first."""
-    region = region_of(best.zone)
+    region, most_usd = region_of(best.zone), COST_FACTOR * _usd_per_useful_slot(best, missing_slots)
     similar = (
         one
-        for one in state.offers
+        for one in ranked
         if one.market is best.market
-        and one.usd_per_slot_hour <= best.usd_per_slot_hour * COST_FACTOR
+        and _usd_per_useful_slot(one, missing_slots) <= most_usd
         and region_of(one.zone) == region
-        and cooldowns.until(one.kind) <= state.now
+        and cooldowns.until(one.kind, one.cpus) <= now
     )
     return tuple(islice(similar, MAX_ALTERNATIVES))
 
 
-def _wanted(state: PoolState, limits: Limits, staying: Sequence[MachineRecord], offers: Sequence[Offer]) -> int:
+def _wanted(state: PoolState, limits: Limits, missing_slots: int, offers: Sequence[Offer]) -> int:
     """Return how many more machines the tasks need and the limits allow, whichever of the offers the provider chooses."""
-    missing_slots = state.tasks_left - sum(one.slots for one in staying)
     bounds = (
         limits.max_machines - len(state.open_machines),
         (limits.max_cpus - sum(one.cpus for one in state.open_machines)) / max(one.cpus for one in offers),

@@ -125,7 +125,7 @@ class Reconciler:
         updates.mark_running(self._database, queued)
         for token, since in queued.items():
             record = open_machines[token]
-            self._cooldowns.reset(record.kind)
+            self._cooldowns.reset(record.kind, record.cpus)
             self._say(f"{_described(record)} is running, after {duration(since - record.ordered_at)} in the queue.")
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
@@ -138,7 +138,7 @@ class Reconciler:
         if instance_id is None:
             return
         try:
-            found = boot_log.report(self._machines.console(instance_id), CONSOLE_LINES)
+            found = boot_log.report(self._machines.console(instance_id) or "", CONSOLE_LINES)
         except UnreachableError as error:
             logger.info("No console of %s: %s", instance_id, error)
             return

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from taskfleet.errors import UnusableLedgerError
 from taskfleet.ledger.database import Database
 from taskfleet.machine_terms import Market
 from taskfleet.machines import EndReason, Kind
@@ -167,7 +168,14 @@ def ended_since(database: Database, since: float) -> list[MachineRecord]:
 
 
 def _read(database: Database, rest: str) -> list[MachineRecord]:
-    return [_record(*row) for row in database.rows(f"SELECT {COLUMNS} FROM machine {rest}")]
+    rows = database.rows(f"SELECT {COLUMNS} FROM machine {rest}")
+    try:
+        return [_record(*row) for row in rows]
+    except (KeyError, ValueError) as error:
+        raise UnusableLedgerError(
+            f"The ledger {database.path} has a machine with an unknown market or end ({error}): it is damaged, or another program changed "
+            "it."
+        ) from error
 
 
 def _record(

@@ -31,7 +31,7 @@ def pool_limits(configuration: Configuration, need: Need) -> Limits:
     pool, provider = configuration.pool, provider_of(configuration)
     return Limits(
         max_machines=need.machines.high or math.inf,
-        max_cpus=need.total_cpus.high or math.inf,
+        max_cpus=min(need.total_cpus.high or math.inf, need.shared_cpus.high or math.inf),
         max_slots=need.simultaneous_tasks.high or math.inf,
         max_usd_per_hour=need.price_usd_per_hour.high or math.inf,
         budget_usd=pool.budget_usd or math.inf,

@@ -84,6 +84,7 @@ def script(
     lifetime_seconds: float,
     code: Code,
     environment: Mapping[str, str] | None = None,
+    queue_package: str = "",
     slots: int | None = None,
     scripts: UserScripts | None = None,
     restarts: int = 3,
@@ -98,6 +99,7 @@ def script(
         lifetime_seconds: The self-destruct timer, counted from the start of the script: the machine powers off in any case.
         code: Where the project comes from.
         environment: Settings and variables for the worker, by name.
+        queue_package: The package for the worker's queue service; empty for those of all services.
         slots: The worker's SLOTS; None for its default.
         scripts: The user's scripts.
         restarts: How often a crashed worker is restarted.
@@ -111,6 +113,7 @@ def script(
     variables = dict(environment or {}) | {"JOB_ID": job_id} | ({} if slots is None else {"SLOTS": str(slots)})
     _check_variables(variables)
     values = _code_values(code) | {
+        "queue_package": queue_package,
         "provider": provider,
         "lifetime": str(math.ceil(lifetime_seconds)),
         "restarts": str(restarts),
@@ -134,7 +137,7 @@ def script(
 
 
 def _code_values(code: Code) -> dict[str, str]:
-    values = dict.fromkeys(("code_from", "address", "bundle", "region", "revision", "unneeded"), "")
+    values = dict.fromkeys(("code_from", "address", "bundle", "region", "revision"), "")
     match code:
         case StoredBundle():
             return values | {
@@ -142,7 +145,6 @@ def _code_values(code: Code) -> dict[str, str]:
                 "address": code.address,
                 "bundle": code.hash,
                 "region": code.region or "",
-                "unneeded": " ".join(code.unneeded),
             }
         case GitCode():
             if reason := secret_in_address(code.url):
@@ -173,6 +175,9 @@ def _check_variables(variables: Mapping[str, str]) -> None:
 def _read(setting: str, name: str | None, project: Path) -> str:
     if not name:
         return ""
+    if "\n" in name:  # the script itself, in a configuration file of rms-cloud-tasks
+        _check_syntax(setting, "(the script in the settings)", name)
+        return name
     path = project / Path(name).expanduser()
     try:
         content = path.read_text(encoding="utf-8")

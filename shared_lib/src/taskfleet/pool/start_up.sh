@@ -262,12 +262,15 @@ get_project() {
   fi
 }
 
-# An image can have a complete environment and no internet access. $unneeded: packages that only the user's computer needs.
+# An image can have a complete environment and no internet access. The project's library says which packages only the user's computer
+# needs; if it cannot, all are installed.
 install_packages() {
   cd "$project" || return
   if [ "$code_from" = image ] && [ -x .venv/bin/python ]; then return; fi
-  local name skip=()
-  for name in $unneeded; do skip+=(--no-install-package "$name"); done
+  local skip=()
+  if retry with uv venv -q --allow-existing; then
+    mapfile -t skip < <(with env PYTHONPATH=shared_lib/src .venv/bin/python -m taskfleet.pool.worker_packages ${queue_package:+"$queue_package"})
+  fi
   retry with uv sync --frozen --no-dev ${skip[@]+"${skip[@]}"}
 }
 

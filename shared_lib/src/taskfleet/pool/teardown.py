@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from taskfleet.errors import UnreachableError
+from taskfleet.clouds.retrying import Outages
+from taskfleet.errors import LedgerError, UnreachableError
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines, MachineState
 from taskfleet.pool.reconciler import Reconciler
@@ -37,6 +38,9 @@ def terminate_all(
 
     Returns:
         By kind of resource, how many are left: 0.
+
+    Raises:
+        LedgerError: The ledger could not be used; all machines that the provider lists are terminated, without a record.
     """
     last_message = ""
 
@@ -46,8 +50,11 @@ def terminate_all(
             say(text)
         last_message = text
 
+    outages = Outages(say, service="The provider", report_after_seconds=0.0)
+    ledger_error: LedgerError | None = None
     empty_lists = 0
     while True:
+        began_at = time.monotonic()
         try:
             left = terminate(time.time())
             logger.debug("%d machines are left.", left)
@@ -57,11 +64,20 @@ def terminate_all(
             elif empty_lists >= empty_lists_to_confirm:
                 resources = {**machines.clear(), **clear()}
                 if not any(resources.values()):
+                    if ledger_error is not None:
+                        raise ledger_error
                     return {"machines": 0, **resources}
                 left_by_kind = ", ".join(f"{n} {kind}" for kind, n in resources.items() if n)
                 say_once(f"Waiting for the deletion of {left_by_kind}.")
         except UnreachableError as error:
-            say_once(f"{error} Trying again.")
+            outages.failed("terminate", error, began_at)
+        except LedgerError as error:
+            if ledger_error is not None:
+                raise
+            say(f"{error} Terminating the machines that the provider lists.")
+            ledger_error, terminate = error, listed_terminator(machines)
+        else:
+            outages.answered("terminate")
         pause(poll_seconds)
 
 

@@ -1,17 +1,25 @@
-"""Which of a project's locked packages a worker on a machine does not need."""
+"""Which of a project's locked packages a worker on a machine does not need.
 
+Machines run this module with the vendored library before anything is installed, so it imports only the standard library and modules that
+do the same. It prints arguments for ``uv sync``::
+
+    python -m taskfleet.pool.worker_packages [PACKAGE...]    keep these packages for queue services; without any, keep all
+"""
+
+import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from taskfleet.errors import BundleError, MissingPackageError
 from taskfleet.extras import OPTIONAL_PACKAGES
-from taskfleet.queues.addresses import is_remote, sdk_of
 
 _LIBRARY = "taskfleet"
 #: The dependencies of the library that each worker imports. Its other dependencies read tables, show progress and start machines.
 _ALWAYS = frozenset({"python-dotenv"})
+#: The packages for queue services.
+_SERVICES = frozenset(OPTIONAL_PACKAGES[module].distribution for module in ("botocore", "google.pubsub_v1", "psycopg"))
 #: The group that ``uv sync --no-dev`` leaves out.
 _DEV = "dev"
 
@@ -36,18 +44,18 @@ def read_lock(project: Path) -> Sequence[Mapping[str, Any]]:
     return packages
 
 
-def unneeded_packages(lock: Sequence[Mapping[str, Any]], queue_url: str) -> tuple[str, ...]:
+def unneeded_packages(lock: Sequence[Mapping[str, Any]], services: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the packages that ``uv sync --no-dev`` would install and a worker does not import.
 
-    A worker needs python-dotenv, the package for its queue service, and what the project's own dependencies reach. Everything else
+    A worker needs python-dotenv, the packages for queue services, and what the project's own dependencies reach. Everything else
     is in the lock only because the library needs it on the user's computer.
 
     Args:
         lock: The packages of uv.lock.
-        queue_url: QUEUE_URL.
+        services: The packages for queue services to keep; all of them if empty.
 
     Raises:
-        MissingPackageError: The lock does not have the package for the queue service.
+        MissingPackageError: The lock does not have one of these packages.
     """
     packages: dict[str, list[Mapping[str, Any]]] = {}
     for package in lock:
@@ -55,17 +63,14 @@ def unneeded_packages(lock: Sequence[Mapping[str, Any]], queue_url: str) -> tupl
     roots = [package for package in lock if _is_project(package)]
     declared = [entry for root in roots for entry in _declared(root)]
     installed = _reached(packages, declared, only=None)
-    wanted = set(_ALWAYS)
-    if is_remote(queue_url):
-        distribution, extra = OPTIONAL_PACKAGES[sdk_of(queue_url)]
-        wanted.add(distribution)
-        if roots and distribution not in installed:
+    for distribution, extra in OPTIONAL_PACKAGES.values():
+        if roots and distribution in services and distribution not in installed:
             raise MissingPackageError(
                 f"QUEUE_URL needs the package {distribution} on machines, and uv.lock does not have it. Add it to the project: "
                 f"uv add 'taskfleet[{extra}]'",
                 extra=extra,
             )
-    return tuple(sorted(installed - _reached(packages, declared, only=wanted)))
+    return tuple(sorted(installed - _reached(packages, declared, only=_ALWAYS | (set(services) or _SERVICES))))
 
 
 def _is_project(package: Mapping[str, Any]) -> bool:
@@ -80,7 +85,7 @@ def _declared(root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield from entries
 
 
-def _reached(packages: _Packages, entries: Iterable[Mapping[str, Any]], *, only: set[str] | None) -> set[str]:
+def _reached(packages: _Packages, entries: Iterable[Mapping[str, Any]], *, only: Set[str] | None) -> set[str]:
     """Return the names of all packages that some dependencies lead to.
 
     Args:
@@ -104,7 +109,7 @@ def _nodes(entry: Mapping[str, Any]) -> Iterator[_Node]:
         yield entry["name"], extra
 
 
-def _dependencies(packages: _Packages, node: _Node, only: set[str] | None) -> Iterator[Mapping[str, Any]]:
+def _dependencies(packages: _Packages, node: _Node, only: Set[str] | None) -> Iterator[Mapping[str, Any]]:
     name, extra = node
     for package in packages.get(name, ()):
         optional = package.get("optional-dependencies", {})
@@ -113,3 +118,11 @@ def _dependencies(packages: _Packages, node: _Node, only: set[str] | None) -> It
         else:
             every = [*package.get("dependencies", ()), *(entry for group in optional.values() for entry in group)]
             yield from (entry for entry in every if entry["name"] in only)
+
+
+if __name__ == "__main__":
+    try:
+        for unneeded in unneeded_packages(read_lock(Path()), sys.argv[1:]):
+            print(f"--no-install-package\n{unneeded}")
+    except (BundleError, MissingPackageError) as error:
+        sys.exit(str(error))

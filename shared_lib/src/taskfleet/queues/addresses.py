@@ -1,5 +1,8 @@
 """Parse QUEUE_URL: the service and the names of the queues."""
 
+from typing import Any
+
+from taskfleet.clouds.retrying import Outages
 from taskfleet.errors import QueueError
 from taskfleet.extras import require
 from taskfleet.queues.postgresql_errors import redact_address
@@ -16,32 +19,44 @@ def is_remote(queue_url: str) -> bool:
     return EMBEDDED.fullmatch(queue_url) is None
 
 
-def open_transport(queue_url: str, job_id: str, *, of_events: bool = False) -> Transport:
+def open_transport(
+    queue_url: str,
+    job_id: str,
+    *,
+    of_events: bool = False,
+    manager: str = "",
+    outages: Outages | None = None,
+    patience_seconds: float = 60.0,
+) -> Transport:
     """Open a job's queue of tasks, or of events, without a call to the service.
 
     Args:
         queue_url: QUEUE_URL.
         job_id: The job, which names the queues in a PostgreSQL database.
         of_events: Whether to open the queue of events.
+        manager: Open the queue of the tasks of this manager; empty for the default one.
+        outages: Observes the calls.
+        patience_seconds: How long a call is repeated while the service is unavailable, unless ``outages`` says otherwise.
 
     Raises:
         QueueError: The address is not valid.
         MissingPackageError: The package for the service is not installed.
     """
     require(sdk_of(queue_url), f"QUEUE_URL={redact_url(queue_url)}")
-    suffix = EVENTS if of_events else ""
+    suffix = EVENTS if of_events else f"-{manager}" if manager else ""
+    options: dict[str, Any] = {"outages": outages, "patience_seconds": patience_seconds}
     if queue_url.startswith("postgres"):
         from taskfleet.queues.postgresql import PostgresqlTransport
 
-        return PostgresqlTransport(queue_url, f"{job_id}{suffix}")
-    address = _with_suffix(queue_url, suffix)
+        return PostgresqlTransport(queue_url, f"{job_id}{suffix}", **options)
+    address = with_suffix(queue_url, suffix)
     if queue_url.startswith("pubsub:"):
         from taskfleet.queues.pubsub import PubSubTransport
 
-        return PubSubTransport(address)
+        return PubSubTransport(address, **options)
     from taskfleet.queues.sqs import SqsTransport
 
-    return SqsTransport(address)
+    return SqsTransport(address, **options)
 
 
 def sdk_of(queue_url: str) -> str:
@@ -61,6 +76,7 @@ def redact_url(queue_url: str) -> str:
     return redact_address(queue_url) if queue_url.startswith("postgres") else queue_url
 
 
-def _with_suffix(address: str, suffix: str) -> str:
+def with_suffix(address: str, suffix: str) -> str:
+    """Return the address of the queue whose name has a suffix, at SQS or Pub/Sub."""
     name, mark, query = address.partition("?")
     return f"{name.rstrip('/')}{suffix}{mark}{query}"

@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from taskfleet.ledger import counters, leasing
+from taskfleet.ledger import code, control, counters, frontier, leasing, managers
 from taskfleet.ledger.database import Database
 from taskfleet.processes.identity import hostname, identity, machine
-from taskfleet.queues import Depth
+from taskfleet.queues import Depth, Orders
 from taskfleet.settings import Settings
 from taskfleet.tasks import Finished, FinishReport, Lease, LeaseLostError, Outcome, RetryPolicy, State
 
@@ -37,19 +38,43 @@ def retry_policy(settings: Settings) -> RetryPolicy:
 
 
 class EmbeddedQueue:
-    """One worker's access to the ledger's queue. Leases end ``lease_seconds`` after the last renewal, or with the process."""
+    """One worker's access to the ledger's queue. Leases end ``lease_seconds`` after the last renewal, or with the process.
+
+    Args:
+        database: The job's ledger.
+        settings: The settings.
+        slots: The number of the worker's slots.
+        now: Seconds since the epoch.
+        manager: Take only tasks of this manager; empty for the default one.
+        policies: The retry policies of other managers, whose workers may die, by their numbers.
+    """
 
     counts_exactly: ClassVar[bool] = True
     return_excess_after_seconds: ClassVar[float] = 2.0
+    arrivals: None = None
 
-    def __init__(self, database: Database, settings: Settings, *, slots: int, now: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        slots: int,
+        now: float,
+        manager: str = "",
+        policies: Mapping[int, RetryPolicy] | None = None,
+    ) -> None:
         self._database = database
         self._settings = settings
         self._policy = retry_policy(settings)
         self._slots = slots
+        self._manager = managers.number_of(database, manager)
+        self._policies = policies
         self._reaped_at = 0.0
         self._began_at = now
         self._worker_id: int | None = None
+        self._codes: Mapping[str, str] = {}
+        self._orders = Orders()
+        self._orders_version = 0
 
     @property
     def worker_id(self) -> int:
@@ -84,12 +109,38 @@ class EmbeddedQueue:
         if leases:
             leasing.give_back(self._database, self.worker_id, leases)
 
+    def note_code(self, codes: Mapping[str, str]) -> None:
+        """See ``Queue.note_code``."""
+        self._codes = codes
+        if self._worker_id is not None:
+            code.register_worker_code(self._database, self._worker_id, codes)
+
+    def orders(self) -> Orders:
+        """See ``Queue.orders``."""
+        version = control.version(self._database)
+        if version != self._orders_version or self._orders.cancelled:
+            worker_id = self._worker_id
+            self._orders_version = version
+            self._orders = Orders(
+                is_paused=control.is_paused(self._database),
+                cancelled=[] if worker_id is None else control.cancelled_of(self._database, worker_id),
+            )
+        return self._orders
+
     def count(self) -> Depth:
         """See ``Queue.count``."""
+        frontier.carry(self._database)
+        counts = counters.by_state(self._database)
         return Depth(
-            leasable=leasing.has_leasable(self._database, self._settings.skip_tasks),
-            running=counters.by_state(self._database)[State.RUNNING],
+            leasable=leasing.has_leasable(self._database, self._settings.skip_tasks, self._manager),
+            running=counts[State.RUNNING] or (counts[State.WAITING] and self._count_of_others()),
         )
+
+    def _count_of_others(self) -> int:
+        """Return the number of pending tasks that workers of other managers will run."""
+        others = leasing.attended(self._database, time.time()) - {self._manager}
+        pending = managers.pending(self._database) if others else {}
+        return sum(n for number, n in pending.items() if number in others)
 
     def close(self, now: float, reason: str = "stopped") -> None:
         """See ``Queue.close``."""
@@ -106,6 +157,7 @@ class EmbeddedQueue:
                 skip=settings.skip_tasks,
                 lease_seconds=settings.lease_seconds,
                 now=now,
+                manager=self._manager,
             )
         except LeaseLostError:
             self._worker_id = self._register(now)
@@ -113,7 +165,7 @@ class EmbeddedQueue:
 
     def _reap(self, now: float) -> int:
         self._reaped_at = now
-        recovered = leasing.reap(self._database, policy=self._policy, now=now)
+        recovered = leasing.reap(self._database, policy=self._policy, now=now, policies=self._policies)
         if recovered:
             logger.info("Recovered %d tasks of dead workers", recovered)
         return recovered
@@ -128,6 +180,9 @@ class EmbeddedQueue:
             lease_seconds=self._settings.lease_seconds,
             now=now,
             machine=machine(),
+            manager=self._manager,
         )
         logger.info("Registered as worker %d", worker_id)
+        if self._codes:
+            code.register_worker_code(self._database, worker_id, self._codes)
         return worker_id

@@ -2,21 +2,13 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
 
+from taskfleet.clouds.retrying import Outages
 from taskfleet.errors import ProviderError
 
 logger = logging.getLogger(__name__)
-
-
-class Activity(Enum):
-    """The activity of a background thread."""
-
-    RECEIVING = auto()
-    """Receiving messages."""
-    SENDING = auto()
-    """Processing the outbox, and extending leases."""
 
 
 class ServiceHealth:
@@ -25,8 +17,8 @@ class ServiceHealth:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failure: ProviderError | None = None
-        self._interrupted: set[Activity] = set()
-        self._news: list[str] = []
+        self._news: deque[str] = deque()
+        self.outages = Outages(self._news.append, meanwhile="Retrying; running tasks continue.")
 
     @property
     def failure(self) -> ProviderError | None:
@@ -40,27 +32,13 @@ class ServiceHealth:
         with self._lock:
             self._failure = self._failure or error
 
-    def interrupted(self, activity: Activity, error: ProviderError) -> None:
-        """Record that the service is unavailable; the user is notified once per outage."""
-        logger.debug("%s is interrupted: %s", activity.name, error)
-        with self._lock:
-            if not self._interrupted:
-                self._news.append(f"{error} Retrying; running tasks continue.")
-            self._interrupted.add(activity)
-
-    def resumed(self, activity: Activity) -> None:
-        """Record that the service is available; the user is notified once all activities have resumed."""
-        with self._lock:
-            if activity in self._interrupted:
-                self._interrupted.discard(activity)
-                if not self._interrupted:
-                    self._news.append("The queue is available again.")
-
     def take_news(self) -> list[str]:
         """Return the new messages for the user."""
-        with self._lock:
-            news, self._news = self._news, []
-            return news
+        return [self._news.popleft() for _ in range(len(self._news))]
+
+    def say(self, text: str) -> None:
+        """Add a message for the user."""
+        self._news.append(text)
 
     def start_thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """Start a thread; a ``ProviderError`` that ends it is recorded as ``failure``."""

@@ -7,7 +7,7 @@ it. When the claiming worker receives it, it replaces the old one.
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -135,6 +135,12 @@ class InFlightMessages:
             return bool(self._by_attempt)
 
     @property
+    def n_tasks(self) -> int:
+        """The number of this worker's unfinished tasks."""
+        with self._lock:
+            return len(self._by_attempt)
+
+    @property
     def has_suspect(self) -> bool:
         """Whether it holds a task that may have killed other workers; no second one may be at risk of being lost with it."""
         with self._lock:
@@ -160,6 +166,11 @@ class InFlightMessages:
             if known is not None:
                 del known.tasks[key]
             return known is None
+
+    def keys(self, is_wanted: Callable[[str, int], bool]) -> list[AttemptKey]:
+        """Return the unfinished attempts for which a function of the ledger and the number of the task is true."""
+        with self._lock:
+            return [key for key, message in self._by_attempt.items() if is_wanted(message.ledger, key[0])]
 
     def find(self, key: AttemptKey) -> HeldTask:
         """Return a held task."""

@@ -39,6 +39,8 @@ class Report:
     returned: list[AttemptKey] = field(default_factory=list)
     """Attempts that were leased and given back without being started."""
     ended: list[EndedAttempt] = field(default_factory=list)
+    continued: dict[AttemptKey, tuple[int, int]] = field(default_factory=dict)
+    """By attempts that ended, the tasks of chains that were sent after them, as in ``Batch``."""
 
     def __bool__(self) -> bool:
         """Return whether there is anything to report."""
@@ -49,6 +51,7 @@ class Report:
         for finished, _ in later.ended:
             self.leased.pop(finished.key, None)
         self.ended += later.ended
+        self.continued |= later.continued
         self.returned += [key for key in later.returned if key not in self.leased]
         for key in later.returned:
             self.leased.pop(key, None)
@@ -64,6 +67,8 @@ class Delivery:
     tasks: list[TaskToSend] = field(default_factory=list)
     tasks_per_message: int = 1
     """The maximum number of these tasks per message."""
+    is_urgent: bool = False
+    """Whether a slot waits for a task that is published."""
     reports: dict[str, Report] = field(default_factory=dict)
     """Reports by ledger."""
     end: WorkerEnd | None = None
@@ -114,6 +119,11 @@ class Delivery:
         """Report that an attempt ended, with the delay before its retry; None if there is none."""
         self.report_to(ledger).ended.append(EndedAttempt(finished, retry_delay_seconds))
 
+    def send_on(self, ledger: str, ended: AttemptKey, task: QueuedTask) -> None:
+        """Publish the next task of a chain, after an attempt of the one above it has succeeded."""
+        self.send_back(ledger, task)
+        self.report_to(ledger).continued[ended] = (task.seq, task.chain.epoch)
+
     def acknowledge(self, receipt: str | None) -> None:
         """Acknowledge a message; None does nothing."""
         if receipt is not None:
@@ -124,6 +134,7 @@ class Delivery:
         self.messages += later.messages
         self.tasks += later.tasks
         self.tasks_per_message = max(self.tasks_per_message, later.tasks_per_message)
+        self.is_urgent |= later.is_urgent
         for ledger, report in later.reports.items():
             self.report_to(ledger).add(report)
         self.end = later.end or self.end
@@ -146,8 +157,12 @@ class Outbox:
         """Add decisions, which reach the service completely; if this process dies first, no task is lost."""
         with self._changed:
             self._pending.add(decided)
-            if self._pending.ended >= FLUSH_AT:
+            if self._is_due:
                 self._changed.notify_all()
+
+    @property
+    def _is_due(self) -> bool:
+        return self._is_closed or self._pending.is_urgent or self._pending.ended >= FLUSH_AT
 
     def close(self, end: WorkerEnd) -> None:
         """Report that the worker has ended, and accept nothing after that."""
@@ -171,12 +186,12 @@ class Outbox:
     # --- by the relay ---
 
     def take(self, wait_seconds: float) -> Delivery | None:
-        """Return all decisions, after ``wait_seconds`` or earlier if there are many; None if there are none and the outbox is closed.
+        """Return all decisions, after ``wait_seconds`` or earlier if they are many or urgent; None if there are none and it is closed.
 
         The relay must complete a delivery before it takes the next one.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._pending.ended >= FLUSH_AT, wait_seconds)
+            self._changed.wait_for(lambda: self._is_due, wait_seconds)
             taken = self._pending
             if self._is_closed and not taken:
                 return None

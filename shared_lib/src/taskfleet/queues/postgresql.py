@@ -21,13 +21,13 @@ from typing import Any, ClassVar, LiteralString, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from taskfleet.clouds.retrying import retry_call
-from taskfleet.errors import QueueError, UnreachableError
+from taskfleet.clouds.retrying import Outages, Retries
+from taskfleet.errors import QueueError
 from taskfleet.invocation import poe
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues import postgresql_statements as statements
 from taskfleet.queues.postgresql_errors import NO_ANSWER, Explanation, check, redact_address
-from taskfleet.queues.transport import Message, Outgoing, Size
+from taskfleet.queues.transport import Message, Outgoing, Size, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,9 @@ SHORTEST_WAIT_SECONDS = 0.02
 LONGEST_WAIT_SECONDS = 1.0
 
 CONNECT_SECONDS = 10
+#: When a statement without an answer is abandoned; the time doubles for its repetitions.
+ANSWER_SECONDS = 10.0
+LONGEST_ANSWER_SECONDS = 60.0
 
 #: Detect a dead server that does not reset the connection; parameters of the user's address take precedence.
 KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
@@ -59,8 +62,8 @@ class PostgresqlTransport:
     environment variables and ``~/.pgpass``. The queue's name is separate: one job has several queues at one address.
 
     Nothing is kept in a session (no LISTEN, no prepared statements), so pgbouncer may pool transactions. A waiting receiver polls after
-    pauses of 20 ms to 1 s, or when the next message is due. A statement without an answer is abandoned after ``patience_seconds``, so
-    ``size`` of a very large queue needs enough of it.
+    pauses of 20 ms to 1 s, or when the next message is due. A statement without an answer is abandoned after ten seconds, its repetition
+    after twenty, and so on.
 
     A lease that has ended, but whose message was not received again, can still be extended, and the message acknowledged.
 
@@ -68,6 +71,7 @@ class PostgresqlTransport:
         address: ``postgresql://[USER[:PASSWORD]@][HOST[:PORT]]/DATABASE[?PARAMETERS]``.
         name: The queue's name, any text.
         patience_seconds: How long a call is repeated while the server is unavailable or overloaded.
+        outages: Observes the calls.
 
     Raises:
         QueueError: The address is not valid, or the name is empty.
@@ -80,16 +84,22 @@ class PostgresqlTransport:
     longest_lease_seconds: ClassVar[float] = math.inf
     counts_exactly: ClassVar[bool] = True
     fences_receipts: ClassVar[bool] = True
+    purge_seconds: ClassVar[float] = 0.0
     knows_lost_leases: ClassVar[bool] = True
 
-    def __init__(self, address: str, name: str, *, patience_seconds: float = 60.0) -> None:
+    def __init__(
+        self, address: str, name: str, *, patience_seconds: float = 60.0, outages: Outages | None = None
+    ) -> None:
         check(address)
         if not name or "\0" in name:
             raise QueueError(f"{name!r} is not a valid queue name: it must have at least one character, and no NUL.")
         self.address = address
         self.name = name
         self._label = f"Queue {name!r} at {redact_address(address)}"
-        self._patience_seconds = patience_seconds
+        self._retries = Retries(patience_seconds, outages)
+        self._answer_seconds = min(ANSWER_SECONDS, patience_seconds)
+        self._slow: dict[str, float] = {}
+        """By operation, the time limit of the next statement, if one was abandoned."""
         self._wait_seconds = SHORTEST_WAIT_SECONDS
         self._defaults = self._missing_parameters()
         self._connection: _Connection | None = None
@@ -109,7 +119,7 @@ class PostgresqlTransport:
                     (self.name, json.dumps(tags)),
                 )
 
-        self._retried(create)
+        self._retried("create", create)
 
     def exists(self) -> bool:
         """See ``Transport.exists``."""
@@ -136,11 +146,12 @@ class PostgresqlTransport:
         """See ``Transport.receive``. If the answer is lost, its messages stay leased until their lease ends."""
         deadline = time.monotonic() + wait_seconds
         while most > 0:
-            rows = self._require(self._rows(statements.RECEIVE, most=most, lease_seconds=float(lease_seconds)))
+            limits = {"most": most, "most_bytes": self.most_message_bytes + 1}
+            rows = self._require(self._rows(statements.RECEIVE, **limits, lease_seconds=float(lease_seconds)))
             if rows[0][0] is not None:
                 self._wait_seconds = SHORTEST_WAIT_SECONDS
                 return [
-                    Message(body.decode("utf-8"), f"{number}-{deliveries}", deliveries)
+                    Message(text_of(body, self.most_message_bytes), f"{number}-{deliveries}", deliveries)
                     for number, deliveries, body, _ in rows
                 ]
             left = deadline - time.monotonic()
@@ -169,6 +180,15 @@ class PostgresqlTransport:
         """See ``Transport.size``. It counts rows, which takes about a second for ten million vacuumed messages."""
         [(ready, leased, delayed)] = self._require(self._rows(statements.SIZE))
         return Size(ready=ready, leased=leased, delayed=delayed, is_exact=True)
+
+    def read_control(self, known: str) -> tuple[str, str] | None:
+        """Return the hash of the job's control document and the document; None if there is none, or if its hash is known."""
+        [(found, text)] = self._require(self._rows(statements.READ_CONTROL, known=known))
+        return None if text is None else (found, text)
+
+    def write_control(self, text: str | None) -> None:
+        """Replace the job's control document; None deletes it."""
+        self._require(self._rows(statements.WRITE_CONTROL, text=text))
 
     def close(self) -> None:
         """See ``Transport.close``; the next call connects again."""
@@ -227,34 +247,36 @@ class PostgresqlTransport:
 
     def _rows(self, statement: LiteralString, **parameters: object) -> list[tuple[Any, ...]]:
         values = {"name": self.name, **parameters}
-        return self._retried(lambda connection: connection.execute(statement, values, binary=True).fetchall())
+        return self._retried(
+            statement, lambda connection: connection.execute(statement, values, binary=True).fetchall()
+        )
 
-    def _retried(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
+    def _retried(self, name: str, work: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Repeat an idempotent operation until it succeeds, the patience ends or it fails permanently."""
-        deadline = time.monotonic() + self._patience_seconds
 
         def attempt() -> T:
+            seconds = self._slow.get(name, self._answer_seconds)
             try:
-                return work(self._connected(deadline))
+                result = work(self._connected(seconds))
             except psycopg.Error as error:
-                explanation = self._explain(error)
-                if explanation.kind is not UnreachableError:
-                    raise explanation.error(self._label) from error
-                raise explanation.error(
-                    f"{self._label} could not be reached for {self._patience_seconds:g} s"
-                ) from error
+                if isinstance(error, _NoAnswerError):
+                    self._slow[name] = min(2 * seconds, LONGEST_ANSWER_SECONDS)
+                raise self._explain(error).error(self._label) from error
+            self._slow.pop(name, None)
+            return result
 
-        return retry_call(self._patience_seconds, attempt)
+        return self._retries.call(name, attempt)
 
-    def _connected(self, deadline: float) -> "_Connection":
+    def _connected(self, answer_seconds: float) -> "_Connection":
+        """Return a connection on which a statement is abandoned if it is not answered within that time."""
         if self._connection is None:
-            left = max(math.ceil(deadline - time.monotonic()), 1)
-            timeout = {"connect_timeout": min(CONNECT_SECONDS, left)} if "connect_timeout" in self._defaults else {}
+            seconds = max(min(CONNECT_SECONDS, math.ceil(answer_seconds)), 1)
+            timeout = {"connect_timeout": seconds} if "connect_timeout" in self._defaults else {}
             logger.debug("%s: connecting", self._label)
             self._connection = _Connection.connect(
                 self.address, autocommit=True, prepare_threshold=None, **{**self._defaults, **timeout}
             )
-        self._connection.deadline = deadline
+        self._connection.deadline = time.monotonic() + answer_seconds
         return self._connection
 
     def _explain(self, error: psycopg.Error) -> Explanation:

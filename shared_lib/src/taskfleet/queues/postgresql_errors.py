@@ -86,8 +86,9 @@ _STATES = (
     ),
     (
         "25006",
-        "This is a read-only standby; use the address of the primary server (or both and target_session_attrs=read-write).",
-        WrongSettingError,
+        "This is a read-only standby, or there is a failover; if it lasts, use the address of the primary server (or of all servers, with "
+        "target_session_attrs=read-write).",
+        UnreachableError,
     ),
     (
         "42",
@@ -107,6 +108,8 @@ _STATES = (
         UnreachableError,
     ),
     ("57", "The server is stopping or starting.", UnreachableError),
+    ("25P03", "The server ended the session; raise its timeouts for transactions.", UnreachableError),
+    ("25P04", "The server ended the session; raise its timeouts for transactions.", UnreachableError),
     ("58", "The server's disk or file system failed; check its log.", UnreachableError),
     ("08", "The connection was lost; check the network and whether the server runs.", UnreachableError),
     ("40", "The server is busy with conflicting transactions.", UnreachableError),
@@ -118,8 +121,19 @@ _STATES = (
 _BUSY_OR_FAR = "Check the network, firewalls and the load of the server."
 NO_ANSWER = Explanation("the server does not answer", _BUSY_OR_FAR, UnreachableError)
 
-#: Patterns of messages of libpq, the server and pgbouncer about failed connections.
+#: Patterns of messages of libpq, the server and pgbouncer about failed connections. Transient states of the server come first, because
+#: pgbouncer reports them as "server login failed".
 _WORDS = (
+    (
+        r"is (starting up|shutting down)|not yet accepting|in recovery mode",
+        "Wait until the server is up.",
+        UnreachableError,
+    ),
+    (
+        r"too many (?:clients|connections)|connection slots|no more connections",
+        "Raise max_connections or put pgbouncer in front of the server.",
+        UnreachableError,
+    ),
     (
         r"password authentication failed|no password supplied|SASL|server login failed|wrong password",
         "Correct the user or the password in QUEUE_URL, PGPASSWORD or ~/.pgpass.",
@@ -168,16 +182,6 @@ _WORDS = (
     (
         r"Connection refused|No such file or directory",
         "Start the server, or correct the host and the port in QUEUE_URL.",
-        UnreachableError,
-    ),
-    (
-        r"too many (?:clients|connections)|connection slots|no more connections",
-        "Raise max_connections or put pgbouncer in front of the server.",
-        UnreachableError,
-    ),
-    (
-        r"is (starting up|shutting down)|not yet accepting|in recovery mode",
-        "Wait until the server is up.",
         UnreachableError,
     ),
     (

@@ -60,7 +60,7 @@ RECEIVE: LiteralString = """
             SELECT id FROM taskfleet_messages WHERE queue_id = (SELECT id FROM queue) AND ready_at <= now()
             ORDER BY queue_id, ready_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
         ))
-        RETURNING id, deliveries, body
+        RETURNING id, deliveries, substring(body FROM 1 FOR %(most_bytes)s) AS body  -- anybody may have written it
     )
     SELECT taken.id, taken.deliveries, taken.body, CASE WHEN taken.id IS NULL THEN (
         SELECT extract(epoch FROM min(ready_at) - clock_timestamp())::float8
@@ -96,6 +96,17 @@ SIZE: LiteralString = """
         FROM taskfleet_messages WHERE queue_id = queue.id AND ready_at > now()
     ) AS later
     WHERE name = %(name)s
+"""
+
+# The document is a string among the tags, so that no other table and no other permission is needed.
+READ_CONTROL: LiteralString = """
+    SELECT md5(text), CASE WHEN md5(text) <> %(known)s THEN text END
+    FROM taskfleet_queues, LATERAL (SELECT tags ->> 'taskfleet-control' AS text) AS control WHERE name = %(name)s
+"""
+WRITE_CONTROL: LiteralString = """
+    UPDATE taskfleet_queues SET tags = CASE WHEN %(text)s::text IS NULL THEN tags - 'taskfleet-control'
+        ELSE jsonb_set(tags, '{taskfleet-control}', to_jsonb(%(text)s::text)) END
+    WHERE name = %(name)s RETURNING id
 """
 
 # A loose index scan: it steps from queue to queue, so its cost does not depend on the number of messages.

@@ -14,18 +14,19 @@ from urllib.parse import urlsplit
 
 import grpc
 from google.auth.exceptions import GoogleAuthError
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, field_mask_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
 from taskfleet.clouds.google_session import log_in
 from taskfleet.clouds.permissions import USER_AGENT
+from taskfleet.clouds.retrying import Outages, Retries
 from taskfleet.errors import QueueError
 from taskfleet.invocation import poe
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues.pubsub_calls import PubSubCalls, raw
 from taskfleet.queues.pubsub_errors import AlreadyExistsError, MissingError, explain
-from taskfleet.queues.transport import Message, Outgoing, Size
+from taskfleet.queues.transport import Message, Outgoing, Size, text_of
 
 #: Messages per publish and pull request, and bytes per publish request, with a margin for overhead.
 BATCH_MESSAGES = 1000
@@ -42,6 +43,10 @@ TOPIC_RETENTION_SECONDS = 31 * 86400
 #: The service counts deliveries only if there is a dead-letter topic; this maximum is never reached in practice.
 MOST_DELIVERIES = 100
 
+#: A pull that waits for messages and is not answered can mean that there are none, or that the service is not reachable. After this long
+#: without an answer, one that has to be answered immediately shows which.
+SILENCE_SECONDS = 5.0
+
 #: Attributes of a delayed message: when it is due, and its original delay.
 NOT_BEFORE, DELAY = "not_before", "delay_seconds"
 
@@ -56,6 +61,7 @@ class PubSubTransport:
     Args:
         address: ``pubsub://PROJECT/NAME``, or ``pubsub://NAME`` for the default project.
         patience_seconds: How long a call is repeated while the service is unavailable or throttles it.
+        outages: Observes the calls.
         clock: Seconds since the epoch.
 
     Raises:
@@ -68,11 +74,20 @@ class PubSubTransport:
     longest_lease_seconds: ClassVar[float] = math.inf
     counts_exactly: ClassVar[bool] = False
     fences_receipts: ClassVar[bool] = False
+    purge_seconds: ClassVar[float] = 0.0
     knows_lost_leases: ClassVar[bool] = False
 
-    def __init__(self, address: str, *, patience_seconds: float = 60.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        patience_seconds: float = 60.0,
+        outages: Outages | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.address = address
         self._clock = clock
+        self._answered_at = -math.inf
         self._label = f"Queue {address}"
         project, self._name = _parse(address)
         emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
@@ -80,6 +95,10 @@ class PubSubTransport:
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
             ("grpc.primary_user_agent", USER_AGENT),
+            ("grpc.max_reconnect_backoff_ms", 5000),  # instead of two minutes
+            # During calls, so that a connection which a firewall has forgotten is replaced; Google's own clients use this interval.
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
         ]
         try:
             if emulator:
@@ -97,7 +116,9 @@ class PubSubTransport:
             )
         self._topic = f"projects/{project}/topics/{self._name}"
         self._subscription = f"projects/{project}/subscriptions/{self._name}"
-        self._calls = PubSubCalls(channel, project=project, label=self._label, patience_seconds=patience_seconds)
+        self._calls = PubSubCalls(
+            channel, project=project, label=self._label, retries=Retries(patience_seconds, outages)
+        )
 
     def create(self, *, tags: dict[str, str]) -> None:
         """See ``Transport.create``; an existing topic keeps its labels. The subscription exists before any message is sent."""
@@ -126,7 +147,7 @@ class PubSubTransport:
     def exists(self) -> bool:
         """See ``Transport.exists``."""
         try:
-            self._calls.one("Publisher/GetTopic", raw(types.GetTopicRequest)(topic=self._topic), types.Topic)
+            self.labels()
             found = self._calls.one(
                 "Subscriber/GetSubscription",
                 raw(types.GetSubscriptionRequest)(subscription=self._subscription),
@@ -135,6 +156,17 @@ class PubSubTransport:
         except MissingError:
             return False
         return bool(found.topic == self._topic)
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the topic."""
+        request = raw(types.GetTopicRequest)(topic=self._topic)
+        return dict(self._calls.one("Publisher/GetTopic", request, types.Topic).labels)
+
+    def set_labels(self, labels: dict[str, str]) -> None:
+        """Replace the labels of the topic, all at once."""
+        topic = types.Topic(name=self._topic, labels=labels)
+        request = types.UpdateTopicRequest(topic=topic, update_mask=field_mask_pb2.FieldMask(paths=["labels"]))
+        self._calls.one("Publisher/UpdateTopic", types.UpdateTopicRequest.pb(request), types.Topic)
 
     def delete(self) -> None:
         """See ``Transport.delete``."""
@@ -227,9 +259,15 @@ class PubSubTransport:
 
     def _pull(self, most: int, wait_seconds: float) -> Sequence[Any]:
         request = raw(types.PullRequest)(subscription=self._subscription, max_messages=most)
+        if time.monotonic() - self._answered_at > SILENCE_SECONDS:
+            wait_seconds = 0.0
         request.return_immediately = wait_seconds <= 0
         answer = self._calls.waiting("Subscriber/Pull", request, types.PullResponse, wait_seconds)
-        return () if answer is None else answer.received_messages
+        if answer is None:
+            return ()
+        self._answered_at = time.monotonic()
+        found: Sequence[Any] = answer.received_messages
+        return found
 
     def _split_by_due_time(self, found: Sequence[Any]) -> tuple[list[Message], dict[int, list[str]]]:
         """Return the messages that are due, and the receipts of the others by the seconds until they are due."""
@@ -240,13 +278,14 @@ class PubSubTransport:
             attributes = one.message.attributes
             deliveries = one.delivery_attempt
             if attributes:
-                left = float(attributes.get(NOT_BEFORE, 0)) - now
+                left = _seconds(attributes, NOT_BEFORE, now + self.longest_delay_seconds) - now
                 if left > 0:
                     early.setdefault(min(math.ceil(left), LONGEST_DEADLINE_SECONDS), []).append(one.ack_id)
                     continue
-                puttings_off = math.ceil(float(attributes.get(DELAY, 0)) / LONGEST_DEADLINE_SECONDS)
+                delay = _seconds(attributes, DELAY, self.longest_delay_seconds)
+                puttings_off = math.ceil(delay / LONGEST_DEADLINE_SECONDS)
                 deliveries = max(1, deliveries - puttings_off) if deliveries else 0
-            messages.append(Message(one.message.data.decode("utf-8", "surrogatepass"), one.ack_id, deliveries))
+            messages.append(Message(text_of(one.message.data, self.most_message_bytes), one.ack_id, deliveries))
         return messages, early
 
     def _postpone(self, early: dict[int, list[str]]) -> None:
@@ -266,6 +305,15 @@ def _parse(address: str) -> tuple[str, str]:
             "'-', '_' or '.', begins with a letter and does not begin with goog."
         )
     return project, name
+
+
+def _seconds(attributes: Any, name: str, most: float) -> float:
+    """Return the number in an attribute; 0 if there is none, or none that ``send`` writes."""
+    try:
+        value = float(attributes.get(name, 0))
+    except ValueError:
+        return 0.0
+    return value if 0 <= value <= most else 0.0
 
 
 def _label_part(text: str) -> str:

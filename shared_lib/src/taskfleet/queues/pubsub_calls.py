@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 from google.protobuf import empty_pb2
 
-from taskfleet.clouds.retrying import retry_call
+from taskfleet.clouds.retrying import Retries
 from taskfleet.errors import UnreachableError
 from taskfleet.queues.pubsub_errors import explain
 
@@ -29,14 +29,14 @@ class PubSubCalls:
         channel: A channel to the service.
         project: The project of the queue.
         label: The queue, for messages.
-        patience_seconds: How long a call is repeated while the service is unavailable or throttles it.
+        retries: Repeats the calls.
     """
 
-    def __init__(self, channel: Any, *, project: str, label: str, patience_seconds: float) -> None:
+    def __init__(self, channel: Any, *, project: str, label: str, retries: Retries) -> None:
         self._channel = channel
         self._project = project
         self._label = label
-        self._patience_seconds = patience_seconds
+        self._retries = retries
         self._metadata = (("x-goog-request-params", f"project={project}"),)
         self._stubs: dict[str, Any] = {}
 
@@ -72,7 +72,7 @@ class PubSubCalls:
             if last_error is not None:
                 raise last_error
 
-        retry_call(self._patience_seconds, attempt)
+        self._retries.call(method, attempt)
         return answers
 
     def waiting(self, method: str, request: Any, answer: Any, wait_seconds: float) -> Any:
@@ -87,7 +87,7 @@ class PubSubCalls:
                     return None  # the service itself would wait longer
                 raise self._explain(method, error) from error
 
-        return retry_call(self._patience_seconds, attempt)
+        return self._retries.call(method, attempt)
 
     def close(self) -> None:
         """Close the channel."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from taskfleet.errors import UnreachableError
-from taskfleet.queues.health import Activity, ServiceHealth
+from taskfleet.queues.health import ServiceHealth
 from taskfleet.queues.in_flight import InFlightMessage, InFlightMessages
 from taskfleet.queues.transport import Message, Size, Transport
 
@@ -48,8 +48,9 @@ class Receiver:
     Args:
         open_tasks: Opens the queue of tasks; called in the thread.
         in_flight: Holds the received messages, and has their leases renewed.
-        health: Records errors.
+        health: Records a permanent error.
         lease_seconds: The initial lease of messages.
+        on_arrival: Called in the thread when messages have arrived.
     """
 
     def __init__(
@@ -59,10 +60,11 @@ class Receiver:
         in_flight: InFlightMessages,
         health: ServiceHealth,
         lease_seconds: float,
+        on_arrival: Callable[[], None],
     ) -> None:
         self._open_tasks = open_tasks
+        self._on_arrival = on_arrival
         self._in_flight = in_flight
-        self._health = health
         self._lease_seconds = lease_seconds
         self._changed = threading.Condition()
         self._wanted = 0
@@ -125,12 +127,9 @@ class Receiver:
                     break
             try:
                 self._ask(transport)
-            except UnreachableError as error:
-                self._health.interrupted(Activity.RECEIVING, error)
+            except UnreachableError:
                 with self._changed:
                     self._changed.wait_for(lambda: self._is_stopping, OUTAGE_PAUSE_SECONDS)
-            else:
-                self._health.resumed(Activity.RECEIVING)
         transport.close()
 
     def _ask(self, transport: Transport) -> None:
@@ -157,6 +156,8 @@ class Receiver:
                 self._size, self._last_message_at = None, time.monotonic()
             elif size is not None and times_sent == self._times_sent:
                 self._size = size
+            if arrivals:
+                self._on_arrival()
             if not arrivals and not wait_seconds and not self._is_stopping:
                 self._changed.wait(SHORT_POLL_SECONDS)
 

@@ -8,20 +8,27 @@ It works without access to the ledger, and without any other process running. Th
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
+from taskfleet.clouds.retrying import Outages
 from taskfleet.errors import UnreachableError
 from taskfleet.messages.events import Worker
-from taskfleet.messages.formats import NewerFormatError
+from taskfleet.messages.formats import MisdirectedMessageError
 from taskfleet.messages.tasks import TaskMessage
-from taskfleet.queues import Depth
+from taskfleet.processes.waking import Waker
+from taskfleet.queues import Depth, Orders
+from taskfleet.queues.continuing import successor
+from taskfleet.queues.control import ControlChannel, ControlReader
 from taskfleet.queues.health import ServiceHealth
 from taskfleet.queues.in_flight import HeldTask, InFlightMessages, is_suspect
-from taskfleet.queues.intake import Intake
+from taskfleet.queues.intake import Intake, cancelled
 from taskfleet.queues.outbox import Delivery, Outbox
 from taskfleet.queues.receiver import Receiver
 from taskfleet.queues.sender import Sender
+from taskfleet.queues.set_aside import SetAside
 from taskfleet.queues.transport import Transport
 from taskfleet.tasks import Finished, FinishReport, Lease, Outcome, RetryPolicy, WorkerEnd
 
@@ -40,48 +47,71 @@ class RemoteQueue:
 
     def __init__(
         self,
-        open_tasks: Callable[[], Transport],
-        open_events: Callable[[], Transport],
+        open_tasks: Callable[[Outages], Transport],
+        open_events: Callable[[Outages], Transport],
         *,
         job_id: str,
         worker: Worker,
         policy: RetryPolicy,
         lease_seconds: float,
         idle_seconds: float,
+        most_message_bytes: int,
+        set_aside: Path,
         say: Callable[[str], None],
+        open_control: Callable[[Outages], ControlChannel],
     ) -> None:
         """Start the background threads.
 
         Args:
-            open_tasks: Opens the queue of tasks; called in several threads.
-            open_events: Opens the queue of events.
+            open_tasks: Opens the queue of tasks, whose calls are observed; called in several threads. The transport's patience has to be
+                shorter than a lease, or leases are not renewed while another call is repeated.
+            open_events: Opens the queue of events, in the same way.
             job_id: The job; tasks of another job are rejected.
             worker: The worker, as events name it.
             policy: Decides on retries.
             lease_seconds: The duration of a message's lease.
             idle_seconds: A queue without an exact size counts as empty if nothing was received for this long.
+            most_message_bytes: The maximum size of a message of tasks.
+            set_aside: The file for foreign messages.
             say: Shows messages to the user; called in this thread.
+            open_control: Opens the channel of the job's control document.
         """
         self._job_id = job_id
         self._policy = policy
         self._idle_seconds = idle_seconds
+        self._most_message_bytes = most_message_bytes
+        self._slots = worker.slots
         self._say = say
         self._backlog: deque[Lease] = deque()
         """Leases that were not returned by ``lease`` yet."""
-        self._unreadable: NewerFormatError | None = None
-        """Raised once the tasks that this worker holds have ended: there are messages that it cannot read."""
+        self._misdirected: MisdirectedMessageError | None = None
+        """Raised once the tasks that this worker holds have ended: there are messages that are not for it."""
         self._has_failed = False
         """Whether the failure has been raised."""
         self._health = ServiceHealth()
+        self._control = ControlReader(partial(open_control, self._health.outages), job_id=job_id, health=self._health)
         self._in_flight = InFlightMessages(worker.source, lease_seconds=lease_seconds)
         self._outbox = Outbox()
-        self._intake = Intake(job_id=job_id, policy=policy, in_flight=self._in_flight, outbox=self._outbox)
+        self._intake = Intake(
+            job_id=job_id,
+            policy=policy,
+            in_flight=self._in_flight,
+            outbox=self._outbox,
+            set_aside=SetAside(set_aside, say),
+            is_cancelled=self._is_cancelled,
+        )
+        outages = self._health.outages
+        self.arrivals = Waker()
         self._receiver = Receiver(
-            open_tasks, in_flight=self._in_flight, health=self._health, lease_seconds=lease_seconds
+            partial(open_tasks, outages),
+            in_flight=self._in_flight,
+            health=self._health,
+            lease_seconds=lease_seconds,
+            on_arrival=self.arrivals.wake,
         )
         self._sender = Sender(
-            open_tasks,
-            open_events,
+            partial(open_tasks, outages),
+            partial(open_events, outages),
             job_id=job_id,
             worker=worker,
             outbox=self._outbox,
@@ -95,22 +125,27 @@ class RemoteQueue:
         """See ``Queue.lease``.
 
         Raises:
-            NewerFormatError: The queue has messages of a later version; the tasks that this worker held have ended.
+            MisdirectedMessageError: The queue has messages for another version or job; the tasks that this worker held have ended.
         """
         self._sender.start_heartbeats()
         self._raise_failure()
+        if not self._control.has_looked:  # the job may be paused
+            return []
         self._process_arrivals(now)
         leases = self._next(most)
-        if self._unreadable is not None and not self._in_flight.has_tasks:
-            raise self._unreadable
+        if self._misdirected is not None and not self._in_flight.has_tasks:
+            raise self._misdirected
         missing = math.ceil((most - len(leases) - len(self._backlog)) / self._intake.tasks_per_message)
         is_careful = self._intake.is_careful
         if is_careful:
             missing = 0 if self._in_flight.has_suspect else min(missing, 1)
-        if self._unreadable is not None:
+        if self._misdirected is not None:
             missing = 0
         self._receiver.request(max(missing, 1 if self._in_flight.has_claims else 0), is_careful=is_careful)
         return leases
+
+    def note_code(self, codes: Mapping[str, str]) -> None:
+        """Do nothing: events do not have the versions of code."""
 
     def renew(self, now: float) -> None:
         """Hand over the messages near their maximum lease time; leases are extended in the background."""
@@ -133,6 +168,7 @@ class RemoteQueue:
         """See ``Queue.finish``."""
         self._raise_failure()
         report, decided = FinishReport(), Delivery()
+        is_continued = False
         for one in finished:
             held, receipt = self._in_flight.remove(one.key)
             outcome = Outcome(one.outcome)
@@ -143,8 +179,13 @@ class RemoteQueue:
                 decided.send_back(held.ledger, task, delay_seconds=math.ceil(delay_seconds))
                 if not is_free:
                     report.retry_delay_seconds[one.key] = delay_seconds
+            following = None if held.is_lost else successor(held.task, one, self._most_message_bytes)
+            if following is not None:
+                decided.send_on(held.ledger, one.key, following)
+                is_continued = True
             decided.report_ended(held.ledger, one, delay_seconds)
             decided.acknowledge(receipt)
+        decided.is_urgent = is_continued and self._in_flight.n_tasks < self._slots
         self._outbox.add(decided)
         return report
 
@@ -160,6 +201,14 @@ class RemoteQueue:
             self._send_back(lease, decided)
         self._backlog.clear()
         self._outbox.add(decided)
+
+    def orders(self) -> Orders:
+        """See ``Queue.orders``."""
+        document = self._control.document
+        if document is None:
+            return Orders()
+        self._kill_backlog()
+        return Orders(is_paused=document.is_paused, cancelled=self._in_flight.keys(document.has_cancelled))
 
     def count(self) -> Depth:
         """See ``Queue.count``; approximate, as the service's counts are."""
@@ -183,7 +232,9 @@ class RemoteQueue:
             UnreachableError: The last results could not be sent; their tasks will run again.
             ProviderError: The same, after a permanent error, unless an earlier call raised it.
         """
+        self._control.stop()
         self._receiver.stop()
+        self.arrivals.close()
         if self._health.failure is None:
             self.give_back([])
         self._outbox.close(reason)
@@ -212,8 +263,8 @@ class RemoteQueue:
         for arrival in self._receiver.take_arrivals():
             try:
                 self._backlog += self._intake.open(arrival, now)
-            except NewerFormatError as error:
-                self._unreadable = error
+            except MisdirectedMessageError as error:
+                self._misdirected = error
 
     def _next(self, most: int) -> list[Lease]:
         """Take up to ``most`` leases out of the backlog; one that may kill this worker only if no other task is at risk."""
@@ -232,6 +283,27 @@ class RemoteQueue:
             decided.report_to(held.ledger).leased[leases[-1].key] = None
         self._outbox.add(decided)
         return leases
+
+    def _is_cancelled(self, ledger: str, seq: int) -> bool:
+        document = self._control.document
+        return document is not None and document.has_cancelled(ledger, seq)
+
+    def _kill_backlog(self) -> None:
+        """Report the cancelled tasks that the worker has not leased yet."""
+        killed: list[Lease] = []
+        kept: deque[Lease] = deque()
+        for lease in self._backlog:
+            ledger = self._in_flight.find(lease.key).ledger
+            (killed if self._is_cancelled(ledger, lease.seq) else kept).append(lease)
+        if not killed:
+            return
+        decided = Delivery()
+        for lease in killed:
+            held, receipt = self._in_flight.remove(lease.key)
+            decided.report_ended(held.ledger, cancelled(lease.seq, lease.attempt, time.time()), None)
+            decided.acknowledge(receipt)
+        self._backlog = kept
+        self._outbox.add(decided)
 
     def _send_back(self, lease: Lease, decided: Delivery) -> HeldTask:
         """Send a task back unchanged."""

@@ -11,7 +11,7 @@ from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, EndedAttempt, Worker
 from taskfleet.messages.grouping import grouped
 from taskfleet.messages.tasks import QueuedTask, TaskMessage
-from taskfleet.queues.health import Activity, ServiceHealth
+from taskfleet.queues.health import ServiceHealth
 from taskfleet.queues.in_flight import RENEW_AFTER, InFlightMessages
 from taskfleet.queues.outbox import Delivery, Outbox, Report
 from taskfleet.queues.transport import Outgoing, Transport
@@ -42,7 +42,7 @@ class Sender:
         worker: The worker, as events name it.
         outbox: Has the deliveries.
         in_flight: Has the messages whose leases are extended.
-        health: Records errors.
+        health: Records a permanent error.
         lease_seconds: The duration of a renewed lease.
         on_sent: Called after tasks were sent, before the outbox counts them as sent.
     """
@@ -66,7 +66,6 @@ class Sender:
         self._worker = worker
         self._outbox = outbox
         self._in_flight = in_flight
-        self._health = health
         self._lease_seconds = lease_seconds
         self._on_sent = on_sent
         self._sends_heartbeats = threading.Event()
@@ -95,9 +94,7 @@ class Sender:
                 delivery = delivery or self._outbox.take(flush_seconds)
                 if delivery is not None:
                     self._deliver(delivery, task_queue, event_queue)
-                self._health.resumed(Activity.SENDING)
-            except UnreachableError as error:
-                self._health.interrupted(Activity.SENDING, error)
+            except UnreachableError:
                 self._outbox.wait(OUTAGE_PAUSE_SECONDS)
         task_queue.close()
         event_queue.close()
@@ -164,6 +161,7 @@ class Sender:
                 leased=[] if index else list(report.leased),
                 returned=[] if index else report.returned,
                 ended=group,
+                continued=[report.continued[one.finished.key] for one in group if one.finished.key in report.continued],
             )
             for index, group in enumerate(_groups(ended) or [[]])
         ]

@@ -15,7 +15,7 @@ from botocore.config import Config
 
 from taskfleet.clouds.aws_client import open_session
 from taskfleet.clouds.aws_errors import ERRORS
-from taskfleet.clouds.retrying import retry_call
+from taskfleet.clouds.retrying import Outages, Retries
 from taskfleet.errors import QueueError, UnreachableError
 from taskfleet.messages.grouping import chunks, grouped
 from taskfleet.queues.sqs_errors import MissingError, OverLimitError, explain, label_of
@@ -46,6 +46,7 @@ class SqsTransport:
     Args:
         address: ``sqs://NAME``, ``sqs://NAME?region=REGION`` or the queue's URL, ``https://sqs.REGION.amazonaws.com/ACCOUNT/NAME``.
         patience_seconds: How long a call is repeated while SQS is unavailable or throttles it.
+        outages: Observes the calls.
 
     Raises:
         QueueError: The address is not valid.
@@ -57,13 +58,16 @@ class SqsTransport:
     longest_lease_seconds: ClassVar[float] = 43_200.0
     counts_exactly: ClassVar[bool] = False
     fences_receipts: ClassVar[bool] = True
+    #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_PurgeQueue.html
+    purge_seconds: ClassVar[float] = 60.0
     knows_lost_leases: ClassVar[bool] = True
 
-    def __init__(self, address: str, *, patience_seconds: float = 60.0) -> None:
+    def __init__(self, address: str, *, patience_seconds: float = 60.0, outages: Outages | None = None) -> None:
         self.address = address
-        self._patience_seconds = patience_seconds
+        self._retries = Retries(patience_seconds, outages)
         self._label = label_of(address)
         self._name, region, endpoint, self._url = _parse(address)
+        self._has_url = self._url is not None
         try:
             self._client: Any = open_session().create_client(
                 "sqs",
@@ -73,7 +77,7 @@ class SqsTransport:
                     retries={
                         "total_max_attempts": 1,
                         "mode": "standard",
-                    },  # ``retry_call`` retries, also entries of batches
+                    },  # ``Retries`` retries, also entries of batches
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=LONGEST_WAIT_SECONDS + ANSWER_SECONDS,
                     max_pool_connections=CALLS,
@@ -95,15 +99,23 @@ class SqsTransport:
             "MessageRetentionPeriod": str(RETENTION_SECONDS),
             "MaximumMessageSize": str(self.most_message_bytes),
         }
-        answer = self._call("create_queue", QueueName=self._name, Attributes=attributes, tags=tags)
-        self._url = answer["QueueUrl"]
+        if self._has_url:
+            with suppress(MissingError):
+                self._require_account(self._call("get_queue_url", QueueName=self._name)["QueueUrl"])
+        url = self._call("create_queue", QueueName=self._name, Attributes=attributes, tags=tags)["QueueUrl"]
+        try:
+            self._require_account(url)
+        except QueueError:
+            self._call("delete_queue", QueueUrl=url)
+            raise
+        self._url = self._url or url
 
     def exists(self) -> bool:
         """See ``Transport.exists``."""
         try:
             self._call("get_queue_attributes", AttributeNames=["QueueArn"])
         except MissingError:
-            self._url = None if self._name else self._url
+            self._forget_url()
             return False
         return True
 
@@ -111,11 +123,10 @@ class SqsTransport:
         """See ``Transport.delete``. For a minute no queue of that name can be created."""
         with suppress(MissingError):
             self._call("delete_queue")
-        if self._name:
-            self._url = None
+        self._forget_url()
 
     def purge(self) -> None:
-        """See ``Transport.purge``; SQS takes up to a minute, and allows one purge a minute."""
+        """See ``Transport.purge``; SQS allows one a minute, and the next one waits for that."""
         self._call("purge_queue")
 
     def send(self, messages: Sequence[Outgoing]) -> None:
@@ -229,14 +240,31 @@ class SqsTransport:
             if left:
                 raise UnreachableError(f"{self._label}: SQS has not accepted all entries of a batch ({code}).")
 
-        retry_call(self._patience_seconds, call)
+        self._retries.call(verb, call)
         return hopeless
 
     def _call(self, verb: str, **arguments: Any) -> Any:
-        return retry_call(self._patience_seconds, lambda: self._call_once(verb, **arguments))
+        return self._retries.call(verb, lambda: self._call_once(verb, **arguments))
+
+    def _forget_url(self) -> None:
+        """Look up the URL before the next call: a queue that is created again may have another one."""
+        if not self._has_url:
+            self._url = None
+
+    def _require_account(self, url: str) -> None:
+        """Check that the queue of this name in the credentials' account is the one of the address, if that is a URL.
+
+        Raises:
+            QueueError: The address has another account; only the credentials of that account can create the queue.
+        """
+        if self._has_url and urlsplit(url).path != urlsplit(self.address).path:
+            raise QueueError(
+                f"{self._label} does not exist, and these AWS credentials are for another account: their queue would be {url}. Correct the "
+                "account in QUEUE_URL, or use credentials of that account."
+            )
 
     def _call_once(self, verb: str, **arguments: Any) -> Any:
-        if verb != "create_queue":
+        if verb not in ("create_queue", "get_queue_url") and "QueueUrl" not in arguments:
             if self._url is None:
                 self._url = self._ask("get_queue_url", QueueName=self._name)["QueueUrl"]
             arguments["QueueUrl"] = self._url
@@ -278,11 +306,12 @@ def _parse(address: str) -> tuple[str, str | None, str | None, str | None]:
                 f"{address} is not a valid address of an SQS queue: the name, with '-events', has 1 to 80 letters, digits, '-' or '_'."
             )
         return name, region, None, None
-    found = re.fullmatch(r"/(\d+)/([A-Za-z0-9_-]{1,80})", parts.path)
-    if parts.scheme not in ("http", "https") or found is None:
+    found = re.fullmatch(r"/\d+/([A-Za-z0-9_-]{1,80})", parts.path)
+    if parts.scheme not in ("http", "https") or found is None or parts.query:
         raise QueueError(
-            f"{address} is not a valid address of an SQS queue: write sqs://NAME or https://sqs.REGION.amazonaws.com/ACCOUNT/NAME."
+            f"{address} is not a valid address of an SQS queue: write sqs://NAME or https://sqs.REGION.amazonaws.com/ACCOUNT/NAME. The "
+            "name, with '-events', has 1 to 80 letters, digits, '-' or '_'."
         )
     amazon = re.search(r"(?:^|\.)(?:sqs\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.(?:queue\.)?amazonaws\.com", parts.netloc)
     endpoint = None if amazon else f"{parts.scheme}://{parts.netloc}"
-    return "", amazon[1] if amazon else None, endpoint, f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return found[1], amazon[1] if amazon else None, endpoint, f"{parts.scheme}://{parts.netloc}{parts.path}"

@@ -18,8 +18,7 @@ _PASSING = {
     "QueueDeletedRecently": "A queue of this name was deleted less than a minute ago; wait, or choose another name.",
     "PurgeQueueInProgress": "The queue was purged less than a minute ago; wait.",
 }
-MISSING = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue")
-OVER_LIMIT = ("OverLimit", "AWS.SimpleQueueService.OverLimit")
+MISSING = ("QueueDoesNotExist", "NonExistentQueue")
 
 
 def label_of(address: str) -> str:
@@ -35,6 +34,12 @@ class OverLimitError(QueueError):
     """Too many messages are in flight."""
 
 
+def _is_role_late(error: Exception) -> bool:
+    """Return whether the machine's own metadata service did not give new credentials, which it does a little later."""
+    is_late = isinstance(error, exceptions.CredentialRetrievalError | exceptions.MetadataRetrievalError)
+    return is_late and getattr(error, "kwargs", {}).get("provider") in ("iam-role", "container-role", None)
+
+
 def explain(error: Exception, *, address: str, operation: str, region: str | None) -> ProviderError:
     """Convert an error of botocore to an error of this library.
 
@@ -47,13 +52,16 @@ def explain(error: Exception, *, address: str, operation: str, region: str | Non
     label = label_of(address)
     if isinstance(error, exceptions.ClientError):
         code, text, status = reply_of(error)
+        code = code.removeprefix(
+            "AWS.SimpleQueueService."
+        )  # with this prefix, or without it, depending on the SDK's version
         if code in MISSING:
             return MissingError(
                 f"{label} does not exist in region {region}. Insert tasks first ({poe('insert_tasks')}), or create it again "
                 f"({poe('release')}); if it is in another region, set AWS_REGION or add ?region=… to its address.",
                 code=code,
             )
-        if code in OVER_LIMIT:
+        if code == "OverLimit":
             return OverLimitError(f"{label}: too many messages are in flight: {text} ({code})", code=code)
         if code in _PASSING:
             return UnreachableError(f"{label}: {_PASSING[code]} ({code})", code=code)
@@ -64,6 +72,8 @@ def explain(error: Exception, *, address: str, operation: str, region: str | Non
             f"{label}: the AWS region is unknown. Set AWS_REGION, or write {address}?region=eu-west-1.",
             setting="AWS_REGION",
         )
+    if _is_role_late(error):
+        return UnreachableError(f"{label}: the credentials of this machine's role are not available ({line(error)}).")
     if is_unreachable(error):  # also for regions that this version of the SDK does not know
         return UnreachableError(
             f"{label}: SQS in {region} does not answer ({line(error)}). Check the network, and AWS_ENDPOINT_URL if it is set."

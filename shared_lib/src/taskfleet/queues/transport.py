@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
+#: What is kept of a body that is not a text.
+SHOWN_BYTES = 10_000
+
 
 class Outgoing(NamedTuple):
     """A message to send."""
@@ -21,6 +24,7 @@ class Message(NamedTuple):
     """A received message, which belongs to this receiver until its lease ends."""
 
     body: str
+    """Its text, which anybody who may write to the queue can have written."""
     receipt: str
     """Its identifier in further calls; each delivery has another one."""
     deliveries: int
@@ -37,11 +41,21 @@ class Size:
     is_exact: bool
 
 
+def text_of(body: bytes, most_bytes: int) -> str:
+    """Return the text of a received body; one that ``send`` cannot have sent becomes a text that is no message of tasks or events."""
+    if len(body) > most_bytes:
+        return f"{len(body):,} bytes: {body[:SHOWN_BYTES]!r}"
+    try:
+        return body.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return f"not UTF-8: {body[:SHOWN_BYTES]!r}"
+
+
 class Transport(Protocol):
     """One named queue at a service. Delivery is at least once, in any order.
 
-    Every method retries when the service throttles it, is briefly unavailable or loses an answer, with growing pauses up to
-    ``patience_seconds``. Partial failures are retried item by item.
+    Every method retries when the service throttles it, is unavailable or loses an answer, with growing pauses, up to ``patience_seconds``
+    or for as long as the outage lasts; see ``Outages.patience``. Partial failures are retried item by item.
 
     Raises:
         ProviderError: From every method: a permanent error (credentials, permissions); ``QueueError`` if the queue does not exist.
@@ -61,6 +75,8 @@ class Transport(Protocol):
     """Whether ``size`` is exact."""
     fences_receipts: ClassVar[bool]
     """Whether ``extend`` and ``acknowledge`` with the receipt of an earlier delivery do not affect the current one."""
+    purge_seconds: ClassVar[float]
+    """For how long after a purge the service may delete messages that are sent after it."""
     knows_lost_leases: ClassVar[bool]
     """Whether ``extend`` reports each receipt whose message was delivered again or deleted."""
 
@@ -74,7 +90,7 @@ class Transport(Protocol):
         """Delete the queue and its messages; do nothing if it does not exist."""
 
     def purge(self) -> None:
-        """Delete all messages, including leased ones as far as the service supports it."""
+        """Delete all messages, including leased ones as far as the service supports it; see ``purge_seconds``."""
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         """Send messages, in full batches and several calls concurrently; return once all are accepted."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from taskfleet.settings.declaring import setting
 from taskfleet.settings.parsers import (
     auto,
+    choice,
     delays_by_kind,
     feather_file,
     function_name,
@@ -21,6 +22,7 @@ from taskfleet.settings.parsers import (
     text,
     whole,
 )
+from taskfleet.settings.rms_names import retries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Settings:
         job_name,
         metavar="NAME",
         default="job",
+        aliases={"RMS_CLOUD_TASKS_JOB_ID": text},
     )
     queue_url: str = setting(
         "job",
@@ -71,6 +74,22 @@ class Settings:
         metavar="PATH",
         aliases={"CF_CLOUDPATH": text},
     )
+    results_path: str | None = setting(
+        "job",
+        "Folder or bucket (s3://, gs://) for results of graph tasks that are larger than 64 KiB; empty: a folder beside the ledger, or "
+        "with a service queue BUCKET/JOB_ID/results.",
+        optional(text),
+        metavar="PATH",
+        is_path=True,
+    )
+    on_change: str = setting(
+        "job",
+        "What a flow does with tasks that other code has done: 'keep', 'rerun', or 'failed' to run only failed ones again; 'ask' asks on "
+        "a terminal, and is like 'failed' elsewhere.",
+        choice("ask", "keep", "failed", "rerun"),
+        metavar="WORD",
+        default="ask",
+    )
     task_table: str = setting(
         "insert",
         "Table of tasks: a Feather, Parquet, CSV, JSON, JSON Lines or YAML file (local path, s3://, gs:// or https://), "
@@ -78,7 +97,7 @@ class Settings:
         text,
         metavar="TABLE",
         default="tasks.json",
-        aliases={"TASK_PARAMETER_FILENAME": feather_file},
+        aliases={"RMS_CLOUD_TASKS_TASK_FILE": text, "TASK_PARAMETER_FILENAME": feather_file},
         is_path=True,
     )
     start_task: int = setting("insert", "Skip the first N rows of the table.", whole(0), metavar="N", default="0")
@@ -98,6 +117,7 @@ class Settings:
         auto(whole(1, 4096)),
         metavar="N",
         default="auto",
+        aliases={"RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": text},
     )
     tasks_per_process: int = setting(
         "worker",
@@ -109,15 +129,27 @@ class Settings:
     start_method: str = setting(
         "worker",
         "How task processes start: 'fork' from a process that has already imported your module, or 'spawn' or 'forkserver' as in "
-        "Python's multiprocessing, where each process imports it; 'auto' is fork on Linux, and spawn elsewhere, where fork is unsafe.",
+        "Python's multiprocessing, where each process imports it; 'auto' is fork on Linux, or forkserver if your module starts threads "
+        "when it is imported, and spawn on other systems.",
         start_method,
         metavar="METHOD",
         default="auto",
     )
     skip_tasks: int = setting(
-        "worker", "Leave the first N tasks of the job to other workers.", whole(0), metavar="N", default="0"
+        "worker",
+        "Leave the first N tasks of the job to other workers.",
+        whole(0),
+        metavar="N",
+        default="0",
+        aliases={"RMS_CLOUD_TASKS_TO_SKIP": text},
     )
-    max_tasks: int | None = setting("worker", "Stop after N tasks.", optional(whole(1)), metavar="N")
+    max_tasks: int | None = setting(
+        "worker",
+        "Stop after N tasks.",
+        optional(whole(1)),
+        metavar="N",
+        aliases={"RMS_CLOUD_TASKS_MAX_NUM_TASKS": text},
+    )
     idle_seconds: float = setting(
         "worker",
         "Exit after receiving no task for this long; only with SQS and Pub/Sub, which report no exact queue length.",
@@ -134,6 +166,7 @@ class Settings:
         optional(number(0)),
         metavar="SECONDS",
         flag="--simulate-spot-termination-after",
+        aliases={"RMS_CLOUD_TASKS_SIMULATE_SPOT_TERMINATION_AFTER": text},
     )
     simulate_spot_termination_delay_seconds: float = setting(
         "worker",
@@ -142,6 +175,7 @@ class Settings:
         metavar="SECONDS",
         default="30",
         flag="--simulate-spot-termination-delay",
+        aliases={"RMS_CLOUD_TASKS_SIMULATE_SPOT_TERMINATION_DELAY": text},
     )
     shutdown_grace_seconds: float = setting(
         "worker",
@@ -149,6 +183,14 @@ class Settings:
         number(0),
         metavar="SECONDS",
         default="30",
+        aliases={"RMS_CLOUD_TASKS_SHUTDOWN_GRACE_PERIOD": text},
+    )
+    cancel_grace_seconds: float = setting(
+        "worker",
+        "Time for a running task to finish after it was cancelled, before it is killed; meanwhile context.stopping is true.",
+        number(0),
+        metavar="SECONDS",
+        default="0",
     )
     lease_seconds: float = setting(
         "worker",
@@ -163,12 +205,14 @@ class Settings:
         "Maximum run time of a task; its process is then killed. Empty: no limit.",
         optional(number(0, above=True)),
         metavar="SECONDS",
+        aliases={"RMS_CLOUD_TASKS_MAX_RUNTIME": text},
     )
     memory_limit_gib: float | None = setting(
         "limits",
         "Maximum memory of a task, child processes included; its process is killed if it uses more. Empty: no limit.",
         optional(number(0, above=True)),
         metavar="GIB",
+        aliases={"RMS_CLOUD_TASKS_MAX_MEMORY_ALLOWED_PER_TASK": text},
     )
     max_result_mib: float = setting(
         "limits",
@@ -179,19 +223,34 @@ class Settings:
     )
     output_tail_kib: float = setting(
         "limits",
-        "How much of the end of a task's output (stdout and stderr) is kept.",
+        "How much of the end of a task's output (stdout and stderr) is kept; of each of the two for tasks of a graph.",
         number(0),
         metavar="KIB",
         default="8",
     )
     retries_on_exception: int = setting(
-        "retries", "Retries after the task raised an exception.", whole(0, 900), metavar="N", default="0"
+        "retries",
+        "Retries after the task raised an exception.",
+        whole(0, 900),
+        metavar="N",
+        default="0",
+        aliases={"RMS_CLOUD_TASKS_RETRY_ON_EXCEPTION": retries},
     )
     retries_on_timeout: int = setting(
-        "retries", "Retries after the task exceeded MAX_RUNTIME_SECONDS.", whole(0, 900), metavar="N", default="0"
+        "retries",
+        "Retries after the task exceeded MAX_RUNTIME_SECONDS.",
+        whole(0, 900),
+        metavar="N",
+        default="0",
+        aliases={"RMS_CLOUD_TASKS_RETRY_ON_TIMEOUT": retries},
     )
     retries_on_exit: int = setting(
-        "retries", "Retries after the task's process crashed.", whole(0, 900), metavar="N", default="1"
+        "retries",
+        "Retries after the task's process crashed.",
+        whole(0, 900),
+        metavar="N",
+        default="1",
+        aliases={"RMS_CLOUD_TASKS_RETRY_ON_EXIT": retries},
     )
     retries_on_memory: int = setting(
         "retries", "Retries after the task exceeded MEMORY_LIMIT_GIB.", whole(0, 900), metavar="N", default="0"
@@ -230,6 +289,7 @@ class Settings:
         optional(text),
         metavar="FILE",
         is_path=True,
+        aliases={"RMS_CLOUD_TASKS_EVENT_LOG_FILE": text},
     )
     progress_seconds: float = setting(
         "watch",

@@ -4,12 +4,16 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from taskfleet.machine_terms import ANY, Market, Range
+from taskfleet.settings.globs import globs_of, is_regular
 
 T = TypeVar("T")
+_Kind = TypeVar("_Kind", bound=StrEnum)
 
 #: Queue URLs: of a queue in the ledger, and of a service queue.
 EMBEDDED = re.compile(r"ledger|fq://.+")
@@ -173,6 +177,35 @@ def words(value: str) -> tuple[str, ...]:
 def phrases(value: str) -> tuple[str, ...]:
     """Split a list of texts that are separated by commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def globs(split: Callable[[str], tuple[str, ...]], *, separator: str = " ") -> Callable[[str], tuple[str, ...]]:
+    """Return a parser of patterns with ``*`` and ``?``, split by another parser; ``separator`` joins them in a suggestion."""
+
+    def parse(value: str) -> tuple[str, ...]:
+        patterns = split(value)
+        if any(map(is_regular, patterns)):
+            converted = [globs_of(one) for one in patterns]
+            meant = separator.join(chain(*converted)) if all(converted) else ""
+            raise ValueError(
+                "patterns with * and ?, not regular expressions"
+                + (f": write {meant}" if meant and meant != value else "")
+            )
+        return patterns
+
+    return parse
+
+
+def several(kinds: type[_Kind]) -> Callable[[str], tuple[_Kind, ...]]:
+    """Return a parser of a list of members of an enumeration."""
+
+    def parse(value: str) -> tuple[_Kind, ...]:
+        found = words(value)
+        if not set(found) <= set(kinds):
+            raise ValueError(f"a list of {', '.join(kinds)}, separated by spaces")
+        return tuple(dict.fromkeys(kinds(one) for one in found))
+
+    return parse
 
 
 def markets(value: str) -> tuple[Market, ...]:

@@ -2,9 +2,22 @@
 
 from dataclasses import dataclass
 
-from taskfleet.machine_terms import Architecture, Market, Range
+from taskfleet.machine_terms import Architecture, Hardware, Market, Range
 from taskfleet.settings.declaring import PROVIDER_GROUPS, setting
-from taskfleet.settings.parsers import choice, markets, number, optional, phrases, span, switch, text, words
+from taskfleet.settings.parsers import (
+    choice,
+    globs,
+    markets,
+    number,
+    optional,
+    phrases,
+    several,
+    span,
+    switch,
+    text,
+    words,
+)
+from taskfleet.settings.rms_names import lower
 
 
 def _range(sentence: str, metavar: str = "RANGE", default: str = "", group: str = "machine") -> Range:
@@ -25,6 +38,7 @@ class PoolSettings:
         choice(*PROVIDER_GROUPS),
         metavar="NAME",
         default="local",
+        aliases={"RMS_CLOUD_TASKS_PROVIDER": lower},
     )
     regions: tuple[str, ...] = setting(
         "location",
@@ -33,7 +47,10 @@ class PoolSettings:
         metavar="LIST",
     )
     zones: tuple[str, ...] = setting(
-        "location", "Restrict to these zones (wildcards * and ?): 'us-east-1a us-west-2?'.", words, metavar="LIST"
+        "location",
+        "Restrict to these zones (wildcards * and ?): 'us-east-1a us-west-2?'.",
+        globs(words),
+        metavar="LIST",
     )
     markets: tuple[Market, ...] = setting(
         "location",
@@ -57,12 +74,25 @@ class PoolSettings:
         default="x86_64",
     )
     instance_types: tuple[str, ...] = setting(
-        "machine", "Restrict to these instance types (wildcards * and ?): 'c7i.* m7i.*'.", words, metavar="LIST"
+        "machine", "Restrict to these instance types (wildcards * and ?): 'c7i.* m7i.*'.", globs(words), metavar="LIST"
+    )
+    exclude_instance_types: tuple[str, ...] = setting(
+        "machine",
+        "Exclude these instance types (wildcards * and ?): '*.48xlarge t2.*'.",
+        globs(words),
+        metavar="LIST",
+    )
+    special_hardware: tuple[Hardware, ...] = setting(
+        "machine",
+        "Include instance types with special hardware: gpu, fpga, accelerator (chips for machine learning or video), metal, "
+        "high-memory; without it, only those that INSTANCE_TYPES names without wildcards.",
+        several(Hardware),
+        metavar="LIST",
     )
     cpu_families: tuple[str, ...] = setting(
         "machine",
         "Restrict to these CPU families, separated by commas (wildcards * and ?): 'AMD*, *Sapphire Rapids'.",
-        phrases,
+        globs(phrases, separator=", "),
         metavar="LIST",
     )
     cpu_rank: Range = _range("CPU generation, as release year minus 2000; 20- excludes CPUs older than 2020.")

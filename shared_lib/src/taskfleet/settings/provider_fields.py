@@ -11,7 +11,10 @@ class AwsSettings:
     """The settings of AWS."""
 
     instance_profile: str | None = setting(
-        "aws", "Instance profile of the machines; its role grants their permissions.", optional(text), metavar="NAME"
+        "aws",
+        "Instance profile of the machines; its role grants their permissions. 'none': machines have no instance profile.",
+        optional(text),
+        metavar="NAME",
     )
     security_groups: tuple[str, ...] = setting(
         "aws", "Security group IDs; empty: the default security group.", words, metavar="LIST"
@@ -26,10 +29,16 @@ class AwsSettings:
 class GcpSettings:
     """The settings of Google Cloud."""
 
-    project_id: str | None = setting("gcp", "Google Cloud project ID.", optional(text), metavar="ID")
+    project_id: str | None = setting(
+        "gcp",
+        "Google Cloud project ID.",
+        optional(text),
+        metavar="ID",
+        aliases={"RMS_CLOUD_TASKS_PROJECT_ID": text},
+    )
     service_account: str | None = setting(
         "gcp",
-        "Service account of the machines; empty: the default one of the project.",
+        "Service account of the machines; empty: the default one of the project; 'none': machines have no service account.",
         optional(text),
         metavar="EMAIL",
     )

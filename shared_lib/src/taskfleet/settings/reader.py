@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,14 +19,20 @@ from taskfleet.errors import SettingsError
 from taskfleet.settings.declaring import Field
 from taskfleet.settings.describing import describe
 from taskfleet.settings.fields import Settings
+from taskfleet.settings.manager_files import common_settings, manager_file
+from taskfleet.settings.parsers import EMBEDDED
 from taskfleet.settings.pool_fields import PoolSettings
 from taskfleet.settings.provider_fields import PROVIDER_SETTINGS
+from taskfleet.settings.rms_config import DEFAULTS, SUFFIXES, read_rms_config
+from taskfleet.settings.rms_names import PREFIX, queue_url_in
 
 T = TypeVar("T")
 
 DEFAULT_FILE = "config/task.env"
 #: Read in addition, if it exists.
 POOL_FILE = "config/pool.env"
+#: The names of the variables that another process of the job has from its files: the file of a manager overrides them.
+FROM_FILES_VARIABLE = "TASKFLEET_FROM_FILES"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,12 @@ class Configuration:
     """Where each setting was set, by upper-case name; settings that were not set are missing."""
     texts: dict[str, str]
     """The text of each of these settings, which is valid in the environment of another process too."""
+    from_files: frozenset[str] = frozenset()
+    """The names of those that files have, and neither the environment, a keyword nor a flag."""
+    manager: str = ""
+    """The manager whose tasks these settings are for; empty for the default one."""
+    of_manager: Callable[[str], "Configuration"] = dataclasses.field(compare=False, repr=False)
+    """Returns the settings for the tasks of another manager; raises SettingsError if it has no file, or the file is invalid."""
 
     def of(self, kind: type[T]) -> T:
         """Return the settings of one of the classes in ``provider_fields``, whatever PROVIDER is."""
@@ -80,6 +92,26 @@ class Configuration:
             path = f"{settings.queue_url.removeprefix('fq://')}/{settings.job_id}.db"
         return self.project / Path(path).expanduser()
 
+    @property
+    def results_beside_ledger(self) -> Path:
+        """The folder for large values of graph tasks if there is neither a setting nor a service queue."""
+        return self.ledger_path.with_suffix(".results")
+
+    @property
+    def results_path(self) -> str:
+        """The folder or bucket for large values of graph tasks.
+
+        It is RESULTS_PATH, or a folder beside the ledger; for a service queue, whose workers are elsewhere, a folder in BUCKET. Empty if
+        there is none.
+        """
+        given = self.settings.results_path
+        if given is None and not EMBEDDED.fullmatch(self.settings.queue_url):
+            bucket = self.pool.bucket
+            return f"{bucket.rstrip('/')}/{self.settings.job_id}/results" if bucket else ""
+        if given is None:
+            return str(self.results_beside_ledger)
+        return given if "://" in given else str(self.project / Path(given).expanduser())
+
 
 def find_project(start: Path) -> Path:
     """Return the nearest folder, from ``start`` upwards, with a ``config/task.env``; ``start`` itself if there is none."""
@@ -97,6 +129,7 @@ def read_configuration(
     environ: Mapping[str, str] = os.environ,
     start: Path | None = None,
     needs_file: bool = True,
+    manager: str = "",
 ) -> Configuration:
     """Read all settings.
 
@@ -107,6 +140,7 @@ def read_configuration(
         environ: The environment.
         start: The folder from which to search for the project; the current folder if None.
         needs_file: Whether ``config/task.env`` must exist.
+        manager: The manager whose file overrides the other files; empty for the default one, which has none.
 
     Raises:
         SettingsError: A file is missing, or settings are unknown, invalid or set twice; one message has all errors.
@@ -118,19 +152,56 @@ def read_configuration(
     pool_file = project / POOL_FILE
     if pool_file.is_file() and not (path is not None and path.samefile(pool_file)):
         files.insert(0, pool_file)
+    own_file = manager_file(project, manager) if manager else None
+    files += [own_file] if own_file else []
     fields = {field.name: field for field in describe()}
     errors: list[str] = []
     given: dict[str, SourcedText] = {}
     exports: dict[Path, dict[str, str]] = {}
-    for file in files:
-        in_file, exports[file] = _read_file(file, fields, errors)
-        _merge(given, in_file, fields, errors)
-    from_environment = {
+    from_environment: dict[str, SourcedText] = {}
+    in_environment = {
         name: SourcedText(value=environ[name], place="the environment")
         for name in _all_names(fields)
         if environ.get(name)
     }
-    _merge(given, from_environment, fields, errors)
+    _merge(from_environment, in_environment, fields, errors)
+    if url := queue_url_in(environ):  # after the aliases of QUEUE_URL, which override it
+        place = f"the environment ({PREFIX}PROVIDER and the names of the job or the queue)"
+        from_environment.setdefault("QUEUE_URL", SourcedText(value=url, place=place))
+    inherited = {
+        name: from_environment[name]
+        for name in environ.get(FROM_FILES_VARIABLE, "").split()
+        if name in from_environment
+    }
+    above = {name: one.value for name, one in from_environment.items()} | dict(keywords or {}) | dict(flags or {})
+    if path is not None and path.suffix in SUFFIXES:
+        given |= {
+            name: SourcedText(value=text, place=f"{path} (default of rms-cloud-tasks)")
+            for name, text in DEFAULTS.items()
+        }
+    of_manager: dict[str, SourcedText] = {}
+    for file in files:
+        if file.suffix in SUFFIXES:
+            content = read_rms_config(file, fields, above)
+            errors += content.errors
+            exports[file] = {}
+            in_file = {
+                name: SourcedText(value=text, place=f"{file}: {key}") for name, (text, key) in content.settings.items()
+            }
+        else:
+            in_file, exports[file] = _read_file(file, fields, errors)
+        if file != own_file:
+            _merge(given, in_file, fields, errors)
+            continue
+        _merge(of_manager, in_file, fields, errors)
+        errors += [
+            f"{of_manager[name].place}: {name} is the same for all managers; remove it here"
+            for name in common_settings(of_manager, fields)
+        ]
+    given |= inherited | of_manager  # of which an empty text stands for the default, whatever the other files have
+    from_environment = {name: one for name, one in from_environment.items() if name not in inherited}
+    given |= from_environment
+    from_files = given.keys() - {*from_environment, *(keywords or {}), *(flags or {})}
     for texts, is_call in ((keywords or {}, True), (flags or {}, False)):
         for name, value in texts.items():
             field = fields[name]
@@ -138,6 +209,7 @@ def read_configuration(
             place = f"the keyword {name.lower()}" if is_call else f"the command line ({field.flag})"
             given[name] = SourcedText(value=text, place=place)
     values = _parse(given, fields, errors)
+    environ_then = {**environ, "POE_PWD": str(users_folder)}
     if errors:
         raise SettingsError("Invalid settings:\n" + "\n".join(f"  - {error}" for error in errors))
     return Configuration(
@@ -149,6 +221,17 @@ def read_configuration(
         pool_exports=exports.get(pool_file, {}),
         places={name: one.place for name, one in given.items()},
         texts={name: one.value for name, one in given.items()},
+        from_files=frozenset(from_files),
+        manager=manager,
+        of_manager=lambda name: read_configuration(
+            flags=flags,
+            keywords=keywords,
+            env_file=None if env_file is None else str(path),
+            environ=environ_then,
+            start=project,
+            needs_file=needs_file,
+            manager=name,
+        ),
     )
 
 

@@ -38,7 +38,9 @@ def table() -> str:
         lines += [f"\n### {title}\n", "| setting | flag | default | meaning |", "|---|---|---|---|"]
         for field in describe():
             if field.group == group:
-                sentence = field.sentence + "".join(f" Alias: `{alias}`." for alias in field.aliases)
+                label = "Alias" if len(field.aliases) == 1 else "Aliases"
+                names = ", ".join(f"`{alias}`" for alias in field.aliases)
+                sentence = f"{field.sentence} {label}: {names}." if names else field.sentence
                 default = f"`{field.default}`" if field.default else ""
                 lines.append(f"| `{field.name}` | `{field.flag} {field.metavar}` | {default} | {sentence} |")
     return "\n".join(lines).strip() + "\n"

@@ -7,6 +7,7 @@ Texts and floats are exchanged with pyarrow as memory buffers: ``pa.scalar``, ``
 longer than a small insertion, and ``to_pylist`` is slow in older releases.
 """
 
+import datetime
 import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -105,6 +106,8 @@ def python_values(column: Any, error_of: ErrorFactory) -> list[Any]:
     """Return the values of a column as Python objects; maps become dicts."""
     if not _is_arrow(column):
         return list(column)
+    if column.type == pa.time64("ns"):
+        return list(map(_time, column.cast(pa.int64()).to_pylist()))
     # "map<" may also be part of a field's name, which is harmless.
     options = {"maps_as_pydicts": "strict"} if "map<" in str(column.type) else {}
     try:
@@ -117,6 +120,15 @@ def python_values(column: Any, error_of: ErrorFactory) -> list[Any]:
             except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
                 raise error_of(index, error) from error
         return values
+
+
+def _time(nanoseconds: int | None) -> datetime.time | str | None:
+    """Return a time of day; as text if Python's class cannot represent its nanoseconds."""
+    if nanoseconds is None:
+        return None
+    microseconds, rest = divmod(nanoseconds, 1000)
+    time = (datetime.datetime.min + datetime.timedelta(microseconds=microseconds)).time()
+    return f"{time.isoformat('microseconds')}{rest:03}" if rest else time
 
 
 def _texts(column: Any, error_of: ErrorFactory) -> Any:

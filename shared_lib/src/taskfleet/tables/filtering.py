@@ -13,6 +13,7 @@ from taskfleet.errors import InsertError, TaskfleetError
 from taskfleet.extras import require
 from taskfleet.tables.batch import Batch, ColumnBatch, ListBatch, gives_id
 from taskfleet.tables.values import UnsupportedValueError, one_line, shown, to_json
+from taskfleet.tracebacks import describe_users_error
 
 FilterTasks: TypeAlias = Callable[[Any, Any], Any]
 """``filter_tasks(table, output_path)``: DataFrame in, DataFrame out."""
@@ -46,9 +47,7 @@ def _filtered(batches: Iterable[Batch], filter_tasks: FilterTasks, output_path: 
         except TaskfleetError:
             raise
         except Exception as error:
-            raise InsertError(
-                f"filter_tasks raised {type(error).__name__}: {error} ({place}). Correct the function."
-            ) from error
+            raise InsertError(f"filter_tasks raised an exception {place}: {describe_users_error(error)}") from error
         positions = _positions(table, result, place)
         if len(positions):
             yield _rebuilt(batch, table, result, positions)
@@ -116,7 +115,14 @@ def _is_unchanged(table: Any, result: Any, name: Any, positions: Any) -> bool:
 
 
 def _taken(column: Any, positions: Any) -> Any:
-    return [column[position] for position in positions] if isinstance(column, list) else column.take(positions)
+    if not isinstance(column, list):
+        import pyarrow as pa
+
+        try:
+            return column.take(positions)
+        except pa.ArrowNotImplementedError:  # views, for example
+            column = _values(column)
+    return [column[position] for position in positions]
 
 
 def _is_null(value: object) -> bool:
@@ -146,6 +152,12 @@ def _frame(batch: Batch, place: str) -> Any:
         ) from error
 
 
+def _values(column: Any) -> list[Any]:
+    from taskfleet.tables.columns import python_values
+
+    return python_values(column, lambda _, error: error)
+
+
 def _series_of_column(column: Any) -> Any:
     import pandas
     import pyarrow as pa
@@ -153,10 +165,8 @@ def _series_of_column(column: Any) -> Any:
     if isinstance(column, list):
         return _series_of_values(column)
     kind = column.type
-    if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
-        from taskfleet.tables.columns import python_values
-
-        return pandas.Series(python_values(column, lambda _, error: error), dtype=object)
+    if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType) or kind == pa.time64("ns"):
+        return pandas.Series(_values(column), dtype=object)
     if column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         name = "boolean" if pa.types.is_boolean(kind) else str(kind).capitalize().replace("Uint", "UInt")
         return column.to_pandas(types_mapper=lambda _: pandas.api.types.pandas_dtype(name))

@@ -31,8 +31,11 @@ def read_batches(
         address = parse_address(source)
         check_local(address)
         return _file_batches(address, batch_rows)
-    if isinstance(source, Mapping | bytes) or not isinstance(source, Iterable):
+    is_frame = type(source).__name__ == "DataFrame" and type(source).__module__.startswith("pandas")
+    if is_frame or isinstance(source, Mapping | bytes) or not isinstance(source, Iterable):
         hint = "Call it and pass its result." if callable(source) else "Pass an address, or an iterable of dicts."
+        if is_frame:
+            hint = "Pass table.to_dict('records')."
         raise TableError(f"An object of type {type(source).__name__} is not a table. {hint}")
     from taskfleet.tables.records import iterable_records, list_batches
 

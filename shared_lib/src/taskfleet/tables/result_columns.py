@@ -17,14 +17,18 @@ def write_arrow(part: Path, rows: Iterator[Row], kinds: Kinds, format_name: str)
     schema = pa.schema([(name, _TYPES.get(kind, pa.string())) for name, kind in types.items()])
     count = 0
     with open(part, "wb") as file, _writer(file, schema, format_name) as writer:
-        for batch in batches_of(rows):
+        cells = ([column_value(row.get(name), kind) for name, kind in types.items()] for row in rows)
+        for batch in batches_of(cells, _characters):
             columns = [
-                pa.array([column_value(row.get(name), kind) for row in batch], schema.field(name).type)
-                for name, kind in types.items()
+                pa.array(column, field.type) for column, field in zip(zip(*batch, strict=True), schema, strict=True)
             ]
             writer.write_batch(_record_batch(columns, schema, len(batch)))
             count += len(batch)
     return count
+
+
+def _characters(cells: list[Any]) -> int:
+    return sum([len(cell) for cell in cells if isinstance(cell, str)])
 
 
 def _record_batch(columns: list[Any], schema: Any, length: int) -> Any:

@@ -2,25 +2,32 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias, TypeVar
 
 from taskfleet.tables.values import JSON
 
 Row: TypeAlias = dict[str, JSON]
 RowSource: TypeAlias = Callable[[], Iterator[Row]]
 Kinds: TypeAlias = dict[str, set[str]]
-"""The types of the values of each column, in column order: bool, int, large (an integer beyond 64 bits), float, str, other."""
+"""The types of the values of each column, in column order.
 
+bool, int, long (an integer that a float may not represent), large (one beyond 64 bits), float, str, other.
+"""
 
 BATCH_ROWS = 10_000
+BATCH_CHARACTERS = 32 << 20
+"""Results may be large; pyarrow's text columns take 2 GiB at a time."""
+
+T = TypeVar("T")
 
 
 def value_kind(value: JSON) -> str:
     """Return the type of a value, as in ``Kinds``."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return "int" if -(2**63) <= value < 2**63 else "large"
+        if -(2**53) <= value <= 2**53:
+            return "int"
+        return "long" if -(2**63) <= value < 2**63 else "large"
     return type(value).__name__ if isinstance(value, bool | float | str) else "other"
 
 
@@ -28,8 +35,10 @@ def column_type(kinds: set[str]) -> str:
     """Return the type of a column with values of these types: bool, int, float, str, text (of integers) or json."""
     if len(kinds) <= 1:
         only = next(iter(kinds), "str")
-        return {"large": "text", "other": "json"}.get(only, only)
-    return {frozenset({"int", "float"}): "float", frozenset({"int", "large"}): "text"}.get(frozenset(kinds), "json")
+        return {"long": "int", "large": "text", "other": "json"}.get(only, only)
+    if kinds <= {"int", "long", "large"}:
+        return "text" if "large" in kinds else "int"
+    return "float" if kinds == {"int", "float"} else "json"
 
 
 def column_value(value: JSON, kind: str) -> Any:
@@ -45,10 +54,18 @@ def column_value(value: JSON, kind: str) -> Any:
     return value
 
 
-def batches_of(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Group rows into lists of at most BATCH_ROWS."""
-    while part := list(islice(rows, BATCH_ROWS)):
-        yield part
+def batches_of(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Group what becomes of rows into lists of at most BATCH_ROWS, and of little more than BATCH_CHARACTERS."""
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += size_of(item)
+        if len(batch) >= BATCH_ROWS or size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def json_line(value: JSON) -> str:

@@ -9,12 +9,15 @@ int, of any size                                  the integer, exactly
 float                                             the shortest text that gives the same float; ±infinity is rejected
 str                                               the text; lone surrogates are rejected
 date, datetime, time, timestamp                   ISO 8601 text, with the UTC offset of its zone, and nanoseconds if not zero
-timedelta, duration                               seconds, as a float
+time of day whose zone has no fixed offset        rejected
+timedelta, duration                               seconds, as the nearest float; months and years are rejected
 ``Decimal``                                       its text
 ``UUID``, a path                                  its text
-list, tuple, numpy array, pandas Series or Index  a list
+list, tuple, numpy array, pandas Series or Index  a list; a Series with labels of its own is rejected
 dict, struct, map                                 an object; keys must be text
-numpy scalar                                      as the same Python value
+numpy scalar, array of zero dimensions            as the same Python value
+numpy structured scalar or element                an object
+masked                                            ``null``
 categorical, dictionary-encoded                   as its values
 bytes, set, complex, anything else                rejected
 ================================================  =================================================================
@@ -26,10 +29,13 @@ same text in any file format and with any order of columns.
 import datetime
 import json
 import reprlib
+import sys
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any, TypeAlias
+
+from taskfleet.tables.limits import MAX_DIGITS
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """A value that JSON can represent."""
@@ -40,8 +46,20 @@ Path: TypeAlias = tuple[str | int, ...]
 MAX_DEPTH = 100
 """Levels of nesting; a deeper value is almost always a list or dict that contains itself."""
 
+
+class _Short(reprlib.Repr):
+    """Short texts of values for messages."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return the digits of an integer, or how many there are if Python writes no integers of so many."""
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            return f"an integer of about {x.bit_length() * 0.30103 + 1:,.0f} digits"
+
+
 _SECOND = datetime.timedelta(seconds=1)
-_short = reprlib.Repr()
+_short = _Short()
 _short.maxstring = _short.maxother = _short.maxlong = 60
 
 
@@ -95,8 +113,8 @@ def path_text(path: Path) -> str:
 
 
 def shown(value: object) -> str:
-    """Return the repr of a value, shortened for a message."""
-    return _short.repr(value)
+    """Return the repr of a value on one line, shortened for a message."""
+    return _short.repr(value).replace("\n", " ")
 
 
 def one_line(error: Exception, most: int) -> str:
@@ -116,17 +134,16 @@ def _null(_value: object, _path: Path) -> JSON:
 
 
 def _integer(value: int, path: Path) -> JSON:
-    number = int(value)
-    if number.bit_length() > 10_000:
-        try:
-            str(number)
-        except ValueError:
-            raise UnsupportedValueError(path, "an integer", "it has too many digits", "Write it as text.") from None
+    number = int.__int__(value)
+    if number.bit_length() > 2_000:
+        most = min(MAX_DIGITS, sys.get_int_max_str_digits() or MAX_DIGITS)  # of this process
+        if abs(number) >= 10**most:
+            raise UnsupportedValueError(path, number, f"it has more than {most:,} digits", "Write it as text.")
     return number
 
 
 def _real(value: float, path: Path) -> JSON:
-    number = float(value)
+    number = float.__float__(value)
     if number != number:
         return None
     if number in (float("inf"), float("-inf")):
@@ -158,13 +175,17 @@ def _decimal(value: Any, path: Path) -> JSON:
     return str(value)
 
 
+def _unreadable(value: Any, path: Path) -> JSON:
+    raise UnsupportedValueError(path, value, value.reason, "Write it as text, or with fewer digits.")
+
+
 def _array(values: Iterable[object], path: Path) -> JSON:
-    _check_depth(values, path)
+    check_depth(values, path)
     return [to_json(value, (*path, index)) for index, value in enumerate(values)]
 
 
 def _object(value: dict[object, object], path: Path) -> JSON:
-    _check_depth(value, path)
+    check_depth(value, path)
     result: dict[str, JSON] = {}
     for key, item in value.items():
         if not isinstance(key, str):
@@ -178,18 +199,34 @@ def _object(value: dict[object, object], path: Path) -> JSON:
     return result
 
 
-def _check_depth(value: object, path: Path) -> None:
+def check_depth(value: object, path: Path) -> None:
+    """Raise an UnsupportedValueError if a list or object is nested too deep."""
     if len(path) > MAX_DEPTH:
         raise UnsupportedValueError(
             path[:3], value, f"it is nested deeper than {MAX_DEPTH} levels", "Reduce the nesting."
         )
 
 
+def _time(value: datetime.time, path: Path) -> JSON:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise UnsupportedValueError(
+            path, value, "its zone has no offset without a date", "Write the date with it, or leave out the zone."
+        )
+    return value.isoformat()
+
+
 def _numpy_scalar(value: Any, path: Path) -> JSON:
+    if value.dtype.names is not None:
+        return _numpy_fields(value, path)
     python = value.item()
     if type(python) is type(value):  # a long double has no Python equivalent
         return _reject(value, path)
     return to_json(python, path)
+
+
+def _numpy_fields(value: Any, path: Path) -> JSON:
+    """Convert a structured scalar, or array of zero dimensions."""
+    return _object({name: value[name] for name in value.dtype.names}, path)
 
 
 def _numpy_time(value: Any, path: Path) -> JSON:
@@ -200,13 +237,60 @@ def _numpy_time(value: Any, path: Path) -> JSON:
     if value.dtype.name == "datetime64[ns]":
         second, _, nanoseconds = str(value).partition(".")
         return f"{second}.{nanoseconds.removesuffix('000')}".removesuffix(".000000")
-    if value.dtype.name in ("timedelta64[ns]", "timedelta64[us]", "timedelta64[ms]", "timedelta64[s]"):
-        return float(value / value.dtype.type(1, "s"))
     return _reject(value, path)
 
 
+#: Units of numpy's durations: so many of one are so many seconds.
+_UNITS = {
+    "W": (1, 604_800),
+    "D": (1, 86_400),
+    "h": (1, 3_600),
+    "m": (1, 60),
+    "s": (1, 1),
+    "ms": (10**3, 1),
+    "us": (10**6, 1),
+}
+_UNITS |= {"ns": (10**9, 1), "ps": (10**12, 1), "fs": (10**15, 1), "as": (10**18, 1)}
+
+
+def _numpy_duration(value: Any, path: Path) -> JSON:
+    unit, step = sys.modules["numpy"].datetime_data(value.dtype)
+    if value != value:
+        return None
+    if unit not in _UNITS:
+        return _reject(value, path)
+    many, seconds = _UNITS[unit]
+    result: float = int(value.astype("int64")) * step * seconds / many  # of integers, so rounded once
+    return result
+
+
 def _numpy_array(value: Any, path: Path) -> JSON:
-    return _array(value, path) if value.dtype.kind in "mM" and value.ndim else to_json(value.tolist(), path)
+    has_fields = value.dtype.names is not None
+    if not has_fields and value.dtype.kind not in "mM":
+        plain = value.tolist()
+        # an array of zero dimensions that holds an array may hold itself
+        return _reject(value, path) if not value.ndim and hasattr(plain, "ndim") else to_json(plain, path)
+    if not value.ndim:
+        return _numpy_fields(value, path) if has_fields else to_json(value[()], path)
+    if not hasattr(value, "mask"):
+        value = value.view(sys.modules["numpy"].ndarray)  # the rows of a matrix are matrices again
+    return _array(value, path)
+
+
+def _pandas_list(value: Any, path: Path) -> JSON:
+    if "time64[ns]" in str(value.dtype).replace("datetime64", ""):
+        raise UnsupportedValueError(
+            path, value, "Python's times have no nanoseconds", "Write text, or times with microseconds."
+        )
+    return _array(value.tolist(), path)
+
+
+def _pandas_series(value: Any, path: Path) -> JSON:
+    if not value.index.equals(sys.modules["pandas"].RangeIndex(len(value))):
+        raise UnsupportedValueError(
+            path, value, "a list has no place for its index", "Write .tolist() without, or .to_dict() with its index."
+        )
+    return _pandas_list(value, path)
 
 
 _REMEDIES = {
@@ -231,7 +315,7 @@ _BUILTIN: dict[type, Rule] = {
     str: _text,
     datetime.datetime: lambda value, _: str(value.isoformat()),
     datetime.date: lambda value, _: str(value.isoformat()),
-    datetime.time: lambda value, _: str(value.isoformat()),
+    datetime.time: _time,
     datetime.timedelta: lambda value, _: float(value / _SECOND),
     PurePath: lambda value, path: _text(str(value), path),
     list: _array,
@@ -243,13 +327,15 @@ _BUILTIN: dict[type, Rule] = {
 _FOREIGN: dict[tuple[str, str], Rule] = {
     ("decimal", "Decimal"): _decimal,
     ("uuid", "UUID"): lambda value, _: str(value),
+    ("taskfleet", "Number"): _unreadable,
     ("pandas", "NAType"): _null,
     ("pandas", "NaTType"): _null,
-    ("pandas", "Series"): lambda value, path: _array(value.tolist(), path),
-    ("pandas", "Index"): lambda value, path: _array(value.tolist(), path),
-    ("pandas", "ExtensionArray"): lambda value, path: _array(value.tolist(), path),
+    ("pandas", "Series"): _pandas_series,
+    ("pandas", "Index"): _pandas_list,
+    ("pandas", "ExtensionArray"): _pandas_list,
+    ("pandas", "Timedelta"): lambda value, path: _numpy_duration(value.to_timedelta64(), path),
     ("numpy", "datetime64"): _numpy_time,
-    ("numpy", "timedelta64"): _numpy_time,
+    ("numpy", "timedelta64"): _numpy_duration,
     ("numpy", "generic"): _numpy_scalar,
     ("numpy", "ndarray"): _numpy_array,
 }

@@ -30,7 +30,8 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; see ``argparse``."""
-        if any(one in ("-h", "--help") for one in args or ()) and any(group in POOL_GROUPS for group in self._sections):
+        args = _with_values(args or ())
+        if any(one in ("-h", "--help") for one in args) and any(group in POOL_GROUPS for group in self._sections):
             self._hide_sections(_chosen_provider(args))
         return super().parse_known_args(args, namespace)
 
@@ -45,10 +46,25 @@ class _Parser(argparse.ArgumentParser):
                     action.help = argparse.SUPPRESS
 
 
+#: Flags whose value may begin with a hyphen.
+_HYPHENATED = ("--sort-by", "--sort")
+
+
+def _with_values(argv: Sequence[str]) -> list[str]:
+    """Return a command line with such flags and their values as one word, since argparse would take the values for flags."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] in _HYPHENATED and word.startswith("-") and not word.startswith("--"):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def _chosen_provider(argv: Sequence[str]) -> str | None:
     """Return the provider in the command line or in the settings; None if they cannot be read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-e", "--env-file")
+    parser.add_argument("-e", "--env-file", "--config")
     parser.add_argument("--provider")
     known, _ = parser.parse_known_args([one for one in argv if one not in ("-h", "--help")])
     flags = {} if known.provider is None else {"PROVIDER": known.provider}
@@ -79,9 +95,13 @@ def make_parser(name: str, details: str, examples: str, *, operands: str = "") -
         allow_abbrev=False,
     )
     parser.add_argument(
-        "-e", dest="env_file", metavar="FILE", help=f"read the settings from FILE instead of {DEFAULT_FILE}"
+        "-e",
+        dest="env_file",
+        metavar="FILE",
+        help=f"read the settings from FILE instead of {DEFAULT_FILE}; FILE.yml: a configuration file of rms-cloud-tasks",
     )
-    parser.add_argument("--env-file", dest="env_file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for name in ("--env-file", "--config"):
+        parser.add_argument(name, dest="env_file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument(
         "-v", dest="verbosity", action="count", default=0, help="print log messages; -vv: debug messages too"
     )

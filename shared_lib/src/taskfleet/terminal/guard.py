@@ -9,6 +9,7 @@ from collections.abc import Callable
 from taskfleet.errors import DeclinedError, TaskfleetError
 from taskfleet.redaction import redact
 from taskfleet.terminal.streams import prepare_streams
+from taskfleet.text import harmless
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,14 @@ def guarded(action: Callable[[], int], *, is_output_optional: bool) -> int:
         code = action()
         sys.stdout.flush()
     except DeclinedError as error:
-        print(error, file=sys.stderr)
+        print(harmless(str(error)), file=sys.stderr)
         return error.exit_code
     except TaskfleetError as error:
         logger.debug("The command failed.", exc_info=True)
-        print(redact("\n".join([f"error: {error}", *_notes(error)])), file=sys.stderr)
+        print(harmless(redact("\n".join([f"error: {error}", *_notes(error)]))), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interruption:
-        print("\n".join(["Interrupted.", *_notes(interruption)]), file=sys.stderr)
+        print(harmless("\n".join(["Interrupted.", *_notes(interruption)])), file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
         if is_output_optional or error.filename is not None or error.errno not in _OF_OUTPUT:

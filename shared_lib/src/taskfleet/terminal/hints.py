@@ -17,6 +17,11 @@ def next_steps(*steps: tuple[str, str] | str) -> str:
     return "Next: " + "\n      ".join(lines)
 
 
+def before_worker(status: Status) -> list[tuple[str, str] | str]:
+    """Return the commands without which a worker that is started now would end at once."""
+    return [("resume", "lets tasks start again")] if status.is_paused else []
+
+
 def after_job(status: Status) -> str:
     """Return the next commands when all tasks have ended."""
     results = "results -o results.feather"

@@ -1,11 +1,15 @@
 """Where log records go: warnings to standard error, more with ``-v`` and ``-vv``, and everything to ``--log-file``."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
 from taskfleet.errors import SettingsError
+from taskfleet.files import make_private_folder, open_private
 from taskfleet.redaction import redact
+from taskfleet.text import harmless
+from taskfleet.watch.bar import print_above
 
 #: By how often ``-v`` was given.
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -18,11 +22,11 @@ _IN_FILE = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
 class RedactingFormatter(logging.Formatter):
-    """Replaces secrets in records, tracebacks included."""
+    """Replaces secrets in records, tracebacks included, and what a terminal would obey; only records begin at the margin."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record; see ``logging.Formatter``."""
-        return redact(super().format(record))
+        return harmless(redact(super().format(record))).replace("\n", "\n    ")
 
 
 class ConsoleHandler(logging.Handler):
@@ -31,13 +35,7 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; see ``logging.Handler``."""
         try:
-            text = self.format(record)
-            if "tqdm" in sys.modules:
-                from tqdm import tqdm
-
-                tqdm.write(text, file=sys.stderr)
-            else:
-                print(text, file=sys.stderr, flush=True)
+            print_above(self.format(record))
         except Exception:
             self.handleError(record)
 
@@ -62,7 +60,8 @@ def configure_logging(verbosity: int, log_file: Path | None) -> None:
     handlers: list[logging.Handler] = [console]
     if log_file is not None:
         try:
-            log_file.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(log_file.parent)
+            os.close(open_private(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
             in_file = logging.FileHandler(log_file, encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"--log-file {log_file} cannot be written: {error.strerror}.") from error

@@ -66,6 +66,10 @@ def show_plan(plan: Plan, limit: int, budget_usd: float | None) -> None:
     )
     setting = f" ({choice.limited_by.setting})" if choice.limited_by.setting else ""
     print(f"The number of machines is limited by: {choice.limited_by.words}{setting}.")
+    if choice.useful_slots < best.slots or any(one.slots > choice.useful_slots for one in choice.ranked):
+        print(_useful_text(plan))
+    for note in choice.notes:
+        print(f"Note: {note}")
     if best.usd_per_hour:
         print(
             f"Price: {plan.estimate.usd_per_hour:.4f} USD per hour; a machine {best.machine_usd_per_hour:.4f} and its boot disk "
@@ -74,6 +78,17 @@ def show_plan(plan: Plan, limit: int, budget_usd: float | None) -> None:
     print(_time_and_total(plan.estimate))
     if budget_usd is not None and plan.estimate.usd is not None and plan.estimate.usd > budget_usd:
         print(f"The estimate exceeds the budget of {budget_usd:.2f} USD.")
+
+
+def _useful_text(plan: Plan) -> str:
+    """Return the reason why larger machines are not better."""
+    estimate, slots = plan.estimate, counted(int(plan.choice.useful_slots), "slot")
+    tasks = counted(estimate.tasks or 0, "task")
+    if estimate.tasks is not None and plan.choice.useful_slots < estimate.tasks and estimate.hours_per_task is not None:
+        why = f"{tasks} of {duration(estimate.hours_per_task * 3600)} each keep {slots} busy for the time that a machine takes to start"
+    else:
+        why = f"{tasks} can use {slots}"
+    return f"The size of machines is limited by the work: {why}; more slots in one machine do not count."
 
 
 def _time_and_total(estimate: Estimate) -> str:

@@ -3,6 +3,7 @@
 import sys
 
 from taskfleet.errors import DeclinedError, UsageError
+from taskfleet.text import harmless
 
 
 def confirm(what: str, word: str, *, yes: bool) -> None:
@@ -21,7 +22,7 @@ def confirm(what: str, word: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{what} Not an interactive terminal: add --yes to confirm. Nothing was changed.")
-    print(what, file=sys.stderr)
+    print(harmless(what), file=sys.stderr)
     if prompt(f"Type {word} to continue: ") != word:
         raise DeclinedError("The confirmation did not match. Nothing was changed.")
 

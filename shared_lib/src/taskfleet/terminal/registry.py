@@ -33,8 +33,8 @@ class Command:
 
     @property
     def shell_command(self) -> str:
-        """The command that its poe task runs."""
-        return f"python {self.script}" if self.script else f"python -m taskfleet {self.name}"
+        """The command that its poe task runs; with ``-P``, none of the project's files can hide a module of Python."""
+        return f"python {self.script}" if self.script else f"python -P -m taskfleet {self.name}"
 
 
 _WORKER = ("worker", "limits", "retries", "watch")
@@ -56,14 +56,21 @@ COMMANDS = {
     for command in (
         _task("insert_tasks", "Insert the tasks of the table into the queue", "insert", script="insert_tasks.py"),
         _task("launch_worker", "Run tasks on the CPUs of this machine", *_WORKER, script="run.py"),
+        _task("flow", "Run the project's script that makes a graph of tasks", *_WORKER),
         _task("status", "Show the job's progress: counts, rate, time left, failures", is_report=True),
         _task("tasks", "List tasks, for example those that failed", is_report=True),
         _task("task", "Show everything about one task: attempts, traceback, last output", is_report=True),
+        _task("graph", "Show which functions take results of which, with the states of their tasks", is_report=True),
         _task("results", "Write the table with results and failures to a file"),
         _task("retry", "Put failed or killed tasks back into the queue"),
+        _task("cancel", "Stop tasks that have not ended, also running ones"),
+        _task("pause", "Let no task start until the job is resumed"),
+        _task("resume", "Let tasks start again after a pause"),
         _task("release", "Revoke all leases, including those of live workers"),
+        _task("rezero", "Count inserted and completed tasks from zero"),
         _task("monitor", "Record the events reported by remote workers", "watch"),
         _task("show_queue", "Show what is in the queue, with a sample task", is_report=True),
+        _task("check_ledger", "Verify the job's ledger: file, states, counts, results"),
         _task("purge_queue", "Remove all pending tasks from the queue"),
         _task("move_queue", "Move the tasks to another queue"),
         _task("copy_queue", "Send the pending tasks to another queue as well"),

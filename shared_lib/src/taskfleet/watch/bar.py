@@ -1,8 +1,27 @@
 """The progress bar of a command that inserts or sends tasks."""
 
 import sys
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
+
+from taskfleet.text import harmless
+
+
+def print_above(text: str) -> None:
+    """Print a text to standard error, above a bar if there is one."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """Print a message to standard error, above a bar if there is one; with the time unless that is a terminal."""
+    stamp = "" if sys.stderr.isatty() else f"{datetime.now():%H:%M:%S}  "
+    print_above(f"{stamp}{harmless(text)}")
 
 
 class Bar:

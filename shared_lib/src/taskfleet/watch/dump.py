@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from taskfleet.files import open_private
 from taskfleet.ledger import queries
 from taskfleet.ledger.database import Database
 from taskfleet.tasks import State
@@ -23,7 +24,7 @@ def dump_tasks(database: Database, folder: Path, job_id: str) -> list[tuple[Path
         for task_id, data, state in queries.all_tasks(database):
             if state not in files:
                 paths[state] = folder / f"{job_id}-{state.word}.json"
-                files[state] = stack.enter_context(paths[state].open("w", encoding="utf-8"))
+                files[state] = stack.enter_context(open(paths[state], "w", encoding="utf-8", opener=open_private))
                 counts[state] = 0
             file = files[state]
             file.write("[\n" if not counts[state] else ",\n")

@@ -1,13 +1,22 @@
 """Explain why a job or a task is stuck, and what to change."""
 
 from taskfleet.invocation import poe
+from taskfleet.ledger import managers
 from taskfleet.ledger.database import Database
-from taskfleet.ledger.queries import TaskRecord
-from taskfleet.pool import records
+from taskfleet.ledger.dependencies import waits_in_the_end_for
+from taskfleet.ledger.lost_files import remedy
+from taskfleet.ledger.queries import AttemptRecord, TaskRecord, find_task
 from taskfleet.settings import Settings
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.tasks import State
 from taskfleet.text import counted, duration, rate
+from taskfleet.watch.pace import WINDOW_SECONDS, window_seconds
 from taskfleet.watch.status import Status
+from taskfleet.watch.text import unattended_lines
+from taskfleet.watch.unattended import describe_unattended
+
+#: How many lines of what a task printed are shown.
+SHOWN_LINES = 5
 
 
 def explain_task(database: Database, task: TaskRecord, status: Status, settings: Settings, now: float) -> str:
@@ -17,17 +26,24 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
     match task.state:
         case State.SUCCEEDED:
             return f"{name} is done: attempt {len(task.attempts)} succeeded."
+        case State.FAILED if task.graph.cause is not None:
+            return (
+                f"{name} was not run, because {task.graph.cause.sentence}\n"
+                f"When the cause is fixed, put that task back into the queue, and this one follows: "
+                f"{poe(f'retry {task.graph.cause.task_id}')}"
+            )
         case State.FAILED:
             reason = (last.error or "").partition("\n")[0] if last is not None else ""
+            again = poe(f"retry {task.task_id}")
             kind = "" if task.kind is None else f" ({task.kind.word})"
-            return (
-                f"{name} failed{kind} after {counted(len(task.attempts), 'attempt')} and is not retried: {reason}\n"
-                f"When the cause is fixed, put it back into the queue: {poe(f'retry {task.task_id}')}"
-            )
+            what = f"{name} failed{kind} after {counted(len(task.attempts), 'attempt')} and is not retried: {reason}"
+            lost = remedy(database, reason, poe, task.task_id)
+            then = lost or f"When the cause is fixed, put it back into the queue: {again}"
+            return "\n".join([what, *_printed(last), then])
         case State.KILLED:
-            return f"{name} was removed from the queue by poe purge_queue; {poe(f'retry {task.task_id}')} puts it back."
+            return _explain_killed(database, task)
         case State.WAITING:
-            return f"{name} is waiting for another task."
+            return _explain_waiting(database, task, status, settings, now)
         case State.RUNNING:
             return _explain_running(database, task, settings, now)
     if task.available_at > now and last is not None:
@@ -36,11 +52,18 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
             f"{name} is retried in {duration(task.available_at - now)}, because attempt {last.number} ended: {reason}\n"
             "RETRY_DELAY_SECONDS and RETRY_DELAYS set the delay."
         )
+    if status.is_paused:
+        return f"{name} is pending, and the job is paused: {poe('resume')}"
     if status.unsent and status.queue_url:
         return (
             f"{name} may not have been sent to {status.queue_url} yet: {poe('insert_tasks')} continues with "
             f"{counted(status.unsent, 'task')}."
         )
+    manager = managers.of_task(database, task.seq) or DEFAULT_MANAGER
+    if manager in status.unattended and (status.workers or status.queue_url):
+        return f"{name} is pending. {describe_unattended(manager, status.unattended[manager])}"
+    if not status.workers and status.booting is not None:
+        return f"{name} is pending, and no worker is running yet. {status.booting.describe(now)}"
     if not status.workers:
         return f"{name} is pending, but no worker is running. Start one: {poe('launch_worker')} or {poe('deploy_pool')}"
     ahead = status.counts[State.PENDING]
@@ -49,6 +72,46 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
         f"{name} is pending, one of {counted(ahead, 'task')}; {counted(len(status.workers), 'worker')} with "
         f"{counted(sum(one.slots for one in status.workers), 'slot')} are running{pace}."
     )
+
+
+def _printed(attempt: AttemptRecord | None) -> list[str]:
+    """Return the last lines that an attempt printed, with a title."""
+    if attempt is None:
+        return []
+    texts = {"output": attempt.output}
+    if attempt.stderr is not None:
+        texts = {"standard output": attempt.stdout, "standard error": attempt.stderr}
+    return [
+        "\n  ".join([f"The end of its {name}:", *text.rstrip().splitlines()[-SHOWN_LINES:]])
+        for name, text in texts.items()
+        if text
+    ]
+
+
+def _explain_waiting(database: Database, task: TaskRecord, status: Status, settings: Settings, now: float) -> str:
+    """Return what a task waits for, and why the first of those tasks has not ended."""
+    graph = task.graph
+    named = ", ".join(
+        f"{one.task_id} ({one.state.word}{f' on {one.hostname}' if one.hostname else ''})" for one in graph.open_parents
+    )
+    more = ", …" if graph.missing > len(graph.open_parents) else ""
+    lines = [f"Task {task.task_id} waits for {graph.missing:,} of {counted(graph.parents, 'task')}: {named}{more}"]
+    first = waits_in_the_end_for(database, task.seq)
+    found = None if first is None else find_task(database, first.task_id)
+    if found is None or found.state is State.WAITING:
+        lines.append("What has changed is being passed on to the tasks that depend on it; a running worker does that.")
+    else:
+        lines.append(explain_task(database, found, status, settings, now))
+    return "\n".join(lines)
+
+
+def _explain_killed(database: Database, task: TaskRecord) -> str:
+    root_id = database.value(
+        "SELECT root.id FROM state JOIN task AS root ON root.seq = root_seq WHERE state.seq = ?", (task.seq,)
+    )
+    if root_id is not None:
+        return f"Task {task.task_id} was killed because task {root_id} was; {poe(f'retry {root_id}')} puts both back into the queue."
+    return f"Task {task.task_id} was cancelled, or removed from the queue; {poe(f'retry {task.task_id}')} puts it back."
 
 
 def _explain_running(database: Database, task: TaskRecord, settings: Settings, now: float) -> str:
@@ -78,6 +141,12 @@ def _explain_running(database: Database, task: TaskRecord, settings: Settings, n
 
 def explain_job(database: Database, status: Status, now: float) -> str:
     """Return the reason why a job is stuck, or that it is not."""
+    is_alone = not status.workers and not status.queue_url  # then any worker runs the tasks of all managers
+    unattended = [] if is_alone or status.is_paused else unattended_lines(status)
+    return "\n".join([*unattended, _explain_job(database, status, now)])
+
+
+def _explain_job(database: Database, status: Status, now: float) -> str:
     left = status.total - status.ended
     if not status.total:
         return f"No tasks are inserted. Insert them: {poe('insert_tasks')}"
@@ -86,21 +155,21 @@ def explain_job(database: Database, status: Status, now: float) -> str:
         return f"All tasks have ended, {failed:,} failed." + (
             f" {poe('tasks --state failed')} lists them." if failed else ""
         )
+    if status.is_paused:
+        running = status.counts[State.RUNNING]
+        finish = f", {counted(running, 'running task')} among them finish" if running else ""
+        return f"The job is paused, {counted(left, 'task')} left{finish}. {poe('resume')} lets tasks start again."
     if status.unsent and not status.counts[State.RUNNING]:
         return (
             f"{counted(status.unsent, 'task')} are not sent to {status.queue_url} yet: {poe('insert_tasks')} continues."
         )
     if not status.workers:
+        if status.booting is not None:
+            return f"{counted(left, 'task')} left, and no worker is running yet. {status.booting.describe(now)}"
         due_at = database.value(
             f"SELECT min(available_at) FROM state WHERE state = {State.PENDING} AND available_at > ?", (now,)
         )
         delayed = "" if due_at is None else f" (the next retry is due in {duration(due_at - now)})"
-        machines = records.open_machines(database)
-        if machines:
-            return (
-                f"{counted(left, 'task')} left and no worker has started, but {counted(len(machines), 'machine')} may be starting: "
-                f"see {poe('explain pool')}."
-            )
         return f"{counted(left, 'task')} left{delayed}, but no worker is running. Start one: {poe('launch_worker')} or {poe('deploy_pool')}"
     slots = sum(one.slots for one in status.workers)
     heartbeat_at = max(one.seen_at for one in status.workers)
@@ -113,10 +182,12 @@ def explain_job(database: Database, status: Status, now: float) -> str:
         return f"The last heartbeat of {counted(len(status.workers), 'worker')} was {duration(now - heartbeat_at)} ago: {hint}."
     if not status.rate_per_second:
         running = status.counts[State.RUNNING]
-        longest = "" if status.durations is None else f"; the median takes {duration(status.durations.median)}"
+        median = "" if status.durations is None else f"; the median takes {duration(status.durations.median)}"
+        seconds = window_seconds(status.durations)
+        window = "minute" if seconds == WINDOW_SECONDS else duration(seconds)
         return (
-            f"No task ended in the last minute: {counted(running, 'task')} with {counted(len(status.workers), 'worker')} "
-            f"({counted(slots, 'slot')}){longest}. {poe('tasks --state running')} lists them."
+            f"No task ended in the last {window}: {counted(running, 'task')} with {counted(len(status.workers), 'worker')} "
+            f"({counted(slots, 'slot')}){median}. {poe('tasks --state running')} lists them."
         )
     eta = "" if status.eta_seconds is None else f", {duration(status.eta_seconds)} left"
     return f"The job is not stuck: {rate(status.rate_per_second)} with {counted(slots, 'slot')}{eta}."

@@ -24,6 +24,8 @@ class OwnProgress(Progress):
             if outcome.outcome == Outcome.SUCCEEDED:
                 self._counts["succeeded"] += 1
                 self._seconds += outcome.elapsed_seconds
+            elif outcome.outcome == Outcome.KILLED:
+                self._counts["killed"] += 1
             elif outcome.outcome != Outcome.INTERRUPTED:
                 self._counts["to be retried" if outcome.key in report.retry_delay_seconds else "failed"] += 1
         super().recorded(leases, finished, report)
@@ -34,7 +36,9 @@ class OwnProgress(Progress):
 
     def _line(self, now: float) -> str:
         parts = [f"{counted(self._counts['succeeded'], 'task')} done here"]
-        parts += [f"{self._counts[word]:,} {word}" for word in ("failed", "to be retried") if self._counts[word]]
+        parts += [
+            f"{self._counts[word]:,} {word}" for word in ("failed", "to be retried", "killed") if self._counts[word]
+        ]
         if self._counts["succeeded"]:
             parts.append(rate(self._counts["succeeded"] / max(now - self._began_at, 1e-3)))
             parts.append(f"{duration(self._seconds / self._counts['succeeded'])} each")

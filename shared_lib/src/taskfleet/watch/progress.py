@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import IO, Any
 
 from taskfleet.ledger.database import Database
-from taskfleet.tasks import Finished, FinishReport, Lease, Outcome, State
-from taskfleet.text import duration
+from taskfleet.tasks import Finished, FinishReport, Lease, Outcome
+from taskfleet.text import duration, harmless, one_line
 from taskfleet.watch import text
 from taskfleet.watch.status import gather
 
@@ -18,7 +18,13 @@ class Progress:
     """Shows the progress of the whole job, by the ledger, whichever workers run it."""
 
     def __init__(
-        self, database: Database | None, *, every_seconds: float, verbose: bool, stream: IO[str] | None = None
+        self,
+        database: Database | None,
+        *,
+        every_seconds: float,
+        verbose: bool,
+        stream: IO[str] | None = None,
+        shows_progress: bool = True,
     ) -> None:
         self._database = database
         self._stream = stream or sys.stderr
@@ -26,6 +32,8 @@ class Progress:
         self._bar: Any = None
         self._is_terminal = self._stream.isatty()
         self._every_seconds = BAR_SECONDS if self._is_terminal else every_seconds
+        self._shows_progress = shows_progress
+        """Whether it is this process that shows it; otherwise only messages are printed."""
         self._shown_at: float | None = None
 
     def recorded(self, leases: Sequence[Lease], finished: Sequence[Finished], report: FinishReport) -> None:
@@ -36,13 +44,15 @@ class Progress:
             word = "duplicate" if outcome.key in report.duplicates else Outcome(outcome.outcome).word
             line = f"{lease.task_id} attempt {outcome.attempt}: {word} after {duration(outcome.elapsed_seconds)}"
             if outcome.error:
-                line += f" ({outcome.error.partition(chr(10))[0]})"
+                line += f" ({one_line(outcome.error.partition(chr(10))[0])})"
             if outcome.key in report.retry_delay_seconds:
                 line += f"; retry in {duration(report.retry_delay_seconds[outcome.key])}"
             self.say(line)
 
     def tick(self, now: float) -> None:
         """Show the progress, if it is time to."""
+        if not self._shows_progress:
+            return
         if self._shown_at is None:
             self._shown_at = now
             if self._is_terminal:
@@ -56,6 +66,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
+        line = harmless(line)
         if self._bar is not None:
             self._bar.write(line, file=self._stream)
         else:
@@ -85,14 +96,15 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
+                desc=f"{text.percentage(status):3d}%",
                 total=status.total,
                 initial=status.ended,
-                unit="task",
                 file=self._stream,
                 dynamic_ncols=True,
-                smoothing=0.1,
+                bar_format="{desc}|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",  # tqdm knows no durations for a time left
             )
         self._bar.total = status.total
-        self._bar.set_postfix(failed=status.counts[State.FAILED], refresh=False)
+        self._bar.set_description_str(f"{text.percentage(status):3d}%", refresh=False)
+        self._bar.set_postfix_str(", ".join(text.progress_figures(status)), refresh=False)
         self._bar.update(status.ended - self._bar.n)
         self._bar.refresh()

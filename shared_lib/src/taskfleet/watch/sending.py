@@ -1,10 +1,8 @@
 """The progress of sending tasks to a service queue."""
 
-import sys
-
 from taskfleet.processes.identity import pid_of
 from taskfleet.queues.job import SendingProgress
-from taskfleet.watch.bar import Bar
+from taskfleet.watch.bar import Bar, say
 
 
 class SendingDisplay(Bar, SendingProgress):
@@ -19,4 +17,8 @@ class SendingDisplay(Bar, SendingProgress):
 
     def waits_for(self, process: str) -> None:
         """See ``SendingProgress.waits_for``."""
-        print(f"Waiting for another process to send its tasks (process {pid_of(process)}).", file=sys.stderr)
+        say(f"Waiting for another process to send its tasks (process {pid_of(process)}).")
+
+    def say(self, text: str) -> None:
+        """See ``SendingProgress.say``."""
+        say(text)

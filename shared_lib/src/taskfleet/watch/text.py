@@ -6,36 +6,57 @@ from taskfleet.invocation import poe
 from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.queries import LibraryVersions
 from taskfleet.pool.costs import Costs
-from taskfleet.tasks import State
-from taskfleet.text import counted, duration, rate
-from taskfleet.watch.status import Status
+from taskfleet.tasks import Outcome, State
+from taskfleet.text import clock, columns, counted, duration, harmless, one_line, rate
+from taskfleet.watch.status import PREFETCHED, Status
+from taskfleet.watch.unattended import describe_unattended
 
 LINE = "=" * 60
+#: The number of causes shown for each kind of failure.
+CAUSES_PER_KIND = 5
 
 
 def progress_line(status: Status) -> str:
     """Return the progress as one line."""
     if not status.total:
         return "no tasks are inserted"
-    share = 100 * status.ended // status.total if status.total else 100  # rounded down: 100 % is when all are done
-    parts = [f"{status.ended:,} of {status.total:,} tasks done ({share} %)"]
+    return ", ".join(
+        [f"{status.ended:,} of {status.total:,} tasks done ({percentage(status)} %)", *progress_figures(status)]
+    )
+
+
+def percentage(status: Status) -> int:
+    """Return how many percent of the tasks have ended, rounded down: 100 is when all have."""
+    return 100 * status.ended // status.total if status.total else 100
+
+
+def progress_figures(status: Status) -> list[str]:
+    """Return the number of failed tasks, the rate and the time left, as far as there are any."""
+    figures = []
     if status.counts[State.FAILED]:
-        parts.append(f"{status.counts[State.FAILED]:,} failed")
+        figures.append(f"{status.counts[State.FAILED]:,} failed")
     if status.rate_per_second:
-        parts.append(rate(status.rate_per_second))
+        figures.append(rate(status.rate_per_second))
     if status.eta_seconds:
-        parts.append(f"{duration(status.eta_seconds)} left")
-    return ", ".join(parts)
+        figures.append(f"{duration(status.eta_seconds)} left")
+    return figures
 
 
 def status_report(status: Status, now: float) -> str:
     """Return what ``poe status`` prints."""
     width = len(f"{status.total:,}")
     lines = [f"Job {status.job_id}: {progress_line(status)}", ""]
-    for state in State:
-        n = status.counts[state]
-        if n or state not in (State.WAITING, State.KILLED):
-            lines.append(f"  {state.word:<10} {n:>{width},}")
+    for word, n in status.shown_counts.items():
+        if n or word not in (State.WAITING.word, State.KILLED.word, PREFETCHED):
+            lines.append(f"  {word:<10} {n:>{width},}")
+    lines += _function_lines(status)
+    if status.is_paused:
+        lines += ["", f"The job is paused: no task starts until {poe('resume')}."]
+    if status.cancelled:
+        lines += ["", f"{counted(status.cancelled, 'running task')} cancelled, and not killed by the worker yet."]
+    if status.began_at is not None:
+        ended = "" if status.ended_at is None else f", ended {_moment(status.ended_at)}"
+        lines += ["", f"Started {_moment(status.began_at)}{ended}"]
     if status.durations is not None:
         lines += ["", *duration_lines(status.durations)]
     lines += _failure_lines(status)
@@ -43,6 +64,12 @@ def status_report(status: Status, now: float) -> str:
         lines += [
             "",
             f"Retries: {status.retries:,}   lost with their worker: {status.lost:,}   duplicate results ignored: {status.duplicates:,}",
+        ]
+    if status.since_rezero is not None:
+        since = status.since_rezero
+        lines += [
+            "",
+            f"Since {poe('rezero')}, {duration(max(0.0, now - since.at))} ago: {since.inserted:,} inserted, {since.completed:,} completed",
         ]
     if status.costs is not None:
         lines += ["", cost_line(status.costs)]
@@ -54,12 +81,33 @@ def status_report(status: Status, now: float) -> str:
         lines += ["", "Workers:"]
         for worker in status.workers:
             lines.append(
-                f"  {worker.hostname} (pid {worker.pid}): {worker.running:,} tasks leased, {worker.slots} slots, "
-                f"last heartbeat {duration(max(0.0, now - worker.seen_at))} ago"
+                f"  {one_line(worker.hostname)} (pid {worker.pid}{f', manager {worker.manager}' if worker.manager else ''}): "
+                f"{worker.slots} slots, {worker.running:,} running, "
+                f"{worker.leased - worker.running:,} prefetched, last heartbeat {duration(max(0.0, now - worker.seen_at))} ago"
             )
+    if (
+        status.workers or status.queue_url
+    ) and not status.is_paused:  # without workers, any of them runs the tasks of all managers
+        lines += ["", *unattended] if (unattended := unattended_lines(status)) else []
+    if status.booting is not None and status.workers:
+        lines += ["", status.booting.describe(now)]
     if status.versions is not None and status.versions.is_mixed:
         lines += ["", _versions_line(status.versions)]
-    return "\n".join(lines)
+    return harmless("\n".join(lines))
+
+
+def unattended_lines(status: Status) -> list[str]:
+    """Return a line for each manager that has tasks to run and no worker."""
+    return [f"{describe_unattended(name, n)}." for name, n in status.unattended.items()]
+
+
+def _function_lines(status: Status) -> list[str]:
+    """Return a line for each function of a graph, with the number of its tasks in each state."""
+    rows = []
+    for one in status.functions or ():
+        parts = [f"{n:,} {state.word}" for state, n in one.counts.items() if n]
+        rows.append((f"  {one_line(one.name)}", f"{one.total:,}", ", ".join(parts)))
+    return ["", columns(rows, ("  function", "tasks", "states"))] if rows else []
 
 
 def _versions_line(versions: LibraryVersions) -> str:
@@ -83,11 +131,9 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
     if not status.total:
         title = "NO TASKS ARE INSERTED"
     lines = [LINE, f"{title}: {status.job_id}", LINE, "", f"Total tasks: {status.total:,}"]
-    lines += [f"  {state.word.capitalize()}: {n:,}" for state, n in status.counts.items() if n]
+    lines += [f"  {word.capitalize()}: {n:,}" for word, n in status.shown_counts.items() if n]
     if status.began_at is not None:
-        elapsed = max(now - status.began_at, 1e-3)
-        if not left and status.last_end_at is not None:
-            elapsed = min(elapsed, max(status.last_end_at - status.began_at, 1e-3))
+        elapsed = max(min(now, status.ended_at or now) - status.began_at, 1e-3)
         done = status.counts[State.SUCCEEDED] + status.counts[State.FAILED]
         lines += ["", f"Elapsed time: {duration(elapsed)}", f"Tasks/hour: {3600 * done / elapsed:,.1f}"]
     if status.durations is not None:
@@ -101,7 +147,7 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
     lines += ["", f"Spot terminations: {status.spot_terminations:,}"]
     if status.costs is not None:
         lines += ["", cost_line(status.costs)]
-    return "\n".join([*lines, "", LINE])
+    return harmless("\n".join([*lines, "", LINE]))
 
 
 def cost_line(costs: Costs) -> str:
@@ -139,13 +185,31 @@ def duration_lines(durations: Durations) -> list[str]:
 
 
 def _failure_lines(status: Status) -> list[str]:
+    """Return a line for each of the most frequent causes, and one for the others of a kind that were examined, and one for the rest."""
     lines = []
+    has_more = False
     for kind, n in status.failures.items():
-        if n:
-            task_id, reason = status.examples.get(kind, ("", ""))
-            example = f"   for example {task_id}: {reason}" if task_id else ""
-            lines.append(f"  {n:>6,} {kind.word:<9}{example}".rstrip())
-    return ["", "Failures:", *lines] if lines else []
+        causes = [cause for cause in status.causes if cause.kind is kind]
+        for cause in causes[:CAUSES_PER_KIND]:
+            if kind is Outcome.UPSTREAM:
+                example = f"because {one_line(cause.reason)}"
+            else:
+                example = f"for example {one_line(f'{cause.task_id}: {cause.reason}')}"
+            lines.append(f"  {cause.n:>6,} {kind.word:<9}   {example}")
+        others = sum(cause.n for cause in causes[CAUSES_PER_KIND:])
+        for more, what in ((others, "other causes"), (n - sum(cause.n for cause in causes), "not examined")):
+            if more > 0:  # less while descendants follow
+                has_more = True
+                lines.append(f"  {more:>6,} {kind.word:<9}   {what}")
+    if not lines:
+        return []
+    if has_more:
+        lines.append(f"{poe('tasks --state failed')} lists them.")
+    return ["", "Failures:", *lines]
+
+
+def _moment(at: float) -> str:
+    return clock(at, "%Y-%m-%d %H:%M:%S %Z")
 
 
 def _figure(seconds: float) -> str:

@@ -3,7 +3,8 @@
 Every process imports this module, and each of its pages is copied at each fork, so it imports little.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -14,7 +15,7 @@ class WorkerConfig:
     function: str
     """The task function, ``module:name``."""
     project: str
-    """The folder that the module is imported from, and the working directory of the tasks."""
+    """The folder that the module is imported from, and the working directory of the tasks unless there is another one."""
     job_id: str
     hostname: str
     output_path: str | None
@@ -25,11 +26,27 @@ class WorkerConfig:
     """Replace a process after this many tasks; 0 for never."""
     max_runtime_seconds: float | None
     memory_limit_bytes: int | None
+    cancel_grace_seconds: float = 0.0
+    """Time for a cancelled task to end by itself."""
     max_result_bytes: int
     output_tail_bytes: int
     """How many bytes to keep from the end of a task's output."""
     start_method: str = "fork"
     """The start method of runners, as ``multiprocessing`` names it."""
+    is_start_method_free: bool = False
+    """Whether the worker may use another start method if the user's module needs it."""
+    may_have_graph: bool = False
+    """Whether the job may have a graph although no function of one is known; then TASK_FUNCTION may be missing."""
+    graph_functions: Mapping[str, str] = field(default_factory=dict)
+    """The names of the functions of the job's graph that are known when the worker starts, and the versions that their apps declare."""
+    results_path: str = ""
+    """Where results of graph tasks that are large are written: a folder or bucket."""
+    working_directory: str = ""
+    """Of the tasks; empty for ``project``."""
+    is_rms_style: bool = False
+    """Whether the function is called as rms-cloud-tasks calls it, whatever the names of its parameters are."""
+    rms: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes of ``WorkerData``."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "WorkerConfig":

@@ -2,8 +2,8 @@
 
 ``os.fork`` runs Python handlers in the child (of ``logging``, ``threading``, ``random``, …) that touch hundreds of memory pages, and each
 of them has to be copied. By measurement, that is half of the cost of a process per task. A slot has one thread, so these handlers have
-nothing to repair, and the C library's ``fork`` suffices. Handlers that the user's modules registered still run. Random generators are
-seeded again, because otherwise every task would draw the same numbers.
+nothing to repair, and the C library's ``fork`` suffices. Handlers that the user's modules registered still run, and random generators get
+a new state (see ``randomness``).
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
+
+from taskfleet.worker.randomness import reseed_generators
 
 _Handler = Callable[[], Any]
 
@@ -73,8 +74,17 @@ def _load_fork() -> Callable[[], int]:
 
 _fork = _load_fork()
 _users_mask: set[signal.Signals | int] | None = None
-_reseed: list[_Handler] | None = None
+_reseeders: list[_Handler] = []
+_has_forked = False
 _calls_handlers = False
+
+
+def prepare_generators() -> list[str]:
+    """Give the random generators a new state in each child from now on; return warnings about others. Call it before ``gc.freeze``."""
+    global _reseeders
+    found = reseed_generators()
+    _reseeders = found.reseeders
+    return found.warnings
 
 
 def fork() -> int:
@@ -83,11 +93,11 @@ def fork() -> int:
     Raises:
         OSError: The system cannot create another process.
     """
-    global _reseed, _fork, _calls_handlers
-    if _reseed is None:
+    global _has_forked, _fork, _calls_handlers
+    if not _has_forked:
+        _has_forked = True
         if _fork is not os.fork and len(os.listdir("/proc/self/task")) > 1:
             _fork = os.fork
-        _reseed = _reseeders()
         _calls_handlers = _fork is not os.fork and bool(_handlers)
     if not _calls_handlers:
         pid = _fork()
@@ -99,16 +109,10 @@ def fork() -> int:
     return os.fork() if pid < 0 else pid  # os.fork fails in the same way, and raises with the reason
 
 
-def reseed() -> None:
-    """Seed the random generators of a process that was not forked, in case the user's module has seeded them."""
-    for seed in _reseeders():
-        seed()
-
-
 def after_fork() -> None:
-    """Seed the child's random generators again, and call the handlers of the user's modules."""
-    for seed in _reseed or ():
-        seed()
+    """Give the child's random generators a new state, and call the handlers of the user's modules."""
+    for reseed in _reseeders:
+        reseed()
     if _calls_handlers:
         _call(in_child for _, _, in_child in _handlers)
 
@@ -139,17 +143,3 @@ def die_of_interrupt() -> None:
     """End this process by SIGINT, unhandled, so that its parent sees the reason."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def _reseeders() -> list[_Handler]:
-    """Return the functions that seed the loaded generators; for ``random`` the C function, because its Python layer touches more pages."""
-    found: list[_Handler] = []
-    if "random" in sys.modules:
-        import _random
-        import random
-
-        random.seed()  # discards the second of a pair of normal deviates, which the C layer does not know
-        found.append(partial(_random.Random.seed, random._inst))
-    if "numpy.random" in sys.modules:
-        found.append(sys.modules["numpy.random"].seed)
-    return found

@@ -17,18 +17,20 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import connection
-from pathlib import Path
 from typing import Any, ClassVar
 
 from taskfleet.errors import FunctionError
-from taskfleet.functions import TaskFunction, load_function
+from taskfleet.functions import TaskFunction
 from taskfleet.processes.descriptors import neutralize_descriptors
 from taskfleet.processes.tree import CAN_DIE_WITH_PARENT, children_of, die_with_parent, kill_group, lead_group
+from taskfleet.script_import import become_worker
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.worker.chunks import receive_chunk
 from taskfleet.worker.config import WorkerConfig
-from taskfleet.worker.forking import die_of_interrupt, reseed, unblock_inherited_signals
-from taskfleet.worker.output import OutputFile
+from taskfleet.worker.forking import die_of_interrupt, unblock_inherited_signals
+from taskfleet.worker.graph_calls import load_task_function, preload
+from taskfleet.worker.output import open_output
+from taskfleet.worker.randomness import reseed_generators
 from taskfleet.worker.records import Record
 from taskfleet.worker.runner import Runner
 from taskfleet.worker.runner_connection import RunnerConnection
@@ -55,7 +57,7 @@ class Launcher:
         self._process: Any = None
         self.forks_per_task = False
         self.memory = SharedMemory(SharedFile("taskfleet-memory"))
-        self.output = OutputFile(config.output_tail_bytes)
+        self.output = open_output(config.output_tail_bytes)
         self.helpers: frozenset[int] = frozenset()
         """The fork server, with ``forkserver``."""
 
@@ -79,8 +81,10 @@ class Launcher:
         self.helpers = frozenset(
             children_of(os.getpid())
         )  # a runner's own children are gone before the next one starts
+        errors = self.output.errors
+        files = (self.output.file, None if errors is None else errors.file)
         process = self._context.Process(
-            target=_runner_main, args=(self._config, self.memory.file, self.output.file, sock), name="taskfleet-runner"
+            target=_runner_main, args=(self._config, self.memory.file, files, sock), name="taskfleet-runner"
         )
         process.start()
         self._process = process
@@ -139,8 +143,10 @@ def _trial_main(config: WorkerConfig, answers: "connection.Connection[Any, Any]"
     try:
         die_with_parent(True)
         try:
-            load_function(config.function, Path(config.project))
-            answer: dict[str, object] = {"ready": True}
+            become_worker()
+            load_task_function(config)
+            codes = preload(config)
+            answer: dict[str, object] = {"ready": True, "warnings": reseed_generators().warnings, "codes": codes}
         except FunctionError as error:
             answer = {"error": str(error)}
         answers.send_bytes(json.dumps(answer).encode())
@@ -153,13 +159,15 @@ def _trial_main(config: WorkerConfig, answers: "connection.Connection[Any, Any]"
         os._exit(0)
 
 
-def _runner_main(config: WorkerConfig, memory_file: SharedFile, output_file: SharedFile, sock: socket.socket) -> None:
+def _runner_main(
+    config: WorkerConfig, memory_file: SharedFile, files: tuple[SharedFile, SharedFile | None], sock: socket.socket
+) -> None:
     code = 1
     try:
         lead_group()
         unblock_inherited_signals()
         _exit_with_slot()
-        output = OutputFile(config.output_tail_bytes, output_file)
+        output = open_output(config.output_tail_bytes, files)
         output.redirect()
         memory = SharedMemory(memory_file, fresh=False)
         neutralize_descriptors(memory_file.fd)
@@ -195,7 +203,9 @@ def _exit_with(sentinel: int) -> None:
 def _import(config: WorkerConfig, sock: socket.socket, memory: SharedMemory) -> TaskFunction | None:
     """Import the user's module; if that fails here, although the trial import succeeded, fail the current task."""
     try:
-        function = load_function(config.function, Path(config.project))
+        become_worker()
+        function = load_task_function(config)
+        preload(config)
     except FunctionError as error:
         receive_chunk(sock)
         memory.begin(0, time.monotonic())
@@ -212,5 +222,5 @@ def _import(config: WorkerConfig, sock: socket.socket, memory: SharedMemory) -> 
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    reseed()
+    reseed_generators()  # the module may have seeded them
     return function

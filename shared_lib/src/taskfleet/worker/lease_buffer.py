@@ -3,8 +3,9 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from taskfleet.invocation import poe
 from taskfleet.queues import Queue
 from taskfleet.settings import Settings
 from taskfleet.tasks import AttemptKey, Lease
@@ -44,6 +45,9 @@ class LeaseBuffer:
         self._renew_at = 0.0
         self._is_drained = False
         self._reported_waiting = False
+        self._is_paused = False
+        self._gives_back_stored = False
+        """Whether the queue has to give back what it has prefetched for this worker."""
 
     @property
     def is_empty(self) -> bool:
@@ -69,7 +73,9 @@ class LeaseBuffer:
         """
         now = time.monotonic()
         wanted = max(self._prefetch.size, idle_slots * self._prefetch.per_slot)
-        if len(self._leases) > wanted // 2 or not wanted or now < self._ask_again_at:
+        if self._is_paused and is_idle:
+            self._wait_or_end()
+        if self._is_paused or len(self._leases) > wanted // 2 or not wanted or now < self._ask_again_at:
             return
         wanted -= len(self._leases)
         if self._tasks_left is not None:
@@ -100,6 +106,38 @@ class LeaseBuffer:
             if depth.running:
                 self._observers.say(f"Waiting for {counted(depth.running, 'task')} running on other workers.")
 
+    def pause(self, is_paused: bool) -> None:
+        """Lease nothing while the job is paused, and give back what no slot has."""
+        if is_paused and not self._is_paused:
+            self._observers.say("The job is paused: no task starts, and running ones finish.")
+            self.release()
+            self._gives_back_stored = True
+        elif self._is_paused and not is_paused:
+            self._observers.say("The job is no longer paused.")
+            self.ask_again()
+        if is_paused != self._is_paused:
+            self._reported_waiting = False
+        self._is_paused = is_paused
+
+    def _wait_or_end(self) -> None:
+        """While the job is paused, end if the worker must not wait."""
+        self._is_drained = not self._keeps_waiting
+        if not self._reported_waiting:
+            self._reported_waiting = True
+            if self._keeps_waiting:
+                self._observers.say(f"The job is paused. Waiting for {poe('resume')}.")
+            else:
+                self._observers.say(f"The job is paused, so this worker ends. Run {poe('resume')} and start a worker.")
+
+    def remove(self, keys: Collection[AttemptKey]) -> list[Lease]:
+        """Remove and return the leases that have these keys, except for those to give back."""
+        removed = [one for one in self._leases if one.key in keys]
+        if removed:
+            self._leases = deque(one for one in self._leases if one.key not in keys)
+            if self._tasks_left is not None:  # they were not started
+                self._tasks_left += len(removed)
+        return removed
+
     def ask_again(self) -> None:
         """Ask the queue in the next iteration: a retry may be due, or the last task may have been recorded."""
         self._ask_again_at = 0.0
@@ -111,6 +149,8 @@ class LeaseBuffer:
     def put_back(self, leases: Sequence[Lease]) -> None:
         """Put back leases that a slot has not started, in front of the others."""
         self._leases.extendleft(reversed(leases))
+        if self._is_paused:
+            self.release()
 
     def release(self) -> None:
         """Mark all leases to be given back."""
@@ -125,11 +165,12 @@ class LeaseBuffer:
         """
         if self._to_give_back:
             logger.info("Giving %d tasks back to the queue", len(self._to_give_back))
-        if self._to_give_back or and_stored:
+        if self._to_give_back or and_stored or self._gives_back_stored:
             self._queue.give_back(self._to_give_back)
             if self._tasks_left is not None:
                 self._tasks_left += len(self._to_give_back)
             self._to_give_back = []
+            self._gives_back_stored = False
 
     def renew_in(self, now: float) -> float:
         """Return the seconds until the leases have to be renewed."""

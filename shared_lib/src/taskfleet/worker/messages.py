@@ -11,6 +11,9 @@ from typing import Any
 from taskfleet.tasks import AttemptKey, Finished, Lease
 from taskfleet.worker.wire import as_named, as_plain
 
+#: The error of an attempt that was killed because a user cancelled its task.
+CANCELLED = "Killed: the task was cancelled"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -27,6 +30,13 @@ class Recall:
 @dataclass(frozen=True, slots=True)
 class KillTask:
     """To a slot: kill the running task and return the others. The answers are ``Done`` for the killed task, and one ``Returned``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """To a slot: kill these tasks, if it still has them. The answer for each is its ``Done``."""
+
+    keys: Sequence[AttemptKey]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +69,7 @@ class Returned:
     keys: Sequence[AttemptKey]
 
 
-Message = Run | Recall | KillTask | SetFlags | Started | Done | Returned
+Message = Run | Recall | KillTask | Cancel | SetFlags | Started | Done | Returned
 
 
 def pack(message: Message) -> tuple[Any, ...]:
@@ -73,6 +83,8 @@ def pack(message: Message) -> tuple[Any, ...]:
             return "returned", keys
         case SetFlags(flags=flags):
             return "flags", flags
+        case Cancel(keys=keys):
+            return "cancel", keys
         case Started(pid=pid):
             return "started", pid
         case Recall():
@@ -90,6 +102,8 @@ def unpack(values: tuple[Any, ...]) -> Message:
             return Done(finished=[as_named(Finished, one) for one in finished], interrupted=interrupted)
         case ("returned", keys):
             return Returned(keys=keys)
+        case ("cancel", keys):
+            return Cancel(keys=[(seq, attempt) for seq, attempt in keys])
         case ("flags", flags):
             return SetFlags(flags=flags)
         case ("started", pid):

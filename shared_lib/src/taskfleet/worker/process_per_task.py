@@ -58,6 +58,11 @@ class ForkingRunner(Runner):
 
     def _prepare(self, lease: Lease) -> dict[str, Any] | None:
         try:
+            if lease.function:
+                self._graph_calls.load(
+                    lease.function
+                )  # here, so that each child has it; the child decodes its own arguments
+                return None
             return self._arguments(lease)
         except Exception:  # the child will raise it again, and report it
             return None
@@ -81,7 +86,7 @@ class ForkingRunner(Runner):
             pass
         reported, used = memory.reported()
         peak_memory_mib = usage.ru_maxrss / MAXRSS_PER_MIB
-        if reported == index and used > self._used and not os.lseek(self._output.fd, 0, os.SEEK_END):
+        if reported == index and used > self._used and self._output.is_empty:
             memory.settle(self._used, used, peak_memory_mib)
             self._used = used
         else:

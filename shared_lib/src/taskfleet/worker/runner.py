@@ -1,26 +1,27 @@
 """The process that runs user code, or forks children that do (``process_per_task``). It communicates only with its slot."""
 
-import json
-import json.encoder
 import math
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.context import Fail, Retry, TaskContext
 from taskfleet.functions import TaskFunction
 from taskfleet.processes.memory import own_peak_memory_mib
+from taskfleet.tables.values import UnsupportedValueError
 from taskfleet.tasks import Lease, Outcome
 from taskfleet.tracebacks import describe_error, shorten_error
 from taskfleet.worker.chunks import receive_chunk
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import after_fork, unblock_signals
+from taskfleet.worker.graph_calls import GraphCalls
 from taskfleet.worker.output import OutputFile
 from taskfleet.worker.records import Record, amended, pack_success
+from taskfleet.worker.result_encoding import ResultEncoder
 from taskfleet.worker.shared_memory import CAPACITY, SharedMemory
 
 #: Records are sent when the oldest is this old, and at the end of a chunk.
@@ -58,7 +59,8 @@ class Runner:
         self._bare = self._context(_NO_LEASE)
         self._call = function.call
         self._is_rms_style = function.is_rms_style
-        self._encode = make_encode()
+        self._encode = ResultEncoder().encode
+        self._graph_calls = GraphCalls(config)
         self._most_bytes = config.max_result_bytes
         self._fd = sock.fileno()
         self._streams = (sys.stdout, sys.stderr)
@@ -90,6 +92,7 @@ class Runner:
         self._pid = os.getpid()
         after_fork()
         unblock_signals()
+        self._output.keep_errors_apart(False)
 
     def _do(self, index: int, lease: Lease) -> None:
         """Run one task and report it."""
@@ -128,38 +131,25 @@ class Runner:
         """Call the function; return the packed record."""
         started_at, started = time.time(), time.perf_counter()
         try:
-            value = self._call(**(self._arguments(lease) if prepared is None else prepared))
-            if self._is_rms_style:
-                value = self._function.result(value)
+            if lease.function:
+                self._output.keep_errors_apart(True)
+                value, encode = self._graph_calls.call(lease, self._context(lease)), self._graph_calls.encode
+            else:
+                if self._output.is_apart:
+                    self._output.keep_errors_apart(False)
+                value, encode = self._call(**(self._arguments(lease) if prepared is None else prepared)), self._encode
+                if self._is_rms_style:
+                    value = self._function.result(value)
             elapsed = time.perf_counter() - started
             try:
-                result = "".join(self._encode(value, 0)).encode()
-            except (TypeError, ValueError):
-                return self._encode_converted(index, started_at, elapsed, value)
+                result = encode(value)
+            except UnsupportedValueError as error:
+                return _not_json(index, started_at, elapsed, error).pack()
             if len(result) > self._most_bytes:
                 return _too_large(index, started_at, elapsed, len(result), self._most_bytes).pack()
             return pack_success(index, started_at, elapsed, result)
         except BaseException as error:  # whatever a task raises is its outcome
             return _unsuccessful(index, started_at, time.perf_counter() - started, error).pack()
-
-    def _encode_converted(self, index: int, started_at: float, elapsed: float, value: object) -> bytes:
-        from taskfleet.tables.values import UnsupportedValueError, to_json
-
-        self._encode = make_encode()  # the failed call leaves its markers of circular references behind
-        try:
-            result = "".join(self._encode(to_json(value), 0)).encode()
-        except UnsupportedValueError as error:
-            reason = f"ResultNotJSON: {error.message('the result')}"
-            return Record(
-                task_index=index,
-                outcome=Outcome.EXCEPTION,
-                started_at=started_at,
-                elapsed_seconds=elapsed,
-                error=shorten_error(reason),
-            ).pack()
-        if len(result) > self._most_bytes:
-            return _too_large(index, started_at, elapsed, len(result), self._most_bytes).pack()
-        return pack_success(index, started_at, elapsed, result)
 
     def _context(self, lease: Lease) -> TaskContext:
         config = self._config
@@ -174,6 +164,7 @@ class Runner:
             max_runtime_seconds=config.max_runtime_seconds,
             memory_limit_gib=None if config.memory_limit_bytes is None else config.memory_limit_bytes / 2**30,
             flags=self._memory.flags,
+            rms=config.rms,
         )
 
     def _report(self, body: bytes) -> None:
@@ -200,22 +191,14 @@ class Runner:
             os._exit(CUT_OFF)
 
 
-def make_encode() -> Callable[[object, int], Iterable[str]]:
-    """Return a function that encodes a value as pieces of strict, compact JSON; its second argument is 0.
-
-    It avoids the setup that ``JSONEncoder.encode`` repeats for each value.
-
-    The function raises TypeError for values that JSON cannot represent, and ValueError for NaN, infinities and circular references. It must
-    not be used after that.
-    """
-    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    c_make_encoder = getattr(json.encoder, "c_make_encoder", None)
-    if c_make_encoder is None:  # not CPython
-        return lambda value, _: (encoder.encode(value),)
-    encode: Callable[[object, int], Iterable[str]] = c_make_encoder(
-        {}, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, False
+def _not_json(index: int, started_at: float, elapsed: float, error: UnsupportedValueError) -> Record:
+    return Record(
+        task_index=index,
+        outcome=Outcome.EXCEPTION,
+        started_at=started_at,
+        elapsed_seconds=elapsed,
+        error=shorten_error(f"ResultNotJSON: {error.message('the result')}"),
     )
-    return encode
 
 
 def _too_large(index: int, started_at: float, elapsed: float, n_bytes: int, most_bytes: int) -> Record:

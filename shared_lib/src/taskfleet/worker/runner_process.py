@@ -4,14 +4,14 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from selectors import EVENT_READ, BaseSelector
 
 from taskfleet.processes.memory import memory_bytes
 from taskfleet.processes.tree import kill_group, kill_orphans
-from taskfleet.tasks import Finished, Lease, Outcome
+from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
 from taskfleet.worker.chunks import pack_chunk
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.finished_batch import FinishedBatch
@@ -70,6 +70,8 @@ class RunnerProcess:
         self._startup_deaths = 0
         self._kill: _Kill | None = None
         self._is_blame_uncertain = False
+        self._has_recalled = False
+        """Whether the connection may have tasks that this process was to skip; the next one must not get them."""
 
     # --- state ---
 
@@ -98,6 +100,22 @@ class RunnerProcess:
         """Return the index of the task started last, and the monotonic time of that; None if its record has arrived."""
         index, began_at = self._memory.begun()
         return index, began_at if self._assigned and index == self._first_index else None
+
+    def holds(self, keys: Collection[AttemptKey]) -> bool:
+        """Return whether it has a task with one of these keys and without a record."""
+        return self.is_busy and any(lease.key in keys for _, lease in self._assigned)
+
+    def index_of(self, keys: Collection[AttemptKey]) -> int | None:
+        """Return the index of the task that runs, or is about to, if it has one of these keys."""
+        if not self.is_busy:
+            return None
+        begun, _ = self._memory.begun()
+        running = self._first_index if begun == NOTHING_BEGUN else max(self._first_index, begun)
+        return next((index for index, lease in self._assigned if index == running and lease.key in keys), None)
+
+    def has(self, index: int) -> bool:
+        """Return whether it has the task with this index, without a record."""
+        return self.is_busy and any(one == index for one, _ in self._assigned)
 
     @property
     def _first_index(self) -> int:
@@ -150,6 +168,7 @@ class RunnerProcess:
         taken = [lease for index, lease in self._assigned if index >= keep]
         self._assigned = deque((index, lease) for index, lease in self._assigned if index < keep)
         self._memory.skip(keep, self._next_index)
+        self._has_recalled = True
         self._starter.resume()
         return taken
 
@@ -243,7 +262,10 @@ class RunnerProcess:
             unstarted = [lease for _, lease in self._assigned]
             self._assigned.clear()
             self._connection.close()
+        elif self._has_recalled:
+            self._connection.close()
         self._kill = None
+        self._has_recalled = False
         self._is_blame_uncertain = False
         self._next_index = 0
         self._accepted_index = -1

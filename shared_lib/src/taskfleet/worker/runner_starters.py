@@ -12,7 +12,7 @@ from taskfleet.processes.tree import CAN_DIE_WITH_PARENT, die_with
 from taskfleet.tasks import Lease
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import die_of_interrupt, fork
-from taskfleet.worker.output import OutputFile
+from taskfleet.worker.output import OutputFile, open_output
 from taskfleet.worker.process_per_task import ForkingRunner
 from taskfleet.worker.runner import Runner
 from taskfleet.worker.runner_connection import RunnerConnection
@@ -76,7 +76,7 @@ class Forker:
         # without PR_SET_CHILD_SUBREAPER, orphaned children could not be found, so the slot itself forks one runner per task
         self.forks_per_task = config.tasks_per_process == 1 and CAN_DIE_WITH_PARENT
         self.memory = SharedMemory()
-        self.output = OutputFile(config.output_tail_bytes)
+        self.output = open_output(config.output_tail_bytes)
         self.helpers: frozenset[int] = frozenset()
         self._prepared: tuple[socket.socket, Runner] | None = None
         """The runner object for the next child, and the socket it was created for."""

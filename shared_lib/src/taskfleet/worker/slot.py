@@ -8,15 +8,27 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from taskfleet.context import STOPPING_FLAG
 from taskfleet.functions import TaskFunction
 from taskfleet.processes.tree import adopt_orphans, kill_orphans
-from taskfleet.tasks import Lease, Outcome
+from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.finished_batch import FinishedBatch
 from taskfleet.worker.limits import Limits
-from taskfleet.worker.messages import KillTask, Recall, Returned, Run, SetFlags, Started, pack, unpack
+from taskfleet.worker.messages import (
+    CANCELLED,
+    Cancel,
+    KillTask,
+    Recall,
+    Returned,
+    Run,
+    SetFlags,
+    Started,
+    pack,
+    unpack,
+)
 from taskfleet.worker.runner_process import SILENT_SECONDS, RunnerProcess
 from taskfleet.worker.runner_starters import Forker, RunnerStarter
 from taskfleet.worker.wire import Channel
@@ -43,6 +55,10 @@ class Slot:
         self._pending: deque[Lease] = deque()
         """The tasks that are not assigned to a runner yet."""
         self._selects_for_write = False
+        self._flags = 0
+        self._cancel_grace_seconds = config.cancel_grace_seconds
+        self._cancelling: tuple[int, float] | None = None
+        """The index of the running task that was cancelled, and when it is killed unless it ends before, in monotonic time."""
 
     def serve(self) -> None:
         """Run tasks until the supervisor closes the channel."""
@@ -83,8 +99,42 @@ class Slot:
                         self._runner.kill(Outcome.INTERRUPTED, "The worker was stopped")
                         unstarted = [*self._runner.reap(), *unstarted]
                     self._return([*unstarted, *self._take_pending()])
+                case Cancel(keys=keys):
+                    self._cancel(frozenset(keys))
                 case SetFlags(flags=flags):
-                    self._memory.set_flags(flags)
+                    self._flags = flags
+                    self._show_flags()
+
+    def _cancel(self, keys: Collection[AttemptKey]) -> None:
+        """Kill tasks, those that have not started and the running one."""
+        if self._cancelling is None and self._runner.holds(keys):
+            self._pending.extendleft(reversed(self._runner.recall()))  # the others go on in a new process
+            index = self._runner.index_of(keys)
+            if index is not None:
+                self._cancelling = (index, time.monotonic() + self._cancel_grace_seconds)
+                self._show_flags()
+                self._kill_cancelled()
+        waiting = [lease for lease in self._pending if lease.key in keys]
+        if waiting:
+            self._pending = deque(lease for lease in self._pending if lease.key not in keys)
+            self._send_finished(at_once=True)
+            self._finished.add([_killed(lease) for lease in waiting], [], time.monotonic())
+            self._send_finished(at_once=True)  # alone: output that comes later belongs to a task that ran
+
+    def _kill_cancelled(self) -> None:
+        """Kill the cancelled task if its time is over; if it has ended, let the next ones start."""
+        if self._cancelling is None:
+            return
+        index, deadline = self._cancelling
+        if not self._runner.has(index):
+            self._cancelling = None
+            self._show_flags()
+        elif time.monotonic() >= deadline:
+            self._runner.kill(Outcome.KILLED, CANCELLED, index)
+            self._reap()
+
+    def _show_flags(self) -> None:
+        self._memory.set_flags(self._flags | (0 if self._cancelling is None else STOPPING_FLAG))
 
     def _take_pending(self) -> list[Lease]:
         taken = list(self._pending)
@@ -97,13 +147,17 @@ class Slot:
 
     def _assign_pending(self) -> None:
         """Assign as many pending tasks to the runner as it has room for."""
-        if self._pending:
+        self._kill_cancelled()
+        if self._pending and self._cancelling is None:
             n = min(self._runner.room, len(self._pending))
             if n > 0:
                 self._runner.give([self._pending.popleft() for _ in range(n)])
 
     def _reap(self) -> None:
         self._pending.extendleft(reversed(self._runner.reap()))
+        if self._cancelling is not None:
+            self._cancelling = None
+            self._show_flags()
 
     def _enforce_limits(self) -> None:
         index, began_at = self._runner.current_task()
@@ -126,6 +180,8 @@ class Slot:
                 self._reap()
                 return 0.0
             waits.append(END_CHECK_SECONDS if runner.is_busy or self._pending else OUTPUT_CHECK_SECONDS)
+        if self._cancelling is not None:
+            waits.append(self._cancelling[1] - now)
         if runner.is_busy:
             waits.append(OUTPUT_CHECK_SECONDS)
             _, began_at = runner.current_task()
@@ -146,6 +202,18 @@ class Slot:
             self._selects_for_write = self._channel.wants_write
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._selects_for_write else 0)
             self._selector.modify(self._channel, events)
+
+
+def _killed(lease: Lease) -> Finished:
+    """Return the attempt of a task that was cancelled before it started."""
+    return Finished(
+        seq=lease.seq,
+        attempt=lease.attempt,
+        outcome=int(Outcome.KILLED),
+        started_at=time.time(),
+        elapsed_seconds=0.0,
+        error=CANCELLED,
+    )
 
 
 def _make_starter(channel: Channel, function: TaskFunction | None, config: WorkerConfig) -> RunnerStarter:

@@ -2,11 +2,11 @@
 
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 
 from taskfleet.tasks import AttemptKey, Finished, Lease
-from taskfleet.worker.messages import Message, Recall, Run, pack, unpack
+from taskfleet.worker.messages import Cancel, Message, Recall, Run, pack, unpack
 from taskfleet.worker.wire import Channel
 
 _key_of = attrgetter("seq", "attempt")  # the same as ``key``, in half the time
@@ -101,6 +101,12 @@ class SlotHandle:
         """Have it return the tasks queued behind the running one, unless there are none or it was already asked."""
         if len(self._assigned) > 1 and not self._is_recalled:
             self.recall()
+
+    def cancel(self, keys: Collection[AttemptKey]) -> None:
+        """Have it kill those of its tasks that have these keys."""
+        assigned = [key for key in self._assigned if key in keys]
+        if assigned:
+            self.send(Cancel(keys=assigned))
 
     def finish(self, finished: Sequence[Finished]) -> list[Lease]:
         """Remove finished attempts; return their leases."""

@@ -3,12 +3,12 @@
 import logging
 import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
 from taskfleet.worker.lease_buffer import LeaseBuffer
-from taskfleet.worker.messages import Done, KillTask, Returned, SetFlags, Started
+from taskfleet.worker.messages import CANCELLED, Done, KillTask, Returned, SetFlags, Started
 from taskfleet.worker.observers import Observers
 from taskfleet.worker.prefetch import Prefetch
 from taskfleet.worker.result_buffer import ResultBuffer
@@ -156,6 +156,12 @@ class SlotPool:
         for slot in self._slots:
             slot.send(KillTask())
 
+    def cancel(self, keys: Collection[AttemptKey]) -> None:
+        """Kill the tasks with these keys, as far as this worker has them. Repeating it is harmless."""
+        self._give_up(self._leases.remove(keys), Outcome.KILLED, CANCELLED)
+        for slot in self._slots:
+            slot.cancel(keys)
+
     def mark_leases_lost(self) -> None:
         """Mark all leases as lost: tasks that have not started are dropped, and results of the others will count as duplicates."""
         for slot in self._slots:
@@ -183,7 +189,7 @@ class SlotPool:
                     self._results.add(slot.finish(finished), finished, interrupted)
                     if self._poison_candidates:
                         self._poison_candidates.difference_update(one.key for one in finished)
-                    self._prefetch.measure([one.elapsed_seconds for one in finished])
+                    self._prefetch.measure([one.elapsed_seconds for one in finished if one.outcome != Outcome.KILLED])
                 case Returned(keys=keys):
                     self._leases.put_back(slot.take_back(keys))
                 case Started(pid=pid):

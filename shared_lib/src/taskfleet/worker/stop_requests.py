@@ -2,10 +2,10 @@
 
 import selectors
 import signal
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from taskfleet.processes.waking import Waker
 from taskfleet.worker.forking import STOPPING_SIGNALS
 
 
@@ -27,25 +27,15 @@ class StopRequests:
     @contextmanager
     def from_signals(self, selector: selectors.BaseSelector) -> Iterator[None]:
         """Let signals request a stop and wake up the selector; ignored signals (``nohup``) stay ignored."""
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-        drain: Callable[[], None] = lambda: _drain(reader)  # noqa: E731
-        selector.register(reader, selectors.EVENT_READ, drain)
+        waker = Waker()
+        selector.register(waker, selectors.EVENT_READ, waker.clear)
         handled = [number for number in STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         handlers = {number: signal.signal(number, lambda *_: self.add()) for number in handled}
-        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        wakeup = signal.set_wakeup_fd(waker.written, warn_on_full_buffer=False)
         try:
             yield
         finally:
             signal.set_wakeup_fd(wakeup)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            reader.close()
-            writer.close()
-
-
-def _drain(reader: socket.socket) -> None:
-    with suppress(BlockingIOError):
-        while reader.recv(4096):
-            pass
+            waker.close()

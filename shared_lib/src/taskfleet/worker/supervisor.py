@@ -8,11 +8,13 @@ import os
 import selectors
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from taskfleet.errors import LedgerError, UnusableLedgerError
 from taskfleet.invocation import poe
 from taskfleet.machines.notice import Watcher
 from taskfleet.processes.tree import adopt_orphans, children_of, kill_orphans
+from taskfleet.processes.waking import Waker
 from taskfleet.queues import Queue
 from taskfleet.settings import Configuration
 from taskfleet.tasks import LeaseLostError
@@ -23,6 +25,7 @@ from taskfleet.worker.prefetch import Prefetch
 from taskfleet.worker.result_buffer import ResultBuffer
 from taskfleet.worker.shutdown import Shutdown
 from taskfleet.worker.slot_pool import SlotPool
+from taskfleet.worker.steering import Steering
 from taskfleet.worker.stop_requests import StopRequests
 from taskfleet.worker.warm_process import WarmProcess
 
@@ -63,13 +66,21 @@ class Supervisor:
         self._selector = selector = selectors.DefaultSelector()
         prefetch = Prefetch(config.slots, config.tasks_per_process)
         self._warm = WarmProcess(
-            config, configuration.exports, prefetch=prefetch, observers=everyone, is_stopped=lambda: stops.count > 0
+            config,
+            configuration.exports,
+            prefetch=prefetch,
+            observers=everyone,
+            is_stopped=lambda: stops.count > 0,
+            on_code=queue.note_code,
         )
         self._leases = leases = LeaseBuffer(queue, prefetch, configuration.settings, everyone)
         self._results = results = ResultBuffer(queue, everyone, stops)
         self._slots = SlotPool(
             self._warm, prefetch, leases=leases, results=results, selector=selector, observers=everyone
         )
+        if queue.arrivals is not None:
+            selector.register(queue.arrivals, selectors.EVENT_READ, partial(self._arrived, queue.arrivals))
+        self._steering = Steering(queue, leases, self._slots)
         self._shutdown = Shutdown(configuration.settings, stops, self._slots, observers=everyone, watcher=watcher)
         self._ledger_error = ""
         """The error that is being retried; it is printed once."""
@@ -122,6 +133,7 @@ class Supervisor:
         """Run one iteration of the loop."""
         try:
             self._shutdown.update()
+            self._steering.update()
             if self._shutdown.is_working:
                 if self._are_slots_stuck():
                     self._slots.recall_queued()
@@ -131,7 +143,11 @@ class Supervisor:
                     self._slots.assign()
             self._wait()
             self._give_back()
-            if self._results.record():
+            # What is recorded may release others; but a task that was lost with its slot is not given to the next one at once.
+            is_short_of_tasks = (
+                self._slots.idle > 0 and self._leases.is_empty and not self._slots.died_within(ORPHAN_SECONDS)
+            )
+            if self._results.record(at_once=is_short_of_tasks):
                 self._leases.ask_again()
             self._leases.renew()
             if self._slots.died_within(ORPHAN_SECONDS):  # children are reparented after the channel was closed
@@ -175,6 +191,10 @@ class Supervisor:
             handle: Callable[[], None] = key.data
             handle()
         self._slots.flush()
+
+    def _arrived(self, arrivals: Waker) -> None:
+        arrivals.clear()
+        self._leases.ask_again()
 
     def _end_processes(self) -> None:
         self._slots.close()

@@ -19,15 +19,18 @@ import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 from taskfleet.errors import FunctionError
-from taskfleet.functions import TaskFunction, load_function
+from taskfleet.functions import TaskFunction
 from taskfleet.processes.sockets import receive_socket, receive_start
 from taskfleet.processes.tree import adopt_orphans, children_of, die_with_parent, kill_orphans
+from taskfleet.script_import import become_worker
 from taskfleet.worker.config import WorkerConfig
-from taskfleet.worker.forking import block_stopping_signals, record_handlers
+from taskfleet.worker.forking import block_stopping_signals, prepare_generators, record_handlers
+from taskfleet.worker.graph_calls import load_task_function, preload
+from taskfleet.worker.left_open import open_descriptors, shared_by_tasks
+from taskfleet.worker.lost_threads import fork_note, lost_threads
 from taskfleet.worker.slot import Slot
 from taskfleet.worker.wire import Channel
 
@@ -52,21 +55,32 @@ def main() -> None:
     if config.start_method != "fork":
         _start_without_fork(control, config)
         return
+    become_worker()
     record_handlers()
+    opened_before = open_descriptors()
     try:
-        function = load_function(config.function, Path(config.project))
+        function = load_task_function(config)
+        codes = preload(config)
     except FunctionError as error:
         _answer(control, {"error": str(error)})
+        return
+    threads = lost_threads()
+    if threads and config.is_start_method_free:
+        _answer(control, {"start_method": "forkserver", "warnings": [fork_note(threads, config)]})
         return
     block_stopping_signals()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    warnings = shared_by_tasks(opened_before, config)
     gc.collect()
+    warnings += prepare_generators()
+    if threads:
+        warnings.append(fork_note(threads, config))
     gc.freeze()  # collections in the children do not touch the objects loaded so far, so their pages stay shared
     die_with_parent(False)
-    _answer(control, {"ready": True})
+    _answer(control, {"ready": True, "warnings": warnings, "codes": codes})
     _start_slots(control, function, config)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from taskfleet.errors import FunctionError
 from taskfleet.processes.sockets import send_socket, start_arguments, start_values
@@ -36,6 +36,7 @@ class WarmProcess:
         prefetch: Records how long its child processes take to start.
         observers: Notified of its death.
         is_stopped: Returns whether the worker was stopped; then nothing is waited for.
+        on_code: Receives the hash of the code of each function of the job's graph that was imported, by its name.
     """
 
     def __init__(
@@ -46,15 +47,18 @@ class WarmProcess:
         prefetch: Prefetch,
         observers: Observers,
         is_stopped: Callable[[], bool],
+        on_code: Callable[[Mapping[str, str]], None],
     ) -> None:
         self._config = config
         self._exports = exports
         self._prefetch = prefetch
         self._observers = observers
         self._is_stopped = is_stopped
+        self._on_code = on_code
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._deaths = 0
+        self._warned: set[str] = set()
 
     @property
     def pids(self) -> set[int]:
@@ -70,10 +74,10 @@ class WarmProcess:
         self._control, theirs = socket.socketpair()
         argument, descriptors = start_arguments(theirs)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "taskfleet.worker.warm", argument],
+            [sys.executable, "-P", "-m", "taskfleet.worker.warm", argument],
             stdin=subprocess.PIPE,
             pass_fds=descriptors,
-            cwd=self._config.project,
+            cwd=self._config.working_directory or self._config.project,
             env={**self._exports, **os.environ},
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -92,6 +96,16 @@ class WarmProcess:
         answer = json.loads(line or b'{"error": "The process that imports the task function died while importing it."}')
         if "error" in answer:
             raise FunctionError(answer["error"])
+        for warning in answer.get("warnings", ()):
+            if warning not in self._warned:  # it may be started several times
+                self._warned.add(warning)
+                self._observers.say(warning)
+        if "start_method" in answer:
+            self.end()
+            self._config = replace(self._config, start_method=answer["start_method"])
+            return self.start()
+        if answer.get("codes"):
+            self._on_code(answer["codes"])
         self._prefetch.measure_start(answer.get("start_seconds", 0.0))
         logger.info("Warm process %d has imported %s", self._process.pid, self._config.function)
         return True

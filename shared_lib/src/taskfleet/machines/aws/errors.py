@@ -1,5 +1,7 @@
 """EC2's error codes: which are about an offer, and which about the account or a setting."""
 
+import re
+
 from taskfleet.clouds.aws_errors import CREDENTIALS, DENIED, KEYS, THROTTLED, ErrorReply, denial
 from taskfleet.errors import (
     CredentialsError,
@@ -19,7 +21,6 @@ _FAILURE_REASONS = {
     "RequestResourceCountExceeded": FailureReason.THROTTLED,
     "ConcurrentTagAccess": FailureReason.THROTTLED,
     "SpotMaxPriceTooLow": FailureReason.PRICE,
-    "PendingVerification": FailureReason.QUOTA,
     "InsufficientAddressCapacity": FailureReason.STOCK_OUT,
     "InsufficientCapacity": FailureReason.STOCK_OUT,
     "InsufficientCapacityOnHost": FailureReason.STOCK_OUT,
@@ -37,6 +38,11 @@ _FAILURE_REASONS = {
 }
 _QUOTA_ENDINGS = ("LimitExceeded", "CountExceeded", "QuotaExceeded")
 _IMAGE = ("IMAGE", "Set IMAGE to an image of that region; {list_images} lists the current ones.")
+_DISK = ("BOOT_DISK_GIB", "Check BOOT_DISK_GIB, BOOT_DISK_IOPS and BOOT_DISK_MIBPS.")
+_KEY = (
+    "IMAGE",
+    "Check the key that encrypts the disk of IMAGE, or the default key for disks: machines must be allowed to use it.",
+)
 _GROUPS = ("SECURITY_GROUPS", "Check SECURITY_GROUPS: they must belong to the same VPC as the subnets.")
 _SUBNETS = ("SUBNETS", "Check SUBNETS.")
 #: By how the error code begins: the setting that is wrong, and what to do.
@@ -49,10 +55,39 @@ _SETTINGS = {
     "InvalidGroup": _GROUPS,
     "InvalidSecurityGroupID": _GROUPS,
     "InvalidSecurity": _GROUPS,
+    "SecurityGroupsPerInterfaceLimitExceeded": ("SECURITY_GROUPS", "Set fewer SECURITY_GROUPS."),
+    "SecurityGroupsPerInstanceLimitExceeded": ("SECURITY_GROUPS", "Set fewer SECURITY_GROUPS."),
+    "DefaultVpcDoesNotExist": _SUBNETS,
+    "InvalidVpcID": _SUBNETS,
+    "MissingInput": _SUBNETS,
+    "VPCIdNotSpecified": _SUBNETS,
+    "VPCResourceNotSpecified": _SUBNETS,
+    "InvalidSnapshot": _IMAGE,
+    "InvalidBlockDeviceMapping": _DISK,
+    "InvalidKMSKey": _KEY,
+    "InvalidKmsKeyId": _KEY,
+    "KMSKeyNotAccessibleFault": _KEY,
     "InvalidKeyPair": ("KEY_NAME", "Check KEY_NAME: a key pair exists in one region."),
     "InvalidUserData": ("START_UP_SCRIPT", "Shorten the start-up script, see START_UP_SCRIPT."),
     "InvalidIamInstanceProfile": ("INSTANCE_PROFILE", "Check INSTANCE_PROFILE."),
 }
+#: Something is missing or superfluous in the request, or not allowed for the account, whatever the offer.
+_BAD_REQUEST = {
+    "InvalidAction",
+    "InvalidInput",
+    "InvalidQueryParameter",
+    "InvalidRequest",
+    "InvalidTagKey",
+    "MalformedQueryString",
+    "MissingParameter",
+    "TagLimitExceeded",
+    "TagPolicyViolation",
+    "UnknownParameter",
+    "UnsupportedProtocol",
+    "ValidationError",
+}
+_PARAMETER = ("InvalidParameterCombination", "InvalidParameterValue", "MissingParameter")
+_ABOUT_DISK = re.compile(r"\b(iops|throughput|volumes?)\b", re.IGNORECASE)
 _SERVICE_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
 
 
@@ -86,6 +121,19 @@ def account_error(reply: ErrorReply, region: str) -> ProviderError | None:
             resource="spot.amazonaws.com",
             code=code,
         )
+    if code == "PendingVerification":
+        return NotEnabledError(
+            f"{label}: AWS is still verifying this account, which can take some hours. Try again later, or contact "
+            f"aws-verification@amazon.com. ({text.rstrip('.')})",
+            service="ec2",
+            code=code,
+        )
+    if (found := _setting_of(code, text)) is not None:
+        setting, advice = found
+        advice = advice.format(list_images=poe("list_images"))
+        return WrongSettingError(f"{label}: {text.rstrip('.')}. {advice} ({code})", setting=setting, code=code)
+    if code.partition(".")[0] in _BAD_REQUEST:
+        return ProviderError(f"{label} rejects the request: {text.rstrip('.')} ({code})", code=code)
     if code.partition(".")[0] == "Blocked":
         return NotEnabledError(
             f"{label}: {text.rstrip('.')}. AWS has blocked this account: contact aws-verification@amazon.com. ({code})",
@@ -98,8 +146,13 @@ def account_error(reply: ErrorReply, region: str) -> ProviderError | None:
             setting="INSTANCE_PROFILE",
             code=code,
         )
-    if (found := _SETTINGS.get(code.partition(".")[0])) is not None:
-        setting, advice = found
-        advice = advice.format(list_images=poe("list_images"))
-        return WrongSettingError(f"{label}: {text.rstrip('.')}. {advice} ({code})", setting=setting, code=code)
     return None
+
+
+def _setting_of(code: str, text: str) -> tuple[str, str] | None:
+    """Return the setting that an error is about, and what to do; None if it is not about one."""
+    if code in _PARAMETER and _ABOUT_DISK.search(text):
+        return _DISK
+    if code == "InvalidParameter" and "belong to different networks" in text:
+        return _GROUPS
+    return _SETTINGS.get(code.partition(".")[0])

@@ -99,7 +99,7 @@ class AwsMachines:
         if wanted:
             self._in_all_regions(lambda region: self._terminate(region, wanted))
 
-    def console(self, instance_id: str) -> str:
+    def console(self, instance_id: str) -> str | None:
         """Return the console output of a machine; see ``Machines.console``."""
         for region in self._settings.regions:
             for is_latest in (True, False):
@@ -114,7 +114,7 @@ class AwsMachines:
                     if is_latest and code in ("UnsupportedOperation", "InvalidParameterCombination"):
                         continue  # an instance type whose console output is available only as of the boot
                     raise self._client.explain(error, region, "GetConsoleOutput") from error
-        return ""
+        return None
 
     def clear(self) -> Mapping[str, int]:
         """Delete launch templates, and orphaned disks and network interfaces; see ``Machines.clear``."""
@@ -139,7 +139,7 @@ class AwsMachines:
             {
                 "InstanceType": offer.instance_type,
                 "SubnetId": region.subnets[offer.zone],
-                "BlockDeviceMappings": [boot_disk_of(self._settings, region, offer)],
+                "BlockDeviceMappings": [boot_disk_of(region, offer)],
             }
             for offer in offers
         ]

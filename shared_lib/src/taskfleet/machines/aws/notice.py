@@ -8,7 +8,7 @@ import json
 import time
 from datetime import datetime
 
-from taskfleet.machines.notice import HAND_BACK_SECONDS, MetadataResponse, Notice, Watcher
+from taskfleet.machines.notice import HAND_BACK_SECONDS, MachineIdentity, MetadataResponse, Notice, Watcher
 
 #: The interval that AWS recommends.
 POLL_SECONDS = 5.0
@@ -32,6 +32,18 @@ class AwsWatcher(Watcher):
     def start(self) -> None:
         """See ``Watcher.start``."""
         self.poll(self._check, POLL_SECONDS)
+
+    def find_identity(self) -> MachineIdentity:
+        """See ``Watcher.find_identity``."""
+        return MachineIdentity(
+            self._value("instance-id"), self._value("instance-type"), self._value("placement/availability-zone")
+        )
+
+    def _value(self, path: str) -> str:
+        response = self._get(path)
+        if response.status != 200:
+            raise OSError(f"HTTP status {response.status}")
+        return response.text.strip()
 
     def _check(self) -> None:
         action = self._get("spot/instance-action")

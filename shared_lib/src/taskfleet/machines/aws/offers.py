@@ -7,16 +7,19 @@ EC2 allows about 20 such requests per second and region, after a burst of 100
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from taskfleet.clouds.aws_client import AwsClient
-from taskfleet.machine_terms import Architecture, Market
+from taskfleet.machine_terms import Architecture, Hardware, Market
 from taskfleet.machines.aws.cpus import cpu_of
+from taskfleet.machines.aws.disks import LIMITS
 from taskfleet.machines.aws.images import PROVIDER
-from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType, make_catalogue
+from taskfleet.machines.catalogue import Catalogue, InstanceType, make_catalogue
+from taskfleet.machines.disks import DiskType
 
 #: Where the Price List API for all regions is called, and DescribeRegions if no region is set.
 PRICES_REGION = "us-east-1"
@@ -24,22 +27,6 @@ _GB_IN_GIB = 1e9 / 2**30
 
 #: Attributes of those AmazonEC2 products that are plain hourly instances: not dedicated, without licences, not a reservation.
 _PLAIN_INSTANCES = {"operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used"}
-#: Baseline performance of disks, without bursts: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. For io1 and io2,
-#: what every instance type supports. Hard disks (st1, sc1) cannot be boot disks, so they are omitted.
-_SPEEDS: dict[str, dict[str, float]] = {
-    "gp3": {"free_iops": 3000, "free_mibps": 125, "max_iops": 80_000, "max_mibps": 2000},
-    "gp2": {
-        "free_iops": 100,
-        "iops_per_gib": 3,
-        "max_iops": 16_000,
-        "free_mibps": 25,  # operations of 256 KiB, also below
-        "mibps_per_gib": 0.75,
-        "max_mibps": 250,
-    },
-    "io1": {"max_iops": 32_000, "max_mibps": 500},
-    "io2": {"max_iops": 32_000, "max_mibps": 500},
-}
-_MIBPS_PER_IOPS = 0.25
 #: Suffixes of usage types of disks in the price list, where io1 is "piops".
 _SUFFIXES = {"gp3": "gp3", "gp2": "gp2", "io1": "piops", "io2": "io2"}
 #: Product families, and the prefix of their usage types.
@@ -133,10 +120,39 @@ def _types(client: AwsClient, region: str) -> dict[str, tuple[InstanceType, froz
                 cpu_family=family,
                 cpu_rank=rank,
                 is_burstable=one.get("BurstablePerformanceSupported", False),
+                hardware=_hardware(one),
             )
             usages = one.get("SupportedUsageClasses", ())
             found[name] = (instance_type, frozenset(market for market in Market if market in usages))
     return found
+
+
+#: Fields of types with special hardware: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceTypeInfo.html
+_HARDWARE_FIELDS = {
+    "GpuInfo": Hardware.GPU,
+    "FpgaInfo": Hardware.FPGA,
+    "InferenceAcceleratorInfo": Hardware.ACCELERATOR,
+    "NeuronInfo": Hardware.ACCELERATOR,
+    "MediaAcceleratorInfo": Hardware.ACCELERATOR,
+}
+#: The same by the beginning of the name, since EC2 omits these fields for some types.
+#: https://docs.aws.amazon.com/ec2/latest/instancetypes/ac.html
+_HARDWARE_FAMILIES = {
+    r"p\d|g\d|gr\d": Hardware.GPU,
+    r"f\d": Hardware.FPGA,
+    r"inf\d|trn\d|dl\d|vt\d": Hardware.ACCELERATOR,
+    r"u-|u\d": Hardware.HIGH_MEMORY,
+}
+
+
+def _hardware(one: Mapping[str, Any]) -> tuple[Hardware, ...]:
+    """Return the special hardware of a type."""
+    name = one["InstanceType"]
+    found = {kind for field, kind in _HARDWARE_FIELDS.items() if one.get(field)}
+    found |= {kind for pattern, kind in _HARDWARE_FAMILIES.items() if re.match(pattern, name)}
+    if one.get("BareMetal") or ".metal" in name:
+        found.add(Hardware.METAL)
+    return tuple(sorted(found))
 
 
 def _offered(client: AwsClient, region: str) -> set[tuple[str, str]]:
@@ -190,20 +206,16 @@ def _disk_prices(client: AwsClient, region: str, family: str) -> dict[str, float
 def _disks(
     region: str, storage: Mapping[str, float], iops: Mapping[str, float], throughput: Mapping[str, float]
 ) -> Iterator[DiskType]:
-    for name, speeds in _SPEEDS.items():
-        if storage.get(name, 0.0) <= 0:
-            continue
-        # io1 and io2 have no price for throughput, which comes with IOPS; if both are needed, the price here is too high
-        is_by_iops = name.startswith("io")
-        usd_per_iops = iops.get(name, 0.0)
-        yield DiskType(
-            name=name,
-            region=region,
-            usd_per_gib_month=storage[name],
-            usd_per_iops_month=usd_per_iops,
-            usd_per_mibps_month=usd_per_iops / _MIBPS_PER_IOPS if is_by_iops else throughput.get(name, 0.0),
-            **speeds,
-        )
+    for name, limits in LIMITS.items():
+        if storage.get(name, 0.0) > 0:
+            yield DiskType(
+                name=name,
+                region=region,
+                usd_per_gib_month=storage[name],
+                usd_per_iops_month=iops.get(name, 0.0),
+                usd_per_mibps_month=throughput.get(name, 0.0),
+                limits=limits,
+            )
 
 
 def _zones(client: AwsClient, region: str) -> list[str]:

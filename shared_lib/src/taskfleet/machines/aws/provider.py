@@ -12,6 +12,7 @@ from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.images import Image
 from taskfleet.machines.needs import Need
 from taskfleet.machines.notice import Watcher
+from taskfleet.machines.provider import NO_IDENTITY, check_identity
 from taskfleet.settings import Configuration
 from taskfleet.settings.provider_fields import AwsSettings
 
@@ -45,6 +46,11 @@ class AwsProvider:
                 f"REGIONS is not set. Set one or more in config/pool.env, such as REGIONS={self.example_region}. "
                 f"{poe('list_regions')} lists all regions."
             )
+
+    def check_machines(self, configuration: Configuration) -> None:
+        """See ``Provider.check_machines``."""
+        value = configuration.of(AwsSettings).instance_profile
+        check_identity(configuration, "INSTANCE_PROFILE", value, has_default=False, queues=("sqs:", "http"))
 
     def fit(self, need: Need) -> Need:
         """See ``Provider.fit``."""
@@ -87,13 +93,11 @@ class AwsProvider:
             regions=tuple(dict.fromkeys(pool.regions)),
             architecture=pool.architecture,
             image=pool.image,
-            instance_profile=own.instance_profile,
+            instance_profile=None if own.instance_profile == NO_IDENTITY else own.instance_profile,
             security_groups=own.security_groups,
             subnets=own.subnets,
             key_name=own.key_name,
             external_ip=pool.external_ip,
-            boot_disk_iops=pool.boot_disk_iops,
-            boot_disk_mibps=pool.boot_disk_mibps,
         )
         return AwsMachines(settings, script=script)
 

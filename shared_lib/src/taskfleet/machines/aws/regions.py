@@ -36,10 +36,6 @@ class LaunchSettings:
     """The key pair for SSH."""
     external_ip: bool = True
     """Whether machines get a public IP address."""
-    boot_disk_iops: float = 0.0
-    """I/O operations per second that boot disks must provide."""
-    boot_disk_mibps: float = 0.0
-    """MiB per second that boot disks must provide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,6 @@ MAX_USER_DATA_BYTES = 16 * 1024
 JOB, RUN, ORDER, LIFETIME = "taskfleet:job", "taskfleet:run", "taskfleet:order", "taskfleet:lifetime"
 #: Containers on a machine are one network hop further from its metadata service, and need it for credentials and termination notices.
 _HOPS = 2
-#: Disk types that require a number of IOPS, and the minimum.
-_MIN_IOPS = {"io1": 100, "io2": 100}
 
 
 def template_name(request: LaunchRequest) -> str:
@@ -95,14 +93,13 @@ def template_of(settings: LaunchSettings, region: Region, request: LaunchRequest
     return data
 
 
-def boot_disk_of(settings: LaunchSettings, region: Region, offer: Offer) -> dict[str, Any]:
-    """Return the block device of an offer's boot disk; it is deleted with its machine."""
-    kind, gib = offer.boot_disk_type, max(math.ceil(offer.boot_disk_gib), region.image_gib)
-    disk: dict[str, Any] = {"VolumeType": kind, "VolumeSize": gib, "DeleteOnTermination": True}
-    iops, mibps = math.ceil(settings.boot_disk_iops), math.ceil(settings.boot_disk_mibps)
-    if kind == "gp3":  # EC2 rejects values below the baseline of 3,000 IOPS and 125 MiB/s
-        disk |= {"Iops": iops} if iops > 3000 else {}
-        disk |= {"Throughput": mibps} if mibps > 125 else {}
-    elif kind in _MIN_IOPS:  # an operation transfers 256 KiB
-        disk["Iops"] = max(iops, 4 * mibps, _MIN_IOPS[kind])
+def boot_disk_of(region: Region, offer: Offer) -> dict[str, Any]:
+    """Return the block device of an offer's boot disk, with the speed that its price is for; it is deleted with its machine."""
+    disk: dict[str, Any] = {
+        "VolumeType": offer.boot_disk_type,
+        "VolumeSize": max(math.ceil(offer.boot_disk_gib), region.image_gib),
+        "DeleteOnTermination": True,
+    }
+    disk |= {"Iops": offer.boot_disk_iops} if offer.boot_disk_iops else {}
+    disk |= {"Throughput": offer.boot_disk_mibps} if offer.boot_disk_mibps else {}
     return {"DeviceName": region.root_device, "Ebs": disk}

@@ -11,7 +11,8 @@ from taskfleet.errors import StartUpError, WrongSettingError
 from taskfleet.machine_terms import Architecture, Market, region_of
 from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.gcp.cpus import series_of
+from taskfleet.machines.gcp.cpus import is_metal, series_of
+from taskfleet.machines.provider import NO_IDENTITY
 
 JOB_LABEL, RUN_LABEL, ORDER_LABEL = "taskfleet-job", "taskfleet-run", "taskfleet-order"
 NETWORK_TAG: Final = "taskfleet"
@@ -46,7 +47,7 @@ class LaunchSettings:
     image: str | None = None
     """An image or an image family; None for the newest Ubuntu LTS."""
     service_account: str | None = None
-    """The machines' service account; None for the project's default one."""
+    """The machines' service account; None for the project's default one, ``none`` for no service account."""
     network: str | None = None
     """A name, or a path in another project; None for "default", or the subnetwork's network."""
     subnetwork: str | None = None
@@ -61,13 +62,18 @@ class LaunchSettings:
         return {JOB_LABEL: label_value(self.job_id)} | run
 
 
+def is_name(name: str) -> bool:
+    """Return whether a name is valid for an instance."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> None:
     """Check that a name is valid for an instance.
 
     Raises:
         WrongSettingError: It is not.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise WrongSettingError(
             f"{name!r} is not a valid name for an instance of Compute Engine: a name has at most {MAX_NAME_LENGTH} lower-case letters, "
             "digits and hyphens, begins with a letter and does not end with a hyphen. Change JOB_ID.",
@@ -134,26 +140,29 @@ def make_body(name: str, request: LaunchRequest, script: str, image: str, settin
         initialize_params=compute_v1.AttachedDiskInitializeParams(
             source_image=image,
             disk_type=f"zones/{offer.zone}/diskTypes/{offer.boot_disk_type}",
-            disk_size_gb=disk_gib(offer),
+            disk_size_gb=math.ceil(offer.boot_disk_gib),
             labels=labels,
         ),
     )
+    if offer.boot_disk_iops:
+        disk.initialize_params.provisioned_iops = offer.boot_disk_iops
+    if offer.boot_disk_mibps:
+        disk.initialize_params.provisioned_throughput = offer.boot_disk_mibps
     return compute_v1.Instance(
         name=name,
         machine_type=f"zones/{offer.zone}/machineTypes/{offer.instance_type}",
         disks=[disk],
         network_interfaces=[_interface(offer.zone, settings)],
         scheduling=_scheduling(offer, request.lifetime_seconds),
-        service_accounts=[compute_v1.ServiceAccount(email=settings.service_account or "default", scopes=[_SCOPE])],
+        service_accounts=[
+            compute_v1.ServiceAccount(email=one, scopes=[_SCOPE])
+            for one in (settings.service_account or "default",)
+            if one != NO_IDENTITY
+        ],
         labels=labels,
         tags=compute_v1.Tags(items=[NETWORK_TAG]),
         metadata=compute_v1.Metadata(items=[compute_v1.Items(key="startup-script", value=script)]),
     )
-
-
-def disk_gib(offer: Offer) -> int:
-    """Return the boot disk's size: whole GiB, at least 10."""
-    return max(10, math.ceil(offer.boot_disk_gib))
 
 
 def _scheduling(offer: Offer, lifetime_seconds: float) -> Any:
@@ -167,7 +176,8 @@ def _scheduling(offer: Offer, lifetime_seconds: float) -> Any:
         max_run_duration=compute_v1.Duration(seconds=int(min(max(lifetime_seconds, shortest), longest))),
         automatic_restart=False,
     )
-    if is_spot or series_of(offer.instance_type) in _WITHOUT_LIVE_MIGRATION:
+    name = offer.instance_type
+    if is_spot or is_metal(name) or series_of(name) in _WITHOUT_LIVE_MIGRATION:
         found.on_host_maintenance = "TERMINATE"
     return found
 

@@ -37,6 +37,13 @@ GCP: dict[str, str] = {
 }
 #: Series with Arm CPUs, on which each vCPU is a core.
 ARM = frozenset({"t2a", "c4a", "n4a"})
+#: Series for databases in memory: https://cloud.google.com/compute/docs/memory-optimized-machines
+HIGH_MEMORY = frozenset({"x4"})
+
+
+def is_metal(type_name: str) -> bool:
+    """Return whether a machine type is a whole computer: https://cloud.google.com/compute/docs/instances/bare-metal-instances."""
+    return type_name.endswith("-metal")
 
 
 def series_of(type_name: str) -> str:

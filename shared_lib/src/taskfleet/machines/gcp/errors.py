@@ -1,4 +1,7 @@
-"""Compute Engine's errors of launches: the ``FailureReason`` that each stands for, and a sentence for the user."""
+"""Compute Engine's errors of launches: which are about an offer, with their ``FailureReason``, and which are general.
+
+A general error would meet every other offer, too: the account, the project or a setting is wrong. It is raised, and ends the pool.
+"""
 
 import re
 from collections.abc import Sequence
@@ -10,18 +13,39 @@ from google.api_core.exceptions import GoogleAPICallError
 from taskfleet.clouds.google import COMPUTE
 from taskfleet.clouds.google_errors import THROTTLED, TRANSIENT_CODES, explain, reasons_of, text_of
 from taskfleet.clouds.google_permissions import GOOGLE
+from taskfleet.errors import PermissionDeniedError, ProviderError, WrongSettingError
 from taskfleet.invocation import poe
 from taskfleet.machines import FailureReason
 
 #: Error codes of operations, and error reasons of requests.
 #: https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-resource-availability
 _STOCK_OUT: Final = {"STOCKOUT", "insufficientCapacity", "resourcePoolExhausted"}
-_STOCK_OUT_ENDING: Final = ("RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED_WITH_DETAILS")
+_STOCK_OUT_ENDING: Final = (
+    "RESOURCE_POOL_EXHAUSTED",
+    "RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+    "IP_SPACE_EXHAUSTED",  # of the region's subnetwork
+    "IP_SPACE_EXHAUSTED_WITH_DETAILS",
+)
 #: https://cloud.google.com/compute/resource-usage
 _QUOTA: Final = {"QUOTA_EXCEEDED", "quotaExceeded", "limitExceeded"}
 _BUSY: Final = {*THROTTLED, "RESOURCE_OPERATION_RATE_EXCEEDED", "operationRateExceeded"}
 #: Internal errors of the service in operations.
 _INTERNAL: Final = {"INTERNAL_ERROR", "SERVICE_UNAVAILABLE", "UNAVAILABLE", "BACKEND_ERROR"}
+#: The organization's policies forbid something: the error code of operations, and the reason of requests.
+#: https://cloud.google.com/resource-manager/docs/organization-policy/org-policy-constraints
+_POLICY: Final = {"CONDITION_NOT_MET", "conditionNotMet"}
+#: Something is missing or superfluous in the request, whatever the offer.
+_BAD_REQUEST: Final = {"badRequest", "parseError", "required"}
+#: Fields of the request that do not depend on the offer. https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert
+_FIELD: Final = re.compile(r"Invalid value for field '(?:resource|instance)\.(?P<field>\w+)(?P<rest>[^']*)'")
+_GENERAL_FIELDS: Final = {
+    "labels": "JOB_ID",
+    "metadata": "START_UP_SCRIPT",
+    "name": "JOB_ID",
+    "networkInterfaces": "NETWORK",
+    "serviceAccounts": "SERVICE_ACCOUNT",
+    "tags": "",
+}
 _NAME_EXISTS: Final = {"RESOURCE_ALREADY_EXISTS", "alreadyExists"}
 
 _RESOURCE: Final = re.compile(
@@ -43,8 +67,8 @@ class InsertFailure:
 
     reason: FailureReason
     text: str
-    is_general: bool = False
-    """Whether any other offer would fail, too."""
+    error: ProviderError | None = None
+    """The error, if any other offer would fail, too."""
     name_exists: bool = False
     """Whether an instance of this name exists already."""
 
@@ -68,7 +92,8 @@ def read_request_error(error: GoogleAPICallError, project: str) -> InsertFailure
     explained = explain(error, api=COMPUTE, project=project)
     if error.code == 401:
         raise explained from error
-    return InsertFailure(FailureReason.INVALID, str(explained), is_general=error.code in (403, 404))
+    is_general = error.code in (403, 404, 412) or bool(reasons & _BAD_REQUEST)
+    return InsertFailure(FailureReason.INVALID, str(explained), explained if is_general else None)
 
 
 def read_operation_errors(errors: Sequence[tuple[str, str]], project: str) -> InsertFailure:
@@ -97,28 +122,66 @@ def _known(codes: set[str], text: str, project: str) -> InsertFailure | None:
         return InsertFailure(FailureReason.STOCK_OUT, text)
     if codes & _NAME_EXISTS:
         return InsertFailure(FailureReason.INVALID, text, name_exists=True)
-    sentence = _about_service_account(codes, text) or _about_setting(text, project)
-    return None if sentence is None else InsertFailure(FailureReason.INVALID, sentence, is_general=True)
+    general = (
+        _about_policy(codes, text)
+        or _about_service_account(codes, text)
+        or _about_setting(text, project)
+        or _about_field(text)
+        or _about_permission(codes, text)
+    )
+    return None if general is None else InsertFailure(FailureReason.INVALID, str(general), general)
 
 
-def _about_service_account(codes: set[str], text: str) -> str | None:
-    found = _ACCOUNT.search(text)
-    account = found[0] if found else "of SERVICE_ACCOUNT"
-    if "SERVICE_ACCOUNT_ACCESS_DENIED" in codes:
-        permission = "iam.serviceAccounts.actAs"
-        return (
-            f"Compute Engine: this account lacks the permission {permission} on service account {account}. Ask for the role "
-            f"{GOOGLE[permission].role} to be granted on it. ({text})"
+def _about_policy(codes: set[str], text: str) -> ProviderError | None:
+    if not codes & _POLICY:
+        return None
+    if "vmExternalIpAccess" in text:
+        return WrongSettingError(
+            "Compute Engine: a policy of the organization forbids external IP addresses. Set EXTERNAL_IP=false in config/pool.env; the "
+            f"network then needs Cloud NAT. ({text})",
+            setting="EXTERNAL_IP",
         )
-    if re.search(r"service ?account", text, re.IGNORECASE) and re.search(r"not found|does not exist", text):
-        return (
-            f"Compute Engine: there is no service account {account}. Correct SERVICE_ACCOUNT in config/pool.env, or leave it empty for "
-            f"the project's default one. ({text})"
+    return ProviderError(f"Compute Engine: a policy of the organization forbids these machines. ({text})")
+
+
+def _about_field(text: str) -> ProviderError | None:
+    found = _FIELD.search(text)
+    if found is None or found["field"] not in _GENERAL_FIELDS:
+        return None
+    setting = "SUBNETWORK" if found["rest"].endswith("subnetwork") else _GENERAL_FIELDS[found["field"]]
+    advice = f" Correct {setting}." if setting else ""
+    return WrongSettingError(f"Compute Engine rejects the request.{advice} ({text})", setting=setting)
+
+
+def _about_permission(codes: set[str], text: str) -> ProviderError | None:
+    if "PERMISSIONS_ERROR" in codes:
+        return PermissionDeniedError(
+            f"Compute Engine: this account, or its service agent, lacks a permission. ({text})"
         )
     return None
 
 
-def _about_setting(text: str, project: str) -> str | None:
+def _about_service_account(codes: set[str], text: str) -> ProviderError | None:
+    found = _ACCOUNT.search(text)
+    account = found[0] if found else "of SERVICE_ACCOUNT"
+    if "SERVICE_ACCOUNT_ACCESS_DENIED" in codes:
+        permission = "iam.serviceAccounts.actAs"
+        return PermissionDeniedError(
+            f"Compute Engine: this account lacks the permission {permission} on service account {account}. Ask for the role "
+            f"{GOOGLE[permission].role} to be granted on it. ({text})",
+            permission=permission,
+            resource=account,
+        )
+    if re.search(r"service ?account", text, re.IGNORECASE) and re.search(r"not found|does not exist", text):
+        return WrongSettingError(
+            f"Compute Engine: there is no service account {account}. Correct SERVICE_ACCOUNT in config/pool.env, or leave it empty for "
+            f"the project's default one. ({text})",
+            setting="SERVICE_ACCOUNT",
+        )
+    return None
+
+
+def _about_setting(text: str, project: str) -> ProviderError | None:
     found = _RESOURCE.search(text)
     if (
         found is None
@@ -129,9 +192,10 @@ def _about_setting(text: str, project: str) -> str | None:
     word, setting, command = _SETTINGS[found["kind"]]
     where = found["project"] or project
     shown = command.format(project=where, list_images=poe("list_images"))
-    return (
+    return WrongSettingError(
         f"Compute Engine: project {where} has no {word} {found['name']}. Correct {setting} in config/pool.env; {shown} lists the "
-        f"existing ones. ({text})"
+        f"existing ones. ({text})",
+        setting=setting,
     )
 
 

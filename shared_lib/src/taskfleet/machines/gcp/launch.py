@@ -76,7 +76,7 @@ class Launch:
                 return failure
 
         found = self._session.call(call, "compute.instances.create")
-        if isinstance(found, InsertFailure) and (found.is_general or found.reason is FailureReason.THROTTLED):
+        if isinstance(found, InsertFailure) and (found.error or found.reason is FailureReason.THROTTLED):
             self._general = found
         return found
 
@@ -134,8 +134,8 @@ class Launch:
 def launch_failures(request: LaunchRequest, failures: Sequence[InsertFailure]) -> tuple[LaunchFailure, ...]:
     """Return a failure for each affected offer, the most frequent first; general failures affect all offers."""
     found: dict[tuple[str, str, FailureReason], str] = {}
-    for (reason, is_general), _ in Counter((one.reason, one.is_general) for one in failures).most_common():
-        text = next(one.text for one in failures if (one.reason, one.is_general) == (reason, is_general))
+    for (reason, is_general), _ in Counter((one.reason, one.error is not None) for one in failures).most_common():
+        text = next(one.text for one in failures if (one.reason, one.error is not None) == (reason, is_general))
         for offer in request.offers if is_general else request.offers[:1]:
             found.setdefault((offer.instance_type, offer.zone, reason), text)
     return tuple(LaunchFailure(name, zone, reason, text) for (name, zone, reason), text in found.items())

@@ -6,6 +6,7 @@ are sent in parallel, and then their operations are awaited. docs/decisions.md h
 
 import datetime
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -14,16 +15,15 @@ from typing import Any, ClassVar
 from taskfleet.clouds.google import COMPUTE, RESOURCE_MANAGER
 from taskfleet.clouds.google_session import PATIENCE_SECONDS, GoogleSession
 from taskfleet.clouds.parallel import run_parallel
-from taskfleet.errors import ProviderError, SettingsError, UnreachableError, WrongSettingError
+from taskfleet.errors import SettingsError, WrongSettingError
 from taskfleet.machines import (
     EndReason,
-    FailureReason,
     LaunchedMachine,
     LaunchRequest,
     LaunchResult,
     Machine,
 )
-from taskfleet.machines.gcp.bodies import LaunchSettings, check_name, check_script, disk_gib, make_body
+from taskfleet.machines.gcp.bodies import LaunchSettings, check_name, check_script, is_name, make_body
 from taskfleet.machines.gcp.calls import PARALLEL, delete, get_or_none, last, scopes
 from taskfleet.machines.gcp.images import PROVIDER, find, path_of
 from taskfleet.machines.gcp.responses import ENDED_SECONDS, PREEMPTION, read_ended, read_instance
@@ -35,8 +35,8 @@ OPERATION_SECONDS = 90.0
 #: The service's timestamps have the UTC offset of California, and it is undocumented whether filters compare them as times or as text.
 _SLACK_SECONDS = 8 * 3600.0
 MAX_PER_PAGE = 500
-#: The service keeps 1 MiB of a console.
-MAX_CONSOLE_PAGES = 64
+#: The service keeps 1 MiB of a console; no more is read, however many pages it sends.
+MAX_CONSOLE_PAGES, MAX_CONSOLE_CHARACTERS = 64, 1 << 20
 
 
 class GcpMachines:
@@ -76,11 +76,10 @@ class GcpMachines:
 
         Raises:
             UnreachableError: See ``Machines.launch``.
-            CredentialsError: There are no credentials, or they are rejected.
-            WrongSettingError: The name is not valid for an instance.
+            ProviderError: No machine was launched: the account, the project or a setting is wrong, not the offers; also if the image does
+                not fit on the boot disk of the first offer.
             StartUpError: The start-up script is too long.
         """
-        from taskfleet.machines.gcp.errors import InsertFailure
         from taskfleet.machines.gcp.launch import Launch, launch_failures
 
         for token in request.tokens:
@@ -88,16 +87,13 @@ class GcpMachines:
         script = self._script(request)
         check_script(script)
         offer, session = request.offers[0], self._session()
-        try:
-            image = self._checked_image(disk_gib(offer))
-        except UnreachableError:
-            raise
-        except ProviderError as error:
-            failure = InsertFailure(FailureReason.INVALID, str(error), is_general=True)
-            return LaunchResult(failures=launch_failures(request, [failure]))
+        image = self._checked_image(math.ceil(offer.boot_disk_gib))
         bodies = {token: make_body(token, request, script, image, self._settings) for token in request.tokens}
         found = Launch(session, offer.zone, self._operation_seconds).run(bodies)
         failures = [failure for failure in found.values() if failure is not None]
+        general = next((one.error for one in failures if one.error is not None), None)
+        if general is not None and len(failures) == len(found):
+            raise general
         return LaunchResult(
             tuple(
                 LaunchedMachine(token, offer.instance_type, offer.zone)
@@ -141,7 +137,7 @@ class GcpMachines:
 
             run_parallel({one: partial(delete_instance, *one) for one in found}, max_threads=PARALLEL)
 
-    def console(self, instance_id: str) -> str:
+    def console(self, instance_id: str) -> str | None:
         """Return the output of a machine's first serial port; see ``Machines.console``.
 
         Raises:
@@ -151,9 +147,11 @@ class GcpMachines:
         from google.cloud import compute_v1
 
         session = self._session()
+        if not is_name(instance_id):  # it would be part of a filter
+            return None
         found = [one for one in self._instances(f'(name = "{instance_id}")') if one.name == instance_id]
         if not found:
-            return ""
+            return None
         text, start = "", 0
         with session.client(compute_v1.InstancesClient) as client:
             request = compute_v1.GetSerialPortOutputInstanceRequest(
@@ -165,9 +163,11 @@ class GcpMachines:
                     lambda: get_or_none(client.get_serial_port_output, request),
                     "compute.instances.getSerialPortOutput",
                 )
-                if page is None or not page.contents:
+                if page is None:  # it was deleted meanwhile
+                    return text or None
+                if not page.contents:
                     break
-                text += page.contents
+                text = (text + page.contents)[-MAX_CONSOLE_CHARACTERS:]
                 start = page.next_
         return text
 

@@ -7,7 +7,7 @@ https://cloud.google.com/compute/docs/metadata/querying-metadata#waitforchange.
 import time
 from collections.abc import Callable
 
-from taskfleet.machines.notice import HAND_BACK_SECONDS, Notice, Watcher
+from taskfleet.machines.notice import HAND_BACK_SECONDS, MachineIdentity, MetadataResponse, Notice, Watcher
 
 REQUEST_SECONDS = 2.0
 #: How long the service waits for a change, and how much longer the client waits for the response.
@@ -26,6 +26,24 @@ class GcpWatcher(Watcher):
         self.poll(_LongPoll(self, "preempted", self._on_preempted), 0.0)
         self.poll(_LongPoll(self, "maintenance-event", self._on_maintenance), 0.0)
 
+    def find_identity(self) -> MachineIdentity:
+        """See ``Watcher.find_identity``; types and zones are paths such as ``projects/1/machineTypes/n2-standard-2``."""
+        return MachineIdentity(self._last_part("name"), self._last_part("machine-type"), self._last_part("zone"))
+
+    def _last_part(self, key: str) -> str:
+        return self.value(key).text.strip().rpartition("/")[2]
+
+    def value(self, key: str, *, seconds: float = REQUEST_SECONDS) -> MetadataResponse:
+        """Return the response with the value of a key of this machine.
+
+        Raises:
+            OSError, http.client.HTTPException: As ``request``, or there is no such key.
+        """
+        response = self.request(f"/computeMetadata/v1/instance/{key}", {"Metadata-Flavor": "Google"}, seconds=seconds)
+        if response.status != 200:
+            raise OSError(f"HTTP status {response.status}")
+        return response
+
     def _on_preempted(self, value: str) -> None:
         if value == "TRUE":
             self.notice = Notice(PREEMPTION_SECONDS - HAND_BACK_SECONDS, "Spot termination notice")
@@ -42,20 +60,18 @@ class GcpWatcher(Watcher):
 class _LongPoll:
     """Waits, at each call, for a change of a metadata key."""
 
-    def __init__(self, watcher: Watcher, key: str, on_change: Callable[[str], None]) -> None:
+    def __init__(self, watcher: GcpWatcher, key: str, on_change: Callable[[str], None]) -> None:
         self._watcher = watcher
         self._key = key
         self._on_change = on_change
         self._etag = ""
 
     def __call__(self) -> None:
-        path, seconds = f"/computeMetadata/v1/instance/{self._key}", REQUEST_SECONDS
+        key, seconds = self._key, REQUEST_SECONDS
         if self._etag:
-            path += f"?wait_for_change=true&timeout_sec={WAIT_SECONDS}&last_etag={self._etag}"
+            key += f"?wait_for_change=true&timeout_sec={WAIT_SECONDS}&last_etag={self._etag}"
             seconds = WAIT_SECONDS + WAIT_MORE_SECONDS
-        response = self._watcher.request(path, {"Metadata-Flavor": "Google"}, seconds=seconds)
-        if response.status != 200:
-            raise OSError(f"HTTP status {response.status}")
+        response = self._watcher.value(key, seconds=seconds)
         if response.etag != self._etag:
             self._on_change(response.text.strip())
         if not response.etag:  # without an ETag, a request cannot wait for a change

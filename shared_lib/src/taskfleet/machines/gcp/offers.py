@@ -10,9 +10,9 @@ from taskfleet.clouds.google import BILLING, COMPUTE
 from taskfleet.clouds.google_session import PATIENCE_SECONDS, REQUEST_SECONDS, GoogleSession, json_of
 from taskfleet.clouds.parallel import run_parallel
 from taskfleet.errors import SettingsError, WrongSettingError
-from taskfleet.machine_terms import Market
+from taskfleet.machine_terms import Hardware, Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, make_catalogue
-from taskfleet.machines.gcp.cpus import ARM, cpu_of, series_of
+from taskfleet.machines.gcp.cpus import ARM, HIGH_MEMORY, cpu_of, is_metal, series_of
 from taskfleet.machines.gcp.disks import boot_disk_types, disk_types
 from taskfleet.machines.gcp.images import FAMILIES, PROVIDER, architecture_of, as_image, newest
 from taskfleet.machines.gcp.prices import Rates
@@ -42,8 +42,8 @@ def fetch(
 ) -> Catalogue:
     """Fetch the machine types of some regions, with the prices of machines and disks.
 
-    Omitted are custom types, types with GPUs or TPUs (which have separate SKUs), bare metal (no spot market), deprecated types, and
-    zones that are not up.
+    Omitted are custom types, deprecated types, and zones that are not up. Types with GPUs or TPUs have no price, since these have separate
+    SKUs; bare metal has no spot market.
 
     Args:
         project: The project whose quota is used.
@@ -183,6 +183,7 @@ def _join(
             continue
         memory_gib, local_ssd_gib = one.memory_mb / 1024, _local_ssd_gib(one)
         cpu_family, cpu_rank = cpu_of(one.name)
+        hardware = _hardware(one)
         types[one.name] = InstanceType(
             name=one.name,
             cpus=one.guest_cpus,
@@ -193,12 +194,15 @@ def _join(
             cpu_rank=cpu_rank,
             is_burstable=one.is_shared_cpu,
             boot_disk_types=boot_disk_types(one.name, one.guest_cpus),
+            hardware=hardware,
         )
         for market in Market:
+            if market is Market.SPOT and Hardware.METAL in hardware:
+                continue
             usd = rates.machine_usd_per_hour(
                 one.name, up[zone], market, cpus=one.guest_cpus, memory_gib=memory_gib, local_ssd_gib=local_ssd_gib
             )
-            prices.append((one.name, market, zone, usd))
+            prices.append((one.name, market, zone, None if one.accelerators else usd))
     if not types:
         raise WrongSettingError(
             f"Google Cloud lists no machine types in {', '.join(regions) or 'no region'}.", setting="REGIONS"
@@ -214,12 +218,20 @@ def _join(
 
 
 def _is_usable(one: Any) -> bool:
-    return (
-        not one.accelerators
-        and not one.name.endswith("-metal")
-        and "custom" not in one.name
-        and one.deprecated.state in ("", "ACTIVE")
-    )
+    return "custom" not in one.name and one.deprecated.state in ("", "ACTIVE")
+
+
+def _hardware(one: Any) -> tuple[Hardware, ...]:
+    """Return the special hardware of a type."""
+    found = {
+        Hardware.ACCELERATOR if each.guest_accelerator_type.startswith("ct") else Hardware.GPU
+        for each in one.accelerators
+    }
+    if is_metal(one.name):
+        found.add(Hardware.METAL)
+    if series_of(one.name) in HIGH_MEMORY:
+        found.add(Hardware.HIGH_MEMORY)
+    return tuple(sorted(found))
 
 
 def _local_ssd_gib(one: Any) -> float:

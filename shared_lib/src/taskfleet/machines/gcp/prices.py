@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from taskfleet.machine_terms import Market
-from taskfleet.machines.catalogue import HOURS_PER_MONTH
+from taskfleet.machines.disks import HOURS_PER_MONTH
 from taskfleet.machines.gcp.cpus import series_of
 
 #: The vCPUs that shared-core types are billed for.

@@ -13,6 +13,7 @@ from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.images import Image
 from taskfleet.machines.needs import Need
 from taskfleet.machines.notice import Watcher
+from taskfleet.machines.provider import check_identity
 from taskfleet.settings import Configuration
 from taskfleet.settings.provider_fields import GcpSettings
 
@@ -46,6 +47,11 @@ class GcpProvider:
                 f"REGIONS is not set. Set one or more in config/pool.env, such as REGIONS={self.example_region}. "
                 f"{poe('list_regions')} lists all regions."
             )
+
+    def check_machines(self, configuration: Configuration) -> None:
+        """See ``Provider.check_machines``; an empty SERVICE_ACCOUNT stands for the project's default one."""
+        value = configuration.of(GcpSettings).service_account
+        check_identity(configuration, "SERVICE_ACCOUNT", value, has_default=True, queues=("pubsub:",))
 
     def fit(self, need: Need) -> Need:
         """See ``Provider.fit``."""

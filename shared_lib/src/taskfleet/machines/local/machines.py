@@ -5,6 +5,7 @@ that another process that gets its PID later is never mistaken for it.
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from taskfleet.errors import UnreachableError
-from taskfleet.files import write_atomically
+from taskfleet.errors import ProviderError, UnreachableError
+from taskfleet.files import make_private_folder, open_private, write_atomically
 from taskfleet.machine_terms import Market
 from taskfleet.machines import (
     FailureReason,
@@ -88,26 +89,34 @@ class LocalMachines:
             return []
         except OSError as error:
             raise UnreachableError(f"The folder of the local machines cannot be read: {error}.") from error
-        return [self._machine(folder) for folder in folders]
+        machines = [self._machine(folder) for folder in folders]
+        return [one for one in machines if one is not None]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """See ``Machines.terminate``; the second call kills the worker."""
         for instance_id in instance_ids:
-            folder = self._folder / instance_id
-            if folder.parent != self._folder or not (folder / METADATA).exists() or not is_locked(folder):
+            folder = self._find_folder(instance_id)
+            if folder is None or not is_locked(folder):
                 continue
             (folder / ENDING).touch()
-            with suppress(FileNotFoundError, ProcessLookupError, ValueError):
-                os.kill(int((folder / PID).read_text(encoding="ascii")), signal.SIGTERM)
+            with suppress(FileNotFoundError, ProcessLookupError, ValueError, OverflowError):
+                pid = int((folder / PID).read_text(encoding="ascii"))
+                if pid > 1:  # 0 and negative numbers mean groups of processes
+                    os.kill(pid, signal.SIGTERM)
 
-    def console(self, instance_id: str) -> str:
+    def console(self, instance_id: str) -> str | None:
         """See ``Machines.console``."""
+        folder = self._find_folder(instance_id)
+        if folder is None:
+            return None
         try:
-            with (self._folder / instance_id / CONSOLE).open("rb") as file:
+            with (folder / CONSOLE).open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - CONSOLE_BYTES))
                 return file.read().decode(errors="replace")
-        except OSError:
+        except FileNotFoundError:
             return ""
+        except OSError as error:
+            raise UnreachableError(f"The console of machine {instance_id} cannot be read: {error}.") from error
 
     def clear(self) -> Mapping[str, int]:
         """See ``Machines.clear``."""
@@ -119,11 +128,15 @@ class LocalMachines:
             self._folder.parent.rmdir()
         return {"folders of machines": len(self.list())}
 
+    def _find_folder(self, instance_id: str) -> Path | None:
+        folder = self._folder / instance_id
+        return folder if folder.parent == self._folder and (folder / METADATA).exists() else None
+
     def _start(self, token: str, request: LaunchRequest) -> None:
         folder = self._folder / token
         if (folder / PID).exists():  # an earlier call has started it
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         metadata = {
             "order": request.token,
             "created_at": time.time(),
@@ -132,9 +145,9 @@ class LocalMachines:
             "project": str(self._project),
         }
         write_atomically(folder / METADATA, json.dumps(metadata))
-        with (folder / CONSOLE).open("ab") as console:
+        with open(folder / CONSOLE, "ab", opener=open_private) as console:
             subprocess.run(
-                [sys.executable, "-m", "taskfleet.machines.local.shim", str(folder)],
+                [sys.executable, "-P", "-m", "taskfleet.machines.local.shim", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -143,23 +156,26 @@ class LocalMachines:
                 check=False,
             )
         if not (folder / PID).exists():
-            raise OSError(self.console(token).strip()[-500:] or "its shim did not start")
+            raise OSError((self.console(token) or "").strip()[-500:] or "its shim did not start")
 
-    def _machine(self, folder: Path) -> Machine:
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    def _machine(self, folder: Path) -> Machine | None:
+        try:
+            order, created_at = _read_metadata(folder / METADATA)
+        except FileNotFoundError:  # another process has deleted the folder meanwhile
+            return None
         state, detail = MachineState.ENDED, ""
         if is_locked(folder):
             state = MachineState.ENDING if (folder / ENDING).exists() else MachineState.RUNNING
         else:
-            detail = _end(folder).get("reason", "its processes were killed")
+            detail = _end_reason(folder)
         return Machine(
             instance_id=folder.name,
-            request_token=metadata["order"],
+            request_token=order,
             state=state,
             zone=self._zone,
             instance_type=INSTANCE_TYPE,
             market=Market.ON_DEMAND,
-            created_at=metadata["created_at"],
+            created_at=created_at,
             detail=detail,
         )
 
@@ -176,9 +192,31 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def _end(folder: Path) -> dict[str, Any]:
+def _read_metadata(path: Path) -> tuple[str, float]:
+    """Return the token of a machine's launch request, and when it was created.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ProviderError: The file is damaged.
+    """
     try:
-        found: dict[str, Any] = json.loads((folder / ENDED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
+        found = json.loads(path.read_text(encoding="utf-8"))
+        order, created_at = found["order"], float(found["created_at"])
+        if not isinstance(order, str) or not 0 <= created_at < math.inf:
+            raise ValueError("its order or time is wrong")
+        return order, created_at
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ProviderError(
+            f"The file {path} of a local machine is damaged ({type(error).__name__}: {error}). Delete the folder {path.parent}, "
+            "and end the machine's processes if there are any."
+        ) from error
+
+
+def _end_reason(folder: Path) -> str:
+    try:
+        found = json.loads((folder / ENDED).read_text(encoding="utf-8"))
+        return str(found["reason"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "its processes were killed"

@@ -4,8 +4,9 @@ import os
 import platform
 from dataclasses import replace
 
-from taskfleet.machine_terms import EPSILON, Architecture, Market, Range
-from taskfleet.machines.catalogue import Catalogue, DiskType, InstanceType, Price
+from taskfleet.machine_terms import Architecture, Market, Range
+from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
+from taskfleet.machines.disks import DiskType
 from taskfleet.machines.local.machines import INSTANCE_TYPE
 from taskfleet.machines.needs import Need
 from taskfleet.processes.identity import available_cpus, hostname
@@ -35,14 +36,13 @@ def local_catalogue(need: Need, now: float) -> Catalogue:
 
 def local_need(need: Need) -> Need:
     """Return a need without the requirements that do not apply here, with all machines limited to this computer."""
-    cpus = available_cpus()
-    most = min(cpus, need.total_cpus.high or cpus)
     return replace(
         need,
         architecture=_architecture(),
         markets=(Market.ON_DEMAND,),
         zones=(),
         instance_types=(),
+        exclude_instance_types=(),
         cpu_families=(),
         cpu_rank=Range(),
         cpus=Range(),
@@ -53,7 +53,7 @@ def local_need(need: Need) -> Need:
         boot_disk_types=(),
         boot_disk_iops=0.0,
         boot_disk_mibps=0.0,
-        total_cpus=Range(need.total_cpus.low, most + EPSILON),
+        shared_cpus=Range(None, available_cpus()),
         price_usd_per_hour=Range(),
     )
 

@@ -15,7 +15,7 @@ from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.notice import Watcher
 from taskfleet.processes.identity import hostname
 from taskfleet.settings import Configuration
-from taskfleet.settings.environment import environment_here, worker_command
+from taskfleet.settings.environment import environment_here, from_files, worker_command
 
 
 class LocalProvider:
@@ -41,6 +41,9 @@ class LocalProvider:
 
     def check(self, configuration: Configuration) -> None:
         """See ``Provider.check``."""
+
+    def check_machines(self, configuration: Configuration) -> None:
+        """See ``Provider.check_machines``; machines have the user's permissions."""
 
     def fit(self, need: Need) -> Need:
         """See ``Provider.fit``."""
@@ -74,7 +77,7 @@ class LocalProvider:
             zone=hostname(),
             command=worker_command(configuration.project),
             project=configuration.project,
-            environment=environment_here(configuration),
+            environment=environment_here(configuration) | from_files(configuration, "SLOTS"),
         )
 
     def watcher(self, address: str) -> Watcher | None:  # noqa: ARG002

@@ -51,7 +51,8 @@ class Shim:
         write_atomically(self._folder / PID, str(os.getpid()))
         os.close(writer)
         reason = self._wait(worker)
-        write_atomically(self._folder / ENDED, json.dumps({"at": time.time(), "reason": reason}))
+        with suppress(FileNotFoundError):
+            write_atomically(self._folder / ENDED, json.dumps({"at": time.time(), "reason": reason}))
 
     def _on_signal(self, *_: object) -> None:
         self._signals += 1
@@ -62,11 +63,18 @@ class Shim:
         reason = ""
         while True:
             now = time.time()
-            if not reason and (self._signals or now >= ends_at):
-                reason = "terminated" if self._signals else "its lifetime is over"
-                terminated_at = now
-                worker.terminate()
-            elif reason and (self._signals > 1 or now >= terminated_at + KILL_SECONDS):
+            is_known = self._folder.exists()  # otherwise nothing can list or terminate this machine
+            if not reason:
+                if self._signals:
+                    reason = "terminated"
+                elif not is_known:
+                    reason = "its folder was deleted"
+                elif now >= ends_at:
+                    reason = "its lifetime is over"
+                if reason:
+                    terminated_at = now
+                    worker.terminate()
+            elif self._signals > 1 or now >= terminated_at + KILL_SECONDS:
                 worker.kill()
             try:
                 code = worker.wait(TICK_SECONDS if not reason else TICK_SECONDS / 10)

@@ -1,0 +1,241 @@
+"""Runs the tasks of graphs: calls of any function of the project, with values of more types than JSON has."""
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskfleet.code_versions.describing import describe_code
+from taskfleet.context import TaskContext
+from taskfleet.errors import FunctionError, NoFunctionError
+from taskfleet.functions import INJECTED, TaskFunction, load_function, load_object
+from taskfleet.references import Store, decode, encode
+from taskfleet.script_import import Absent, was_stopped
+from taskfleet.tables.values import UnsupportedValueError
+from taskfleet.tasks import JSON, Lease
+from taskfleet.worker import stored_functions
+from taskfleet.worker.config import WorkerConfig
+
+#: The key under which the data of a call have the arguments of ``*args``.
+STAR = "*"
+#: How the name of a function begins that returns a command.
+BASH = "bash:"
+#: How it begins if arguments and results may be pickled.
+PICKLE = "pickle:"
+
+
+class CommandExit(SystemExit):
+    """A command that a function returned ended with another code than 0."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Function:
+    call: Callable[..., Any]
+    signature: inspect.Signature
+    injected: frozenset[str]
+    is_bash: bool
+    may_pickle: bool
+    has_positional_only: bool
+
+
+#: The functions that were loaded in this process or in one that it was forked from, by name.
+_loaded: dict[str, _Function] = {}
+
+
+class GraphCalls:
+    """Calls the functions of a graph's tasks, in a process that may run user code."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._project = Path(config.project)
+        self._store = Store(config.results_path)
+        self._may_pickle = False
+
+    def load(self, name: str) -> _Function:
+        """Import a function, unless it is.
+
+        Raises:
+            FunctionError: It cannot be imported.
+        """
+        found = _loaded.get(name)
+        if found is None:
+            is_stored = stored_functions.is_stored(name)
+            found = _load_stored(name, self._store, self._project) if is_stored else _load(name, self._project)
+            _loaded[name] = found
+        return found
+
+    def call(self, lease: Lease, context: TaskContext) -> Any:
+        """Return what the function of a task returns; for one that returns a command, run it and return None."""
+        function = self.load(lease.function)
+        self._may_pickle = function.may_pickle
+        arguments: dict[str, Any] = decode(lease.data, self._store, pickle=function.may_pickle)
+        for name in function.injected - arguments.keys():
+            arguments[name] = {"context": context, "output_path": context.output_path, "task_id": context.task_id}[name]
+        if STAR in arguments or function.has_positional_only:
+            bound = inspect.BoundArguments(function.signature, in_order(function.signature, arguments))
+            value = function.call(*bound.args, **bound.kwargs)
+        else:
+            value = function.call(**arguments)
+        return _run_command(value) if function.is_bash else value
+
+    def encode(self, value: object) -> bytes:
+        """Return the result of the latest call as JSON text; see ``references.encode``."""
+        calls: dict[str, tuple[str, str, str]] = {}
+
+        def encode_part(part: object) -> str:
+            return encode(part, self._store, special=special, pickle=self._may_pickle).decode()
+
+        def special(part: object) -> JSON:
+            if type(part).__module__ != "taskfleet.graph.parts":
+                _refuse_future(part)
+                return None
+            call = part.as_call(encode_part)  # type: ignore[attr-defined]
+            calls[call[0]] = call
+            return {"$task": call[0]}
+
+        text = encode_part(value)
+        if not calls:
+            return text.encode()
+        return json.dumps({"$calls": {"value": text, "calls": list(calls.values())}}, separators=(",", ":")).encode()
+
+
+def preload(config: WorkerConfig) -> dict[str, str]:
+    """Import the functions of the job's graph that can be imported; the others fail with their tasks.
+
+    Returns:
+        The hash of the code of each, by the name of the function.
+    """
+    calls = GraphCalls(config)
+    codes = {}
+    for name, version in config.graph_functions.items():
+        try:
+            function = calls.load(name)
+            codes[name] = code_hash(function.call, version, Path(config.project))
+        except FunctionError:
+            continue
+    return codes
+
+
+def code_hash(function: Callable[..., Any], version: str, project: Path) -> str:
+    """Return what identifies the code of a function: the version that its app declares, or else a hash.
+
+    Raises:
+        FunctionError: The code cannot be described.
+    """
+    return f"version {version}" if version else describe_code(function, project).digest
+
+
+def load_task_function(config: WorkerConfig) -> TaskFunction:
+    """Import TASK_FUNCTION. If it does not exist and the job may have a graph, which need not have it, return one that raises the error.
+
+    Raises:
+        FunctionError: It cannot be imported, or does not exist and the job has no graph.
+    """
+    try:
+        return load_function(config.function, Path(config.project), is_rms_style=config.is_rms_style)
+    except FunctionError as error:
+        is_missing = isinstance(error, NoFunctionError)
+        if not (config.graph_functions or (config.may_have_graph and is_missing)):
+            raise
+        reason = str(error)
+
+    def call(**_arguments: Any) -> None:
+        raise FunctionError(reason)
+
+    nothing: frozenset[str] = frozenset()
+    return TaskFunction(
+        name=config.function,
+        call=call,
+        required=nothing,
+        accepted=nothing,
+        accepts_any=True,
+        injected=nothing,
+        is_rms_style=False,
+    )
+
+
+def _load(name: str, project: Path) -> _Function:
+    kinds, name = name.split(":")[:-2], ":".join(name.split(":")[-2:])
+    try:
+        found = load_object(name, project, setting="")
+    except FunctionError as error:
+        if was_stopped(name.partition(":")[0]):
+            raise FunctionError(
+                f"{error} Define functions before the script waits for a result: workers import it up to there."
+            ) from None
+        raise
+    if type(found).__module__ == "taskfleet.graph.apps":
+        found = found.function
+    return _examined(found, is_bash=BASH[:-1] in kinds, may_pickle=PICKLE[:-1] in kinds)
+
+
+def _load_stored(name: str, store: Store, project: Path) -> _Function:
+    if str(project) not in sys.path:
+        sys.path.insert(0, str(project))
+    stored, call = stored_functions.load(name, store)
+    return _examined(call, is_bash=stored.is_bash, may_pickle=stored.may_pickle)
+
+
+def _examined(function: Callable[..., Any], *, is_bash: bool, may_pickle: bool) -> _Function:
+    signature = inspect.signature(function)
+    return _Function(
+        call=function,
+        signature=signature,
+        injected=INJECTED & signature.parameters.keys(),
+        is_bash=is_bash,
+        may_pickle=may_pickle,
+        has_positional_only=any(one.kind is one.POSITIONAL_ONLY for one in signature.parameters.values()),
+    )
+
+
+def in_order(signature: inspect.Signature, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments as ``inspect.BoundArguments`` has them."""
+    found: dict[str, Any] = {}
+    rest = dict(arguments)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            found[name] = tuple(rest.pop(STAR, ()))
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            found[name] = rest
+        elif name in rest:
+            found[name] = rest.pop(name)
+    return found
+
+
+def _refuse_future(part: object) -> None:
+    """Raise UnsupportedValueError for what stands for a future in a worker."""
+    if isinstance(part, Absent):
+        raise UnsupportedValueError(
+            (),
+            part,
+            "a task returns values, not the results of other calls",
+            "Pass the future to the task as an argument.",
+        )
+
+
+def _run_command(command: Any) -> None:
+    """Run a command; its output becomes that of the task.
+
+    Raises:
+        CommandExit: It ended with another code than 0.
+        TypeError: It is neither a text nor a list.
+    """
+    if isinstance(command, str):
+        words = ["bash", "-euo", "pipefail", "-c", command]
+    elif isinstance(command, list | tuple):
+        words = [str(word) for word in command]
+    else:
+        raise TypeError(f"a bash app returns a list of arguments or a text, not {command!r:.100}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    code = subprocess.run(words, check=False, stdin=subprocess.DEVNULL).returncode
+    if code:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        raise CommandExit(code, f"CommandExit: {words[0]} {how}")
