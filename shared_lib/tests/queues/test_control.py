@@ -374,6 +374,23 @@ def test_a_pause_of_an_earlier_ledger_of_the_job_ends_with_the_first_look(new_jo
     again.close()
 
 
+@pytest.mark.parametrize("new_job", ["sqs", "pubsub", "postgresql"], indirect=True)
+def test_a_worker_of_a_paused_job_leases_nothing_however_soon_it_asks(new_job):
+    job = new_job()
+    job.insert(4)
+    control.set_paused(job.database, True)
+    with JobQueues(job.configuration) as queues:
+        queues.publish(job.database)
+    worker = job.worker()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for _ in range(40):  # the tasks would arrive within some of these
+        while not worker.orders().is_paused:
+            assert worker.lease(2, time.time()) == []
+            assert time.monotonic() < deadline
+        assert worker.lease(2, time.time()) == []
+        time.sleep(0.05)
+
+
 def test_a_document_says_which_tasks_are_cancelled():
     runs = documents.as_runs([1, 2, 3, 7, 9, 10])
     assert runs == [(1, 3), (7, 7), (9, 10)]

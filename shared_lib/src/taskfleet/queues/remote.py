@@ -129,7 +129,7 @@ class RemoteQueue:
         """
         self._sender.start_heartbeats()
         self._raise_failure()
-        if not self._control.has_looked:  # the job may be paused
+        if not self._control.has_looked or self.orders().is_paused:
             return []
         self._process_arrivals(now)
         leases = self._next(most)
