@@ -111,9 +111,10 @@ class EmbeddedQueue:
 
     def note_code(self, codes: Mapping[str, str]) -> None:
         """See ``Queue.note_code``."""
-        self._codes = codes
+        self._codes = {**self._codes, **codes}
         if self._worker_id is not None:
-            code.register_worker_code(self._database, self._worker_id, codes)
+            with self._database.transaction():
+                code.register_worker_code(self._database, self._worker_id, codes)
 
     def orders(self) -> Orders:
         """See ``Queue.orders``."""
@@ -184,5 +185,6 @@ class EmbeddedQueue:
         )
         logger.info("Registered as worker %d", worker_id)
         if self._codes:
-            code.register_worker_code(self._database, worker_id, self._codes)
+            with self._database.transaction():
+                code.register_worker_code(self._database, worker_id, self._codes)
         return worker_id

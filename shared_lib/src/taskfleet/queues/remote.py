@@ -145,7 +145,8 @@ class RemoteQueue:
         return leases
 
     def note_code(self, codes: Mapping[str, str]) -> None:
-        """Do nothing: events do not have the versions of code."""
+        """See ``Queue.note_code``; the next events have it."""
+        self._outbox.note_code(codes)
 
     def renew(self, now: float) -> None:
         """Hand over the messages near their maximum lease time; leases are extended in the background."""
