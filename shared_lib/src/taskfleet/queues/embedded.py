@@ -67,6 +67,8 @@ class EmbeddedQueue:
         self._settings = settings
         self._policy = retry_policy(settings)
         self._slots = slots
+        most = settings.max_concurrent_tasks
+        self._limit = None if most is None else leasing.Limit(concurrent_tasks=most, slots=slots)
         self._manager = managers.number_of(database, manager)
         self._policies = policies
         self._reaped_at = 0.0
@@ -135,6 +137,8 @@ class EmbeddedQueue:
         return Depth(
             leasable=leasing.has_leasable(self._database, self._settings.skip_tasks, self._manager),
             running=counts[State.RUNNING] or (counts[State.WAITING] and self._count_of_others()),
+            is_limited=self._limit is not None
+            and sum(leasing.count_running(self._database, self._manager).values()) >= self._limit.concurrent_tasks,
         )
 
     def _count_of_others(self) -> int:
@@ -159,6 +163,7 @@ class EmbeddedQueue:
                 lease_seconds=settings.lease_seconds,
                 now=now,
                 manager=self._manager,
+                limit=self._limit,
             )
         except LeaseLostError:
             self._worker_id = self._register(now)
