@@ -4,7 +4,9 @@ import json
 import os
 
 import pytest
+from taskfleet.ledger import calls
 
+from shared_lib.tests.queues.jobs import ended
 from shared_lib.tests.queues.test_flows import FUNCTIONS, PATIENCE_SECONDS, FlowJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -14,6 +16,23 @@ with flow():
     squares = square.map(range(4))
 print(squares[0].id)
 """
+
+
+@pytest.mark.parametrize("new_job", ["postgresql"], indirect=True)
+def test_code_that_takes_more_than_a_message_follows_and_what_no_ledger_accepts_is_left_out(new_job):
+    job = new_job()
+    names = [f"task:f{n}" for n in range(150)]
+    for name in names:
+        calls.register_function(job.database, name)
+    job.insert(20)
+    worker = job.worker()
+    worker.note_code({"x" * 2000: "a", "\ud800": "a", "": "a", "task:f0": "b" * 300})
+    worker.note_code(dict.fromkeys(names[1:], "c" * 64))
+    for n in range(1, 21):
+        worker.finish([ended(one) for one in job.lease(worker, 1)], job.now)
+        job.until_counts(**{"succeeded": n} | ({"pending": 20 - n} if n < 20 else {}))
+    rows = job.database.rows("SELECT name, code_hash FROM worker_code JOIN function USING (function_id)")
+    assert dict(rows) == dict.fromkeys(names[1:], "c" * 64)
 
 
 @pytest.fixture

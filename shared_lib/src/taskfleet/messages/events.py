@@ -160,9 +160,22 @@ def _decode_codes(values: Any) -> dict[str, str]:
     if len(codes) > MOST_CODES:
         raise fields.wrong("the number of codes", len(codes), f"at most {MOST_CODES}")
     for name, code in codes.items():
-        fields.string(name, "the name of a function", least=1, most=LONGEST_NAME)
-        fields.string(code, "the hash of a function's code", least=1, most=LONGEST_CODE)
+        _check_code(name, code)
     return codes
+
+
+def is_code(name: str, code: str) -> bool:
+    """Return whether a batch may have this name of a function and this hash of its code."""
+    try:
+        _check_code(name, code)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_code(name: Any, code: Any) -> None:
+    fields.string(name, "the name of a function", least=1, most=LONGEST_NAME)
+    fields.string(code, "the hash of a function's code", least=1, most=LONGEST_CODE)
 
 
 def _decode_key(values: Any) -> AttemptKey:

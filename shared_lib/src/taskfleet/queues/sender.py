@@ -185,7 +185,7 @@ class Sender:
         left = CODES_BYTES
         for name, code in self._outbox.codes.items() if ledger else ():
             size = len(json.dumps([name, code]))
-            if named.get(name) != code and size <= left:
+            if named.get(name) != code and size <= left and events.is_code(name, code):  # a task may have reported it
                 found[name], left = code, left - size
         return found
 

@@ -26,7 +26,8 @@ def find_limited(database: Database, workers: Sequence[WorkerRecord], configurat
     found = {}
     for (number, name), n in running.items():
         with suppress(SettingsError):  # the file of the manager is missing
-            limit = configuration.of_manager(name).settings.max_concurrent_tasks
+            of_manager = configuration if name == configuration.manager else configuration.of_manager(name)
+            limit = of_manager.settings.max_concurrent_tasks
             if limit is not None and n >= limit and leasing.has_leasable(database, 0, number):
                 found[name or DEFAULT_MANAGER] = limit
     return found

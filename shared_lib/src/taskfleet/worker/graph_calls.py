@@ -82,7 +82,9 @@ class GraphCalls:
 
     def take_codes(self) -> dict[str, str]:
         """Return the hashes of the code of the functions that were loaded since the last call, by their names."""
-        codes, self._codes = self._codes, {}
+        codes = self._codes
+        if codes:
+            self._codes = {}
         return codes
 
     def call(self, lease: Lease, context: TaskContext) -> Any:

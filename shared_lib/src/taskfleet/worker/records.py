@@ -117,9 +117,8 @@ def codes_in(record: Record) -> dict[str, str]:
         found = json.loads(record.result or b"")
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {name: code for name, code in found.items() if isinstance(code, str)}
+    items = found.items() if isinstance(found, dict) else ()
+    return {name: code for name, code in items if isinstance(code, str)}
 
 
 def amended(record: bytes, peak_memory_mib: float, output: bytes | None) -> bytes:
