@@ -86,8 +86,9 @@ PERMISSIONS_HEAD = """# Permissions
 
 Generated from the code by `poe generate`. The lists are complete: tests verify that the requests of the providers' SDKs during the whole
 life of a job need exactly these permissions. A user who runs a pool needs the lists for pools and for queues; all others need one list.
-Replace the names in braces: `{account}`, `{bucket}`, `{queue}` (of QUEUE_URL) and so on. Missing permissions are reported before machines
-are launched, as far as the provider allows it.
+Replace the names in braces: `{account}`, `{bucket}`, `{queue}` (of QUEUE_URL) and so on. Resources with `{queue}--` in their names are the
+queues of managers ([graph.md](graph.md#managers)); at Google Cloud there are some for each manager. Missing permissions are reported before
+machines are launched, as far as the provider allows it.
 
 """
 

@@ -5,6 +5,7 @@ The stand-ins for the services work out by themselves what each request needs; s
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -54,6 +55,8 @@ pytestmark = pytest.mark.slow
 
 RUN = "job1-abc12"
 TABLES = {"aws": AWS, "gcp": GOOGLE}
+#: The names of queues here; those of managers are the one of ``gpu``.
+QUEUE = r"taskfleet-test-\d+-\d+"
 #: What the stand-ins cannot see, and why.
 UNSEEN = {
     (
@@ -66,22 +69,32 @@ UNSEEN = {
 TASK = """
 import time
 
-def run_task(n):
+def run_task(n, context):
     time.sleep(2.5)  # longer than a third of its lease, which is extended then
-    return n
+    return n if n > 1 else fail_at_first(n, context)
 
 def double(text):
     return 2 * text
+
+def fail_at_first(n, context):
+    time.sleep(2.5)
+    if context.attempt < 3:  # at AWS, the messages of the table have been handed out once before
+        raise ValueError
+    return n
 """
+RETRIED = {"RETRIES_ON_EXCEPTION": 2, "RETRY_DELAYS": "exception=0"}
 #: The driver of a graph with large values.
 FLOW = """
 import sys
 from taskfleet.graph import app, flow
 import task
 
-double = app(task.double)
+double, fail_at_first = app(task.double), app(task.fail_at_first, manager="gpu")
 with flow():
+    fail_at_first(1)
     large, other, cancelled = double("x" * 100_000), double("y" * 100_000), double("z")
+    if "more" in sys.argv:
+        double("w"), fail_at_first(2)
 if "result" in sys.argv:
     print(len(large.result() + other.result()))
 else:
@@ -123,12 +136,18 @@ class Cloud:
 
     @contextmanager
     def recorded(self):
-        """Gives the set of all permissions that are needed meanwhile, once that is over."""
-        before = [double.permissions() for double in self.doubles]
+        """Gives the set of all permissions that are needed meanwhile, and of those on queues with the queues, once that is over."""
+        before = [(double.permissions(), double.resources()) for double in self.doubles]
         found = set()
         yield found
-        for double, was in zip(self.doubles, before, strict=True):
-            found.update(double.permissions() - was)
+        for double, (names, on_queues) in zip(self.doubles, before, strict=True):
+            found.update(double.permissions() - names)
+            found.update((name, self.in_table(queue)) for name, queue in double.resources() - on_queues)
+
+    def in_table(self, queue):
+        """Return a queue of a test's job as the table names it."""
+        generic = re.sub(QUEUE, "{queue}", queue).replace("--gpu", self.of_managers)
+        return self.place_in_table + generic.replace(f"projects/{PROJECT}", "projects/{project}")
 
     def controller(self, machines):
         """What keeps a pool of one machine."""
@@ -159,6 +178,8 @@ class Cloud:
 
 
 class Amazon(Cloud):
+    place_in_table = "arn:aws:sqs:*:{account}:"
+    of_managers = "--*"
     bucket = "s3://code/jobs"
     offer = Offer(
         usd_per_slot_hour=0.01,
@@ -239,6 +260,8 @@ class Amazon(Cloud):
 
 
 class Google(Cloud):
+    place_in_table = ""
+    of_managers = "--{manager}"
     bucket = "gs://code/jobs"
     offer = Offer(
         usd_per_slot_hour=0.01,
@@ -355,8 +378,11 @@ def cloud(request, doubles, tmp_path, monkeypatch):
 
 
 def wanted(cloud, who):
-    """What the table says that somebody needs, but for what cannot be seen."""
-    return {row.name for row in TABLES[cloud.name].of(who=who) if (cloud.name, who, row.name) not in UNSEEN}
+    """What the table says that somebody needs, and on which queues, but for what cannot be seen."""
+    rows = [row for row in TABLES[cloud.name].of(who=who) if (cloud.name, who, row.name) not in UNSEEN]
+    of_queues = [row for row in rows if row.name.startswith(("sqs", "pubsub"))]
+    grants = [(row.name, grant) for row in of_queues for grant in row.grants if who in grant.who]
+    return {row.name for row in rows} | {(name, queue) for name, grant in grants for queue in grant.on}
 
 
 NONE = {"missing in the table": set(), "never needed": set()}
@@ -412,8 +438,9 @@ def test_who_only_looks_needs_what_the_table_says(cloud):
 
 
 def queue_url(cloud):
-    """The address of a queue that there is not yet."""
+    """The name and the address of a queue that there is not yet."""
     name = f"taskfleet-test-{os.getpid()}-{time.time_ns() % 10**9}"
+    assert re.fullmatch(QUEUE, name)
     return name, f"sqs://{name}" if cloud.name == "aws" else f"pubsub://{PROJECT}/{name}"
 
 
@@ -422,7 +449,7 @@ def do_a_table(cloud, folder):
     name, url = queue_url(cloud)
     cloud.put("jobs/tasks.csv", b"n\n1\n2\n3\n")
     stored = cloud.upload()
-    home = cloud.place(folder, url, TASK_TABLE=f"{cloud.bucket}/tasks.csv", IDLE_SECONDS=2)
+    home = cloud.place(folder, url, TASK_TABLE=f"{cloud.bucket}/tasks.csv", IDLE_SECONDS=2, **RETRIED)
     with cloud.recorded() as by_user:
         home.run("insert_tasks")
         cloud.let_messages_fall(name)
@@ -442,14 +469,16 @@ def do_a_table(cloud, folder):
 
 
 def do_a_graph(cloud, folder):
-    """Have a graph with large values done, which is paused and of which a task is cancelled; as ``do_a_table``."""
-    home = cloud.place(folder, queue_url(cloud)[1], BUCKET=cloud.bucket)
+    """Have a graph with large values and a manager done, which is paused and of which a task is cancelled; as ``do_a_table``."""
+    home = cloud.place(folder, queue_url(cloud)[1], BUCKET=cloud.bucket, **RETRIED)
+    (folder / "config" / "task.gpu.env").touch()
     (folder / "flow.py").write_text(FLOW)
     [name] = names_of_files(encode("x" * 200_000, Store(f"{cloud.bucket}/job1/results")))
     cloud.put(f"jobs/job1/results/{name}", b"what is left of the result of a worker that died")
     with cloud.recorded() as by_user:
         cancelled = home.run_script("flow.py").split()[-1]
         home.run("cancel", cancelled)
+        home.run("show_queue")
         home.run("pause")
     with cloud.recorded() as by_machine:
         assert "The job is paused" in home.run("launch_worker", "--slots", "1")
@@ -457,8 +486,11 @@ def do_a_graph(cloud, folder):
         home.run("resume")
     with cloud.recorded() as by_machine_later:
         assert "2 tasks done here" in home.run("launch_worker", "--slots", "1", "--max-tasks", "2")
+        assert "1 task done here" in home.run("launch_worker", "--slots", "1", "--manager", "gpu")
     with cloud.recorded() as by_user_at_last:
         assert home.run_script("flow.py", "result").split()[-1] == "400000"
+        home.run_script("flow.py", "more")
+        home.run("purge_queue", "--yes")
         home.run("delete_queue", "--yes")
     return by_user | by_user_later | by_user_at_last, by_machine | by_machine_later
 

@@ -147,7 +147,7 @@ with flow():
 """)
 
 
-@pytest.mark.parametrize("name", ["default", "events", "board", "a/b", "", "1", "x" * 32])
+@pytest.mark.parametrize("name", ["default", "events", "a-dead", "a/b", "", "1", "x" * 32])
 def test_names_that_a_manager_cannot_have(project, name):
     with project.calls("@app(manager='gpu')\ndef f(): pass\n") as (_, flow):
         if name:

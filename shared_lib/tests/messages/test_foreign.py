@@ -2,10 +2,10 @@
 
 import json
 import random
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
-from taskfleet.ledger import insertion, queries, recording
+from taskfleet.ledger import calls, insertion, queries, recording
 from taskfleet.ledger.checks import check
 from taskfleet.ledger.database import create
 from taskfleet.messages import events, fields, tasks
@@ -204,6 +204,21 @@ def test_a_message_with_one_wrong_value_is_refused_or_harmless(ledger):
         ('"killed by SIGSEGV"', "7", "the error of an attempt is 7, not a text"),
         ('"worker":', '"walker":', "it has no 'worker'"),
         ('"ended":3', '"ended":4', "its header has 4 attempts, and 3 follow"),
+        ('"ended":3', '"ended":3,"codes":["task:f"]', "codes is .*, not an object"),
+        ('"ended":3', '"ended":3,"codes":{"task:f":7}', "the hash of a function's code is 7, not a text"),
+        ('"ended":3', '"ended":3,"codes":{"":"a"}', "the name of a function is '', not a text that is not empty"),
+        (
+            '"ended":3',
+            f'"ended":3,"codes":{{"{"f" * 1001}":"a"}}',
+            "the name of a function is .*, not a text of at most 1000",
+        ),
+        ('"ended":3', f'"ended":3,"codes":{{"f":"{"a" * 201}"}}', "code is .*, not a text of at most 200 characters"),
+        ('"ended":3', r'"ended":3,"codes":{"f":"\ud800"}', "code is .*, not valid Unicode"),
+        (
+            '"ended":3',
+            f'"ended":3,"codes":{json.dumps(dict.fromkeys(map(str, range(1001)), "a"))}',
+            "the number of codes is 1001",
+        ),
     ],
 )
 def test_the_reason_names_the_field_of_an_event(before, after, reason):
@@ -318,3 +333,17 @@ def test_damaged_messages_are_refused_or_harmless(ledger, seed):
                 taken += 1
     ledger.read()
     assert taken > 20
+
+
+def test_code_of_functions_that_a_job_does_not_have_is_not_stored(tmp_path):
+    with closing(create(tmp_path / "job.db", job_id="job", project=tmp_path, now=1.0)) as database:
+        calls.register_function(database, "task:f")
+        calls.register_function(database, "task:declared", "2")
+        codes = dict.fromkeys(["task:f", "task:declared", "task:g", "'; DROP TABLE worker_code; --"], "abc")
+        for number, sent in enumerate([codes, {"task:f": "version 3"}]):
+            header = f'"worker":["x","host",1,1,1.0,null],"number":{number},"told_at":2.0,"leased":[],"returned":[],"end_reason":""'
+            text = f'{{"taskfleet":1,"job":"job","ledger":"","codes":{json.dumps(sent)},{header}}}'
+            recording.record(database, events.unpack(text), now=3.0)
+        assert database.rows("SELECT name, code_hash FROM worker_code JOIN function USING (function_id)") == [
+            ("task:f", "abc")
+        ]

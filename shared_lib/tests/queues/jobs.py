@@ -218,10 +218,11 @@ class Job:
 def worker_queue(configuration, source, now, open_queue=None, most_message_bytes=None):
     """Open a job's queue as one worker, which ``open_queue`` opens by name if it is at a service."""
     settings = configuration.settings
+    events = f"{settings.job_id}{'/' if settings.queue_url.startswith('postgres') else '-'}events"
     if open_queue is None and is_remote(settings.queue_url):
 
         def open_queue(name):
-            return open_transport(settings.queue_url, settings.job_id, of_events=name.endswith("-events"))
+            return open_transport(settings.queue_url, settings.job_id, of_events=name == events)
 
     if not is_remote(settings.queue_url):
         database = open_ledger(configuration.ledger_path, job_id=settings.job_id)
@@ -231,7 +232,7 @@ def worker_queue(configuration, source, now, open_queue=None, most_message_bytes
         return queue
     return RemoteQueue(
         lambda _: open_queue(settings.job_id),
-        lambda _: open_queue(f"{settings.job_id}-events"),
+        lambda _: open_queue(events),
         job_id=settings.job_id,
         worker=Worker(source=f"{os.getpid()}/{source}", hostname="host", pid=os.getpid(), slots=2, started_at=now),
         policy=retry_policy(settings),

@@ -5,9 +5,10 @@ import select
 import time
 
 import pytest
-from taskfleet.ledger import calls, cancelling, checks, control, recording, repair, sending
+from taskfleet.ledger import calls, cancelling, chaining, checks, control, recording, repair, sending
 from taskfleet.ledger.calls import Call
 from taskfleet.ledger.cancelling import Selection
+from taskfleet.messages.control import ControlDocument, pack
 from taskfleet.messages.events import unpack
 from taskfleet.queues import sender
 from taskfleet.queues.job import JobQueues
@@ -266,6 +267,68 @@ def test_a_cancelled_task_of_a_chain_is_not_run_by_the_worker_that_has_its_paren
     assert names(run(worker, job, 2)) == [("b0", 1), ("c0", 1)]  # the killed one had not begun
     job.until_counts(succeeded=3)
     is_sound(job)
+
+
+def run_rest(worker, job):
+    """Run what is due, as a task whose result was recorded before that of the one above, which had been killed; return the counts."""
+    worker.finish([ended(one) for one in worker.lease(10, job.now)], job.now)
+    return job.counts()
+
+
+def purge(job):
+    """Do what ``poe purge_queue`` does."""
+    n = repair.purge(job.database)
+    with JobQueues(job.configuration) as queues:
+        queues.purge(job.database)
+    return n
+
+
+@every_service
+def test_a_purge_stops_a_chain_that_has_gone_further_than_the_ledger_knows(new_job):
+    job = new_job()
+    insert(job, "a", "b", "c", "d", "e")
+    worker, began = job.worker(), sending.held_back_until(job.database)
+    assert names(run(worker, job, 1)) == [("a0", 1)]
+    [lease] = job.lease(worker, 1)
+    assert lease.task_id == "b0"
+    assert job.counts() == {"pending": 1, "waiting": 4}  # all that the ledger knows
+    assert purge(job) == 5
+    assert sending.held_back_until(job.database) > began
+    epoch = chaining.current_epoch(job.database)
+    job.until(
+        lambda: worker._control.document is not None and worker._control.document.chain_epoch == epoch, "not told"
+    )
+    worker.finish([ended(lease, result='"b"')], job.now)
+    job.advance(61)  # SQS deletes for a minute what is sent
+    assert drained(worker, job) == []
+    job.until_counts(succeeded=2, killed=3)
+    is_sound(job)
+    assert repair.retry(job.database, killed=True) > 0
+    sending.hold_back(job.database, 0.0)
+    job.queues.send_unsent(job.database)
+    leases = run(worker, job, 3)  # with chains of the new epoch, which go on
+    assert names(leases) == [("c0", 1), ("d0", 1), ("e0", 1)]
+    assert leases[0].data == '{"x":"b"}'
+    job.until(lambda: run_rest(worker, job) == {"succeeded": 5}, "not done")
+    is_sound(job)
+
+
+@one_service
+def test_a_document_of_another_ledger_stops_no_chain(new_job):
+    job = new_job()
+    insert(job, "a", "b")
+    worker = job.worker()
+    [lease] = job.lease(worker, 1)
+    document = ControlDocument(job_id=job.configuration.settings.job_id, ledger="0.5", version=9, chain_epoch=9)
+    with JobQueues(job.configuration) as queues:
+        queues._open_control().write(pack(document))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while getattr(worker._control.document, "chain_epoch", 0) != 9:  # without the monitor, which would replace it
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    worker.finish([ended(lease)], job.now)
+    assert names(run(worker, job, 1)) == [("b0", 1)]
+    job.until_counts(succeeded=2)
 
 
 @one_service

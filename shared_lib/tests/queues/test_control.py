@@ -394,16 +394,19 @@ def test_a_worker_of_a_paused_job_leases_nothing_however_soon_it_asks(new_job):
 def test_a_document_says_which_tasks_are_cancelled():
     runs = documents.as_runs([1, 2, 3, 7, 9, 10])
     assert runs == [(1, 3), (7, 7), (9, 10)]
-    one = ControlDocument(job_id="job", ledger="1.5", version=3, is_paused=True, cancelled=runs)
+    one = ControlDocument(job_id="job", ledger="1.5", version=3, is_paused=True, cancelled=runs, chain_epoch=2)
     assert documents.unpack(documents.pack(one)) == one
     assert [seq for seq in range(12) if one.has_cancelled("1.5", seq)] == [1, 2, 3, 7, 9, 10]
     assert not one.has_cancelled("1.6", 1)
+    assert [one.has_ended("1.5", epoch) for epoch in (0, 1, 2, 3)] == [True, True, False, False]
+    assert not one.has_ended("1.6", 1)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"taskfleet":1}', '{"taskfleet":1,"job":"j","ledger":"","version":1,"paused":1,"cancelled":[]}',
-     '{"taskfleet":1,"job":"j","ledger":"","version":1,"paused":true,"cancelled":[[1]]}'],
+     '{"taskfleet":1,"job":"j","ledger":"","version":1,"paused":true,"cancelled":[[1]]}',
+     '{"taskfleet":1,"job":"j","ledger":"","version":1,"paused":true,"cancelled":[],"chain_epoch":"9"}'],
 )  # fmt: skip
 def test_other_texts_are_no_documents(text):
     with pytest.raises(ForeignMessageError):

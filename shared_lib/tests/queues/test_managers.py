@@ -6,6 +6,8 @@ import re
 import time
 
 import pytest
+from taskfleet.queues.addresses import open_transport
+from taskfleet.settings.parsers import queue_url
 
 from shared_lib.tests.queues.test_flows import FLOW, PATIENCE_SECONDS, FlowJob
 
@@ -55,8 +57,8 @@ def job(service, name, tmp_path):
 def queues_of(job):
     """Return whether the queue of the default manager, of gpu and of events exist."""
     found = []
-    for suffix in ("", "-gpu", "-events"):
-        transport = job.service.transport(f"{job.name}{suffix}")
+    for options in ({}, {"manager": "gpu"}, {"of_events": True}):
+        transport = open_transport(job.service.queue_url(job.name), job.name, **options)
         found.append(transport.exists())
         transport.close()
     return found
@@ -129,7 +131,7 @@ def test_commands_reach_the_queues_of_all_managers(job, service, name):
     assert done_by(machine.run("launch_worker", "--manager", "gpu")) == 0
     home.run("retry", "--killed")
     # a queue that was deleted
-    transport = service.transport(f"{name}-gpu")
+    transport = open_transport(service.queue_url(name), name, manager="gpu")
     transport.delete()
     transport.close()
     service.advance(61)
@@ -156,6 +158,28 @@ def test_commands_reach_the_queues_of_all_managers(job, service, name):
     assert job.counts() == {"succeeded": 23}
     assert "Deleted" in home.run("delete_queue", "--yes")
     assert queues_of(job) == [False, False, False]
+
+
+def test_no_queue_of_a_job_is_one_of_another_job(service, name):
+    os.environ.update(service.environment())
+    address = service.queue_url(name)
+    queues = [open_transport(address, name, **options) for options in ({}, {"manager": "gpu"}, {"of_events": True})]
+    for queue in queues:
+        queue.create(tags={})
+    n_jobs = 0
+    for other in (f"{name}{suffix}" for suffix in ("-gpu", "--gpu", "-events", "-board", "-dead", "-other")):
+        try:
+            address = queue_url(service.queue_url(other))
+        except ValueError:
+            continue
+        for options in ({}, {"manager": "gpu"}, {"of_events": True}):
+            queues.append(open_transport(address, other, **options))
+            assert not queues[-1].exists()
+        n_jobs += 1
+    assert n_jobs >= 2
+    for queue in queues:
+        queue.delete()
+        queue.close()
 
 
 def test_a_pool_runs_the_tasks_without_a_manager(job):

@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+from taskfleet.queues.addresses import open_transport
 
 from shared_lib.tests.queues.conftest import SERVICES
 from shared_lib.tests.queues.test_whole_jobs import Place
@@ -98,8 +99,8 @@ def home(service, name, tmp_path, proxy):
         if process.poll() is None:
             process.kill()
             process.wait()
-    for suffix in ("", "-events"):
-        transport = service.transport(f"{name}{suffix}")
+    for of_events in (False, True):
+        transport = open_transport(service.queue_url(name), name, of_events=of_events)
         transport.delete()
         transport.close()
 

@@ -105,6 +105,10 @@ class Double:
         """Return how often each permission was needed so far, whether or not it was granted."""
         return Counter(self._ask()["permissions"])
 
+    def resources(self) -> Counter[tuple[str, str]]:
+        """Return how often each permission was needed on each queue so far; SQS and Pub/Sub only."""
+        return Counter({(permission, name): n for permission, name, n in self._ask()["resources"]})
+
     def unlisted(self) -> set[str]:
         """Return the needed permissions that are missing in the library's tables."""
         return {name for name in self.permissions() if name not in AWS and name not in GOOGLE}
@@ -167,6 +171,7 @@ class Faults:
     def __init__(self, seed: int = 0) -> None:
         self.requests: Counter[str] = Counter()
         self.permissions: Counter[str] = Counter()
+        self.resources: Counter[tuple[str, str]] = Counter()
         self._ordered: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._random = random.Random(seed)
@@ -181,10 +186,12 @@ class Faults:
         with self._lock:
             self._ordered.clear()
 
-    def need(self, *permissions: str) -> None:
-        """Count the permissions that a request needs."""
+    def need(self, *permissions: str, on: str = "") -> None:
+        """Count the permissions that a request needs, on a queue if that is known."""
         with self._lock:
             self.permissions.update(permissions)
+            if on:
+                self.resources.update((permission, on) for permission in permissions)
 
     def draw(self, action: str) -> dict[str, Any]:
         """Count a request, and return its fault; empty for none."""
@@ -225,4 +232,6 @@ def obey(
         if "clear" in command:
             faults.clear()
         hear(command)
-        print(json.dumps({"requests": faults.requests, "permissions": faults.permissions}), flush=True)
+        on_queues = [(*key, n) for key, n in faults.resources.items()]
+        answer = {"requests": faults.requests, "permissions": faults.permissions, "resources": on_queues}
+        print(json.dumps(answer), flush=True)

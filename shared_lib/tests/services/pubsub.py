@@ -54,6 +54,17 @@ class PubSub(Double):
         return {"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{self.port}", "GOOGLE_CLOUD_PROJECT": "test-project"}
 
 
+def resource_of(permission: str, request: Any) -> str:
+    """Return the topic or subscription, or the project of what is created, on which a request needs a permission.
+
+    https://cloud.google.com/pubsub/docs/access-control#required_permissions
+    """
+    kind = permission.split(".")[1].removesuffix("s")
+    found = getattr(request, kind, "") or request.name
+    found = str(getattr(found, "name", found))
+    return found.partition(f"/{kind}s/")[0] if permission.endswith("create") else found
+
+
 # --- in the process ---
 
 
@@ -321,7 +332,8 @@ def _handlers(service: Service, faults: Faults) -> list[Any]:
 
         def call(asked: Any, context: Any) -> Any:
             fault = faults.draw(name)
-            faults.need(*PERMISSIONS[name])
+            for permission in PERMISSIONS[name]:
+                faults.need(permission, on=resource_of(permission, asked))
             if fault.get("kind") == "error":
                 context.abort(grpc.StatusCode[fault["code"]], fault.get("message", "ordered"))
             try:

@@ -299,7 +299,9 @@ class _Faulty:
         if action:
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             environ["wsgi.input"] = io.BytesIO(body)
-            self._faults.need(*permissions_for(action, json.loads(body)))
+            request = json.loads(body)
+            queue = request.get("QueueName") or request.get("QueueUrl", "").rpartition("/")[2]
+            self._faults.need(*permissions_for(action, request), on=queue)
         match fault.get("kind"):
             case "error":
                 return _refuse(fault, start_response)

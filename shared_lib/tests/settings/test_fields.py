@@ -91,7 +91,10 @@ def test_the_defaults_are_the_documented_ones():
         ("QUEUE_URL", "fq://some/folder", "fq://some/folder"),
         ("QUEUE_URL", "fq:///x", "fq:///x"),
         ("QUEUE_URL", "sqs://x", "sqs://x"),
+        ("QUEUE_URL", "sqs://x-eventsful?region=--", "sqs://x-eventsful?region=--"),
         ("QUEUE_URL", "pubsub://project/x", "pubsub://project/x"),
+        ("QUEUE_URL", "pubsub://pro--ject/x", "pubsub://pro--ject/x"),
+        ("QUEUE_URL", "postgresql://h/a--b-events", "postgresql://h/a--b-events"),
         ("QUEUE_URL", "postgresql://me@host/base", "postgresql://me@host/base"),
         ("TASK_FUNCTION", "pkg.mod_1:_f2", "pkg.mod_1:_f2"),
         ("OUTPUT_PATH", "", None),
@@ -136,6 +139,17 @@ def test_good_values_are_accepted(name, text, value):
     [
         ("JOB_ID", ["", "1a", "_a", "-a", "a b", "a.b", "a/b", "ä", "a" * 64, "a\n"], "a letter, then at most 62"),
         ("QUEUE_URL", ["", "Ledger", "fq:/x", "fq://", "ftp://x"], "'ledger'"),
+        (
+            "QUEUE_URL",
+            [
+                "sqs://a--gpu",
+                "sqs://a-events?region=r",
+                "https://sqs.r.amazonaws.com/1/a-board",
+                "pubsub://p/a--b",
+                "pubsub://a-dead/",
+            ],
+            "a name of a queue that has no '--'",
+        ),
         ("TASK_FUNCTION", ["", "task", "task:", ":f", "1a:f", "a:b:c", "a:f()", "a b:f"], "module:function"),
         ("START_TASK", ["", "-1", "1.0", "1e3", "x", "1_", "_1", "1__0", "+1", " 1", "²", "9" * 30], "a whole number"),
         ("INSERT_LIMIT", ["0", "-1", "1.5", "all"], "a whole number of at least 1"),

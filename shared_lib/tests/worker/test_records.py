@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from taskfleet.tasks import Finished, Lease, Outcome
-from taskfleet.worker.records import CorruptRecordError, Record, amended, salvage, unpack
+from taskfleet.worker.records import (
+    CODES,
+    CorruptRecordError,
+    Record,
+    amended,
+    codes_in,
+    pack_codes,
+    salvage,
+    unpack,
+)
 from taskfleet.worker.shared_memory import CAPACITY, NOTHING_BEGUN, SharedMemory
 
 texts = st.none() | st.binary(max_size=200)
@@ -47,6 +56,21 @@ def test_records_arrive_as_they_were_sent_however_the_stream_is_cut(sent, data):
         received += some
     assert same(received, sent)
     assert not buffer
+
+
+def test_code_comes_before_the_record_of_a_task():
+    task = Record(task_index=3, outcome=0, started_at=1.0, elapsed_seconds=0.5, result=b"1")
+    found, used = unpack(pack_codes(3, {"task:f": "abc"}) + task.pack(), 3)
+    assert used
+    assert [one.outcome for one in found] == [CODES, 0]
+    assert codes_in(found[0]) == {"task:f": "abc"}
+    assert same(found[1:], [task])
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b"{", b'{"f": 7}', b"[" * 100_000, b"\xff", b'{"f": null}'])
+def test_what_a_task_wrote_in_place_of_code_is_ignored(text):
+    [found], _ = unpack(pack_codes(0, {}), 0)
+    assert codes_in(found._replace(result=text)) == {}
 
 
 def test_each_field_of_a_record_is_in_the_finished_attempt():

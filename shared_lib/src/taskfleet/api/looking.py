@@ -30,7 +30,7 @@ def status(configuration: Configuration) -> Status:
         LedgerError: There is no ledger, or it cannot be read.
     """
     with closing(open_job(configuration, read_only=True)) as database:
-        return gather(database, time.time(), by_function=True)
+        return gather(database, time.time(), by_function=True, configuration=configuration)
 
 
 def tasks(
@@ -142,7 +142,7 @@ def explain(configuration: Configuration, what: str | None = None) -> list[str]:
     """
     now = time.time()
     with closing(open_job(configuration, read_only=True)) as database:
-        current = gather(database, now)
+        current = gather(database, now, configuration=configuration)
         if what not in (None, "pool"):
             found = _find_task(database, configuration.settings.job_id, what)
             return [explain_task(database, found, current, configuration.settings, now)]

@@ -40,7 +40,9 @@ TASKS: Final = "arn:aws:sqs:*:{account}:{queue}"
 EVENTS: Final = "arn:aws:sqs:*:{account}:{queue}-events"
 #: The notice board, which exists only if BUCKET is not set and a task was cancelled or the job paused.
 BOARD: Final = "arn:aws:sqs:*:{account}:{queue}-board"
-WORK_QUEUES: Final = (TASKS, EVENTS)
+#: The queues of the managers of a job; no other job has a queue of such a name, see ``settings.parsers.queue_url``.
+MANAGERS: Final = "arn:aws:sqs:*:{account}:{queue}--*"
+WORK_QUEUES: Final = (TASKS, MANAGERS, EVENTS)
 QUEUES: Final = (*WORK_QUEUES, BOARD)
 
 TAGGED: Final = Condition(
@@ -221,7 +223,7 @@ AWS: Final = Permissions(
             use=Use.QUEUE,
             purpose="inserts tasks; tells workers on the notice board that tasks are cancelled, or the job is paused",
             grants=(
-                Grant((Who.QUEUE,), QUEUES),
+                Grant((Who.QUEUE,), (TASKS, MANAGERS, BOARD)),
                 Grant((Who.MACHINE,), WORK_QUEUES, purpose="sends tasks for another attempt, and events"),
             ),
             calls=("sqs:SendMessageBatch",),
@@ -231,22 +233,22 @@ AWS: Final = Permissions(
             use=Use.QUEUE,
             purpose="receives events, and samples tasks",
             grants=(
-                Grant((Who.QUEUE,), QUEUES),
-                Grant((Who.MACHINE,), (TASKS, BOARD), purpose="receives tasks, and reads the notice board"),
+                Grant((Who.QUEUE,), (TASKS, EVENTS, BOARD)),
+                Grant((Who.MACHINE,), (TASKS, MANAGERS, BOARD), purpose="receives tasks, and reads the notice board"),
             ),
         ),
         Permission(
             name="sqs:DeleteMessage",
             use=Use.QUEUE,
             purpose="deletes processed messages",
-            grants=(Grant((Who.QUEUE,), QUEUES), Grant((Who.MACHINE,), (TASKS,))),
+            grants=(Grant((Who.QUEUE,), (TASKS, EVENTS, BOARD)), Grant((Who.MACHINE,), (TASKS, MANAGERS))),
             calls=("sqs:DeleteMessageBatch",),
         ),
         Permission(
             name="sqs:ChangeMessageVisibility",
             use=Use.QUEUE,
             purpose="extends leases and returns tasks",
-            grants=(Grant((Who.QUEUE,), WORK_QUEUES), Grant((Who.MACHINE,), (TASKS,))),
+            grants=(Grant((Who.QUEUE,), (TASKS,)), Grant((Who.MACHINE,), (TASKS, MANAGERS))),
             calls=("sqs:ChangeMessageVisibilityBatch",),
         ),
     ]

@@ -25,10 +25,11 @@ IMAGE_PROJECT: Final = "projects/{image_project}"
 #: In the project of the network, which can be another one.
 SUBNETWORK: Final = "projects/{network_project}/regions/{region}/subnetworks/{subnetwork}"
 SERVICE_ACCOUNT: Final = "projects/{project}/serviceAccounts/{service_account}"
-TOPICS: Final = ("projects/{project}/topics/{queue}", "projects/{project}/topics/{queue}-events")
+TASK_TOPICS: Final = ("projects/{project}/topics/{queue}", "projects/{project}/topics/{queue}--{manager}")
+TOPICS: Final = (*TASK_TOPICS, "projects/{project}/topics/{queue}-events")
 DEAD_TOPICS: Final = tuple(f"{one}-dead" for one in TOPICS)
-TASKS: Final = "projects/{project}/subscriptions/{queue}"
-SUBSCRIPTIONS: Final = (TASKS, "projects/{project}/subscriptions/{queue}-events")
+TASKS: Final = ("projects/{project}/subscriptions/{queue}", "projects/{project}/subscriptions/{queue}--{manager}")
+SUBSCRIPTIONS: Final = (*TASKS, "projects/{project}/subscriptions/{queue}-events")
 
 ITSELF: Final = Condition(
     "the machine's name begins with the job's name",
@@ -204,7 +205,7 @@ GOOGLE: Final = Permissions(
             use=Use.QUEUE,
             purpose="inserts tasks",
             grants=(
-                Grant((Who.QUEUE,), TOPICS),
+                Grant((Who.QUEUE,), TASK_TOPICS),
                 Grant((Who.MACHINE,), TOPICS, purpose="sends tasks for another attempt, and events", role=_PUBLISHER),
                 Grant(
                     (Who.PROVIDER,),
@@ -255,7 +256,7 @@ GOOGLE: Final = Permissions(
                 Grant((Who.QUEUE,), SUBSCRIPTIONS),
                 Grant(
                     (Who.MACHINE,),
-                    (TASKS,),
+                    TASKS,
                     purpose="receives tasks, extends leases, returns tasks, deletes processed messages",
                     role=_SUBSCRIBER,
                 ),

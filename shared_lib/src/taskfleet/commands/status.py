@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     database = open_job(configuration, read_only=True)
     while True:
         now = time.time()
-        status = gather(database, now, by_function=True)
+        status = gather(database, now, by_function=True, configuration=configuration)
         if arguments.watch is not None and sys.stdout.isatty() and not arguments.json:
             print("\x1b[H\x1b[2J", end="")
         print(

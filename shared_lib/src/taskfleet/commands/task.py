@@ -73,6 +73,8 @@ def _attempt_lines(attempt: AttemptRecord) -> list[str]:
         facts.append(f"exit code {attempt.exit_code}")
     if attempt.peak_memory_mib is not None:
         facts.append(f"peak memory {attempt.peak_memory_mib:,.0f} MiB")
+    if attempt.code_version is not None:
+        facts.append(f"code version {attempt.code_version}")
     lines = [
         f"Attempt {attempt.number}: {attempt.outcome.word} after {duration(attempt.elapsed_seconds)} ({', '.join(facts)})"
     ]
@@ -108,6 +110,7 @@ def _to_json(record: TaskRecord) -> dict[str, JSON]:
             "stderr": attempt.stderr,
             "exit_code": attempt.exit_code,
             "peak_memory_mib": attempt.peak_memory_mib,
+            "code_version": attempt.code_version,
         }
         for attempt in record.attempts
     ]

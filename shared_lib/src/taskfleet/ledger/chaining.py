@@ -3,7 +3,8 @@
 A task is sent with the chain below it (``messages.chains``), whose tasks are in the table ``chained`` until they are released or end.
 When a parent succeeds, the ledger sends its child like any other, unless a worker has reported that it sent it: then its message is in the
 queue. A report counts only if the task is in the table, and in the same *epoch*: a purge of the queue or a move to another one begins a new
-one (``Transitions.start_epoch``), because what was sent before is gone. In doubt a task is sent twice, never not at all.
+one (``Transitions.start_epoch``), because what was sent before is gone. In doubt a task is sent twice, never not at all. The control
+document has the epoch, so that workers do not go on with a chain of an earlier one: it may have gone further than the ledger knows.
 
 Only tasks that have never been released are in chains: the parent has never succeeded, and the child has had no attempt.
 """
@@ -71,7 +72,7 @@ def record(database: Database, tasks: Sequence[QueuedTask]) -> list[QueuedTask]:
                 f"SELECT seq FROM json_each(?) JOIN state ON seq = value WHERE {_UNTOUCHED}", (as_json(seqs),)
             )
         }
-        epoch = _epoch(database)
+        epoch = current_epoch(database)
         chained = [_checked(task, untouched, epoch) for task in tasks]
         database.execute_many(
             "INSERT OR IGNORE INTO chained (seq, parent) VALUES (?, ?)",
@@ -92,13 +93,18 @@ def _checked(task: QueuedTask, untouched: set[int], epoch: int) -> QueuedTask:
     return task._replace(chain=Chain(epoch, tasks[:n]))
 
 
+def current_epoch(database: Database) -> int:
+    """Return the epoch of the chains that go on."""
+    return int(database.value("SELECT n FROM tally WHERE name = ?", (EPOCH,)) or 0)
+
+
 # --- in a transaction of the caller ---
 
 
 def note_sent(database: Database, reported: Iterable[tuple[int, int]]) -> None:
     """Note that workers sent tasks of chains: (number, epoch)."""
     if reported := list(reported):
-        epoch = _epoch(database)
+        epoch = current_epoch(database)
         database.execute_many(
             "UPDATE chained SET is_sent = 1 WHERE seq = ?", [(seq,) for seq, of_epoch in reported if of_epoch == epoch]
         )
@@ -128,7 +134,3 @@ def forget_children(database: Database, parents: Sequence[int]) -> None:
 
 def _exist(database: Database) -> bool:
     return bool(database.value("SELECT EXISTS (SELECT 1 FROM chained)"))
-
-
-def _epoch(database: Database) -> int:
-    return int(database.value("SELECT n FROM tally WHERE name = ?", (EPOCH,)) or 0)

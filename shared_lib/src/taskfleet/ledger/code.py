@@ -35,13 +35,16 @@ def register_version(
 
 
 def register_worker_code(database: Database, worker_id: int, codes: Mapping[str, str]) -> None:
-    """Enter the code that a worker has imported: its hash by the name of the function."""
-    with database.transaction():
-        database.execute_many(
-            "INSERT OR REPLACE INTO worker_code (worker_id, function_id, code_hash) "
-            "SELECT ?, function_id, ? FROM function WHERE name = ?",
-            [(worker_id, code_hash, name) for name, code_hash in codes.items()],
-        )
+    """Enter the code that a worker has imported: its hash by the name of the function, in an open transaction.
+
+    Of a function whose app declares a version, only a version counts, which a worker of a service queue does not know.
+    """
+    is_declared = "coalesce(json_extract(options, '$.version'), '') <> ''"
+    database.execute_many(
+        "INSERT OR REPLACE INTO worker_code (worker_id, function_id, code_hash) "
+        f"SELECT ?1, function_id, ?2 FROM function WHERE name = ?3 AND ({is_declared}) = (?2 LIKE 'version %')",
+        [(worker_id, code_hash, name) for name, code_hash in codes.items()],
+    )
 
 
 def done_by_other_code(database: Database, function_id: int, code_hash: str) -> list[OtherCode]:

@@ -97,7 +97,10 @@ class DescendantTransitions(Changes):
 
     def start_epoch(self) -> None:
         """Forget all chains, and ignore what workers report of them later: messages of the queue are deleted, or are in another queue."""
-        self._database.execute("DELETE FROM chained")
+        if self._database.execute("DELETE FROM chained").rowcount:
+            self._database.execute(
+                "UPDATE control SET version = version + 1"
+            )  # workers are told not to go on with them
         self._totals[chaining.EPOCH] += 1
 
     def _released(self, released: Released) -> None:

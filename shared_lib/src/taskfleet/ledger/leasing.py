@@ -6,6 +6,7 @@ worker: after a lease is lost, reports of its holder change nothing and count as
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from taskfleet.ledger import arguments, attempts, control, frontier, segments
 from taskfleet.ledger.database import Database
@@ -37,6 +38,16 @@ _PENDING_BEYOND = (
     f"{_PENDING[0]} AND available_at > 0 AND +state.seq > :skip",
 )
 _LEASE_AGAIN = lease_columns(f"min(attempt + 1, {LAST_ATTEMPT})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How many tasks of a manager may run at once."""
+
+    concurrent_tasks: int
+    """On all workers."""
+    slots: int
+    """On the worker that asks."""
 
 
 def register(
@@ -111,6 +122,7 @@ def lease(
     lease_seconds: float,
     now: float,
     manager: int = 0,
+    limit: Limit | None = None,
 ) -> list[Lease]:
     """Lease tasks of a manager: first those that are due for a retry or of small insertions, then those of tables in their order.
 
@@ -124,6 +136,7 @@ def lease(
         lease_seconds: The duration of the worker's lease from now on.
         now: Seconds since the epoch.
         manager: The number of the manager.
+        limit: How many of its tasks may run at once.
 
     Raises:
         LeaseLostError: The worker's lease was lost.
@@ -132,6 +145,10 @@ def lease(
         _renew(database, worker_id, lease_seconds, now)
         if control.is_paused(database):
             return []
+        if limit is not None:
+            most = min(most, _room(database, worker_id, manager, limit))
+            if most <= 0:
+                return []
         leases = _due(database, worker_id, most, skip, now, manager)
         change.lease(worker_id, [one.seq for one in leases])
         while len(leases) < most and not manager:
@@ -259,6 +276,23 @@ def has_leasable(database: Database, skip: int, manager: int = 0) -> bool:
     if next_due_at(database, skip, manager) is not None:
         return True
     return not manager and segments.first_open(database, skip) is not None
+
+
+def count_running(database: Database, manager: int) -> dict[int, int]:
+    """Return the number of tasks that each worker of a manager has leased, by the worker's number, without those that have none."""
+    return dict(
+        database.rows(
+            "SELECT worker.worker_id, count(*) FROM worker JOIN state ON state.worker_id = worker.worker_id "
+            f"AND state = {State.RUNNING} WHERE worker.manager_id = ? AND ended_at IS NULL GROUP BY worker.worker_id",
+            (manager,),
+        )
+    )
+
+
+def _room(database: Database, worker_id: int, manager: int, limit: Limit) -> int:
+    """Return how many tasks a worker may lease: as many as it can begin, so that it takes no part of the limit from others."""
+    running = count_running(database, manager)
+    return min(limit.concurrent_tasks - sum(running.values()), limit.slots - running.get(worker_id, 0))
 
 
 def _filled(database: Database, leases: Sequence[Lease]) -> list[Lease]:

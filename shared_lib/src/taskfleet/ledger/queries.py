@@ -33,6 +33,8 @@ class AttemptRecord:
     """The part of it that went to standard error; None if the two were not kept apart."""
     exit_code: int | None
     peak_memory_mib: float | None
+    code_version: int | None = None
+    """The version of the function's code that its worker had imported, from 1 in the order in which scripts had them; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,10 +184,12 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
         return None
     seq, data, state, kind, available_at, hostname = found
     attempts = database.rows(
-        f"SELECT key % {ATTEMPTS_PER_TASK}, outcome, worker_id, coalesce(hostname, '?'), attempt.started_at, elapsed_seconds, "
-        "result, error, output, exit_code, peak_memory_mib FROM attempt LEFT JOIN worker USING (worker_id) "
-        "WHERE key > ? AND key < ? ORDER BY key",
-        (attempt_key(seq, 0), attempt_key(seq + 1, 0)),
+        f"SELECT key % {ATTEMPTS_PER_TASK}, outcome, attempt.worker_id, coalesce(hostname, '?'), attempt.started_at, elapsed_seconds, "
+        "result, error, output, exit_code, peak_memory_mib, function_version.version FROM attempt LEFT JOIN worker USING (worker_id) "
+        "LEFT JOIN worker_code ON worker_code.worker_id = attempt.worker_id "
+        "AND worker_code.function_id = (SELECT function_id FROM task WHERE seq = ?) "
+        "LEFT JOIN function_version USING (function_id, code_hash) WHERE key > ? AND key < ? ORDER BY key",
+        (seq, attempt_key(seq, 0), attempt_key(seq + 1, 0)),
     )
     return TaskRecord(
         seq=seq,
@@ -211,8 +215,22 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
                 stderr=streams(output)[1] if SEPARATOR in (output or "") else None,
                 exit_code=exit_code,
                 peak_memory_mib=peak,
+                code_version=code_version,
             )
-            for number, outcome, worker_id, host, started_at, elapsed, result, error, output, exit_code, peak in attempts
+            for (
+                number,
+                outcome,
+                worker_id,
+                host,
+                started_at,
+                elapsed,
+                result,
+                error,
+                output,
+                exit_code,
+                peak,
+                code_version,
+            ) in attempts
         ),
     )
 

@@ -8,7 +8,7 @@ earlier attempts are only stored.
 import logging
 from dataclasses import dataclass, field
 
-from taskfleet.ledger import attempts, chaining, frontier, managers, task_states
+from taskfleet.ledger import attempts, chaining, code, frontier, managers, task_states
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.task_states import TaskState
 from taskfleet.ledger.transitions import Transitions, changing, kind_of_failure
@@ -58,6 +58,7 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
             logger.debug("Batch %d of %s is recorded already", batch.number, batch.worker.source)
             return Recorded(is_known=True)
         worker_id = _record_worker(database, batch)
+        code.register_worker_code(database, worker_id, batch.codes)
         seqs = {seq for seq, _ in [*batch.leased, *batch.returned]} | {f.seq for f, _ in batch.ended}
         recorded = _Recording(database, change, worker_id, seqs).record(batch, now)
     frontier.carry(database)

@@ -25,6 +25,12 @@ class ControlDocument:
     is_paused: bool = False
     cancelled: Sequence[tuple[int, int]] = ()
     """Runs of numbers of tasks, (first, last), in order."""
+    chain_epoch: int = 0
+    """The epoch of the chains that go on; those of earlier ones end with the task that runs."""
+
+    def has_ended(self, ledger: str, epoch: int) -> bool:
+        """Return whether the chains of an epoch of a ledger do not go on."""
+        return ledger == self.ledger and epoch < self.chain_epoch
 
     def has_cancelled(self, ledger: str, seq: int) -> bool:
         """Return whether a task of a ledger is cancelled."""
@@ -47,7 +53,7 @@ def as_runs(seqs: Iterable[int]) -> list[tuple[int, int]]:
 
 def pack(document: ControlDocument) -> str:
     """Return a document as text."""
-    values = {
+    values: dict[str, object] = {
         "taskfleet": FORMAT,
         "job": document.job_id,
         "ledger": document.ledger,
@@ -55,6 +61,8 @@ def pack(document: ControlDocument) -> str:
         "paused": document.is_paused,
         "cancelled": document.cancelled,
     }
+    if document.chain_epoch:
+        values["chain_epoch"] = document.chain_epoch
     return json.dumps(values, separators=(",", ":"))
 
 
@@ -76,6 +84,7 @@ def unpack(text: str) -> ControlDocument:
             version=fields.whole(values["version"], "version"),
             is_paused=values["paused"],
             cancelled=[_decode_run(one) for one in fields.listed(values["cancelled"], "cancelled")],
+            chain_epoch=fields.whole(values.get("chain_epoch", 0), "chain_epoch"),
         )
     except (ValueError, KeyError, RecursionError) as error:
         raise foreign(text, error) from error

@@ -7,7 +7,7 @@ As in messages of tasks, a reader ignores unknown keys of the header and additio
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +15,11 @@ from taskfleet.messages import fields
 from taskfleet.messages.formats import FIRST_FORMAT, check_format, foreign
 from taskfleet.messages.tasks import carriable
 from taskfleet.tasks import NO_RETRY, AttemptKey, Finished, Outcome, WorkerEnd
+
+#: Code in one batch: the number of functions, and the lengths of their names and of the hashes.
+MOST_CODES = 1000
+LONGEST_NAME = 1000
+LONGEST_CODE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,8 @@ class Batch:
     returned: list[AttemptKey] = field(default_factory=list)
     """Attempts that it reported as leased and returned without beginning them."""
     ended: list[EndedAttempt] = field(default_factory=list)
+    codes: Mapping[str, str] = field(default_factory=dict)
+    """Code that the worker has imported and did not report before: its hash by the name of the function."""
     continued: list[tuple[int, int]] = field(default_factory=list)
     """Tasks of chains that it sent because the tasks above them succeeded: (number, epoch of the chain)."""
 
@@ -84,6 +91,8 @@ def pack(batch: Batch) -> str:
         header["version"] = batch.worker.version
     if batch.worker.manager:
         header["manager"] = batch.worker.manager
+    if batch.codes:
+        header["codes"] = batch.codes
     if batch.ended:
         header["ended"] = len(batch.ended)
     if batch.continued:
@@ -118,6 +127,7 @@ def unpack(body: str) -> Batch:
             leased=list(map(_decode_key, fields.listed(header["leased"], "leased"))),
             returned=list(map(_decode_key, fields.listed(header["returned"], "returned"))),
             ended=[_decode_ended(fields.decode(line), lines) for line in lines],
+            codes=_decode_codes(header.get("codes", {})),
             continued=list(map(_decode_continued, fields.listed(header.get("continued", []), "continued"))),
         )
         if len(batch.ended) != header.get("ended", len(batch.ended)):
@@ -143,6 +153,29 @@ def _decode_worker(values: Any, version: Any, manager: Any) -> Worker:
         version=fields.string(version, "version"),
         manager=fields.string(manager, "manager"),
     )
+
+
+def _decode_codes(values: Any) -> dict[str, str]:
+    codes = fields.mapping(values, "codes")
+    if len(codes) > MOST_CODES:
+        raise fields.wrong("the number of codes", len(codes), f"at most {MOST_CODES}")
+    for name, code in codes.items():
+        _check_code(name, code)
+    return codes
+
+
+def is_code(name: str, code: str) -> bool:
+    """Return whether a batch may have this name of a function and this hash of its code."""
+    try:
+        _check_code(name, code)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_code(name: Any, code: Any) -> None:
+    fields.string(name, "the name of a function", least=1, most=LONGEST_NAME)
+    fields.string(code, "the hash of a function's code", least=1, most=LONGEST_CODE)
 
 
 def _decode_key(values: Any) -> AttemptKey:

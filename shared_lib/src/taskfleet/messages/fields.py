@@ -53,10 +53,12 @@ def number(value: Any, name: str, most: float, least: float = 0.0) -> float:
     return float(value)
 
 
-def string(value: Any, name: str, *, least: int = 0) -> str:
-    """Return a text of at least ``least`` characters, all of which can be encoded."""
+def string(value: Any, name: str, *, least: int = 0, most: int | None = None) -> str:
+    """Return a text of ``least`` to ``most`` characters, all of which can be encoded."""
     if type(value) is not str or len(value) < least:
         raise wrong(name, value, "a text that is not empty" if least else "a text")
+    if most is not None and len(value) > most:
+        raise wrong(name, value, f"a text of at most {most} characters")
     if not value.isascii():
         try:
             value.encode()

@@ -21,6 +21,8 @@ class Depth:
     """Whether any task is pending for this worker, due now or later."""
     running: int
     """Tasks leased by any worker, or, if there are none and tasks wait for others, those that workers of other managers will lease."""
+    is_limited: bool = False
+    """Whether as many tasks run as MAX_CONCURRENT_TASKS allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

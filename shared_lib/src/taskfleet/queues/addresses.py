@@ -9,7 +9,9 @@ from taskfleet.queues.postgresql_errors import redact_address
 from taskfleet.queues.transport import Transport
 from taskfleet.settings.parsers import EMBEDDED
 
-#: The suffix of the queue of a job's events.
+#: Before the name of a manager in the name of its queue. The name in QUEUE_URL never has it, see ``settings.parsers.queue_url``.
+OF_MANAGER = "--"
+#: The suffix of the queue of a job's events, which is in no name in QUEUE_URL either.
 EVENTS = "-events"
 _SDKS = {("sqs:", "http"): "botocore", ("pubsub:",): "google.pubsub_v1", ("postgres",): "psycopg"}
 
@@ -43,13 +45,13 @@ def open_transport(
         MissingPackageError: The package for the service is not installed.
     """
     require(sdk_of(queue_url), f"QUEUE_URL={redact_url(queue_url)}")
-    suffix = EVENTS if of_events else f"-{manager}" if manager else ""
     options: dict[str, Any] = {"outages": outages, "patience_seconds": patience_seconds}
     if queue_url.startswith("postgres"):
         from taskfleet.queues.postgresql import PostgresqlTransport
 
-        return PostgresqlTransport(queue_url, f"{job_id}{suffix}", **options)
-    address = with_suffix(queue_url, suffix)
+        part = "events" if of_events else manager
+        return PostgresqlTransport(queue_url, f"{job_id}/{part}" if part else job_id, **options)  # no JOB_ID has "/"
+    address = with_suffix(queue_url, EVENTS if of_events else f"{OF_MANAGER}{manager}" if manager else "")
     if queue_url.startswith("pubsub:"):
         from taskfleet.queues.pubsub import PubSubTransport
 

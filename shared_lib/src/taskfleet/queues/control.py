@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from taskfleet.errors import ProviderError, QueueError, UnreachableError
-from taskfleet.ledger import control, recording
+from taskfleet.ledger import chaining, control, recording
 from taskfleet.ledger.database import Database
 from taskfleet.messages.control import ControlDocument, as_runs, pack, unpack
 from taskfleet.messages.formats import ForeignMessageError, MisdirectedMessageError
@@ -135,6 +135,7 @@ def publish(database: Database, channel: ControlChannel, job_id: str) -> tuple[i
                 version=control.version(database),
                 is_paused=control.is_paused(database),
                 cancelled=as_runs(control.cancelled(database)),
+                chain_epoch=chaining.current_epoch(database),
             )
         n_left_out = _write(channel, document)
         if control.version(database) == document.version:

@@ -67,6 +67,8 @@ class EmbeddedQueue:
         self._settings = settings
         self._policy = retry_policy(settings)
         self._slots = slots
+        most = settings.max_concurrent_tasks
+        self._limit = None if most is None else leasing.Limit(concurrent_tasks=most, slots=slots)
         self._manager = managers.number_of(database, manager)
         self._policies = policies
         self._reaped_at = 0.0
@@ -111,9 +113,10 @@ class EmbeddedQueue:
 
     def note_code(self, codes: Mapping[str, str]) -> None:
         """See ``Queue.note_code``."""
-        self._codes = codes
+        self._codes = {**self._codes, **codes}
         if self._worker_id is not None:
-            code.register_worker_code(self._database, self._worker_id, codes)
+            with self._database.transaction():
+                code.register_worker_code(self._database, self._worker_id, codes)
 
     def orders(self) -> Orders:
         """See ``Queue.orders``."""
@@ -134,6 +137,8 @@ class EmbeddedQueue:
         return Depth(
             leasable=leasing.has_leasable(self._database, self._settings.skip_tasks, self._manager),
             running=counts[State.RUNNING] or (counts[State.WAITING] and self._count_of_others()),
+            is_limited=self._limit is not None
+            and sum(leasing.count_running(self._database, self._manager).values()) >= self._limit.concurrent_tasks,
         )
 
     def _count_of_others(self) -> int:
@@ -158,6 +163,7 @@ class EmbeddedQueue:
                 lease_seconds=settings.lease_seconds,
                 now=now,
                 manager=self._manager,
+                limit=self._limit,
             )
         except LeaseLostError:
             self._worker_id = self._register(now)
@@ -184,5 +190,6 @@ class EmbeddedQueue:
         )
         logger.info("Registered as worker %d", worker_id)
         if self._codes:
-            code.register_worker_code(self._database, worker_id, self._codes)
+            with self._database.transaction():
+                code.register_worker_code(self._database, worker_id, self._codes)
         return worker_id

@@ -198,10 +198,13 @@ class JobQueues:
         )
 
     def purge(self, database: Database) -> None:
-        """Delete all messages of tasks; ``send_unsent`` then waits until the service deletes no more."""
+        """Delete all messages of tasks, and stop chains; ``send_unsent`` then waits until the service deletes no more."""
         sending.hold_back(database, time.time() + self.tasks.purge_seconds)  # this process may die during the purge
-        for transport in self.of_tasks(database):
-            transport.purge()
+        try:
+            self.publish(database)
+        finally:
+            for transport in self.of_tasks(database):
+                transport.purge()
         sending.hold_back(database, time.time() + self.tasks.purge_seconds)
 
     def send_unsent(self, database: Database, progress: SendingProgress = NO_PROGRESS) -> int:

@@ -8,6 +8,7 @@ may be run, or reported, twice.
 """
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -147,6 +148,7 @@ class Outbox:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._pending = Delivery()
+        self._codes: Mapping[str, str] = {}
         self._is_sending = False
         self._is_delivering = False
         self._is_closed = False
@@ -159,6 +161,15 @@ class Outbox:
             self._pending.add(decided)
             if self._is_due:
                 self._changed.notify_all()
+
+    def note_code(self, codes: Mapping[str, str]) -> None:
+        """Add code that the worker has imported, to be named by the next events."""
+        self._codes = {**self._codes, **codes}
+
+    @property
+    def codes(self) -> Mapping[str, str]:
+        """The hashes of the code that the worker has imported, by the names of functions."""
+        return self._codes
 
     @property
     def _is_due(self) -> bool:

@@ -145,7 +145,8 @@ class RemoteQueue:
         return leases
 
     def note_code(self, codes: Mapping[str, str]) -> None:
-        """Do nothing: events do not have the versions of code."""
+        """See ``Queue.note_code``; the next events have it."""
+        self._outbox.note_code(codes)
 
     def renew(self, now: float) -> None:
         """Hand over the messages near their maximum lease time; leases are extended in the background."""
@@ -179,7 +180,8 @@ class RemoteQueue:
                 decided.send_back(held.ledger, task, delay_seconds=math.ceil(delay_seconds))
                 if not is_free:
                     report.retry_delay_seconds[one.key] = delay_seconds
-            following = None if held.is_lost else successor(held.task, one, self._most_message_bytes)
+            may_go_on = not held.is_lost and not self._has_ended(held)
+            following = successor(held.task, one, self._most_message_bytes) if may_go_on else None
             if following is not None:
                 decided.send_on(held.ledger, one.key, following)
                 is_continued = True
@@ -287,6 +289,11 @@ class RemoteQueue:
     def _is_cancelled(self, ledger: str, seq: int) -> bool:
         document = self._control.document
         return document is not None and document.has_cancelled(ledger, seq)
+
+    def _has_ended(self, held: HeldTask) -> bool:
+        """Return whether the chain of a task does not go on: the queue was purged, or the tasks are in another one."""
+        document = self._control.document
+        return document is not None and document.has_ended(held.ledger, held.task.chain.epoch)
 
     def _kill_backlog(self) -> None:
         """Report the cancelled tasks that the worker has not leased yet."""

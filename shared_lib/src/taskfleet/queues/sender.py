@@ -1,5 +1,6 @@
 """The thread of a worker that processes the outbox, and extends the leases of the held messages."""
 
+import json
 import logging
 import sys
 import threading
@@ -25,7 +26,9 @@ OUTAGE_PAUSE_SECONDS = 1.0
 #: Maximum size of a message; larger ones would not be cheaper.
 MESSAGE_BYTES = 200_000
 #: Maximum size of a message of events beyond its largest attempt.
-HEADER_BYTES = 4096
+HEADER_BYTES = 8192
+#: Of these, how many hashes of code may take; the others are in later messages.
+CODES_BYTES = 4000
 #: Length of the error of an attempt that is too large for a message, in characters.
 SHORTENED_ERROR = 10_000
 #: Interval of heartbeats of a worker without events.
@@ -70,6 +73,8 @@ class Sender:
         self._on_sent = on_sent
         self._sends_heartbeats = threading.Event()
         self._batches = 0
+        self._named: dict[str, dict[str, str]] = {}
+        """The code that each ledger has been told of."""
         self._reported_at = -HEARTBEAT_SECONDS
         self._thread = health.start_thread("sender", self._send)
 
@@ -150,6 +155,7 @@ class Sender:
         most_bytes = event_queue.most_message_bytes - HEADER_BYTES
         ended = [one if _size(one) <= most_bytes else _shortened(one) for one in report.ended]
         now = time.time()
+        codes = self._new_codes(ledger)
         batches = [
             Batch(
                 job_id=self._job_id,
@@ -160,6 +166,7 @@ class Sender:
                 end_reason=end,
                 leased=[] if index else list(report.leased),
                 returned=[] if index else report.returned,
+                codes={} if index else codes,
                 ended=group,
                 continued=[report.continued[one.finished.key] for one in group if one.finished.key in report.continued],
             )
@@ -168,7 +175,19 @@ class Sender:
         event_queue.send([Outgoing(events.pack(batch)) for batch in batches])
         logger.debug("Sent %d messages of events with %d finished attempts", len(batches), len(ended))
         self._batches += len(batches)
+        self._named.setdefault(ledger, {}).update(codes)
         self._reported_at = time.monotonic()
+
+    def _new_codes(self, ledger: str) -> dict[str, str]:
+        """Return code that a ledger has not been told of, as much as a message has room for."""
+        named = self._named.get(ledger, {})
+        found: dict[str, str] = {}
+        left = CODES_BYTES
+        for name, code in self._outbox.codes.items() if ledger else ():
+            size = len(json.dumps([name, code]))
+            if named.get(name) != code and size <= left and events.is_code(name, code):  # a task may have reported it
+                found[name], left = code, left - size
+        return found
 
 
 def _groups(ended: list[EndedAttempt]) -> list[list[EndedAttempt]]:

@@ -135,6 +135,12 @@ class Settings:
         metavar="METHOD",
         default="auto",
     )
+    max_concurrent_tasks: int | None = setting(
+        "worker",
+        "Concurrent tasks over all workers of a manager (without managers, of the job); only with QUEUE_URL=ledger. Empty: no limit.",
+        optional(whole(1)),
+        metavar="N",
+    )
     skip_tasks: int = setting(
         "worker",
         "Leave the first N tasks of the job to other workers.",

@@ -9,8 +9,10 @@ from taskfleet.settings.declaring import POOL_GROUPS, Field
 
 #: What commands call the manager of functions without one; elsewhere it is the empty text.
 DEFAULT_MANAGER = "default"
-#: Names that no manager can have: that one, and what a job's other queues are called behind the job's name.
-_RESERVED = (DEFAULT_MANAGER, "board", "events")
+#: Names that no manager can have: that one, and that of the queue of events in PostgreSQL.
+_RESERVED = (DEFAULT_MANAGER, "events")
+#: Nor one with this end: Pub/Sub has a topic NAME-dead for each queue NAME.
+_RESERVED_END = "-dead"
 _COMMON_GROUPS = ("job", "insert", *POOL_GROUPS)
 #: Those of these groups in which managers may differ.
 _OWN = ("OUTPUT_PATH", "TASKS_PER_MESSAGE")
@@ -22,10 +24,10 @@ def manager_file(project: Path, name: str) -> Path:
     Raises:
         SettingsError: There is none, or a manager cannot have this name.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,30}", name) or name in _RESERVED:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,30}", name) or name in _RESERVED or name.endswith(_RESERVED_END):
         raise SettingsError(
-            f"A manager cannot have the name {name!r}. It is a letter, then at most 30 letters, digits, '-' or '_', and none of "
-            f"{', '.join(_RESERVED)}."
+            f"A manager cannot have the name {name!r}. It is a letter, then at most 30 letters, digits, '-' or '_', does not end with "
+            f"{_RESERVED_END}, and is none of {', '.join(_RESERVED)}."
         )
     path = project / "config" / f"task.{name}.env"
     if not path.is_file():

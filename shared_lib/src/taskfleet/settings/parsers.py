@@ -18,6 +18,8 @@ _Kind = TypeVar("_Kind", bound=StrEnum)
 #: Queue URLs: of a queue in the ledger, and of a service queue.
 EMBEDDED = re.compile(r"ledger|fq://.+")
 REMOTE = re.compile(r"sqs://[^/?]+.*|https?://[^/]+/\d+/[^/?]+.*|pubsub://[^?]+|postgres(ql)?://.*", re.DOTALL)
+#: The name of a queue that a job has beside that of QUEUE_URL: of a manager, of events, and so on.
+_OTHER_QUEUE = re.compile(r"--[^/]*$|-(events|board|dead)$")
 
 
 def text(value: str) -> str:
@@ -41,9 +43,13 @@ def function_name(value: str) -> str:
 
 def queue_url(value: str) -> str:
     """Parse the URL of a queue."""
-    if EMBEDDED.fullmatch(value) or REMOTE.fullmatch(value):
-        return value
-    raise ValueError("'ledger', sqs://NAME, pubsub://PROJECT/NAME or postgresql://[USER@][HOST]/DATABASE")
+    if not EMBEDDED.fullmatch(value) and not REMOTE.fullmatch(value):
+        raise ValueError("'ledger', sqs://NAME, pubsub://PROJECT/NAME or postgresql://[USER@][HOST]/DATABASE")
+    if re.match(r"(sqs|https?|pubsub):", value) and _OTHER_QUEUE.search(value.partition("?")[0].rstrip("/")):
+        raise ValueError(
+            "a name of a queue that has no '--' and does not end with -events, -board or -dead: other queues of a job have such names"
+        )
+    return value
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:

@@ -209,6 +209,11 @@ def read_configuration(
             place = f"the keyword {name.lower()}" if is_call else f"the command line ({field.flag})"
             given[name] = SourcedText(value=text, place=place)
     values = _parse(given, fields, errors)
+    if values.get("max_concurrent_tasks") and not EMBEDDED.fullmatch(values.get("queue_url", "ledger")):
+        errors.append(
+            f"{given['MAX_CONCURRENT_TASKS'].place}: MAX_CONCURRENT_TASKS needs QUEUE_URL=ledger, because workers of a service queue do "
+            "not know of each other. Remove it, and limit the workers: their number (MACHINES) times SLOTS"
+        )
     environ_then = {**environ, "POE_PWD": str(users_folder)}
     if errors:
         raise SettingsError("Invalid settings:\n" + "\n".join(f"  - {error}" for error in errors))

@@ -10,9 +10,10 @@ from taskfleet.settings import Settings
 from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.tasks import State
 from taskfleet.text import counted, duration, rate
+from taskfleet.watch.limited import describe_limited
 from taskfleet.watch.pace import WINDOW_SECONDS, window_seconds
 from taskfleet.watch.status import Status
-from taskfleet.watch.text import unattended_lines
+from taskfleet.watch.text import held_up_lines
 from taskfleet.watch.unattended import describe_unattended
 
 #: How many lines of what a task printed are shown.
@@ -62,6 +63,8 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
     manager = managers.of_task(database, task.seq) or DEFAULT_MANAGER
     if manager in status.unattended and (status.workers or status.queue_url):
         return f"{name} is pending. {describe_unattended(manager, status.unattended[manager])}"
+    if manager in status.limited:
+        return f"{name} is pending. {describe_limited(manager, status.limited[manager])}; it starts when one of them has ended."
     if not status.workers and status.booting is not None:
         return f"{name} is pending, and no worker is running yet. {status.booting.describe(now)}"
     if not status.workers:
@@ -142,8 +145,8 @@ def _explain_running(database: Database, task: TaskRecord, settings: Settings, n
 def explain_job(database: Database, status: Status, now: float) -> str:
     """Return the reason why a job is stuck, or that it is not."""
     is_alone = not status.workers and not status.queue_url  # then any worker runs the tasks of all managers
-    unattended = [] if is_alone or status.is_paused else unattended_lines(status)
-    return "\n".join([*unattended, _explain_job(database, status, now)])
+    held_up = [] if is_alone or status.is_paused else held_up_lines(status)
+    return "\n".join([*held_up, _explain_job(database, status, now)])
 
 
 def _explain_job(database: Database, status: Status, now: float) -> str:

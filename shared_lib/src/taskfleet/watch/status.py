@@ -7,11 +7,13 @@ from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.function_graph import FunctionCounts
 from taskfleet.pool.costs import Costs, compute_costs
+from taskfleet.settings import Configuration
 from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.tasks import JSON, Outcome, State, WorkerEnd
 from taskfleet.watch import pace
 from taskfleet.watch.booting import Booting, find_booting
 from taskfleet.watch.causes import Cause, failure_causes
+from taskfleet.watch.limited import find_limited
 from taskfleet.watch.unattended import find_unattended
 
 #: The word for tasks that workers have leased and no slot executes yet.
@@ -69,6 +71,9 @@ class Status:
 
     unattended: dict[str, int] = field(default_factory=dict)
     """The number of pending tasks of each manager that has no worker, by its name."""
+
+    limited: dict[str, int] = field(default_factory=dict)
+    """The limit of concurrent tasks of each manager that has reached it, by its name."""
 
     functions: list[FunctionCounts] | None = None
     """The tasks of a graph by their functions; None if the job has no graph, or they were not counted."""
@@ -129,19 +134,23 @@ class Status:
             "costs": None if self.costs is None else self.costs.to_json(),
             "booting": None if self.booting is None else self.booting.to_json(),
             "managers_without_workers": {**self.unattended},
+            "managers_at_their_limit": {**self.limited},
             "functions": None
             if self.functions is None
             else {one.name: {state.word: n for state, n in one.counts.items() if n} for one in self.functions},
         }
 
 
-def gather(database: Database, now: float, *, by_function: bool = False) -> Status:
+def gather(
+    database: Database, now: float, *, by_function: bool = False, configuration: Configuration | None = None
+) -> Status:
     """Read a job's status at one instant.
 
     Args:
         database: The ledger.
         now: Seconds since the epoch.
         by_function: Whether to count the tasks of a graph by their functions, unless there are very many.
+        configuration: The settings, to find managers that have reached their limits; None for not looking for them.
     """
     with database.snapshot():
         counts = counters.by_state(database)
@@ -187,6 +196,7 @@ def gather(database: Database, now: float, *, by_function: bool = False) -> Stat
             since_rezero=counters.since_rezero(database),
             versions=queries.library_versions(database),
             unattended=find_unattended(database, {worker.manager_id for worker in alive}),
+            limited={} if configuration is None else find_limited(database, alive, configuration),
             functions=_count_by_function(database) if by_function else None,
         )
 

@@ -8,6 +8,7 @@ from taskfleet.ledger.queries import LibraryVersions
 from taskfleet.pool.costs import Costs
 from taskfleet.tasks import Outcome, State
 from taskfleet.text import clock, columns, counted, duration, harmless, one_line, rate
+from taskfleet.watch.limited import describe_limited
 from taskfleet.watch.status import PREFETCHED, Status
 from taskfleet.watch.unattended import describe_unattended
 
@@ -88,7 +89,7 @@ def status_report(status: Status, now: float) -> str:
     if (
         status.workers or status.queue_url
     ) and not status.is_paused:  # without workers, any of them runs the tasks of all managers
-        lines += ["", *unattended] if (unattended := unattended_lines(status)) else []
+        lines += ["", *held_up] if (held_up := held_up_lines(status)) else []
     if status.booting is not None and status.workers:
         lines += ["", status.booting.describe(now)]
     if status.versions is not None and status.versions.is_mixed:
@@ -96,9 +97,10 @@ def status_report(status: Status, now: float) -> str:
     return harmless("\n".join(lines))
 
 
-def unattended_lines(status: Status) -> list[str]:
-    """Return a line for each manager that has tasks to run and no worker."""
-    return [f"{describe_unattended(name, n)}." for name, n in status.unattended.items()]
+def held_up_lines(status: Status) -> list[str]:
+    """Return a line for each manager that has tasks to run and no worker, or as many running ones as allowed."""
+    lines = [f"{describe_unattended(name, n)}." for name, n in status.unattended.items()]
+    return lines + [f"{describe_limited(name, limit)}." for name, limit in status.limited.items()]
 
 
 def _function_lines(status: Status) -> list[str]:

@@ -4,7 +4,8 @@ import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class _Function:
 
 #: The functions that were loaded in this process or in one that it was forked from, by name.
 _loaded: dict[str, _Function] = {}
+#: The names of functions whose code the slot has reported to the worker; its runners inherit it.
+_reported: set[str] = set()
 
 
 class GraphCalls:
@@ -57,6 +60,9 @@ class GraphCalls:
         self._project = Path(config.project)
         self._store = Store(config.results_path)
         self._may_pickle = False
+        self._known_before = config.graph_functions.keys()
+        """Their code was reported when the worker started."""
+        self._codes: dict[str, str] = {}
 
     def load(self, name: str) -> _Function:
         """Import a function, unless it is.
@@ -69,7 +75,17 @@ class GraphCalls:
             is_stored = stored_functions.is_stored(name)
             found = _load_stored(name, self._store, self._project) if is_stored else _load(name, self._project)
             _loaded[name] = found
+            if not is_stored and name not in self._known_before and name not in _reported:
+                with suppress(Exception):  # a task does not fail because its code cannot be described
+                    self._codes[name] = code_hash(found.call, "", self._project)
         return found
+
+    def take_codes(self) -> dict[str, str]:
+        """Return the hashes of the code of the functions that were loaded since the last call, by their names."""
+        codes = self._codes
+        if codes:
+            self._codes = {}
+        return codes
 
     def call(self, lease: Lease, context: TaskContext) -> Any:
         """Return what the function of a task returns; for one that returns a command, run it and return None."""
@@ -121,6 +137,11 @@ def preload(config: WorkerConfig) -> dict[str, str]:
         except FunctionError:
             continue
     return codes
+
+
+def note_reported(names: Iterable[str]) -> None:
+    """Note, in the slot, functions whose code need not be reported again."""
+    _reported.update(names)
 
 
 def code_hash(function: Callable[..., Any], version: str, project: Path) -> str:

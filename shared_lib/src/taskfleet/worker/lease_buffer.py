@@ -103,7 +103,11 @@ class LeaseBuffer:
         self._is_drained = not depth.leasable and not depth.running
         if not self._is_drained and not self._reported_waiting:
             self._reported_waiting = True
-            if depth.running:
+            if depth.is_limited and depth.leasable:
+                self._observers.say(
+                    "As many tasks run on other workers as MAX_CONCURRENT_TASKS allows. Waiting until one of them ends."
+                )
+            elif depth.running:
                 self._observers.say(f"Waiting for {counted(depth.running, 'task')} running on other workers.")
 
     def pause(self, is_paused: bool) -> None:

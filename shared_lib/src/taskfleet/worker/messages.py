@@ -4,7 +4,7 @@ They are sent as plain tuples, whose layout only ``pack`` and ``unpack`` know. F
 here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,13 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """From a slot: functions that its tasks call, with the hashes of their code by their names."""
+
+    codes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """From a slot: finished attempts."""
 
@@ -69,7 +76,7 @@ class Returned:
     keys: Sequence[AttemptKey]
 
 
-Message = Run | Recall | KillTask | Cancel | SetFlags | Started | Done | Returned
+Message = Run | Recall | KillTask | Cancel | SetFlags | Started | Loaded | Done | Returned
 
 
 def pack(message: Message) -> tuple[Any, ...]:
@@ -87,6 +94,8 @@ def pack(message: Message) -> tuple[Any, ...]:
             return "cancel", keys
         case Started(pid=pid):
             return "started", pid
+        case Loaded(codes=codes):
+            return "loaded", codes
         case Recall():
             return ("recall",)
         case KillTask():
@@ -108,6 +117,8 @@ def unpack(values: tuple[Any, ...]) -> Message:
             return SetFlags(flags=flags)
         case ("started", pid):
             return Started(pid=pid)
+        case ("loaded", codes):
+            return Loaded(codes=codes)
         case ("recall",):
             return Recall()
         case ("kill",):

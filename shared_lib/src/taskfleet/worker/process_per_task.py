@@ -74,6 +74,7 @@ class ForkingRunner(Runner):
         """Run one task in a child, and kill the processes that it leaves behind."""
         memory = self._memory
         prepared = self._prepared.pop()
+        self._report_codes(index)
         pid = fork()
         if pid == 0:
             self._child_main(index, lease, prepared)

@@ -4,9 +4,11 @@ A runner executes user code and is therefore not trusted: a record consists of a
 Only this module knows the layout of a record.
 """
 
+import json
 import math
 import mmap
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from taskfleet.tasks import Finished, Lease, Outcome
@@ -25,6 +27,8 @@ _MARK = b"\xf5rec"
 _NONE = -1
 _LAST_OUTCOME = int(max(Outcome))
 _EXIT = int(Outcome.EXIT)
+#: In place of an outcome: the record is not about a task; its result has hashes of code by the names of functions, as JSON.
+CODES = 255
 
 
 class Record(NamedTuple):
@@ -101,6 +105,22 @@ def pack_success(task_index: int, started_at: float, elapsed_seconds: float, res
     )
 
 
+def pack_codes(task_index: int, codes: Mapping[str, str]) -> bytes:
+    """Encode which code the functions have that were loaded for a task, before the record of the task."""
+    result = json.dumps(codes).encode()
+    return Record(task_index=task_index, outcome=CODES, started_at=0.0, elapsed_seconds=0.0, result=result).pack()
+
+
+def codes_in(record: Record) -> dict[str, str]:
+    """Return what ``pack_codes`` encoded; nothing if a task wrote it."""
+    try:
+        found = json.loads(record.result or b"")
+    except (ValueError, RecursionError):
+        return {}
+    items = found.items() if isinstance(found, dict) else ()
+    return {name: code for name, code in items if isinstance(code, str)}
+
+
 def amended(record: bytes, peak_memory_mib: float, output: bytes | None) -> bytes:
     """Return a packed record with its output and peak memory, which only the parent of the task's process knows.
 
@@ -150,7 +170,7 @@ def unpack(buffer: bytearray | bytes, last_index: int) -> tuple[list[Record], in
         (mark, index, outcome, began, elapsed, delay, code, is_interrupt, peak, of_result, of_error, of_output) = (
             _HEADER.unpack_from(buffer, start)
         )
-        is_record = mark == _MARK and index <= last_index and outcome <= _LAST_OUTCOME
+        is_record = mark == _MARK and index <= last_index and (outcome <= _LAST_OUTCOME or outcome == CODES)
         if not is_record or of_result < _NONE or of_error < _NONE or of_output < _NONE:
             raise CorruptRecordError(records, start)
         at = start + _HEADER.size

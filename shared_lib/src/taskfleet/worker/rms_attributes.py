@@ -60,13 +60,14 @@ def _queue(queue_url: str, job_id: str) -> dict[str, JSON]:
         return {}
     scheme, _, rest = queue_url.partition("://")
     *path, name = rest.partition("?")[0].rstrip("/").split("/")
-    if scheme.startswith("postgres"):
+    is_postgresql = scheme.startswith("postgres")
+    if is_postgresql:
         name = job_id
     found: dict[str, JSON] = {
         "queue_name": name,
         "event_log_to_queue": True,
-        "event_log_queue_name": f"{name}{EVENTS}",
+        "event_log_queue_name": f"{name}/events" if is_postgresql else f"{name}{EVENTS}",
     }
     if scheme == "pubsub":
         return found | {"provider": "GCP", "project_id": path[0] if path else None}
-    return found if scheme.startswith("postgres") else found | {"provider": "AWS"}
+    return found if is_postgresql else found | {"provider": "AWS"}

@@ -20,7 +20,7 @@ from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import after_fork, unblock_signals
 from taskfleet.worker.graph_calls import GraphCalls
 from taskfleet.worker.output import OutputFile
-from taskfleet.worker.records import Record, amended, pack_success
+from taskfleet.worker.records import Record, amended, pack_codes, pack_success
 from taskfleet.worker.result_encoding import ResultEncoder
 from taskfleet.worker.shared_memory import CAPACITY, SharedMemory
 
@@ -99,6 +99,7 @@ class Runner:
         body = self._try(index, lease)
         if os.getpid() != self._pid:  # the task forked, and its child returned from the user's function
             os._exit(0)
+        self._report_codes(index)
         flush_streams()
         self._restore_streams()
         try:
@@ -176,6 +177,12 @@ class Runner:
         self._used = self._memory.append(self._used, body)
         if time.monotonic() - self._sent_at > SEND_AFTER_SECONDS:
             self._send()
+
+    def _report_codes(self, index: int) -> None:
+        """Report which code the functions have that were loaded for a task."""
+        codes = self._graph_calls.take_codes()
+        if codes:
+            self._report(pack_codes(index, codes))
 
     def _send(self) -> None:
         if self._used:

@@ -16,7 +16,8 @@ from taskfleet.worker.chunks import pack_chunk
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.finished_batch import FinishedBatch
 from taskfleet.worker.forking import STOPPING_SIGNALS
-from taskfleet.worker.records import CorruptRecordError, Record, salvage
+from taskfleet.worker.graph_calls import note_reported
+from taskfleet.worker.records import CODES, CorruptRecordError, Record, codes_in, salvage
 from taskfleet.worker.runner import exit_reason
 from taskfleet.worker.runner_connection import RunnerConnection
 from taskfleet.worker.runner_starters import RunnerStarter
@@ -70,6 +71,7 @@ class RunnerProcess:
         self._startup_deaths = 0
         self._kill: _Kill | None = None
         self._is_blame_uncertain = False
+        self._codes: dict[str, str] = {}
         self._has_recalled = False
         """Whether the connection may have tasks that this process was to skip; the next one must not get them."""
 
@@ -192,6 +194,12 @@ class RunnerProcess:
         is_worn_out = self._next_index >= self._most and not self._assigned and self._connection.is_flushed
         return self._pid != 0 and is_worn_out
 
+    def take_codes(self) -> dict[str, str]:
+        """Return the hashes of the code of functions that runners have loaded since the last call, by their names."""
+        codes, self._codes = self._codes, {}
+        note_reported(codes)
+        return codes
+
     def accept_unsent(self) -> None:
         """Take the records that it has not sent yet because it is busy with a long task."""
         now = time.monotonic()
@@ -205,6 +213,9 @@ class RunnerProcess:
         given = self._assigned
         finished, interrupted = [], []
         for record in records:
+            if record.outcome == CODES:
+                self._codes |= codes_in(record)
+                continue
             if not given:
                 break
             index, lease = given[0]

@@ -21,6 +21,7 @@ from taskfleet.worker.messages import (
     CANCELLED,
     Cancel,
     KillTask,
+    Loaded,
     Recall,
     Returned,
     Run,
@@ -193,7 +194,10 @@ class Slot:
         return max(0.0, min(waits)) if waits else None
 
     def _send_finished(self, *, at_once: bool = False) -> None:
-        """Send finished attempts, in batches."""
+        """Send finished attempts, in batches; before them, the code of the functions that they called."""
+        codes = self._runner.take_codes()
+        if codes:
+            self._channel.send(pack(Loaded(codes=codes)))
         if self._finished:
             is_idle = not self._pending and not self._runner.is_busy
             if at_once or is_idle or time.monotonic() - self._finished.began_at >= SEND_AFTER_SECONDS:

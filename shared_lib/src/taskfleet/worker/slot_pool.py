@@ -3,12 +3,12 @@
 import logging
 import selectors
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
 from taskfleet.worker.lease_buffer import LeaseBuffer
-from taskfleet.worker.messages import CANCELLED, Done, KillTask, Returned, SetFlags, Started
+from taskfleet.worker.messages import CANCELLED, Done, KillTask, Loaded, Returned, SetFlags, Started
 from taskfleet.worker.observers import Observers
 from taskfleet.worker.prefetch import Prefetch
 from taskfleet.worker.result_buffer import ResultBuffer
@@ -31,6 +31,7 @@ class SlotPool:
         results: Where finished attempts go.
         selector: The supervisor's selector; each registered slot comes with a function that handles its messages.
         observers: Notified of slots that die.
+        on_code: Receives the hash of the code of each function that a task of the job's graph called first, by its name.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class SlotPool:
         results: ResultBuffer,
         selector: selectors.BaseSelector,
         observers: Observers,
+        on_code: Callable[[Mapping[str, str]], None],
     ) -> None:
         self._warm = warm
         self._prefetch = prefetch
@@ -49,6 +51,7 @@ class SlotPool:
         self._results = results
         self._selector = selector
         self._observers = observers
+        self._on_code = on_code
         self._slots: list[SlotHandle] = []
         self._replaces_dead = True
         self._died_at = -float("inf")
@@ -190,6 +193,8 @@ class SlotPool:
                     if self._poison_candidates:
                         self._poison_candidates.difference_update(one.key for one in finished)
                     self._prefetch.measure([one.elapsed_seconds for one in finished if one.outcome != Outcome.KILLED])
+                case Loaded(codes=codes):
+                    self._on_code(codes)
                 case Returned(keys=keys):
                     self._leases.put_back(slot.take_back(keys))
                 case Started(pid=pid):

@@ -76,7 +76,13 @@ class Supervisor:
         self._leases = leases = LeaseBuffer(queue, prefetch, configuration.settings, everyone)
         self._results = results = ResultBuffer(queue, everyone, stops)
         self._slots = SlotPool(
-            self._warm, prefetch, leases=leases, results=results, selector=selector, observers=everyone
+            self._warm,
+            prefetch,
+            leases=leases,
+            results=results,
+            selector=selector,
+            observers=everyone,
+            on_code=queue.note_code,
         )
         if queue.arrivals is not None:
             selector.register(queue.arrivals, selectors.EVENT_READ, partial(self._arrived, queue.arrivals))
