@@ -17,9 +17,9 @@ from taskfleet.ledger.transitions import Transitions, changing
 from taskfleet.tasks import Outcome, State
 
 #: Children that follow in one transaction.
-STEP = 2000
+STEP = 1000
 #: After a transaction, others have the ledger for as long as it took, or at most for this time.
-MOST_PAUSE_SECONDS = 0.02
+MOST_PAUSE_SECONDS = 0.01
 
 
 def carry(
