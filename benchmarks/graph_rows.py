@@ -1,11 +1,15 @@
 """The rows of ``graph.py``: each function makes its graph of n tasks or calls in a folder, and returns the figures of the row."""
 
+import hashlib
 import itertools
 import os
 import resource
+import shutil
 import statistics
+import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import measure
@@ -86,10 +90,10 @@ def maps(n, folder):
 
     place = project(folder)
     it, (nothing, _, total) = entered(place)
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     with it:
         last = total(nothing.map(nothing.map(range(n))))
-    seconds = time.perf_counter() - began
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     assert it.added == 2 * n + 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     again, (nothing, _, total) = entered(place)
@@ -99,7 +103,24 @@ def maps(n, folder):
     seconds_again = time.perf_counter() - began
     assert again.added == 0
     job = Job.open(ours.JOB, project=place)
-    return [seconds, peak, seconds_again, 1000 * best(job.status), 1000 * best(lambda: job.explain(last.id))]
+    times = [1000 * best(job.status), 1000 * best(lambda: job.explain(last.id))]
+    return [seconds, cpu_seconds, peak, seconds_again, *times]
+
+
+def map_bytes(n, folder):
+    sizes = []
+    for name in ("without", "with"):
+        place = project(folder, name)
+        it, (nothing, _, total) = entered(place)
+        with it:
+            first = nothing.map(range(n))
+            if name == "with":
+                total(nothing.map(first))
+            else:  # texts of the same length
+                nothing.map([{"xtask": one.id} for one in first])
+        it.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sizes.append(ours.ledger_mib(place) * (1 << 20))
+    return [(sizes[1] - sizes[0]) / (2 * n)]
 
 
 def best(call, times=5):
@@ -125,14 +146,18 @@ def release(n, folder):
         it.send()
     database = it.database
     worker = register(database)
-    seconds = 0.0
+    seconds = [0.0, 0.0]  # of the tasks that release others, and of those that have no children
     while leases := leasing.lease(database, worker, 1000, skip=0, lease_seconds=1e9, now=1.0):
         finished = [Finished(one.seq, one.attempt, Outcome.SUCCEEDED, 0.0, 0.1, "1") for one in leases]
-        began = time.process_time()
-        leasing.finish(database, worker, finished, policy=POLICY, now=2.0)
-        seconds += time.process_time() - began
+        for index, some in enumerate(
+            ([one for one in finished if one.seq <= n + 2], [one for one in finished if one.seq > n + 2])
+        ):
+            began = time.process_time()
+            if some:
+                leasing.finish(database, worker, some, policy=POLICY, now=2.0)
+            seconds[index] += time.process_time() - began
     assert outcomes.count_ended(database, 1, 2 * n + 2) == 2 * n + 2
-    return [n / seconds, 3 * n / seconds]
+    return [n / seconds[0], 3 * n / seconds[0], n / sum(seconds), n / seconds[1]]
 
 
 def failure(n, folder):
@@ -144,17 +169,52 @@ def failure(n, folder):
     worker = register(database)
     [lease] = leasing.lease(database, worker, 1, skip=0, lease_seconds=1e9, now=1.0)
     failed = Finished(lease.seq, lease.attempt, Outcome.EXCEPTION, 0.0, 0.1, error="ValueError: no")
-    longest = 0.0
-    began = time.perf_counter()
-    leasing.finish(database, worker, [failed], policy=POLICY, now=2.0)
-    is_left = True
-    while is_left:
-        step = time.perf_counter()
-        is_left = frontier.carry(database, 1.5, clock=itertools.count().__next__)  # one transaction
-        longest = max(longest, time.perf_counter() - step)
-    seconds = time.perf_counter() - began
+    transactions = timed_transactions(database)
+    ended = folder / "ended"
+    with subprocess.Popen([sys.executable, "-c", RENEWS, database.path, ended], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        began, cpu_began = time.perf_counter(), time.process_time()
+        leasing.finish(database, worker, [failed], policy=POLICY, now=2.0)
+        frontier.carry(database)
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+        ended.touch()
+        waits = [float(line) for line in other.stdout]
     assert outcomes.count_ended(database, first.seq, first.seq + n) == n + 1
-    return [seconds, 1000 * longest]
+    wall, cpu = (1000 * max(times) for times in zip(*transactions, strict=True))
+    return [seconds, cpu_seconds, wall, cpu, 1000 * statistics.median(waits), 1000 * max(waits)]
+
+
+#: Another worker, which renews its lease again and again, and then prints how long each took.
+RENEWS = """
+import sys, time
+from pathlib import Path
+from taskfleet.ledger import leasing
+from taskfleet.ledger.database import open_ledger
+database, ended, waits = open_ledger(Path(sys.argv[1]), job_id="bench"), Path(sys.argv[2]), []
+worker = leasing.register(database, hostname="h", process="q", pid=2, slots=1, lease_seconds=1e9, now=0.0)
+print("ready", flush=True)
+while not ended.exists():
+    began = time.perf_counter()
+    leasing.renew(database, worker, lease_seconds=1e9, now=1.0)
+    waits.append(time.perf_counter() - began)
+    time.sleep(0.02)
+print(*waits, sep="\\n")
+"""
+
+
+def timed_transactions(database):
+    """Have a ledger note how long it holds the lock in each transaction: (seconds, processor time)."""
+    times, transaction = [], database.transaction
+
+    @contextmanager
+    def timed(**options):
+        with transaction(**options) as opened:
+            began, cpu_began = time.perf_counter(), time.process_time()
+            yield opened
+        times.append((time.perf_counter() - began, time.process_time() - cpu_began))
+
+    database.transaction = timed
+    return times
 
 
 def two_layers(n, folder, tasks_per_process):
@@ -170,7 +230,10 @@ def kept(n, folder):
 
 
 def fresh(n, folder):
-    return two_layers(n, folder, 1)
+    """Beside it, as many tasks of a table."""
+    table = ours.make_project(folder / "table")
+    ours.insert(table, n)
+    return [*two_layers(n, folder, 1), n / ours.drain(table, n, tasks_per_process=1)]
 
 
 def chain(n, folder):
@@ -222,9 +285,10 @@ def _chain_over(service, n, folder):
 
 
 def large(megabytes, folder):
-    """Beside it, the same array written into a file and read again by this process."""
+    """Beside it, in this process: the array encoded into a store and decoded, and written into a file and read again, in turns."""
     import numpy
     from taskfleet.graph import app
+    from taskfleet.references import Store, decode, encode
 
     place = project(folder)
     (place / "config" / "task.env").open("a").write("TASKS_PER_PROCESS=0\n")
@@ -233,12 +297,29 @@ def large(megabytes, folder):
 
     with it:
         app(task.size)(app(task.array)(megabytes))
-    began = time.perf_counter()
-    numpy.save(folder / "array.npy", numpy.ones(megabytes * 125_000))
-    numpy.load(folder / "array.npy").sum()
-    plain = time.perf_counter() - began
     seconds = ours.drain(place, 2)
-    return [seconds, seconds / plain]
+    with ours.ledger(place) as connection:
+        (n_bytes,) = connection.execute("SELECT max(length(result)) FROM attempt").fetchone()
+    value, file = numpy.random.default_rng(1).random(megabytes * 125_000), folder / "array.npy"
+    times = {"file": [], "store": []}
+    for index in range(11):
+        store = Store(folder / str(index))  # a new one, because it keeps a file that it has
+        began, cpu_began = time.perf_counter(), time.process_time()
+        numpy.save(file, value)
+        numpy.load(file).sum()
+        times["file"].append((time.perf_counter() - began, time.process_time() - cpu_began))
+        file.unlink()
+        began, cpu_began = time.perf_counter(), time.process_time()
+        decode(encode(value, store), store).sum()
+        times["store"].append((time.perf_counter() - began, time.process_time() - cpu_began))
+        shutil.rmtree(folder / str(index))
+    plain, plain_cpu, wall, cpu = (
+        statistics.median(one[index] for one in times[kind]) for kind in times for index in (0, 1)
+    )
+    began = time.process_time()
+    hashlib.sha256(value).hexdigest()
+    hashing = time.process_time() - began
+    return [seconds, n_bytes, wall / plain, *(1000 * one for one in (plain, plain_cpu, wall, cpu, hashing))]
 
 
 def _noop(x):

@@ -1,10 +1,14 @@
 """Maps: over sequences, tables and other maps, with arguments for all calls, empty ones, parts of them, and large ones."""
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 from taskfleet.errors import UsageError
+from taskfleet.ledger import calls, leasing
+from taskfleet.processes.identity import hostname, identity
 
 
 def test_maps_over_every_kind_of_sequence(project):
@@ -180,3 +184,17 @@ def test_the_memory_of_a_large_map(project):
         peaks.append(int(said[1]))
         project.ledger_path.unlink()
     assert peaks[1] - peaks[0] < 120, peaks
+
+
+@pytest.mark.parametrize("has_worker", [False, True])
+def test_a_large_map_keeps_workers_waiting_for_small_transactions_only(project, monkeypatch, has_worker):
+    flow_module, sizes = sys.modules["taskfleet.graph.flow"], []
+    monkeypatch.setattr(flow_module, "MAP_STEP", 10)
+    insert = calls.insert_batch
+    monkeypatch.setattr(calls, "insert_batch", lambda *its: sizes.append(len(its[1].ids)) or insert(*its))
+    with project.calls("@app\ndef f(x): return x\n") as (task, flow):
+        if has_worker:
+            alive = {"process": identity(), "pid": os.getpid(), "slots": 1, "lease_seconds": 60.0, "now": time.time()}
+            leasing.register(flow.database, hostname=hostname(), **alive)
+        task.f.map(range(25))
+    assert sizes == ([10, 10, 5] if has_worker else [20, 5])

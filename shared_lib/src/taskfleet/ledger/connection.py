@@ -114,7 +114,7 @@ class Database:
         except ERRORS as error:
             raise ledger_error(self.path, error) from error
 
-    def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
         """Run one statement for each row; return how many rows of the table it changed in all."""
         try:
             return self._connection.executemany(sql, rows).rowcount

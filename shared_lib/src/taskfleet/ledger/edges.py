@@ -4,6 +4,8 @@ A link has one of three shapes. ``PAIRS``: each child has one parent, in their o
 parents of the run (a reduce). ``ONE_TO_ALL``: all children of the run have one parent.
 """
 
+import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
@@ -143,13 +145,21 @@ def children(database: Database, parent: int, after: int, most: int) -> list[tup
         after: The number.
         most: The maximum number of different children.
     """
-    found = database.rows(
+    in_edges = database.rows(
         "SELECT child, needs FROM edge WHERE parent = ? AND child > ? ORDER BY child LIMIT ?", (parent, after, most)
     )
-    for link in links_of(database, parent, parent):
-        of_link = link.children_of(parent)
-        begin = max(after + 1, of_link.start)
-        found += [(child, link.needs) for child in range(begin, min(of_link.stop, begin + most))]
-    found.sort()
-    seqs = sorted({child for child, _ in found})[:most]
-    return [one for one in found if seqs and one[0] <= seqs[-1]]
+    in_links = [
+        zip(range(max(after + 1, of_link.start), of_link.stop), itertools.repeat(link.needs))
+        for link in links_of(database, parent, parent)
+        if (of_link := link.children_of(parent)).stop > after + 1
+    ]
+    found: list[tuple[int, int]] = []
+    last = after
+    for child, needs in heapq.merge(in_edges, *in_links):
+        if child != last:
+            if not most:
+                break
+            most -= 1
+            last = child
+        found.append((child, needs))
+    return found

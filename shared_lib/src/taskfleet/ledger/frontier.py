@@ -17,24 +17,39 @@ from taskfleet.ledger.transitions import Transitions, changing
 from taskfleet.tasks import Outcome, State
 
 #: Children that follow in one transaction.
-STEP = 5000
+STEP = 1000
+#: After a transaction, others have the ledger for as long as it took, or at most for this time.
+MOST_PAUSE_SECONDS = 0.01
 
 
-def carry(database: Database, seconds: float | None = None, *, clock: Callable[[], float] = time.monotonic) -> bool:
+def carry(
+    database: Database,
+    seconds: float | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
     """Let descendants follow what is noted.
+
+    Between two transactions it pauses: a process that waits for the lock tries only now and then, and would hardly ever find it free.
 
     Args:
         database: The job's ledger.
         seconds: Stop after this time; None to go on until nothing is left.
         clock: Monotonic seconds.
+        sleep: Pauses for some seconds.
 
     Returns:
         Whether something is left.
     """
     deadline = None if seconds is None else clock() + seconds
+    began: float | None = None
     while (first := database.row("SELECT note_id, seq, what FROM frontier ORDER BY note_id LIMIT 1")) is not None:
         if deadline is not None and clock() > deadline:
             return True
+        if began is not None:
+            sleep(min(time.monotonic() - began, MOST_PAUSE_SECONDS))
+        began = time.monotonic()
         note_id, seq, what = first
         if what == Follow.PARTS:
             insert_parts(database, note_id, seq)
@@ -111,7 +126,6 @@ def _follow_failure(
     database: Database, change: Transitions, what: Follow, children: Sequence[tuple[int, int, int]]
 ) -> None:
     """Let children follow a failure of their parents, the end of one, or another cause."""
-    on_success = sorted({child for _, child, needs in children if needs == Needs.SUCCESS})
     on_end = [child for _, child, needs in children if needs == Needs.END]
     if what in (Follow.FAILURE, Follow.KILL):
         roots = _roots(database, {parent for parent, _, _ in children})
@@ -123,7 +137,7 @@ def _follow_failure(
             change.break_waiting(seqs, root_seq, State.FAILED if what is Follow.FAILURE else State.KILLED)
         change.decrement_missing(on_end)
         return
-    _revive(database, change, on_success)
+    _revive(database, change, sorted({child for _, child, needs in children if needs == Needs.SUCCESS}))
     if what is Follow.REVIVAL:
         change.increment_missing(on_end)
         note(database, change.wait_again(sorted(set(on_end))), Follow.RERUN)

@@ -65,9 +65,9 @@ _RELEASE = f"""
         )
     FROM (SELECT child, count(*) AS n FROM (%s) GROUP BY child) WHERE seq = child RETURNING seq, state, missing
 """
-_RELEASE_CHILDREN = _RELEASE % (
-    "SELECT child FROM json_each(:parents) JOIN edge ON edge.parent = json_each.value UNION ALL SELECT value FROM json_each(:linked)"
-)
+_IN_EDGES = "SELECT child FROM json_each(:parents) JOIN edge ON edge.parent = json_each.value"
+_RELEASE_IN_EDGES = _RELEASE % _IN_EDGES
+_RELEASE_CHILDREN = _RELEASE % f"{_IN_EDGES} UNION ALL SELECT value FROM json_each(:linked)"
 _DECREMENT = _RELEASE % "SELECT value AS child FROM json_each(:children)"
 
 
@@ -75,20 +75,25 @@ def release(database: Database, parents: Sequence[int]) -> "Released":
     """Release the children of tasks that succeeded."""
     if not edges.exist(database):
         return Released()
-    noted = {
-        seq
-        for (seq,) in database.rows(
-            "SELECT seq FROM frontier WHERE seq IN (SELECT value FROM json_each(?))", (as_json(parents),)
-        )
-    }
+    noted = _noted(database, parents)
     if noted:  # what was noted earlier comes first
         note(database, sorted(noted), Follow.SUCCESS)
         parents = [seq for seq in parents if seq not in noted]
     if edges.count_children(database, parents, MOST_AT_ONCE) == MOST_AT_ONCE:
         note(database, parents, Follow.SUCCESS)
         return Released()
-    linked = f"[{','.join(str(child) for _, child, _ in edges.linked(database, parents))}]"
-    return _released(database.rows(_RELEASE_CHILDREN, {"parents": as_json(parents), "linked": linked}))
+    linked = [str(child) for _, child, _ in edges.linked(database, parents)]
+    if not linked:
+        return _released(database.rows(_RELEASE_IN_EDGES, {"parents": as_json(parents)}))
+    return _released(database.rows(_RELEASE_CHILDREN, {"parents": as_json(parents), "linked": f"[{','.join(linked)}]"}))
+
+
+def _noted(database: Database, seqs: Sequence[int]) -> set[int]:
+    """Return those of some tasks whose children still have to follow something."""
+    if not database.value("SELECT EXISTS (SELECT 1 FROM frontier)"):
+        return set()
+    rows = database.rows("SELECT seq FROM frontier WHERE seq IN (SELECT value FROM json_each(?))", (as_json(seqs),))
+    return {seq for (seq,) in rows}
 
 
 def decrement_missing(database: Database, children: Sequence[int]) -> "Released":

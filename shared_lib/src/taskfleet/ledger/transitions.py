@@ -91,7 +91,16 @@ class Transitions(CancelTransitions):
             waiting: Those that wait for others: (number, how many it waits for).
             ready: The numbers of the others.
         """
-        self._database.execute_many(f"INSERT INTO state (seq, state, missing) VALUES (?, {State.WAITING}, ?)", waiting)
+        first, last = min(waiting, default=(0, 0))[0], max(waiting, default=(0, 0))[0]
+        if last - first + 1 == len(waiting) and len(counts := {n for _, n in waiting}) == 1:  # a third of the time
+            self._database.execute(
+                f"INSERT INTO state (seq, state, missing) SELECT seq, {State.WAITING}, ? FROM task WHERE seq BETWEEN ? AND ?",
+                (counts.pop(), first, last),
+            )
+        else:
+            self._database.execute_many(
+                f"INSERT INTO state (seq, state, missing) VALUES (?, {State.WAITING}, ?)", waiting
+            )
         self._database.execute_many(
             f"INSERT INTO state (seq, state) VALUES (?, {State.PENDING})", [(seq,) for seq in ready]
         )

@@ -22,9 +22,9 @@ What JSON has is written by value. Everything else is an object with one key tha
 The same value gives the same text, in every process. A value comes back with its type; what two containers share, each has for itself.
 """
 
-from taskfleet.references.decoding import decode
-from taskfleet.references.encoding import INLINE_BYTES, as_file, encode
+from taskfleet.references.decoding import decode, decode_plain
+from taskfleet.references.encoding import INLINE_BYTES, as_file, encode, encode_plain
 from taskfleet.references.scanning import names_of_files
 from taskfleet.references.store import Store
 
-__all__ = ["INLINE_BYTES", "Store", "as_file", "decode", "encode", "names_of_files"]
+__all__ = ["INLINE_BYTES", "Store", "as_file", "decode", "decode_plain", "encode", "encode_plain", "names_of_files"]

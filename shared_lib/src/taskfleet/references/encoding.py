@@ -56,17 +56,22 @@ def encode(
         StoreError: A large value cannot be written.
         MissingPackageError: The value needs a package that is not installed.
     """
-    data, is_whole = b"", True
+    data, is_whole = encode_plain(value), True
+    if data is None:
+        data, is_whole = _converted(value, store, inline_bytes, pickle, special)
+    return data if len(data) <= inline_bytes or not is_whole else as_file(data, store)
+
+
+def encode_plain(value: object) -> bytes | None:
+    """Return a value as JSON text if it has only what JSON has, whatever its size; otherwise None."""
     if (type(value) in _PLAIN or _is_plain(value, 0)) and 0 < sys.get_int_max_str_digits() <= MAX_DIGITS:
         try:
             text = "".join(_pieces(value, 0))
             if '{"$' not in text or not _has_tag(value):
-                data = text.encode()
+                return text.encode()
         except ValueError:  # NaN, infinity, half of a character, an integer with too many digits
-            data = b""
-    if not data:
-        data, is_whole = _converted(value, store, inline_bytes, pickle, special)
-    return data if len(data) <= inline_bytes or not is_whole else as_file(data, store)
+            return None
+    return None
 
 
 def as_file(data: bytes, store: Store) -> bytes:

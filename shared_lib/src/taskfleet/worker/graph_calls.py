@@ -14,7 +14,7 @@ from taskfleet.code_versions.describing import describe_code
 from taskfleet.context import TaskContext
 from taskfleet.errors import FunctionError, NoFunctionError
 from taskfleet.functions import INJECTED, TaskFunction, load_function, load_object
-from taskfleet.references import Store, decode, encode
+from taskfleet.references import INLINE_BYTES, Store, as_file, decode, decode_plain, encode, encode_plain
 from taskfleet.script_import import Absent, was_stopped
 from taskfleet.tables.values import UnsupportedValueError
 from taskfleet.tasks import JSON, Lease
@@ -87,13 +87,33 @@ class GraphCalls:
             self._codes = {}
         return codes
 
-    def call(self, lease: Lease, context: TaskContext) -> Any:
-        """Return what the function of a task returns; for one that returns a command, run it and return None."""
+    def prepare(self, lease: Lease) -> dict[str, Any] | None:
+        """Load the function of a task; return its arguments if nothing but JSON is needed for that, otherwise None."""
+        self.load(lease.function)
+        arguments: dict[str, Any] | None = decode_plain(lease.data)
+        return arguments
+
+    def call(
+        self,
+        lease: Lease,
+        make_context: Callable[[Lease], TaskContext],
+        arguments: dict[str, Any] | None = None,
+    ) -> Any:
+        """Return what the function of a task returns; for one that returns a command, run it and return None.
+
+        Args:
+            lease: The task.
+            make_context: Makes the context, if the function has a parameter for it.
+            arguments: What ``prepare`` returned.
+        """
         function = self.load(lease.function)
         self._may_pickle = function.may_pickle
-        arguments: dict[str, Any] = decode(lease.data, self._store, pickle=function.may_pickle)
-        for name in function.injected - arguments.keys():
-            arguments[name] = {"context": context, "output_path": context.output_path, "task_id": context.task_id}[name]
+        if arguments is None:
+            arguments = decode(lease.data, self._store, pickle=function.may_pickle)
+        if function.injected:
+            context = make_context(lease)
+            values = {"context": context, "output_path": context.output_path, "task_id": context.task_id}
+            arguments = {name: values[name] for name in function.injected} | arguments
         if STAR in arguments or function.has_positional_only:
             bound = inspect.BoundArguments(function.signature, in_order(function.signature, arguments))
             value = function.call(*bound.args, **bound.kwargs)
@@ -103,6 +123,9 @@ class GraphCalls:
 
     def encode(self, value: object) -> bytes:
         """Return the result of the latest call as JSON text; see ``references.encode``."""
+        data = encode_plain(value)  # first, because a process per task copies each memory page that more code touches
+        if data is not None:
+            return data if len(data) <= INLINE_BYTES else as_file(data, self._store)
         calls: dict[str, tuple[str, str, str]] = {}
 
         def encode_part(part: object) -> str:

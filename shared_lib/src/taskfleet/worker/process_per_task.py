@@ -59,10 +59,7 @@ class ForkingRunner(Runner):
     def _prepare(self, lease: Lease) -> dict[str, Any] | None:
         try:
             if lease.function:
-                self._graph_calls.load(
-                    lease.function
-                )  # here, so that each child has it; the child decodes its own arguments
-                return None
+                return self._graph_calls.prepare(lease)
             return self._arguments(lease)
         except Exception:  # the child will raise it again, and report it
             return None
@@ -75,6 +72,7 @@ class ForkingRunner(Runner):
         memory = self._memory
         prepared = self._prepared.pop()
         self._report_codes(index)
+        self._output.keep_errors_apart(bool(lease.function))
         pid = fork()
         if pid == 0:
             self._child_main(index, lease, prepared)

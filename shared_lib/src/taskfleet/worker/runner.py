@@ -96,6 +96,7 @@ class Runner:
 
     def _do(self, index: int, lease: Lease) -> None:
         """Run one task and report it."""
+        self._output.keep_errors_apart(bool(lease.function))
         body = self._try(index, lease)
         if os.getpid() != self._pid:  # the task forked, and its child returned from the user's function
             os._exit(0)
@@ -133,11 +134,8 @@ class Runner:
         started_at, started = time.time(), time.perf_counter()
         try:
             if lease.function:
-                self._output.keep_errors_apart(True)
-                value, encode = self._graph_calls.call(lease, self._context(lease)), self._graph_calls.encode
+                value, encode = self._graph_calls.call(lease, self._context, prepared), self._graph_calls.encode
             else:
-                if self._output.is_apart:
-                    self._output.keep_errors_apart(False)
                 value, encode = self._call(**(self._arguments(lease) if prepared is None else prepared)), self._encode
                 if self._is_rms_style:
                     value = self._function.result(value)
