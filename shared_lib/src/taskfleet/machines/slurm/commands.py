@@ -105,6 +105,8 @@ class Slurm:
             if done.stderr:
                 logger.debug("%s: %s", command, done.stderr.strip())
             return _without_cluster(done.stdout) if cluster else done.stdout
+        if done.returncode < 0:
+            raise UnreachableError(f"Slurm: {command} was killed by signal {-done.returncode}.")
         raise _error(command, done.stderr or done.stdout or f"exit code {done.returncode}")
 
 

@@ -9,13 +9,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from taskfleet.errors import ProviderError, UnreachableError, WrongSettingError
 from taskfleet.machine_terms import Market
 from taskfleet.machines import (
+    EndReason,
     FailureReason,
     LaunchedMachine,
     LaunchFailure,
@@ -208,7 +209,7 @@ class SlurmMachines:
         )
         lines = [line.split(SEPARATOR) for line in text.splitlines()]
         found: dict[str, Machine] = {}
-        rests: dict[str, tuple[Machine, int]] = {}
+        arrays: dict[str, tuple[Machine, int]] = {}
         for fields in lines:
             if len(fields) != len(_FIELDS):
                 continue
@@ -219,11 +220,12 @@ class SlurmMachines:
             machine = self._read(fields, instance_type=words[2], zone=words[3])
             if index.isdecimal():
                 found[machine.instance_id] = machine
-            elif machine.state is MachineState.ENDED and words[4].isdecimal():
-                rests[array] = machine, int(words[4])
-        for array, (machine, number) in rests.items():  # elements that were cancelled before they began, in one line
+            if words[4].isdecimal():
+                arrays[array] = machine, int(words[4])
+        for array, (machine, number) in arrays.items():
             for each in (f"{array}_{index}" for index in range(1, number + 1)):
-                found.setdefault(each, replace(machine, instance_id=each))
+                if each not in found and not self._submissions.has_run(each):
+                    found[each] = _cancelled(machine, each)
         return tuple(found.values())
 
     def _read(self, fields: Sequence[str], *, instance_type: str, zone: str) -> Machine:
@@ -255,6 +257,20 @@ class SlurmMachines:
             end_reason=end_reason,
             detail=detail,
         )
+
+
+def _cancelled(other: Machine, instance_id: str) -> Machine:
+    """Return an element that Slurm no longer lists because it was cancelled before it began, from another one of its array."""
+    return Machine(
+        instance_id=instance_id,
+        request_token=other.request_token,
+        state=MachineState.ENDED,
+        zone=other.zone,
+        instance_type=other.instance_type,
+        created_at=other.created_at,
+        end_reason=EndReason.CANCELLED,
+        detail="cancelled before it began",
+    )
 
 
 def _queued(instance_id: str, request: LaunchRequest) -> LaunchedMachine:

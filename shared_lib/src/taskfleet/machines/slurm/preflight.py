@@ -45,8 +45,9 @@ def find_obstacles(
         text = str(error)
         if "node configuration" in text:
             return [
-                f"No node of partition {', '.join(one.name for one in partitions)} can run such a machine: it would wait for ever. Reduce "
-                f"CPUS or MEMORY_GIB, or correct CONSTRAINT, GRES or SLURM_OPTIONS in config/pool.env; 'sinfo -Nel' shows the nodes. ({text})"
+                f"No node of partition {', '.join(one.name for one in partitions)} can run such a machine: it would wait for ever. "
+                "Reduce CPUS or MEMORY_GIB, or correct CONSTRAINT, GRES or SLURM_OPTIONS in config/pool.env; 'sinfo -Nel' shows the "
+                f"nodes. ({text})"
             ]
         return [text]
     return []

@@ -95,6 +95,10 @@ class Submissions:
         except OSError as error:
             raise UnreachableError(f"The output of machine {instance_id} cannot be read: {error}.") from error
 
+    def has_run(self, instance_id: str) -> bool:
+        """Return whether a machine has started to run: Slurm makes the file of its output then."""
+        return self.path(f"{instance_id}.out").exists()
+
     def clear(self, existing: Iterable[str]) -> int:
         """Delete the files of requests without machines that exist; return how many files are left.
 
