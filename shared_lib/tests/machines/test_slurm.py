@@ -3,10 +3,8 @@
 import os
 import shutil
 import sys
-import tempfile
 import time
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +17,6 @@ from taskfleet.machines.slurm.script import batch_script, environment_script
 from taskfleet.machines.slurm.submissions import Submissions
 
 from shared_lib.tests.machines.contract import Contract, offer, until
-from shared_lib.tests.services import slurm
 
 #: How long lists are valid, which most tests do not wait for.
 VALIDITY = {name: getattr(slurm_machines, name) for name in ("LIST_SECONDS", "CHANGING_LIST_SECONDS")}
@@ -36,18 +33,8 @@ sys.exit(int(open("done").read()))
 """
 
 
-@pytest.fixture(scope="module")
-def cluster(lacking):
-    """Two nodes with eight CPUs."""
-    if missing := slurm.missing():
-        lacking(missing)
-    with tempfile.TemporaryDirectory(prefix="slurm") as folder, slurm.cluster(Path(folder)) as made:
-        yield made
-
-
 @pytest.fixture
-def cloud(cluster, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_CONF", cluster.configuration)
+def cloud(on_slurm, tmp_path, monkeypatch):
     monkeypatch.setattr(slurm_machines, "LIST_SECONDS", (0.0, 0.0))  # nothing is asked too often in tests
     monkeypatch.setattr(slurm_machines, "CHANGING_LIST_SECONDS", 0.0)
     project = tmp_path / "project"
@@ -92,14 +79,6 @@ def cloud(cluster, tmp_path, monkeypatch):
     )
 
 
-@pytest.fixture(autouse=True)
-def no_jobs(cluster):
-    """Each test begins with an empty cluster."""
-    yield
-    cluster.run("scancel", f"--user={os.getuid()}")
-    until(lambda: not cluster.run("squeue", "--noheader", "--all"), "the end of all jobs")
-
-
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
     """Puts a script in front of one of Slurm's commands: ``commands("sbatch", lines)``; ``$real`` is the real one. Each call is logged.
@@ -135,13 +114,13 @@ def ended(cloud, instance_id):
 
 
 class TestSlurmMachines(Contract):
-    def test_a_thousand_machines_are_one_call_of_sbatch(self, cloud, commands, cluster):
+    def test_a_thousand_machines_are_one_call_of_sbatch(self, cloud, commands, on_slurm):
         commands("sbatch")
         launched = cloud.machines.launch(self.order(cloud, number=1000)).launched
         assert len({one.instance_id for one in launched}) == 1000
         assert all(one.is_queued for one in launched)
         assert len(commands.calls("sbatch")) == 1
-        until(lambda: sum(state == "RUNNING" for state in cluster.states().values()) == 8, "all CPUs in use")
+        until(lambda: sum(state == "RUNNING" for state in on_slurm.states().values()) == 8, "all CPUs in use")
         listed = cloud.machines.list()
         assert len(listed) == 1000
         assert sum(one.state is MachineState.QUEUED for one in listed) >= 990
@@ -150,13 +129,13 @@ class TestSlurmMachines(Contract):
         assert len(states) == 1000
         assert set(states.values()) == {MachineState.ENDED}
 
-    def test_machines_that_are_cancelled_in_the_queue_never_ran(self, cloud, cluster):
+    def test_machines_that_are_cancelled_in_the_queue_never_ran(self, cloud, on_slurm):
         launched = [one.instance_id for one in cloud.machines.launch(self.order(cloud, number=12)).launched]
-        until(lambda: sum(state == "RUNNING" for state in cluster.states().values()) == 8, "all CPUs in use")
-        cluster.run("scancel", launched[11])
+        until(lambda: sum(state == "RUNNING" for state in on_slurm.states().values()) == 8, "all CPUs in use")
+        on_slurm.run("scancel", launched[11])
         one = ended(cloud, launched[11])
         assert (one.end_reason, one.running_since) == (EndReason.CANCELLED, None)
-        cluster.run("scancel", launched[0].partition("_")[0])
+        on_slurm.run("scancel", launched[0].partition("_")[0])
         assert ended(cloud, launched[10]).end_reason is EndReason.CANCELLED
         first = ended(cloud, launched[0])
         assert first.end_reason is EndReason.ENDED
@@ -171,7 +150,7 @@ class TestSlurmMachines(Contract):
         ],
         ids=["timed out", "killed", "no answer"],
     )
-    def test_a_lost_answer_of_sbatch_submits_nothing_twice(self, cloud, commands, cluster, lines):
+    def test_a_lost_answer_of_sbatch_submits_nothing_twice(self, cloud, commands, on_slurm, lines):
         commands("sbatch", lines)
         order = self.order(cloud)
         with pytest.raises(ProviderError):
@@ -251,7 +230,7 @@ class TestSlurmMachines(Contract):
         assert [one.state for one in cloud.machines.list()] == [MachineState.RUNNING]
         assert "FROBNICATED" in caplog.text
 
-    def test_a_node_on_which_machines_die_at_once_is_excluded(self, cloud, cluster, commands):
+    def test_a_node_on_which_machines_die_at_once_is_excluded(self, cloud, on_slurm, commands):
         (cloud.project / "done").write_text("3")
         commands("sbatch")
         only = cloud.make(cloud.job_id, "job-1", "--nodelist=n1")

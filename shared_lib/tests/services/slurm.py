@@ -80,6 +80,14 @@ class Cluster:
         lines = self.run("squeue", "--noheader", "--all", "--array", "--states=all", "--format=%F_%K %T").split("\n")
         return dict(line.split() for line in lines if line)
 
+    def end_jobs(self) -> None:
+        """End all jobs of this user."""
+        user, deadline = f"--user={os.getuid()}", time.monotonic() + 60
+        while self.run("squeue", "--noheader", "--all", user, check=False) and time.monotonic() < deadline:
+            self.run("scancel", "--full", "--signal=KILL", user, check=False)
+            self.run("scancel", user, check=False)
+            time.sleep(0.1)
+
 
 @contextlib.contextmanager
 def cluster(folder: Path, *, nodes: int = 2, cpus: int = 8, min_job_age: int = 600, max_array_size: int = 1001):
@@ -151,13 +159,8 @@ def _is_idle(made: Cluster) -> bool:
 
 def _end(made: Cluster) -> None:
     if "slurmctld" in made.processes:
-        user = f"--user={os.getuid()}"
-        deadline = time.monotonic() + 60
         with contextlib.suppress(subprocess.TimeoutExpired):
-            while made.run("squeue", "--noheader", "--all", user, check=False) and time.monotonic() < deadline:
-                made.run("scancel", "--full", "--signal=KILL", user, check=False)
-                made.run("scancel", user, check=False)
-                time.sleep(0.1)
+            made.end_jobs()
     for process in reversed(made.processes.values()):
         process.terminate()
     for process in made.processes.values():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from taskfleet.settings.declaring import setting
-from taskfleet.settings.parsers import number, optional, switch, text, words
+from taskfleet.settings.parsers import arguments, number, optional, switch, text, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +76,10 @@ class SlurmSettings:
     exclusive: bool = setting(
         "slurm", "Ask for whole nodes, whatever CPUS is.", switch, metavar="BOOL", default="false"
     )
-    slurm_options: str | None = setting(
+    slurm_options: tuple[str, ...] = setting(
         "slurm",
         "More options for sbatch, as on its command line; they override the others: '--nice=100 --exclude=node7'.",
-        optional(text),
+        arguments,
         metavar="OPTIONS",
     )
     usd_per_node_hour: float | None = setting(

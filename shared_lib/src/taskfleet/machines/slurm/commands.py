@@ -48,7 +48,10 @@ _SETTINGS: Final = (
     (re.compile(r"generic resource|\bgres\b", re.IGNORECASE), "GRES"),
     (re.compile(r"time limit", re.IGNORECASE), "LIFETIME_HOURS"),
     (re.compile(r"--clusters?\b|list clusters", re.IGNORECASE), "CLUSTER"),
-    (re.compile(r"unrecognized option|invalid option|option requires|ambiguous", re.IGNORECASE), "SLURM_OPTIONS"),
+    (
+        re.compile(r"unrecognized option|invalid option|option requires|ambiguous|node name", re.IGNORECASE),
+        "SLURM_OPTIONS",
+    ),
 )
 
 

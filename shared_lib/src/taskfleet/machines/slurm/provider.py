@@ -1,11 +1,9 @@
 """Slurm clusters as a provider of machines."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from taskfleet.clouds.permissions import Permissions
-from taskfleet.errors import SettingsError
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.images import Image
@@ -86,6 +84,13 @@ class SlurmProvider:
         slurm = Slurm(own.cluster or "")
         variables = environment_here(configuration) | from_files(configuration, "SLOTS")
 
+        def scripts() -> dict[str, str]:
+            pool, project = configuration.pool, configuration.project
+            return {
+                "before_worker": read_script("BEFORE_WORKER", pool.before_worker, project),
+                "after_worker": read_script("AFTER_WORKER", pool.after_worker, project),
+            }
+
         def make_script(request: LaunchRequest) -> str:
             offer = request.offers[0]
             return batch_script(
@@ -96,12 +101,15 @@ class SlurmProvider:
                 lifetime_seconds=request.lifetime_seconds,
                 instance_type=offer.instance_type,
                 partition=offer.zone,
-                before_worker=read_script("BEFORE_WORKER", configuration.pool.before_worker, configuration.project),
-                after_worker=read_script("AFTER_WORKER", configuration.pool.after_worker, configuration.project),
+                **scripts(),
             )
 
         def make_environment(request: LaunchRequest) -> str:
             return environment_script({**variables, "SLOTS": str(request.offers[0].slots)})
+
+        def find() -> Sequence[str]:
+            scripts()  # which cannot be read, or have a wrong syntax
+            return find_obstacles(configuration, slurm, options, allocation)
 
         def allocation() -> list[str]:
             [kind] = self.catalogue(configuration, now=0.0).types.values()
@@ -117,7 +125,7 @@ class SlurmProvider:
             script=make_script,
             environment=make_environment,
             is_exclusive=own.exclusive,
-            obstacles=lambda: find_obstacles(configuration, slurm, options, allocation),
+            obstacles=find,
         )
         return SlurmMachines(job, slurm, Submissions(folder, run))
 
@@ -137,8 +145,4 @@ def _options(own: SlurmSettings) -> tuple[str, ...]:
         "reservation": own.reservation,
         "gres": own.gres,
     }
-    try:
-        own_options = shlex.split(own.slurm_options or "")
-    except ValueError as error:
-        raise SettingsError(f"SLURM_OPTIONS={own.slurm_options}: {error}. Close the quotation mark.") from None
-    return (*(f"--{name}={value}" for name, value in named.items() if value), *own_options)
+    return (*(f"--{name}={value}" for name, value in named.items() if value), *own.slurm_options)
