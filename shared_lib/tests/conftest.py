@@ -4,13 +4,15 @@ import ctypes
 import os
 import struct
 import sys
+import tempfile
+from pathlib import Path
 
 import pyarrow.fs
 import pytest
 from hypothesis import HealthCheck, settings
 from taskfleet.invocation import remember_flags
 
-from shared_lib.tests.services import buckets
+from shared_lib.tests.services import buckets, slurm
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")  # how long an example takes says nothing where other things run as well
@@ -117,3 +119,20 @@ def _capabilities():
 def _set_effective(*sets):
     low, high = (one & 0xFFFFFFFF for one in sets), (one >> 32 for one in sets)
     _call("capset", _header(), ctypes.create_string_buffer(struct.pack("6I", *low, *high)))
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(lacking):
+    """A real Slurm cluster of two nodes with eight CPUs each, and its commands for this process."""
+    if missing := slurm.missing():
+        lacking(missing)
+    with tempfile.TemporaryDirectory(prefix="slurm") as folder, slurm.cluster(Path(folder)) as made:
+        yield made
+
+
+@pytest.fixture
+def on_slurm(slurm_cluster, monkeypatch):
+    """Lets this process and its children use the cluster; ends all their jobs."""
+    monkeypatch.setenv("SLURM_CONF", slurm_cluster.configuration)
+    yield slurm_cluster
+    slurm_cluster.end_jobs()

@@ -54,7 +54,7 @@ def test_termination_notices_are_watched_for_on_machines_of_those_that_give_some
     assert watcher_here({"TASKFLEET_PROVIDER": "local"}) is None
     assert watcher_here({"TASKFLEET_PROVIDER": "of a later version"}) is None
     found = {name: watcher_here({"TASKFLEET_PROVIDER": name}) for name in PROVIDERS}
-    assert {name for name, watcher in found.items() if watcher is not None} == {"aws", "gcp"}
+    assert {name for name, watcher in found.items() if watcher is not None} == {"aws", "gcp", "slurm"}
 
 
 def names_in(node):

@@ -198,9 +198,9 @@ class Pool:
             )
 
     def _open_machines(self) -> Machines:
-        if not self._provider.code_sources:
-            return open_machines(self._configuration, self._database)
-        script = deliver_code(self._configuration, self._choice.ranked, self._say)
+        script = None
+        if self._provider.code_sources:
+            script = deliver_code(self._configuration, self._choice.ranked, self._say)
         machines = open_machines(self._configuration, self._database, script=script)
         errors = machines.preflight()
         if errors:

@@ -202,7 +202,12 @@ def narrow(found: Count, constraint: Constraint, allowed: Range, each: float) ->
 
 
 def bounds(fewest: int, most: int, allowed: Range, each: float) -> tuple[int, int]:
-    """Return the minimum and the maximum number of machines whose total is within a range; none is allowed if minimum > maximum."""
+    """Return the minimum and the maximum number of machines whose total is within a range; none is allowed if minimum > maximum.
+
+    A limit does not apply to machines that count nothing, such as those without a price.
+    """
+    if not each:
+        return fewest, most
     if allowed.low is not None:
         fewest = max(fewest, math.ceil(allowed.low / each - EPSILON))
     if allowed.high is not None:

@@ -59,6 +59,8 @@ class Watcher:
         self._failures = 0
         self.notice: Notice | None = None
         """None until there is one."""
+        self.longest_task_seconds = 0.0
+        """Of the worker's tasks so far, for watchers that know the end of the machine in advance."""
         self._messages: deque[str] = deque()
 
     def start(self) -> None:

@@ -25,6 +25,7 @@ PROVIDERS: Mapping[str, str] = {
     "local": "taskfleet.machines.local.provider:LocalProvider",
     "aws": "taskfleet.machines.aws.provider:AwsProvider",
     "gcp": "taskfleet.machines.gcp.provider:GcpProvider",
+    "slurm": "taskfleet.machines.slurm.provider:SlurmProvider",
 }
 #: The value of settings with the identity of machines that stands for none.
 NO_IDENTITY = "none"

@@ -14,8 +14,6 @@ import hashlib
 import math
 import re
 import shlex
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +21,7 @@ from pathlib import Path
 
 from taskfleet.errors import StartUpError
 from taskfleet.machines.provider import load_provider
+from taskfleet.machines.user_scripts import read_script
 from taskfleet.pool.bundle import StoredBundle
 from taskfleet.redaction import secret_in_address, secret_in_text, secret_in_variable
 from taskfleet.settings.pool_fields import PoolSettings
@@ -70,10 +69,10 @@ def read_scripts(pool: PoolSettings, project: Path) -> UserScripts:
         StartUpError: A file cannot be read or is not text.
     """
     return UserScripts(
-        before_start_up=_read("BEFORE_START_UP", pool.before_start_up, project),
-        before_worker=_read("BEFORE_WORKER", pool.before_worker, project),
-        after_worker=_read("AFTER_WORKER", pool.after_worker, project),
-        whole=_read("START_UP_SCRIPT", pool.start_up_script, project),
+        before_start_up=read_script("BEFORE_START_UP", pool.before_start_up, project),
+        before_worker=read_script("BEFORE_WORKER", pool.before_worker, project),
+        after_worker=read_script("AFTER_WORKER", pool.after_worker, project),
+        whole=read_script("START_UP_SCRIPT", pool.start_up_script, project),
     )
 
 
@@ -170,34 +169,6 @@ def _check_variables(variables: Mapping[str, str]) -> None:
                 "Give machines a role (INSTANCE_PROFILE, SERVICE_ACCOUNT), or fetch the value there: a script in BEFORE_WORKER can write "
                 "NAME=value to the file $TASKFLEET_EXPORTS."
             )
-
-
-def _read(setting: str, name: str | None, project: Path) -> str:
-    if not name:
-        return ""
-    if "\n" in name:  # the script itself, in a configuration file of rms-cloud-tasks
-        _check_syntax(setting, "(the script in the settings)", name)
-        return name
-    path = project / Path(name).expanduser()
-    try:
-        content = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StartUpError(f"{setting}={name}: {path} cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise StartUpError(f"{setting}={name}: {path} is not a script: it is not UTF-8 text.") from error
-    _check_syntax(setting, name, content)
-    return content
-
-
-def _check_syntax(setting: str, name: str, content: str) -> None:
-    """Check the syntax of a shell script, if bash is installed: an error would otherwise appear on each machine that is paid for."""
-    bash = shutil.which("bash")
-    if bash is None or re.match(r"#!(?!.*sh\b)", content):
-        return
-    found = subprocess.run([bash, "-n"], input=content, text=True, capture_output=True, check=False)
-    if found.returncode:
-        lines = [re.sub(r"^(\S*bash|bash): ", "", line) for line in found.stderr.splitlines()]
-        raise StartUpError(f"{setting}={name} is not a valid shell script: {' '.join(lines)}")
 
 
 def _file(name: str, content: str, setting: str) -> str:

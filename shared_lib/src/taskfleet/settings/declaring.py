@@ -17,21 +17,25 @@ GROUPS = {
     "watch": "Logging and events",
     "provider": "Provider",
     "location": "Location and pricing",
+    "size": "Machine size",
     "machine": "Machine requirements",
     "task": "Task requirements",
     "number": "Pool size and cost limits",
     "lifetime": "Machine lifetime",
     "start": "Machine start-up",
+    "hooks": "Your scripts on machines",
     "aws": "AWS",
     "gcp": "Google Cloud",
+    "slurm": "Slurm",
 }
 _EVERYWHERE = ("provider", "task", "number", "lifetime")
-_CLOUD = ("provider", "location", "machine", "task", "number", "lifetime", "start")
+_CLOUD = ("provider", "location", "size", "machine", "task", "number", "lifetime", "start", "hooks")
 #: The sections of ``config/pool.env`` that apply to each provider, by its name in PROVIDER.
 PROVIDER_GROUPS: dict[str, tuple[str, ...]] = {
     "local": _EVERYWHERE,
     "aws": (*_CLOUD, "aws"),
     "gcp": (*_CLOUD, "gcp"),
+    "slurm": (*_EVERYWHERE, "size", "hooks", "slurm"),
 }
 #: All sections of ``config/pool.env``; the others are in ``config/task.env``.
 POOL_GROUPS = tuple(name for name in GROUPS if any(name in groups for groups in PROVIDER_GROUPS.values()))

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -173,6 +174,14 @@ def span(value: str) -> Range:
     if low is not None and high is not None and float(low) > float(high):
         raise ValueError("a range with its lower bound first")
     return Range(None if low is None else float(low), None if high is None else float(high))
+
+
+def arguments(text: str) -> tuple[str, ...]:
+    """Return the arguments of a command line, with the quotation marks of a shell."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"arguments as on a command line; {str(error)[:1].lower()}{str(error)[1:]}") from None
 
 
 def words(value: str) -> tuple[str, ...]:

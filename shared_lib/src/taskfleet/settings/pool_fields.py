@@ -34,7 +34,7 @@ class PoolSettings:
 
     provider: str = setting(
         "provider",
-        "Where machines come from: local (worker processes on this computer), aws or gcp.",
+        "Where machines come from: local (worker processes on this computer), aws, gcp, or slurm (batch jobs of a cluster).",
         choice(*PROVIDER_GROUPS),
         metavar="NAME",
         default="local",
@@ -103,9 +103,11 @@ class PoolSettings:
         metavar="BOOL",
         default="false",
     )
-    cpus: Range = _range("Virtual CPUs (vCPUs) per machine: 8, 4-16, 4- (at least) or -16 (at most).")
-    memory_gib: Range = _range("Memory per machine; Python and its libraries need about 2 GiB.", default="2-")
-    memory_gib_per_cpu: Range = _range("Memory per vCPU.")
+    cpus: Range = _range("Virtual CPUs (vCPUs) per machine: 8, 4-16, 4- (at least) or -16 (at most).", group="size")
+    memory_gib: Range = _range(
+        "Memory per machine; Python and its libraries need about 2 GiB.", default="2-", group="size"
+    )
+    memory_gib_per_cpu: Range = _range("Memory per vCPU.", group="size")
     memory_gib_per_task: Range = _range("Memory per concurrent task.", group="task")
     local_ssd_gib: Range = _range("Total local SSD storage per machine.")
     local_ssd_gib_per_cpu: Range = _range("Local SSD storage per vCPU.")
@@ -204,13 +206,13 @@ class PoolSettings:
         metavar="FILE",
     )
     before_worker: str | None = setting(
-        "start",
+        "hooks",
         "Your shell script that runs when the project is installed, before the worker starts.",
         optional(text),
         metavar="FILE",
     )
     after_worker: str | None = setting(
-        "start", "Your shell script that runs after the worker has exited.", optional(text), metavar="FILE"
+        "hooks", "Your shell script that runs after the worker has exited.", optional(text), metavar="FILE"
     )
     external_ip: bool = setting(
         "start",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from taskfleet.settings.declaring import setting
-from taskfleet.settings.parsers import optional, text, words
+from taskfleet.settings.parsers import arguments, number, optional, switch, text, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,5 +51,44 @@ class GcpSettings:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmSettings:
+    """The settings of Slurm. Names and values are those of sbatch's options."""
+
+    partition: str | None = setting(
+        "slurm",
+        "Partition; several, separated by commas: whichever starts a job first. Empty: the cluster's default one.",
+        optional(text),
+        metavar="NAMES",
+    )
+    account: str | None = setting("slurm", "Account that is charged.", optional(text), metavar="NAME")
+    qos: str | None = setting("slurm", "Quality of service.", optional(text), metavar="NAME")
+    constraint: str | None = setting(
+        "slurm", "Required features of nodes: 'cpu', 'haswell|skylake'.", optional(text), metavar="FEATURES"
+    )
+    gres: str | None = setting(
+        "slurm", "Generic resources per machine: 'gpu:1', 'gpu:a100:2'.", optional(text), metavar="LIST"
+    )
+    reservation: str | None = setting("slurm", "Reservation.", optional(text), metavar="NAME")
+    cluster: str | None = setting(
+        "slurm", "Cluster, for sites with several; empty: the local one.", optional(text), metavar="NAME"
+    )
+    exclusive: bool = setting(
+        "slurm", "Ask for whole nodes, whatever CPUS is.", switch, metavar="BOOL", default="false"
+    )
+    slurm_options: tuple[str, ...] = setting(
+        "slurm",
+        "More options for sbatch, as on its command line; they override the others: '--nice=100 --exclude=node7'.",
+        arguments,
+        metavar="OPTIONS",
+    )
+    usd_per_node_hour: float | None = setting(
+        "slurm",
+        "Price of a node, for costs and BUDGET_USD; a part of a node costs its share of the CPUs. Empty: no price.",
+        optional(number(0, above=True)),
+        metavar="USD",
+    )
+
+
 #: The settings classes of all providers that have some.
-PROVIDER_SETTINGS: tuple[type, ...] = (AwsSettings, GcpSettings)
+PROVIDER_SETTINGS: tuple[type, ...] = (AwsSettings, GcpSettings, SlurmSettings)

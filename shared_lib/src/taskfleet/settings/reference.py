@@ -23,7 +23,7 @@ def task_env(values: Mapping[str, str], exports: str = "") -> str:
 
 def pool_env(provider: str, values: Mapping[str, str], exports: str = "") -> str:
     """Return the text of ``config/pool.env`` with the settings that apply to a provider; see ``task_env``."""
-    others = " or ".join(name for name in PROVIDER_GROUPS if name != provider)
+    others = ", ".join(name for name in PROVIDER_GROUPS if name != provider)
     head = (
         "# The settings of this job's pool. Flags and environment variables override this file.\n"
         f"# For another provider ({others}): uv run poe settings --provider NAME --pool-env > pool.new && mv pool.new config/pool.env\n"

@@ -91,7 +91,7 @@ COMMANDS = {
         _machine(
             "list_instance_types",
             "List machine types with their prices",
-            ("provider", "location", "machine", "task", *OWN_GROUPS),
+            ("provider", "location", "size", "machine", "task", *OWN_GROUPS),
             is_report=True,
         ),
         _machine(
@@ -100,7 +100,7 @@ COMMANDS = {
         _machine(
             "calibrate",
             "Run a sample here, estimate the time, memory and cost of all tasks",
-            ("job", "worker", "limits", "provider", "location", "machine", "task", "number", *OWN_GROUPS),
+            ("job", "worker", "limits", "provider", "location", "size", "machine", "task", "number", *OWN_GROUPS),
         ),
         _machine(
             "deploy_pool",

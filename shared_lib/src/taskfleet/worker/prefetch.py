@@ -23,6 +23,8 @@ class Prefetch:
     """0 for no limit."""
     mean_seconds: float | None = None
     """Average time per task in a slot; None before the first has finished."""
+    longest_seconds: float = 0.0
+    """Of the tasks that have finished; 0 before the first."""
     mean_bytes: float = 0.0
     """Average size of a task's data."""
     start_seconds: float = 0.0
@@ -38,6 +40,7 @@ class Prefetch:
         if not elapsed_seconds:
             return
         overhead = PROCESS_SECONDS if self.tasks_per_process == 1 else SMALLEST_SECONDS
+        self.longest_seconds = max(self.longest_seconds, *elapsed_seconds)
         mean = sum(elapsed_seconds) / len(elapsed_seconds) + overhead + self.start_seconds
         self.mean_seconds = mean if self.mean_seconds is None else 0.7 * self.mean_seconds + 0.3 * mean
 

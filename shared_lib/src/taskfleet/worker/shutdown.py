@@ -9,6 +9,7 @@ from taskfleet.context import STOPPING_FLAG, TERMINATING_FLAG
 from taskfleet.machines.notice import HAND_BACK_SECONDS, Notice, Watcher
 from taskfleet.settings import Settings
 from taskfleet.worker.observers import Observers
+from taskfleet.worker.prefetch import Prefetch
 from taskfleet.worker.slot_pool import SlotPool
 from taskfleet.worker.stop_requests import StopRequests
 
@@ -33,6 +34,7 @@ class Shutdown:
         settings: The grace periods, and when to simulate a notice.
         stop_requests: Counts the requests to stop.
         slots: The slots.
+        prefetch: Measures the duration of tasks.
         observers: Notified of the shutdown.
         watcher: Watches for termination notices of the provider; None if it has none.
     """
@@ -43,6 +45,7 @@ class Shutdown:
         stop_requests: StopRequests,
         slots: SlotPool,
         *,
+        prefetch: Prefetch,
         observers: Observers,
         watcher: Watcher | None,
     ) -> None:
@@ -56,6 +59,7 @@ class Shutdown:
         self._slots = slots
         self._observers = observers
         self._watcher = watcher
+        self._prefetch = prefetch
         self._phase = Phase.WORKING
         self._deadline = 0.0
         """When the current phase ends, in monotonic time."""
@@ -105,6 +109,7 @@ class Shutdown:
         if self._watcher is not None:
             for text in self._watcher.take_messages():
                 self._observers.say(text)
+            self._watcher.longest_task_seconds = self._prefetch.longest_seconds
             if self._watcher.notice is not None:
                 return self._watcher.notice
         return self._simulated if now >= self._simulate_at else None

@@ -87,7 +87,9 @@ class Supervisor:
         if queue.arrivals is not None:
             selector.register(queue.arrivals, selectors.EVENT_READ, partial(self._arrived, queue.arrivals))
         self._steering = Steering(queue, leases, self._slots)
-        self._shutdown = Shutdown(configuration.settings, stops, self._slots, observers=everyone, watcher=watcher)
+        self._shutdown = Shutdown(
+            configuration.settings, stops, self._slots, prefetch=prefetch, observers=everyone, watcher=watcher
+        )
         self._ledger_error = ""
         """The error that is being retried; it is printed once."""
         self._earlier_children: frozenset[int] = frozenset()

@@ -1,0 +1,290 @@
+"""Machines of a Slurm cluster: the elements of job arrays. A launch request is one array, whose job name is the request's token.
+
+Slurm's controller serves a whole site, so it is asked as little as possible: ``list`` answers from memory for a minute, and longer as long
+as nothing changes, unless machines were launched or terminated since.
+"""
+
+import calendar
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from taskfleet.errors import ProviderError, UnreachableError, WrongSettingError
+from taskfleet.machine_terms import Market
+from taskfleet.machines import (
+    EndReason,
+    FailureReason,
+    LaunchedMachine,
+    LaunchFailure,
+    LaunchRequest,
+    LaunchResult,
+    Machine,
+    MachineState,
+)
+from taskfleet.machines.slurm.commands import Slurm
+from taskfleet.machines.slurm.errors import failure_of
+from taskfleet.machines.slurm.partitions import SEPARATOR
+from taskfleet.machines.slurm.states import SUSPICIOUS, end_of, is_known, state_of
+from taskfleet.machines.slurm.submissions import Submissions, job_of
+
+logger = logging.getLogger(__name__)
+
+#: How long a list is valid; it doubles up to the second number as long as nothing changes.
+LIST_SECONDS = (60.0, 300.0)
+#: How long a list is valid after machines were launched or terminated.
+CHANGING_LIST_SECONDS = 10.0
+#: A machine that ends sooner after its start may have met a bad node; after this many, the node is excluded.
+QUICK_END_SECONDS = 60.0
+MAX_QUICK_ENDS = 2
+#: Of IDs per call of scancel, since command lines have a maximum length.
+_MAX_IDS = 500
+#: Array, index, name, state, reason, submitted, started, ended, nodes, comment.
+#: The first word of the comment of a job array, from which ``list`` knows whose it is; then the job, the type, the zone and the number.
+_MARK = "taskfleet"
+_FIELDS = ("%F", "%K", "%j", "%T", "%r", "%V", "%S", "%e", "%N", "%k")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmJob:
+    """What the batch jobs of a job are submitted with."""
+
+    job_id: str
+    run: str
+    """The prefix of the tokens; empty for all machines of the job."""
+    project: Path
+    options: tuple[str, ...]
+    """Options for sbatch from the settings."""
+    script: Callable[[LaunchRequest], str]
+    """Returns the batch script."""
+    environment: Callable[[LaunchRequest], str]
+    """Returns the lines of bash that the script reads its environment from."""
+    is_exclusive: bool
+    obstacles: Callable[[], Sequence[str]]
+    """Checks the settings with the cluster, see ``Machines.preflight``."""
+
+
+class SlurmMachines:
+    """The machines of one job on a Slurm cluster.
+
+    Args:
+        job: What batch jobs are submitted with.
+        slurm: Slurm's commands.
+        submissions: The files of the batch jobs.
+        clock: The current time in seconds since the epoch.
+    """
+
+    name: ClassVar[str] = "slurm"
+
+    def __init__(
+        self, job: SlurmJob, slurm: Slurm, submissions: Submissions, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._job = job
+        self._slurm = slurm
+        self._submissions = submissions
+        self._clock = clock
+        self._listed: tuple[Machine, ...] = ()
+        self._valid_until = -math.inf
+        self._valid_seconds = LIST_SECONDS[0]
+        self._bad_nodes: dict[str, set[str]] = {}
+        """The machines that ended quickly, by their node."""
+        self._warned: set[str] = set()
+
+    def preflight(self) -> Sequence[str]:
+        """See ``Machines.preflight``."""
+        return self._job.obstacles()
+
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        """Submit a job array, whose elements start when there are nodes for them; see ``Machines.launch``.
+
+        Raises:
+            UnreachableError: See ``Machines.launch``.
+            ProviderError: A setting is wrong, or the files cannot be written.
+        """
+        offer, token = request.offers[0], request.token
+        if not self._submissions.begin(token, self._job.script(request), self._job.environment(request)):
+            return self._launched_before(request)
+        arguments = [*self._arguments(request), *self._job.options]
+        try:
+            answer = self._slurm.run("sbatch", arguments, script=self._submissions.path(f"{token}.sh").read_text())
+        except UnreachableError:
+            raise
+        except ProviderError as error:
+            self._submissions.forget(token)
+            reason = failure_of(str(error))
+            if reason is None and isinstance(error, WrongSettingError):
+                raise
+            failure = LaunchFailure(offer.instance_type, offer.zone, reason or FailureReason.INVALID, str(error))
+            return LaunchResult((), (failure,))
+        job_id = answer.strip().partition(";")[0]
+        if not job_id.isdecimal():
+            raise UnreachableError(f"Slurm: the answer of sbatch is not the ID of a job: {answer.strip()[:200]!r}.")
+        self._submissions.set_job(token, job_id)
+        self._expect_change()
+        logger.info("Request %s is job array %s.", token, job_id)
+        return LaunchResult(tuple(_queued(f"{job_id}_{index}", request) for index in range(1, request.number + 1)))
+
+    def list(self) -> Sequence[Machine]:
+        """See ``Machines.list``; ended jobs are listed as long as Slurm knows them (MinJobAge, usually five minutes)."""
+        if self._clock() < self._valid_until:
+            return self._listed
+        found = self._query()
+        is_quiet = _states(found) == _states(self._listed) and not any(
+            one.state is MachineState.ENDING for one in found
+        )
+        self._valid_seconds = min(2 * self._valid_seconds, LIST_SECONDS[1]) if is_quiet else LIST_SECONDS[0]
+        self._listed, self._valid_until = found, self._clock() + self._valid_seconds
+        return found
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        """See ``Machines.terminate``; workers get SIGTERM, and SIGKILL after the cluster's KillWait (usually 30 s)."""
+        wanted = set(instance_ids)
+        if not wanted:
+            return
+        existing = [
+            one.instance_id
+            for one in self._query()
+            if one.instance_id in wanted and one.state not in (MachineState.ENDED, MachineState.ENDING)
+        ]
+        for start in range(0, len(existing), _MAX_IDS):
+            self._slurm.run("scancel", existing[start : start + _MAX_IDS])
+        self._expect_change()
+
+    def console(self, instance_id: str) -> str | None:
+        """See ``Machines.console``."""
+        return self._submissions.console(instance_id)
+
+    def clear(self) -> Mapping[str, int]:
+        """See ``Machines.clear``."""
+        existing = [one.instance_id for one in self._query() if one.state is not MachineState.ENDED]
+        return {"files of batch jobs": self._submissions.clear(existing)}
+
+    def _expect_change(self) -> None:
+        self._valid_seconds = LIST_SECONDS[0]
+        self._valid_until = min(self._valid_until, self._clock() + CHANGING_LIST_SECONDS)
+
+    def _arguments(self, request: LaunchRequest) -> Sequence[str]:
+        offer = request.offers[0]
+        bad = sorted(node for node, ended in self._bad_nodes.items() if len(ended) >= MAX_QUICK_ENDS)
+        memory = "0" if self._job.is_exclusive else f"{math.floor(offer.memory_gib * 1024)}M"
+        return [
+            "--parsable",
+            f"--array=1-{request.number}",
+            f"--job-name={request.token}",
+            f"--comment={_MARK} {self._job.job_id} {offer.instance_type} {offer.zone} {request.number}",
+            f"--partition={offer.zone}",
+            "--nodes=1",
+            "--ntasks=1",
+            f"--cpus-per-task={offer.cpus}",
+            f"--mem={memory}",
+            *(["--exclusive"] if self._job.is_exclusive else []),
+            f"--time={max(1, math.ceil(request.lifetime_seconds / 60))}",
+            *([f"--exclude={','.join(bad)}"] if bad else []),
+            "--no-requeue",
+            "--open-mode=append",
+            "--export=NONE",
+            f"--chdir={self._job.project}",
+            f"--output={self._submissions.path('%A_%a.out')}",
+        ]
+
+    def _launched_before(self, request: LaunchRequest) -> LaunchResult:
+        """Return the machines of a request that was submitted before, as far as Slurm knows them."""
+        offer = request.offers[0]
+        found = [one for one in self._query() if one.request_token == request.token]
+        if found:
+            self._submissions.set_job(request.token, job_of(found[0].instance_id) or "")
+        failures: tuple[LaunchFailure, ...] = ()
+        if len(found) < request.number:
+            text = f"request {request.token} was submitted before, and Slurm no longer knows all of its machines"
+            failures = (LaunchFailure(offer.instance_type, offer.zone, FailureReason.STOCK_OUT, text),)
+        return LaunchResult(tuple(_queued(one.instance_id, request) for one in found), failures)
+
+    def _query(self) -> tuple[Machine, ...]:
+        text = self._slurm.run(
+            "squeue",
+            ["--me", "--noheader", "--all", "--array", "--states=all", f"--format={SEPARATOR.join(_FIELDS)}"],
+        )
+        lines = [line.split(SEPARATOR) for line in text.splitlines()]
+        found: dict[str, Machine] = {}
+        arrays: dict[str, tuple[Machine, int]] = {}
+        for fields in lines:
+            if len(fields) != len(_FIELDS):
+                continue
+            array, index, name, *_, comment = (one.strip() for one in fields)
+            words = comment.split(" ")
+            if not (name.startswith(self._job.run) and words[:2] == [_MARK, self._job.job_id] and len(words) == 5):
+                continue
+            machine = self._read(fields, instance_type=words[2], zone=words[3])
+            if index.isdecimal():
+                found[machine.instance_id] = machine
+            if words[4].isdecimal():
+                arrays[array] = machine, int(words[4])
+        for array, (machine, number) in arrays.items():
+            for each in (f"{array}_{index}" for index in range(1, number + 1)):
+                if each not in found and not self._submissions.has_run(each):
+                    found[each] = _cancelled(machine, each)
+        return tuple(found.values())
+
+    def _read(self, fields: Sequence[str], *, instance_type: str, zone: str) -> Machine:
+        """Return a line of squeue as a machine."""
+        array, index, name, state, reason, submitted, started, ended, nodes, _ = (one.strip() for one in fields)
+        if not is_known(state) and state not in self._warned:
+            self._warned.add(state)
+            logger.warning("Slurm reports the unknown job state %s; such machines count as running.", state)
+        kind, has_run = state_of(state), bool(nodes)
+        running_since = _time(started) if has_run and kind is not MachineState.QUEUED else None
+        end_reason, detail = None, ""
+        if kind is MachineState.ENDED:
+            end_reason, detail = end_of(state, has_run=has_run)
+            seconds = _time(ended) - (running_since or 0.0)
+            if state in SUSPICIOUS and has_run and seconds < QUICK_END_SECONDS:
+                self._bad_nodes.setdefault(nodes, set()).add(f"{array}_{index}")
+                detail = f"{detail} after {seconds:.0f} s on node {nodes}"
+        elif kind is MachineState.QUEUED and reason not in ("", "None"):
+            detail = f"waits in Slurm's queue ({reason})"
+        return Machine(
+            instance_id=f"{array}_{index}",
+            request_token=name,
+            state=kind,
+            zone=zone,
+            instance_type=instance_type,
+            market=Market.ON_DEMAND,
+            created_at=_time(submitted),
+            running_since=running_since,
+            end_reason=end_reason,
+            detail=detail,
+        )
+
+
+def _cancelled(other: Machine, instance_id: str) -> Machine:
+    """Return an element that Slurm no longer lists because it was cancelled before it began, from another one of its array."""
+    return Machine(
+        instance_id=instance_id,
+        request_token=other.request_token,
+        state=MachineState.ENDED,
+        zone=other.zone,
+        instance_type=other.instance_type,
+        created_at=other.created_at,
+        end_reason=EndReason.CANCELLED,
+        detail="cancelled before it began",
+    )
+
+
+def _queued(instance_id: str, request: LaunchRequest) -> LaunchedMachine:
+    offer = request.offers[0]
+    return LaunchedMachine(instance_id, offer.instance_type, offer.zone, is_queued=True)
+
+
+def _states(machines: Sequence[Machine]) -> dict[str, MachineState]:
+    return {one.instance_id: one.state for one in machines}
+
+
+def _time(text: str) -> float:
+    """Return a time in UTC, such as 2026-11-29T20:25:17, in seconds since the epoch; 0 for words like N/A."""
+    try:
+        return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        return 0.0

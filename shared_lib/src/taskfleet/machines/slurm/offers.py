@@ -1,0 +1,158 @@
+"""The catalogue of the provider ``slurm``: one size of machine, a part of a node or a whole one, in the partitions of the settings."""
+
+import math
+import platform
+from dataclasses import replace
+
+from taskfleet.errors import WrongSettingError
+from taskfleet.machine_terms import ANY, EPSILON, Architecture, Market, Range
+from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
+from taskfleet.machines.disks import DiskType
+from taskfleet.machines.needs import Need
+from taskfleet.machines.slurm.partitions import NodeShape, Partition
+from taskfleet.settings.provider_fields import SlurmSettings
+
+_MIB_PER_GIB = 1024
+
+
+def slurm_need(need: Need) -> Need:
+    """Return a need without the requirements that do not apply: Slurm gives a job what it asks for, or lets it wait."""
+    return replace(
+        need,
+        architecture=_architecture(),
+        markets=(Market.ON_DEMAND,),
+        zones=(),
+        instance_types=(),
+        exclude_instance_types=(),
+        cpu_families=(),
+        cpu_rank=Range(),
+        local_ssd_gib=ANY,
+        local_ssd_gib_per_cpu=ANY,
+        local_ssd_gib_per_task=ANY,
+        boot_disk_types=(),
+        boot_disk_gib=0.0,
+        boot_disk_gib_per_cpu=0.0,
+        boot_disk_gib_per_task=0.0,
+        boot_disk_iops=0.0,
+        boot_disk_mibps=0.0,
+    )
+
+
+def partitions_of(settings: SlurmSettings, found: dict[str, Partition]) -> list[Partition]:
+    """Return the partitions of the settings, or the cluster's default one.
+
+    Args:
+        settings: Of Slurm.
+        found: The cluster's partitions.
+
+    Raises:
+        WrongSettingError: There is no such partition, or none that runs jobs.
+    """
+    names = (
+        settings.partition.split(",") if settings.partition else [one.name for one in found.values() if one.is_default]
+    )
+    existing = ", ".join(found) or "none that you may use"
+    if not names:
+        raise WrongSettingError(
+            f"The cluster has no default partition. Set PARTITION in config/pool.env to one of its partitions: {existing}.",
+            setting="PARTITION",
+        )
+    for name in names:
+        if name not in found:
+            raise WrongSettingError(
+                f"PARTITION={settings.partition}: the cluster has no partition {name}. Its partitions: {existing}.",
+                setting="PARTITION",
+            )
+    usable = [found[name] for name in names if found[name].is_up and found[name].shapes]
+    if not usable:
+        raise WrongSettingError(
+            f"No node of partition {', '.join(names)} runs jobs for now: they are down or drained, or the partition is closed. 'sinfo -R' "
+            f"shows the administrators' reasons. The cluster's partitions: {existing}.",
+            setting="PARTITION",
+        )
+    return usable
+
+
+def slurm_catalogue(need: Need, settings: SlurmSettings, found: dict[str, Partition], now: float) -> Catalogue:
+    """Return a catalogue with one type of machine: the allocation to ask for.
+
+    Args:
+        need: The requirements.
+        settings: Of Slurm.
+        found: The cluster's partitions.
+        now: Seconds since the epoch.
+
+    Raises:
+        WrongSettingError: As ``partitions_of``, or no node has GRES.
+    """
+    partitions = partitions_of(settings, found)
+    shapes = [shape for one in partitions if (shape := _usual_shape(one, settings.gres)) is not None]
+    if not shapes:
+        have = sorted({shape.gres for one in partitions for shape in one.shapes if shape.gres})
+        raise WrongSettingError(
+            f"GRES={settings.gres}: no node of partition {', '.join(one.name for one in partitions)} has it. "
+            f"{'They have ' + ', '.join(have) + '.' if have else 'They have no generic resources.'}",
+            setting="GRES",
+        )
+    node = min(shapes, key=lambda one: (one.cpus, one.memory_mib))
+    cpus = _cpus(need, settings, node)
+    memory_mib = _memory_mib(need, settings, node, cpus)
+    kind = InstanceType(
+        name=f"{cpus}cpu-{memory_mib / _MIB_PER_GIB:.3g}gib",
+        cpus=cpus,
+        memory_gib=memory_mib / _MIB_PER_GIB,
+        architecture=need.architecture,
+    )
+    zone = ",".join(one.name for one in partitions)
+    usd_per_hour = (settings.usd_per_node_hour or 0.0) * (1.0 if settings.exclusive else cpus / node.cpus)
+    return Catalogue(
+        provider="slurm",
+        regions=(zone,),
+        fetched_at=now,
+        types={kind.name: kind},
+        disks=(DiskType(name="", region=zone, usd_per_gib_month=0.0),),
+        prices={(kind.name, Market.ON_DEMAND): (Price(usd_per_hour, zone),)},
+    )
+
+
+def _usual_shape(partition: Partition, gres: str | None) -> NodeShape | None:
+    """Return the most frequent shape of nodes in a partition that has the generic resources."""
+    wanted = [one.partition(":")[0] for one in gres.split(",")] if gres else []
+    return next(
+        (
+            shape
+            for shape in partition.shapes
+            if all(name in {one.partition(":")[0] for one in shape.gres.split(",")} for name in wanted)
+        ),
+        None,
+    )
+
+
+def _cpus(need: Need, settings: SlurmSettings, node: NodeShape) -> int:
+    """Return the CPUs of a machine: as many as are allowed and useful, at most those of a node."""
+    if settings.exclusive:
+        return node.cpus
+    wanted = min(node.cpus, need.cpus.high or math.inf)
+    if need.tasks_per_machine.high is not None:
+        wanted = min(wanted, max(need.tasks_per_machine.high * need.cpus_per_task, need.cpus.low or 1))
+    return max(1, math.ceil(wanted - EPSILON))
+
+
+def _memory_mib(need: Need, settings: SlurmSettings, node: NodeShape, cpus: int) -> int:
+    """Return the memory of a machine: its share of a node, more if the requirements ask for more, less if they allow only less."""
+    if settings.exclusive:
+        return node.memory_mib
+    share = node.memory_mib * cpus / node.cpus
+    slots = min(cpus // need.cpus_per_task or 1, need.tasks_per_machine.high or math.inf)
+    least_gib = max(
+        need.memory_gib.low or 0,
+        (need.memory_gib_per_cpu.low or 0) * cpus,
+        (need.memory_gib_per_task.low or 0) * slots,
+    )
+    most_gib = min(need.memory_gib.high or math.inf, (need.memory_gib_per_cpu.high or math.inf) * cpus)
+    wanted = min(max(share, least_gib * _MIB_PER_GIB), most_gib * _MIB_PER_GIB)
+    return max(1, math.floor(min(wanted, node.memory_mib) + EPSILON))
+
+
+def _architecture() -> Architecture:
+    return Architecture.ARM64 if platform.machine().lower() in ("arm64", "aarch64") else Architecture.X86_64

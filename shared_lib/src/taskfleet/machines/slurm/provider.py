@@ -1,0 +1,148 @@
+"""Slurm clusters as a provider of machines."""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from taskfleet.clouds.permissions import Permissions
+from taskfleet.machines import LaunchRequest, Machines
+from taskfleet.machines.catalogue import Catalogue
+from taskfleet.machines.images import Image
+from taskfleet.machines.needs import Need, need_of
+from taskfleet.machines.notice import Watcher
+from taskfleet.machines.user_scripts import read_script
+from taskfleet.settings import Configuration
+from taskfleet.settings.environment import environment_here, from_files, worker_command
+from taskfleet.settings.provider_fields import SlurmSettings
+
+
+class SlurmProvider:
+    """See ``Provider``. Nodes share the file systems of the login node, so machines run the project where it is."""
+
+    name: ClassVar[str] = "slurm"
+    title: ClassVar[str] = "Slurm"
+    shares_file_system: ClassVar[bool] = True
+    lists_offers: ClassVar[bool] = False
+    needs_canary: ClassVar[bool] = False  # which would double the time in the queue
+    can_queue: ClassVar[bool] = True
+    machines_per_request: ClassVar[int] = 1000
+    poll_seconds: ClassVar[float] = 2.0
+    ending_poll_seconds: ClassVar[float] = 5.0
+    empty_lists_to_confirm: ClassVar[int] = 1
+    code_sources: ClassVar[tuple[str, ...]] = ()
+    bucket_scheme: ClassVar[str] = ""
+    longest_script_bytes: ClassVar[int] = 0
+    permissions: ClassVar[Permissions | None] = None
+    sdk: ClassVar[str] = ""
+    example_queue_url: ClassVar[str] = "ledger"
+    example_region: ClassVar[str] = ""
+
+    def check(self, configuration: Configuration) -> None:
+        """See ``Provider.check``."""
+
+    def check_machines(self, configuration: Configuration) -> None:
+        """See ``Provider.check_machines``; machines have the user's permissions."""
+
+    def fit(self, need: Need) -> Need:
+        """See ``Provider.fit``."""
+        from taskfleet.machines.slurm.offers import slurm_need
+
+        return slurm_need(need)
+
+    def catalogue(self, configuration: Configuration, *, now: float) -> Catalogue:
+        """See ``Provider.catalogue``."""
+        from taskfleet.machines.slurm.commands import Slurm
+        from taskfleet.machines.slurm.offers import slurm_catalogue
+        from taskfleet.machines.slurm.partitions import read_partitions
+
+        own = configuration.of(SlurmSettings)
+        need = self.fit(need_of(configuration.pool, None))
+        return slurm_catalogue(need, own, read_partitions(Slurm(own.cluster or "")), now)
+
+    def catalogue_name(self, configuration: Configuration) -> str:  # noqa: ARG002
+        """See ``Provider.catalogue_name``."""
+        return ""
+
+    def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
+        """See ``Provider.regions``."""
+        raise NotImplementedError
+
+    def images(self, configuration: Configuration, *, now: float) -> Sequence[Image]:
+        """See ``Provider.images``."""
+        raise NotImplementedError
+
+    def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:  # noqa: ARG002
+        """See ``Provider.open``; the script is a batch script of this provider."""
+        from taskfleet.machines.slurm.commands import Slurm
+        from taskfleet.machines.slurm.machines import SlurmJob, SlurmMachines
+        from taskfleet.machines.slurm.preflight import find_obstacles
+        from taskfleet.machines.slurm.script import batch_script, environment_script
+        from taskfleet.machines.slurm.submissions import Submissions
+
+        own, ledger = configuration.of(SlurmSettings), configuration.ledger_path
+        folder = ledger.with_name(f"{ledger.stem}.slurm")
+        options = _options(own)
+        slurm = Slurm(own.cluster or "")
+        variables = environment_here(configuration) | from_files(configuration, "SLOTS")
+
+        def scripts() -> dict[str, str]:
+            pool, project = configuration.pool, configuration.project
+            return {
+                "before_worker": read_script("BEFORE_WORKER", pool.before_worker, project),
+                "after_worker": read_script("AFTER_WORKER", pool.after_worker, project),
+            }
+
+        def make_script(request: LaunchRequest) -> str:
+            offer = request.offers[0]
+            return batch_script(
+                token=request.token,
+                folder=folder,
+                project=configuration.project,
+                command=worker_command(configuration.project),
+                lifetime_seconds=request.lifetime_seconds,
+                instance_type=offer.instance_type,
+                partition=offer.zone,
+                **scripts(),
+            )
+
+        def make_environment(request: LaunchRequest) -> str:
+            return environment_script({**variables, "SLOTS": str(request.offers[0].slots)})
+
+        def find() -> Sequence[str]:
+            scripts()  # which cannot be read, or have a wrong syntax
+            return find_obstacles(configuration, slurm, options, allocation)
+
+        def allocation() -> list[str]:
+            [kind] = self.catalogue(configuration, now=0.0).types.values()
+            memory = "0" if own.exclusive else f"{int(kind.memory_gib * 1024)}M"
+            zone = [f"--partition={own.partition}"] if own.partition else []
+            return [*zone, "--nodes=1", "--ntasks=1", f"--cpus-per-task={kind.cpus}", f"--mem={memory}"]
+
+        job = SlurmJob(
+            job_id=configuration.settings.job_id,
+            run=run,
+            project=configuration.project,
+            options=options,
+            script=make_script,
+            environment=make_environment,
+            is_exclusive=own.exclusive,
+            obstacles=find,
+        )
+        return SlurmMachines(job, slurm, Submissions(folder, run))
+
+    def watcher(self, address: str) -> Watcher | None:
+        """See ``Provider.watcher``."""
+        from taskfleet.machines.slurm.notice import SlurmWatcher
+
+        return SlurmWatcher(address)
+
+
+def _options(own: SlurmSettings) -> tuple[str, ...]:
+    """Return the options for sbatch from the settings, the user's own last."""
+    named = {
+        "account": own.account,
+        "qos": own.qos,
+        "constraint": own.constraint,
+        "reservation": own.reservation,
+        "gres": own.gres,
+    }
+    return (*(f"--{name}={value}" for name, value in named.items() if value), *own.slurm_options)

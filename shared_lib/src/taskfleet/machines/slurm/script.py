@@ -1,0 +1,75 @@
+"""The batch script of machines, and the environment that it reads."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+#: When the job reaches its time limit, in seconds since the epoch.
+END_VARIABLE = "TASKFLEET_ENDS_AT"
+#: Of a job that submits another one: they would give its steps the other job's CPUs.
+_OF_JOBS = ("SLURM_", "SBATCH_", "SRUN_", "PMI", "OMPI_", "PALS_", "TASKFLEET_MACHINE")
+#: Passes SIGTERM on to the worker, and waits for its end.
+_WAIT = """worker=$!
+trap 'kill -TERM "$worker"' TERM
+wait "$worker"; code=$?
+while kill -0 "$worker" 2>/dev/null; do wait "$worker"; code=$?; done"""
+_FUNCTION = re.compile(r"BASH_FUNC_([\w:.-]+)%%")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def batch_script(
+    *,
+    token: str,
+    folder: Path,
+    project: Path,
+    command: Sequence[str],
+    lifetime_seconds: float,
+    instance_type: str,
+    partition: str,
+    before_worker: str = "",
+    after_worker: str = "",
+) -> str:
+    """Return the script of the machines of a launch request.
+
+    Args:
+        token: The request's token.
+        folder: Of the request's files.
+        project: The project's folder.
+        command: Starts a worker.
+        lifetime_seconds: The job's time limit.
+        instance_type: The type of the machine.
+        partition: The partitions of the request.
+        before_worker: The user's lines of bash to run first.
+        after_worker: Those to run last.
+    """
+    job = shlex.quote(str(folder / f"{token}.job"))
+    lines = [
+        "#!/bin/bash",
+        f"{END_VARIABLE}=$(($(date +%s) + {int(lifetime_seconds)}))",
+        f'[ -e {job} ] || {{ echo "$SLURM_ARRAY_JOB_ID" > {job}.$$ && mv {job}.$$ {job}; }}',
+        f"source {shlex.quote(str(folder / f'{token}.env'))} || exit 1",
+        f"export {END_VARIABLE} TASKFLEET_PROVIDER=slurm",
+        'export TASKFLEET_MACHINE="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
+        f"export TASKFLEET_INSTANCE_TYPE={shlex.quote(instance_type)} TASKFLEET_ZONE={shlex.quote(partition)}",
+        f"cd {shlex.quote(str(project))} || exit 1",
+    ]
+    if before_worker:
+        lines += ["set -e", before_worker.rstrip(), "set +e"]
+    if after_worker:
+        lines += [f"{shlex.join(command)} &", _WAIT, after_worker.rstrip(), 'exit "$code"']
+    else:
+        lines.append(f"exec {shlex.join(command)}")
+    return "\n".join([*lines, ""])
+
+
+def environment_script(environment: Mapping[str, str]) -> str:
+    """Return lines of bash that set an environment; exported functions of bash, such as ``module``, too."""
+    lines: list[str] = []
+    for name, value in environment.items():
+        function = _FUNCTION.fullmatch(name)
+        if function and value.startswith("() {"):
+            lines += [f"{function[1]} {value}", f"export -f {function[1]}"]
+        elif _VARIABLE.fullmatch(name) and not name.startswith(_OF_JOBS):
+            lines.append(f"export {name}={shlex.quote(value)}")
+    return "\n".join([*lines, ""])
