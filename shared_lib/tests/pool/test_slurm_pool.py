@@ -106,6 +106,15 @@ def test_the_time_limit_costs_no_attempt_and_no_task(project):
     assert len({row["result"][2] for row in rows}) > 1
 
 
+@pytest.mark.slow
+def test_a_task_that_needs_more_than_a_machine_s_lifetime_fails(project):
+    """It would run for ever otherwise, on one machine after the other."""
+    project.make([{"n": 0, "seconds": 1000}], "CPUS=1\nMEMORY_GIB=-1\nMACHINES=1\nLIFETIME_HOURS=0.016")
+    report = project.run("deploy_pool", "--yes", code=None)
+    assert "Increase LIFETIME_HOURS" in report.out + project.run("status").out
+    assert project.states() == {**dict.fromkeys(State, 0), State.FAILED: 1}
+
+
 @pytest.mark.parametrize(
     ("pool", "words"),
     [

@@ -112,7 +112,7 @@ def named_values(kind):
     [
         Run(leases=[named_values(Lease), named_values(Lease)._replace(seq=2)]),
         Recall(),
-        KillTask(),
+        KillTask(lifetime_seconds=60.0),
         SetFlags(flags=3),
         Started(pid=17),
         Done(finished=[named_values(Finished)], interrupted=[(1, 2)]),

@@ -27,6 +27,8 @@ class Notice(NamedTuple):
     seconds: float
     """How long running tasks may continue."""
     text: str
+    lifetime_seconds: float | None = None
+    """Of the machine, if it ends as planned."""
 
 
 class MetadataResponse(NamedTuple):

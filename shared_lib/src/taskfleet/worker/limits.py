@@ -12,6 +12,8 @@ MEMORY_CHECK_SECONDS = 0.05
 MEMORY_CHECK_SHARE = 1 / 20
 #: … but is repeated after at most this long.
 LONGEST_MEMORY_CHECK_SECONDS = 2.0
+#: A task that has run for this share of the lifetime of its machine cannot be expected to end on another one.
+HOPELESS_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +77,22 @@ class Limits:
         pause = max(MEMORY_CHECK_SECONDS, (ended - began) / MEMORY_CHECK_SHARE)
         self._measure_at = began + min(pause, LONGEST_MEMORY_CHECK_SECONDS)
         return used
+
+
+def stopped_by(began_at: float | None, lifetime_seconds: float | None) -> tuple[Outcome, str]:
+    """Return the outcome of a task that is killed when its worker stops, and its error.
+
+    Args:
+        began_at: Monotonic time of its start; None if it has not started.
+        lifetime_seconds: Of the machine, if that is why the worker stops.
+    """
+    if began_at is None or lifetime_seconds is None:
+        return Outcome.INTERRUPTED, "The worker was stopped"
+    seconds = time.monotonic() - began_at
+    if seconds < HOPELESS_SHARE * lifetime_seconds:
+        return Outcome.INTERRUPTED, "The machine reached its time limit"
+    return (
+        Outcome.TIMEOUT,
+        f"Timeout: the task ran for {seconds:.0f} s, nearly the whole lifetime of its machine ({lifetime_seconds:.0f} s). Increase "
+        "LIFETIME_HOURS",
+    )

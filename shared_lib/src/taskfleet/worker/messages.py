@@ -27,9 +27,12 @@ class Recall:
     """To a slot: return the tasks that have not started. The answer is one ``Returned``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KillTask:
     """To a slot: kill the running task and return the others. The answers are ``Done`` for the killed task, and one ``Returned``."""
+
+    lifetime_seconds: float | None = None
+    """Of the machine, if it ends as planned; a task that had nearly all of it would not end on another one, either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +101,8 @@ def pack(message: Message) -> tuple[Any, ...]:
             return "loaded", codes
         case Recall():
             return ("recall",)
-        case KillTask():
-            return ("kill",)
+        case KillTask(lifetime_seconds=lifetime_seconds):
+            return "kill", lifetime_seconds
 
 
 def unpack(values: tuple[Any, ...]) -> Message:
@@ -121,6 +124,6 @@ def unpack(values: tuple[Any, ...]) -> Message:
             return Loaded(codes=codes)
         case ("recall",):
             return Recall()
-        case ("kill",):
-            return KillTask()
+        case ("kill", lifetime_seconds):
+            return KillTask(lifetime_seconds=lifetime_seconds)
     raise ValueError(f"unknown worker message: {values[:1]!r}")

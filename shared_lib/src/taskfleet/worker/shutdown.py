@@ -65,6 +65,8 @@ class Shutdown:
         """When the current phase ends, in monotonic time."""
         self._requests_to_kill = 0
         self._was_preempted = False
+        self._lifetime_seconds: float | None = None
+        """See ``Notice``."""
 
     @property
     def is_working(self) -> bool:
@@ -94,15 +96,17 @@ class Shutdown:
             notice = self._find_notice(now)
             if notice is not None:
                 self._was_preempted = True
+                self._lifetime_seconds = notice.lifetime_seconds
                 self._observers.termination_noticed(time.time())
                 self._handle_notice(notice, now)
         if self._phase is Phase.STOPPING and (
             self._stop_requests.count >= self._requests_to_kill or now > self._deadline
         ):
             logger.info("Killing the running tasks of %d slots", self._slots.busy)
+            is_overdue = now > self._deadline
             self._phase = Phase.KILLING
             self._deadline = now + HAND_BACK_SECONDS
-            self._slots.kill_tasks()
+            self._slots.kill_tasks(self._lifetime_seconds if is_overdue else None)
 
     def _find_notice(self, now: float) -> Notice | None:
         """Return the provider's notice, or the simulated one if it is due."""

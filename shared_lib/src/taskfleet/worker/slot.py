@@ -16,7 +16,7 @@ from taskfleet.processes.tree import adopt_orphans, kill_orphans
 from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.finished_batch import FinishedBatch
-from taskfleet.worker.limits import Limits
+from taskfleet.worker.limits import Limits, stopped_by
 from taskfleet.worker.messages import (
     CANCELLED,
     Cancel,
@@ -94,10 +94,11 @@ class Slot:
                     self._pending.extend(leases)
                 case Recall():
                     self._return([*self._runner.recall(), *self._take_pending()])
-                case KillTask():
+                case KillTask(lifetime_seconds=lifetime_seconds):
                     unstarted = self._runner.recall()
                     if self._runner.is_busy:
-                        self._runner.kill(Outcome.INTERRUPTED, "The worker was stopped")
+                        _, began_at = self._runner.current_task()
+                        self._runner.kill(*stopped_by(began_at, lifetime_seconds))
                         unstarted = [*self._runner.reap(), *unstarted]
                     self._return([*unstarted, *self._take_pending()])
                 case Cancel(keys=keys):

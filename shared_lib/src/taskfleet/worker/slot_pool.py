@@ -154,10 +154,10 @@ class SlotPool:
         for slot in self._slots:
             slot.send(SetFlags(flags=flags))
 
-    def kill_tasks(self) -> None:
-        """Have the slots kill their running tasks and return all."""
+    def kill_tasks(self, lifetime_seconds: float | None) -> None:
+        """Have the slots kill their running tasks and return all; ``lifetime_seconds`` as in ``KillTask``."""
         for slot in self._slots:
-            slot.send(KillTask())
+            slot.send(KillTask(lifetime_seconds=lifetime_seconds))
 
     def cancel(self, keys: Collection[AttemptKey]) -> None:
         """Kill the tasks with these keys, as far as this worker has them. Repeating it is harmless."""

@@ -39,7 +39,8 @@ class SlurmWatcher(Watcher):
         return MachineIdentity(name, *others)
 
     def _check(self) -> None:
-        left = self._ends_at - self._clock()
+        left, lifetime_seconds = self._ends_at - self._clock(), self._ends_at - self._began_at
         ahead = max(LEAST_SECONDS, TASKS * self.longest_task_seconds)
-        if left <= min(ahead, MOST_PART * (self._ends_at - self._began_at)):
-            self.notice = Notice(max(0.0, round(left - HAND_BACK_SECONDS, 1)), "The job's time limit is near")
+        if left <= min(ahead, MOST_PART * lifetime_seconds):
+            seconds = max(0.0, round(left - HAND_BACK_SECONDS, 1))
+            self.notice = Notice(seconds, "The job's time limit is near", lifetime_seconds)
