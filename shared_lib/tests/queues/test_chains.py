@@ -299,6 +299,7 @@ def test_a_purge_stops_a_chain_that_has_gone_further_than_the_ledger_knows(new_j
         lambda: worker._control.document is not None and worker._control.document.chain_epoch == epoch, "not told"
     )
     worker.finish([ended(lease, result='"b"')], job.now)
+    job.until(lambda: worker._outbox.is_flushed, "not sent")  # or the lease of b0 would run out
     job.advance(61)  # SQS deletes for a minute what is sent
     assert drained(worker, job) == []
     job.until_counts(succeeded=2, killed=3)

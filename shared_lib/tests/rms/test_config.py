@@ -274,7 +274,8 @@ def test_the_queue_is_described_as_there(tmp_path, url, expected):
     values = rms_attributes(found, {})
     names = ("provider", "project_id", "queue_name")
     assert (*(values.get(name) for name in names), values.get("event_log_to_queue", False)) == expected
-    assert values.get("event_log_queue_name") == (f"{expected[2]}-events" if expected[3] else None)
+    separator = "/" if url.startswith("postgres") else "-"
+    assert values.get("event_log_queue_name") == (f"{expected[2]}{separator}events" if expected[3] else None)
 
 
 def test_a_fact_that_is_no_number_is_a_wrong_setting(tmp_path):

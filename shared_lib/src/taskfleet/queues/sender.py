@@ -184,9 +184,10 @@ class Sender:
         found: dict[str, str] = {}
         left = CODES_BYTES
         for name, code in self._outbox.codes.items() if ledger else ():
-            size = len(json.dumps([name, code]))
-            if named.get(name) != code and size <= left and events.is_code(name, code):  # a task may have reported it
-                found[name], left = code, left - size
+            if named.get(name) != code and events.is_code(name, code):  # a task may have reported it
+                size = len(json.dumps([name, code]))
+                if size <= left:
+                    found[name], left = code, left - size
         return found
 
 
