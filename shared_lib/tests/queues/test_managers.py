@@ -156,23 +156,3 @@ def test_commands_reach_the_queues_of_all_managers(job, service, name):
     assert job.counts() == {"succeeded": 23}
     assert "Deleted" in home.run("delete_queue", "--yes")
     assert queues_of(job) == [False, False, False]
-
-
-def test_a_pool_runs_the_tasks_without_a_manager(job):
-    """It orders no machines for the others, and its job is done when they are."""
-    config = job.home.folder / "config"
-    (config / "pool.env").write_text("PROVIDER=local\nMACHINES=1\n")
-    assert job.start_flow().wait(PATIENCE_SECONDS) == 0, job.text()
-    (config / "pool.gpu.env").write_text("")
-    said = job.home.run("deploy_pool", "--yes", code=1)
-    assert f"{config / 'pool.gpu.env'}: a manager cannot have a pool of its own. Remove the file" in said
-    (config / "pool.gpu.env").unlink()
-    pool = job.home.start("deploy_pool", "--yes")
-    until(lambda: job.counts().get("succeeded") == 6, job)
-    worker = job.machines[0].start("launch_worker", "--manager", "gpu", "--keep-waiting")
-    assert pool.wait(PATIENCE_SECONDS) == 0, job.text()
-    said = "The machines do not run tasks of manager gpu, which need workers of their own: uv run poe launch_worker --manager gpu"
-    assert said in job.home.text()
-    assert job.counts() == {"succeeded": 23}
-    worker.terminate()
-    worker.wait(PATIENCE_SECONDS)
