@@ -12,8 +12,8 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machine, MachineState
 from taskfleet.pool import boot_log, control, records
 from taskfleet.pool.costs import Costs
-from taskfleet.pool.job_machines import JobMachines, open_all, providers_of
-from taskfleet.pool.selection import pool_limits, pool_need
+from taskfleet.pool.job_machines import JobMachines, open_all, own_configurations, providers_of
+from taskfleet.pool.selection import limits_of
 from taskfleet.pool.teardown import clear_code, ledger_terminator, listed_terminator, terminate_all
 from taskfleet.settings import Configuration
 from taskfleet.watch.machines import MachineRow, machine_rows
@@ -46,7 +46,12 @@ def machines(configuration: Configuration, *, with_ended: bool = False) -> Machi
         error = str(unreachable)
     now = time.time()
     rows = machine_rows(
-        database, listed, pool_limits(configuration, pool_need(configuration, None)), now, with_ended=with_ended
+        database,
+        listed,
+        limits_of(configuration),
+        now,
+        own_limits={one.manager: limits_of(one) for one in own_configurations(configuration)},
+        with_ended=with_ended,
     )
     costs = None
     if database is not None:

@@ -52,6 +52,11 @@ def pool_limits(configuration: Configuration, need: Need) -> Limits:
     )
 
 
+def limits_of(configuration: Configuration) -> Limits:
+    """Return the limits of the pool, whatever the number of tasks."""
+    return pool_limits(configuration, pool_need(configuration, None))
+
+
 def find_catalogue(
     configuration: Configuration, *, now: float, refresh: bool, on_stale: Callable[[str], None]
 ) -> Catalogue:

@@ -61,7 +61,8 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
         )
     manager = managers.of_task(database, task.seq) or DEFAULT_MANAGER
     if manager in status.unattended and (status.workers or status.queue_url):
-        return f"{name} is pending. {describe_unattended(manager, status.unattended[manager])}"
+        n = status.unattended[manager]
+        return f"{name} is pending. {describe_unattended(manager, n, has_controller=status.has_controller)}"
     if not status.workers and status.booting is not None:
         return f"{name} is pending, and no worker is running yet. {status.booting.describe(now)}"
     if not status.workers:

@@ -6,6 +6,7 @@ from taskfleet.ledger import control, counters, function_graph, queries, sending
 from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.function_graph import FunctionCounts
+from taskfleet.pool import control as pool_control
 from taskfleet.pool.costs import Costs, compute_costs
 from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.tasks import JSON, Outcome, State, WorkerEnd
@@ -69,6 +70,9 @@ class Status:
 
     unattended: dict[str, int] = field(default_factory=dict)
     """The number of pending tasks of each manager that has no worker, by its name."""
+
+    has_controller: bool = False
+    """Whether a controller manages the job's pools."""
 
     functions: list[FunctionCounts] | None = None
     """The tasks of a graph by their functions; None if the job has no graph, or they were not counted."""
@@ -187,6 +191,7 @@ def gather(database: Database, now: float, *, by_function: bool = False) -> Stat
             since_rezero=counters.since_rezero(database),
             versions=queries.library_versions(database),
             unattended=find_unattended(database, {worker.manager_id for worker in alive}),
+            has_controller=pool_control.running(database, now) is not None,
             functions=_count_by_function(database) if by_function else None,
         )
 
