@@ -48,7 +48,7 @@ def project(tmp_path, monkeypatch, clouds):
         "config/task.gpu.env": "SLOTS=2\nexport SHADE=dark\n",
         "config/pool.gpu.env": f"REGIONS={WEST}\nMARKETS=on-demand\nINSTANCE_TYPES=c6i.xlarge\n",
         "task.py": "def run_task(n):\n    return n\n\n\ndef fit(n):\n    return n\n",
-        "run.py": "",
+        "run.py": "from taskfleet import launch_worker\nlaunch_worker()\n",
         "flow.py": FLOW,
         "pyproject.toml": '[project]\nname = "sums"\nversion = "1"\n',
         "uv.lock": "version = 1\n",
@@ -125,7 +125,7 @@ def script_of(region, instance):
     return base64.b64decode(data)
 
 
-def test_the_question_has_all_pools_and_their_sum(poe):
+def test_the_question_has_all_pools_and_their_sum(poe, project):
     said = poe("deploy_pool", "--dry-run")
     assert said.code == 0, said.err
     default, gpu = said.out.split("Pool of manager gpu:\n")
@@ -137,6 +137,9 @@ def test_the_question_has_all_pools_and_their_sum(poe):
     assert "Total cost: unknown." in gpu
     assert poe("plan").out.startswith("Pool of manager default:\n")
     limited = poe("plan", "--price-usd-per-hour", "-0.5", "--budget-usd", "7").out
+    assert "is not used" not in limited
+    (project / "config" / "pool.cpu.env").write_text("MACHINES=7\n")
+    assert "config/pool.cpu.env is not used, because there is no config/task.cpu.env." in poe("plan").out
     assert "PRICE_USD_PER_HOUR limits the machines of all pools together to 0.5 USD per hour." in limited
     assert "BUDGET_USD limits the cost of all pools together to 7.00 USD." in limited
     assert alive(EAST) + alive(WEST) == []
@@ -224,6 +227,38 @@ def test_a_run_that_was_killed_is_continued_with_all_its_pools(poe, pool, projec
     again.wait()
     assert poe("teardown", "--yes").code == 0
     assert alive(EAST) + alive(WEST) == []
+
+
+def test_a_pool_may_have_another_provider(poe, project):
+    """The tasks of the default manager run here, those of gpu at the cloud."""
+    config = project / "config"
+    (config / "pool.gpu.env").write_text(
+        f"PROVIDER=aws\nREGIONS={WEST}\nINSTANCE_TYPES=c6i.xlarge\nMARKETS=spot\nINSTANCE_PROFILE=worker\n"
+    )
+    (config / "pool.env").write_text("PROVIDER=local\nMACHINES=1\nBUCKET=s3://code\n")
+    pool = subprocess.Popen(
+        [sys.executable, "-P", "-m", "taskfleet", "deploy_pool", "--yes", "--idle-seconds", "1"],
+        cwd=project,
+        env=dict(os.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not alive(WEST) or json.loads(poe("status", "--json").out)["counts"]["succeeded"] < 30:
+        assert pool.poll() is None
+        assert time.monotonic() < deadline, poe("status").out
+        time.sleep(0.2)
+    [one] = alive(WEST)
+    assert b"TASKFLEET_MANAGER=gpu" in script_of(WEST, one)
+    rows = map(json.loads, poe("machines", "--all", "--json").out.splitlines())
+    assert {one["manager"]: one["instance_type"] for one in rows} == {"default": "local", "gpu": "c6i.xlarge"}
+    said = poe("teardown", "--yes").out
+    assert "(PROVIDER=local, aws)" in said
+    assert "bundles of code: 0\n" in said
+    assert pool.wait(PATIENCE_SECONDS) == 130
+    assert alive(EAST) + alive(WEST) == []
+    assert not list(project.glob("jobs/*.machines/*/*"))
 
 
 def test_the_settings_of_a_pool_are_checked_before_anything_is_launched(poe, project):

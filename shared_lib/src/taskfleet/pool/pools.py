@@ -94,8 +94,10 @@ class Pools:
 
     @property
     def last_console(self) -> str:
-        """See ``Reconciler.last_console``."""
-        return next((one.last_console for one in self._controllers.values() if one.last_console), "")
+        """See ``Reconciler.last_console``; of a pool that gave up, if there is one."""
+        gave_up = {number for number, one in self._plans.items() if one is not None and one.gives_up}
+        consoles = {number: one.last_console for number, one in self._controllers.items() if one.last_console}
+        return next((consoles[number] for number in sorted(consoles, key=lambda one: one not in gave_up)), "")
 
     def _claims(self, number: int) -> bool:
         """Return whether a pool has a claim on a share of what the job may still spend; one that has taken no step yet has."""

@@ -46,8 +46,16 @@ def pool_file(project: Path, name: str) -> Path | None:
 
 def managers_with_pool_file(project: Path) -> list[str]:
     """Return the names of the managers that have a file with settings of their pool."""
-    names = [one.name[len("pool.") : -len(".env")] for one in sorted((project / "config").glob("pool.?*.env"))]
-    return [name for name in names if (project / "config" / f"task.{name}.env").is_file()]
+    return [one for one in _names_of_pool_files(project) if (project / "config" / f"task.{one}.env").is_file()]
+
+
+def unused_pool_files(project: Path) -> list[str]:
+    """Return the names in files that look like those of managers' pools, for which there is no manager."""
+    return [one for one in _names_of_pool_files(project) if not (project / "config" / f"task.{one}.env").is_file()]
+
+
+def _names_of_pool_files(project: Path) -> list[str]:
+    return [one.name[len("pool.") : -len(".env")] for one in sorted((project / "config").glob("pool.?*.env"))]
 
 
 def manager_script(project: Path, name: str) -> Path | None:

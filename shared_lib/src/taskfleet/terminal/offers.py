@@ -11,7 +11,7 @@ from taskfleet.machines.choosing import Offer
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool.estimate import Estimate
 from taskfleet.settings import Configuration
-from taskfleet.settings.manager_files import DEFAULT_MANAGER
+from taskfleet.settings.manager_files import DEFAULT_MANAGER, unused_pool_files
 from taskfleet.text import columns, counted, duration
 
 OFFER_HEADS = ("type", "zone", "market", "CPUs", "GiB", "slots", "USD/h", "USD/h per slot")
@@ -62,6 +62,9 @@ def show_plans(configuration: Configuration, plans: Mapping[str, Plan], limit: i
             print(f"{'' if plan is next(iter(plans.values())) else chr(10)}Pool of manager {name or DEFAULT_MANAGER}:")
         print_age(own, plan.catalogue)
         show_plan(plan, limit, own.pool.budget_usd if len(plans) == 1 else None)
+    if plans.keys() - {""}:
+        for name in unused_pool_files(configuration.project):
+            print(f"Note: config/pool.{name}.env is not used, because there is no config/task.{name}.env.")
     if len(plans) > 1:
         print(f"\n{_total_text(configuration, plans.values())}")
 
