@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -40,7 +41,7 @@ def project(tmp_path, monkeypatch, clouds):
     """A job of a script with two managers; the one of gpu has machines of its own, elsewhere."""
     folder = tmp_path / "sums"
     files = {
-        "config/task.env": "JOB_ID=sums\nQUEUE_URL=sqs://sums\n",
+        "config/task.env": f"JOB_ID=sums\nQUEUE_URL=sqs://sums-{uuid.uuid4().hex}\n",  # the service outlives a test
         "config/pool.env": (
             f"PROVIDER=aws\nREGIONS={EAST}\nBUCKET=s3://code\nMARKETS=spot\nINSTANCE_PROFILE=worker\nINSTANCE_TYPES=c6i.large\n"
             "PRICE_USD_PER_HOUR=-5\n"
@@ -90,26 +91,50 @@ def poe(project, capsys):
 
 
 @pytest.fixture
-def pool(project):
+def start(project):
+    """Starts ``poe deploy_pool`` in a process of its own, which is killed at the end."""
+    processes = []
+
+    def start(*words):
+        with (project / "log").open("ab") as log:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-m", "taskfleet", "deploy_pool", "--yes", *words],
+                    cwd=project,
+                    env=dict(os.environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def until(project):
+    """Waits for a condition while a process runs."""
+
+    def until(condition, process):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            assert process.poll() is None, (project / "log").read_text()
+            assert time.monotonic() < deadline, (project / "log").read_text()
+            time.sleep(0.2)
+
+    return until
+
+
+@pytest.fixture
+def pool(start, until):
     """A pool in a process of its own, once it has launched a machine for each manager."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "taskfleet", "deploy_pool", "--yes"],
-        cwd=project,
-        env=dict(os.environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (alive(EAST) and alive(WEST)):
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    process = start()
+    until(lambda: alive(EAST) and alive(WEST), process)
+    return process
 
 
 def alive(region):
@@ -201,25 +226,38 @@ def test_a_teardown_finds_the_machines_of_all_pools(poe, pool, project, has_ledg
             assert records.open_machines(database) == []
 
 
-def test_a_run_that_was_killed_is_continued_with_all_its_pools(poe, pool, project):
+def test_machines_of_a_provider_or_manager_that_the_settings_no_longer_have_are_no_less_there(poe, pool, project):
+    pool.kill()
+    pool.wait()
+    config = project / "config"
+    [gpu] = alive(WEST)
+    before = (config / "pool.gpu.env").read_text()
+    (config / "pool.gpu.env").write_text("PROVIDER=local\n")
+    sentence = (
+        f"Machine {gpu['InstanceId']} of PROVIDER=aws may still run, and its pool has PROVIDER=local now. "
+        "Set PROVIDER=aws in config/pool.gpu.env again"
+    )
+    for words in (["deploy_pool", "--yes", "--continue"], ["teardown", "--yes"], ["stop", "--yes"]):
+        said = poe(*words)
+        assert (said.code, sentence in said.err) == (1, True), said
+    assert alive(EAST) == []  # all others are terminated
+    assert alive(WEST) == [gpu]
+    (config / "pool.gpu.env").write_text(before)
+    (config / "task.gpu.env").rename(project / "task.gpu.env")
+    said = poe("teardown", "--yes")
+    assert (said.code, "There is no manager 'gpu', because" in said.err) == (2, True), said
+    (project / "task.gpu.env").rename(config / "task.gpu.env")
+    assert poe("teardown", "--yes").code == 0
+    assert alive(EAST) + alive(WEST) == []
+
+
+def test_a_run_that_was_killed_is_continued_with_all_its_pools(poe, pool, start, until):
     pool.kill()
     pool.wait()
     assert "2 machines of an earlier run may still be running" in poe("deploy_pool", "--yes").err
-    for instance, region in ((alive(WEST)[0], WEST),):
-        boto3.client("ec2", region_name=region).terminate_instances(InstanceIds=[instance["InstanceId"]])
-    again = subprocess.Popen(
-        [sys.executable, "-P", "-m", "taskfleet", "deploy_pool", "--yes", "--continue"],
-        cwd=project,
-        env=dict(os.environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not alive(WEST):  # a new one, in the pool of the one that ended
-        assert again.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    boto3.client("ec2", region_name=WEST).terminate_instances(InstanceIds=[alive(WEST)[0]["InstanceId"]])
+    again = start("--continue")
+    until(lambda: alive(WEST), again)  # a new one, in the pool of the one that ended
     [one] = alive(WEST)
     assert one["InstanceType"] == "c6i.xlarge"
     assert len(alive(EAST)) == 1
@@ -229,26 +267,15 @@ def test_a_run_that_was_killed_is_continued_with_all_its_pools(poe, pool, projec
     assert alive(EAST) + alive(WEST) == []
 
 
-def test_a_pool_may_have_another_provider(poe, project):
+def test_a_pool_may_have_another_provider(poe, project, start, until):
     """The tasks of the default manager run here, those of gpu at the cloud."""
     config = project / "config"
     (config / "pool.gpu.env").write_text(
         f"PROVIDER=aws\nREGIONS={WEST}\nINSTANCE_TYPES=c6i.xlarge\nMARKETS=spot\nINSTANCE_PROFILE=worker\n"
     )
     (config / "pool.env").write_text("PROVIDER=local\nMACHINES=1\nBUCKET=s3://code\n")
-    pool = subprocess.Popen(
-        [sys.executable, "-P", "-m", "taskfleet", "deploy_pool", "--yes", "--idle-seconds", "1"],
-        cwd=project,
-        env=dict(os.environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not alive(WEST) or json.loads(poe("status", "--json").out)["counts"]["succeeded"] < 30:
-        assert pool.poll() is None
-        assert time.monotonic() < deadline, poe("status").out
-        time.sleep(0.2)
+    pool = start("--idle-seconds", "1")
+    until(lambda: alive(WEST) and json.loads(poe("status", "--json").out)["counts"]["succeeded"] == 30, pool)
     [one] = alive(WEST)
     assert b"TASKFLEET_MANAGER=gpu" in script_of(WEST, one)
     rows = map(json.loads, poe("machines", "--all", "--json").out.splitlines())

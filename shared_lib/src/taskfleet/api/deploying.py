@@ -18,7 +18,7 @@ from taskfleet.ledger import managers
 from taskfleet.machines import EndReason
 from taskfleet.pool import control, records
 from taskfleet.pool.deployment import Deployment, Ending
-from taskfleet.pool.job_machines import open_all, providers_of
+from taskfleet.pool.job_machines import check_providers, open_all, providers_of
 from taskfleet.pool.pools import Pools
 from taskfleet.pool.records import End
 from taskfleet.pool.teardown import clear_code, reconcile
@@ -96,6 +96,7 @@ class Pool:
         self._database = open_job(self._configuration)
         try:
             self._machines = open_all(self._configuration, self._database)
+            check_providers(self._machines, self._database)
             if not self._take_over:
                 self._refuse_earlier_machines()
             self._maker = PoolMaker(self._configuration, self._database, self._say)

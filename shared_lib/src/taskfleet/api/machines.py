@@ -12,7 +12,7 @@ from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machine, MachineState
 from taskfleet.pool import boot_log, control, records
 from taskfleet.pool.costs import Costs
-from taskfleet.pool.job_machines import JobMachines, open_all, own_configurations, providers_of
+from taskfleet.pool.job_machines import JobMachines, check_providers, open_all, own_configurations, providers_of
 from taskfleet.pool.selection import limits_of
 from taskfleet.pool.teardown import clear_code, ledger_terminator, listed_terminator, terminate_all
 from taskfleet.settings import Configuration
@@ -117,13 +117,16 @@ def stop(configuration: Configuration, *, say: Callable[[str], None] = warn) -> 
 
     Raises:
         LedgerError: There is no ledger of the job here.
+        CommandError: A machine may run at a provider that its pool no longer has; all others are terminated.
     """
     with closing(
         open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project)
     ) as database:
         if control.request_stop(database, time.time()):
             say("The running poe deploy_pool was asked to stop.")
-        terminate_machines(configuration, open_all(configuration, database), database, EndReason.STOPPED, say)
+        there = open_all(configuration, database)
+        terminate_machines(configuration, there, database, EndReason.STOPPED, say)
+        check_providers(there, database)
 
 
 def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn) -> Mapping[str, int]:
@@ -133,12 +136,19 @@ def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn)
 
     Returns:
         The remaining number of each kind of resource: 0.
+
+    Raises:
+        CommandError: A machine may run at a provider that its pool no longer has; all others are terminated.
     """
     database = _ledger(configuration)
     try:
         if database is not None:
             control.request_stop(database, time.time())
-        return terminate_machines(configuration, open_all(configuration, database), database, EndReason.TORN_DOWN, say)
+        there = open_all(configuration, database)
+        left = terminate_machines(configuration, there, database, EndReason.TORN_DOWN, say)
+        if database is not None:
+            check_providers(there, database)
+        return left
     finally:
         if database is not None:
             database.close()

@@ -3,13 +3,15 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from taskfleet.errors import CommandError
+from taskfleet.invocation import poe
 from taskfleet.ledger import managers, recording
 from taskfleet.ledger.database import Database
 from taskfleet.machines import LaunchRequest, Machine, Machines
 from taskfleet.machines.provider import Provider, provider_of
+from taskfleet.pool import records
 from taskfleet.settings import Configuration
 from taskfleet.settings.manager_files import managers_with_pool_file
 
@@ -77,15 +79,36 @@ def open_all(configuration: Configuration, database: Database | None) -> JobMach
     known = {} if database is None else managers.names(database)
     found = {0: first, **dict.fromkeys(known, first)}
     numbers = {name: number for number, name in known.items()}
-    for one in own_configurations(configuration):
+    for one in own_configurations(configuration, known.values()):
         number = numbers.get(one.manager, -len(found))  # negative for managers that the ledger does not have
         found[number] = open_machines(one, database)
     return JobMachines(found)
 
 
-def own_configurations(configuration: Configuration) -> list[Configuration]:
-    """Return the settings of the managers whose pools have settings of their own."""
-    return [configuration.of_manager(name) for name in managers_with_pool_file(configuration.project)]
+def check_providers(machines: JobMachines, database: Database) -> None:
+    """Check that the pools of all machines that may exist still have the providers at which these were launched.
+
+    Raises:
+        CommandError: A pool has another one, which does not list the machines.
+    """
+    names = {0: "", **managers.names(database)}
+    for one in records.open_machines(database):
+        name, provider = names.get(one.manager_id, ""), machines.by_manager[one.manager_id].name
+        if one.provider != provider:
+            file = f"config/pool.{name}.env" if name else "config/pool.env"
+            raise CommandError(
+                f"Machine {one.instance_id or one.token} of PROVIDER={one.provider} may still run, and its pool has PROVIDER={provider} "
+                f"now. Set PROVIDER={one.provider} in {file} again and run {poe('teardown')}."
+            )
+
+
+def own_configurations(configuration: Configuration, known: Iterable[str] = ()) -> list[Configuration]:
+    """Return the settings of the managers whose pools have settings of their own, those of known managers included.
+
+    Raises:
+        SettingsError: The settings of a manager are invalid.
+    """
+    return [configuration.of_manager(name) for name in managers_with_pool_file(configuration.project, known)]
 
 
 def providers_of(configuration: Configuration) -> list[Provider]:

@@ -73,7 +73,9 @@ class Reconciler:
         return len(existing) + len(open_machines) - len(match(open_machines, existing))
 
     def _open_machines(self) -> list[MachineRecord]:
-        return records.open_machines(self._database, self._manager_id)
+        """Return the machines of the pool that its provider would list: others may run on, after another PROVIDER was set."""
+        found = records.open_machines(self._database, self._manager_id)
+        return [one for one in found if one.provider == self._machines.name]
 
     def reconcile(self, now: float) -> Sequence[Machine]:
         """Update the records from the provider's list, and terminate unexpected machines.

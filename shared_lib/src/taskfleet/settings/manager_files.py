@@ -44,9 +44,10 @@ def pool_file(project: Path, name: str) -> Path | None:
     return path if name and path.is_file() else None
 
 
-def managers_with_pool_file(project: Path) -> list[str]:
-    """Return the names of the managers that have a file with settings of their pool."""
-    return [one for one in _names_of_pool_files(project) if (project / "config" / f"task.{one}.env").is_file()]
+def managers_with_pool_file(project: Path, known: Iterable[str] = ()) -> list[str]:
+    """Return the names of the managers that have a file with settings of their pool, those that are known from elsewhere included."""
+    names, known = _names_of_pool_files(project), set(known)
+    return [one for one in names if one in known or (project / "config" / f"task.{one}.env").is_file()]
 
 
 def unused_pool_files(project: Path) -> list[str]:
