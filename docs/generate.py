@@ -50,7 +50,7 @@ SETTINGS_HEAD = """# Settings
 Generated from the code by `poe generate`. Flags override environment variables, which override the files (`config/task.env`, or the
 file named with `-e`, then `config/pool.env`), which override the defaults. An empty value means the default. Values are not expanded.
 `export NAME=value` lines in the files are your own variables, which are passed to your tasks in their environment.
-`config/task.NAME.env` overrides them for functions with a manager ([graph.md](graph.md#managers)).
+`config/task.NAME.env` and `config/pool.NAME.env` override them for functions with a manager ([graph.md](graph.md#managers)).
 
 """
 

@@ -38,6 +38,7 @@ from taskfleet.machines.gcp.machines import GcpMachines
 from taskfleet.pool import bundle as bundles
 from taskfleet.pool import on_machine
 from taskfleet.pool.controller import Controller
+from taskfleet.pool.job_machines import JobMachines
 from taskfleet.pool.planning import Limits
 from taskfleet.pool.teardown import ledger_terminator, terminate_all
 from taskfleet.references import Store, encode, names_of_files
@@ -421,7 +422,7 @@ def test_who_only_ends_and_clears_needs_what_the_table_says(cloud):
     cloud.end_behind_our_back(first)  # what it has printed is shown
     cloud.leave_behind()
     with cloud.recorded() as found:
-        machines = cloud.machines()
+        machines = JobMachines({0: cloud.machines()})
         end = ledger_terminator(machines, cloud.database, "torn down", cloud.said.append)
         left = terminate_all(machines, end, cloud.said.append, clear=cloud.remove, pause=lambda _: None)
     assert not any(left.values())

@@ -112,6 +112,9 @@ class Instance:
 class World:
     """The clock, the tasks and the machines."""
 
+    prefix = "i"
+    """Of the names that a cloud gives to machines."""
+
     def __init__(self, chance, weather, *, tasks, task_seconds, idle_seconds=math.inf):
         """``tasks`` is a number, or the numbers of layers, each of which waits for the one before; an idle worker ends its machine."""
         self.chance = chance
@@ -300,7 +303,7 @@ class Cloud:
         ready_at = running_at + boot
         preempted = weather.preemption_seconds * chance.expovariate(1.0) if offer.market is Market.SPOT else math.inf
         one = Instance(
-            instance_id=f"i-{len(world.instances)}" if weather.chooses else token,
+            instance_id=f"{world.prefix}-{len(world.instances)}" if weather.chooses else token,
             offer=offer,
             order=order,
             created_at=world.now,

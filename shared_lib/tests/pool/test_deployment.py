@@ -8,6 +8,8 @@ from taskfleet.errors import LedgerError, UnreachableError
 from taskfleet.ledger.database import create
 from taskfleet.pool import control, deployment
 from taskfleet.pool.deployment import Deployment, Ending
+from taskfleet.pool.job_machines import JobMachines
+from taskfleet.pool.pools import Outcome
 from taskfleet.pool.teardown import terminate_all
 from taskfleet.processes.identity import identity
 
@@ -24,7 +26,7 @@ class Display:
 
 
 class Steps:
-    """A controller whose steps do what a test says, one after the other."""
+    """Pools whose steps do what a test says, one after the other."""
 
     def __init__(self, *actions):
         self.actions = list(actions)
@@ -32,7 +34,7 @@ class Steps:
 
     def step(self, now):
         self.count += 1
-        return self.actions.pop(0)()
+        return self.actions.pop(0)() or Outcome()
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_an_error_of_the_ledger_does_not_keep_machines_from_being_terminated(dis
 
     with pytest.raises(LedgerError, match="The disk is full"):
         terminate_all(
-            Machines(),
+            JobMachines({0: Machines()}),
             terminate,
             display.say,
             clear=dict,
@@ -145,5 +147,5 @@ def test_an_outage_of_the_provider_is_reported_once_while_machines_are_terminate
             raise answers.pop(0)
         return 0
 
-    terminate_all(Machines(), terminate, display.say, clear=dict, pause=lambda _: None)
+    terminate_all(JobMachines({0: Machines()}), terminate, display.say, clear=dict, pause=lambda _: None)
     assert display.said == ["No answer (0). Retrying.", "The provider is available again."]

@@ -91,7 +91,6 @@ def test_each_worker_takes_the_tasks_of_its_manager(job):
     joined, alone = json.loads(job.home.text().splitlines()[-1])
     assert joined == [None, [[n * n, "dark"] for n in range(6)]]
     assert alone == [[n, "dark"] for n in range(100, 110)]
-    assert "deploy_pool" not in job.home.text()
     found = json.loads(job.home.run("status", "--json"))["workers"]
     assert {one["manager"]: one["slots"] for one in found}["gpu"] == 1
     for worker in workers:
@@ -180,23 +179,3 @@ def test_no_queue_of_a_job_is_one_of_another_job(service, name):
     for queue in queues:
         queue.delete()
         queue.close()
-
-
-def test_a_pool_runs_the_tasks_without_a_manager(job):
-    """It orders no machines for the others, and its job is done when they are."""
-    config = job.home.folder / "config"
-    (config / "pool.env").write_text("PROVIDER=local\nMACHINES=1\n")
-    assert job.start_flow().wait(PATIENCE_SECONDS) == 0, job.text()
-    (config / "pool.gpu.env").write_text("")
-    said = job.home.run("deploy_pool", "--yes", code=1)
-    assert f"{config / 'pool.gpu.env'}: a manager cannot have a pool of its own. Remove the file" in said
-    (config / "pool.gpu.env").unlink()
-    pool = job.home.start("deploy_pool", "--yes")
-    until(lambda: job.counts().get("succeeded") == 6, job)
-    worker = job.machines[0].start("launch_worker", "--manager", "gpu", "--keep-waiting")
-    assert pool.wait(PATIENCE_SECONDS) == 0, job.text()
-    said = "The machines do not run tasks of manager gpu, which need workers of their own: uv run poe launch_worker --manager gpu"
-    assert said in job.home.text()
-    assert job.counts() == {"succeeded": 23}
-    worker.terminate()
-    worker.wait(PATIENCE_SECONDS)

@@ -8,7 +8,7 @@ from taskfleet.ledger import leasing
 from taskfleet.ledger.database import create
 from taskfleet.machines import EndReason, LaunchRequest, Machine, MachineState
 from taskfleet.pool import control, updates
-from taskfleet.pool.diagnosis import diagnose_pool
+from taskfleet.pool.diagnosis import diagnose_pools
 from taskfleet.pool.planning import Limits
 from taskfleet.pool.records import End
 from taskfleet.watch.machines import ORDERED, machine_rows
@@ -128,13 +128,13 @@ def test_a_pool_that_waits_in_a_queue_is_explained(ledger):
     first, second = ask(ledger, 2, ago=7200.0)
     accept(ledger, first, second, ago=7200.0)
     updates.update_details(ledger, {first: "Priority", second: "Priority"})
-    [said] = diagnose_pool(ledger, LIMITS, 10, NOW)
+    [said] = diagnose_pools(ledger, LIMITS, {}, 10, NOW)
     assert said == (
         "2 machines in the provider's queue, the first for 2h 00m, at no cost. The provider reports: Priority."
     )
     updates.mark_running(ledger, {first: NOW - 400.0})
     updates.update_details(ledger, {first: "ImagePullBackOff"})
-    said, queue = diagnose_pool(ledger, LIMITS, 10, NOW)
+    said, queue = diagnose_pools(ledger, LIMITS, {}, 10, NOW)
     assert said == (
         f"{first} started 6m 40s ago and has sent no heartbeat (the provider reports: ImagePullBackOff). "
         f"{poe(f'machines --console {first}')} shows its console."

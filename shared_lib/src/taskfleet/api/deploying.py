@@ -1,7 +1,7 @@
-"""Run a pool of machines until all tasks of a job are done."""
+"""Run pools of machines until all tasks of a job are done."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +10,18 @@ from typing import Self
 
 from taskfleet.api.machines import terminate_machines
 from taskfleet.api.planning import Plan, warn
+from taskfleet.api.pool_making import PoolMaker, check_reach
 from taskfleet.api.queue import open_job
-from taskfleet.errors import CommandError, LedgerError, SettingsError, UnusableLedgerError
+from taskfleet.errors import CommandError, LedgerError, UnusableLedgerError
 from taskfleet.invocation import poe
-from taskfleet.machines import EndReason, Machines
-from taskfleet.machines.provider import provider_of
+from taskfleet.ledger import managers
+from taskfleet.machines import EndReason
 from taskfleet.pool import control, records
-from taskfleet.pool.code_delivery import clear_bundles, deliver_code
-from taskfleet.pool.controller import Controller
 from taskfleet.pool.deployment import Deployment, Ending
-from taskfleet.pool.job_machines import machine_name, open_machines
-from taskfleet.pool.job_state import LedgerJobState
-from taskfleet.pool.managers import check_managers
+from taskfleet.pool.job_machines import check_providers, open_all, providers_of
+from taskfleet.pool.pools import Pools
 from taskfleet.pool.records import End
-from taskfleet.pool.selection import pool_limits, pool_need
-from taskfleet.pool.teardown import reconcile
+from taskfleet.pool.teardown import clear_code, reconcile
 from taskfleet.processes.identity import identity, pid_of
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
@@ -40,29 +37,14 @@ from taskfleet.watch.status import Status, gather
 PATIENCE_SECONDS = 5.0
 
 
-def check_reach(configuration: Configuration) -> None:
-    """Check that the provider's machines can access the queue, and have an identity with which to do so.
-
-    Raises:
-        SettingsError: They cannot access it, or have no identity.
-    """
-    provider = provider_of(configuration)
-    if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
-        raise SettingsError(
-            f"PROVIDER={provider.name}: machines cannot access the ledger on this computer (QUEUE_URL=ledger). Use a service queue: "
-            f"QUEUE_URL={provider.example_queue_url} in config/task.env, or PROVIDER=local."
-        )
-    provider.check_machines(configuration)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolReport:
-    """How the run of a pool ended."""
+    """How the run of the pools ended."""
 
     ending: Ending
     status: Status
     reason: str
-    """The reason why the pool gave up; empty if it did not."""
+    """The reason why it gave up; empty if it did not."""
     last_output: str
     """The last lines printed by a machine that had to be replaced; may be empty."""
 
@@ -76,14 +58,14 @@ def _plainly(action: Callable[[], None]) -> None:
 
 
 class Pool:
-    """A pool that can be started, for a ``with`` statement.
+    """The pools of a job, one for each manager with tasks, that can be started, for a ``with`` statement.
 
-    Entering it opens the ledger, checks for machines of earlier runs, uploads the code, and runs the provider's preflight checks. No
-    machine is launched before ``run``.
+    Entering it opens the ledger, checks for machines of earlier runs, uploads the code, and runs the providers' preflight checks. No
+    machine is launched before ``run``. Pools of other managers than those planned are added when these have tasks that can run.
 
     Args:
-        configuration: The settings.
-        plan: The choice of machines.
+        configuration: The settings of the default manager.
+        plans: The choices of machines, by the names of the managers, see ``planning.plans``; or that of the default one.
         take_over: Whether to take over the machines of an earlier run.
         say: Called with messages for the user.
     """
@@ -91,22 +73,21 @@ class Pool:
     def __init__(
         self,
         configuration: Configuration,
-        plan: Plan,
+        plans: Mapping[str, Plan] | Plan,
         *,
         take_over: bool = False,
         say: Callable[[str], None] = warn,
     ) -> None:
         check_reach(configuration)
         self._configuration = configuration
-        self._choice = plan.choice
-        self._tasks = plan.estimate.tasks
+        self._plans = {"": plans} if isinstance(plans, Plan) else plans
         self._take_over = take_over
         self._say = say
-        self._provider = provider_of(configuration)
+        self._providers = providers_of(configuration)
         self._queues: JobQueues | None = None
 
     def __enter__(self) -> Self:
-        """Prepare the pool.
+        """Prepare the pools.
 
         Raises:
             CommandError: Machines of an earlier run exist, or a preflight check failed.
@@ -114,10 +95,13 @@ class Pool:
         """
         self._database = open_job(self._configuration)
         try:
-            check_managers(self._configuration, self._database, self._say)
+            self._machines = open_all(self._configuration, self._database)
+            check_providers(self._machines, self._database)
             if not self._take_over:
                 self._refuse_earlier_machines()
-            self._machines = self._open_machines()
+            self._maker = PoolMaker(self._configuration, self._database, self._say)
+            for name, plan in self._plans.items():
+                self._maker.prepare(name, plan)
         except BaseException:
             self._database.close()
             raise
@@ -189,23 +173,13 @@ class Pool:
             raise _managed_by(other)
         if not records.open_machines(self._database):
             return
-        reconcile(open_machines(self._configuration, self._database), self._database)
+        reconcile(self._machines, self._database)
         earlier = records.open_machines(self._database)
         if earlier:
             raise CommandError(
                 f"{counted(len(earlier), 'machine')} of an earlier run may still be running. {poe('deploy_pool --continue')} takes over "
                 f"the pool; {poe('machines')} lists them; {poe('teardown')} terminates them."
             )
-
-    def _open_machines(self) -> Machines:
-        script = None
-        if self._provider.code_sources:
-            script = deliver_code(self._configuration, self._choice.ranked, self._say)
-        machines = open_machines(self._configuration, self._database, script=script)
-        errors = machines.preflight()
-        if errors:
-            raise CommandError("Machines cannot be launched yet:\n" + "\n".join(f"  - {one}" for one in errors))
-        return machines
 
     def _monitor(self, stack: ExitStack, progress: Progress) -> Monitor | None:
         if not is_remote(self._configuration.settings.queue_url):
@@ -217,7 +191,8 @@ class Pool:
             JobQueues(self._configuration, say=progress.say, waits=False, patience_seconds=PATIENCE_SECONDS)
         )
         is_graph = self._database.value("SELECT EXISTS (SELECT 1 FROM function)")
-        hint = folder_hint(self._configuration.results_path) if is_graph and self._provider.code_sources else ""
+        is_elsewhere = any(one.code_sources for one in self._providers)
+        hint = folder_hint(self._configuration.results_path) if is_graph and is_elsewhere else ""
         if hint:
             progress.say(hint)
         monitor = Monitor(self._database, self._configuration, self._queues)
@@ -225,30 +200,22 @@ class Pool:
         return monitor
 
     def _deployment(self, progress: Progress, monitor: Monitor | None, ask: Callable[[], Ending | None]) -> Deployment:
-        configuration, database, provider = self._configuration, self._database, self._provider
-        controller = Controller(
-            database,
-            self._machines,
-            LedgerJobState(database),
-            name=machine_name(configuration.settings.job_id, database),
-            offers=self._choice.ranked,
-            limits=pool_limits(configuration, pool_need(configuration, self._tasks)),
-            say=progress.say,
-            can_queue=provider.can_queue,
-            poll_seconds=provider.poll_seconds,
-            # without machines of an earlier run, its failures do not count: the user may have corrected their cause
-            failures_since=0.0 if records.open_machines(database) else time.time(),
-        )
+        database = self._database
+        pools = Pools(database, self._maker.make, needed=lambda: managers.runnable(database), say=progress.say)
+        of_machines = {one.manager_id for one in records.open_machines(database)}
+        numbers = {name: number for number, name in managers.names(database).items()} | {"": 0}
+        for number in sorted(of_machines | {numbers[name] for name in self._plans}):
+            pools.add(number)
         return Deployment(
             database,
-            controller,
+            pools,
             self._machines,
             record_events=None if monitor is None else monitor.step,
             progress=progress,
             on_interrupt=ask,
-            poll_seconds=provider.poll_seconds,
-            ending_poll_seconds=provider.ending_poll_seconds,
-            empty_lists_to_confirm=provider.empty_lists_to_confirm,
+            poll_seconds=max(one.poll_seconds for one in self._providers),
+            ending_poll_seconds=max(one.ending_poll_seconds for one in self._providers),
+            empty_lists_to_confirm=max(one.empty_lists_to_confirm for one in self._providers),
         )
 
     def _finish(
@@ -264,7 +231,7 @@ class Pool:
             Ending.TERMINATED: End(EndReason.TERMINATED),
         }
         if ending in ends:
-            protect(lambda: deployment.terminate_all(ends[ending], lambda: clear_bundles(self._configuration)))
+            protect(lambda: deployment.terminate_all(ends[ending], lambda: clear_code(self._configuration)))
             if monitor is not None and self._queues is not None:
                 self._queues.outages.waits = True
                 while monitor.step():

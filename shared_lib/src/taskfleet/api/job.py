@@ -291,10 +291,19 @@ class Job:
     # Machines
 
     def plan(self, *, tasks: int | None = None, refresh: bool = False) -> "Plan | None":
-        """Return a choice of machines without launching any; None if no tasks are left. See ``api.planning.plan``."""
+        """Return a choice of machines without launching any; None if no tasks are left. See ``api.planning.plan``.
+
+        In a job with managers, it is that of the default one; ``plans`` returns all.
+        """
         from taskfleet.api import planning
 
         return planning.plan(self.configuration, tasks=tasks, refresh=refresh)
+
+    def plans(self, *, refresh: bool = False) -> "dict[str, Plan]":
+        """Return a choice of machines for each manager with tasks left, by its name; that of the default one is empty."""
+        from taskfleet.api import planning
+
+        return planning.plans(self.configuration, refresh=refresh)
 
     def calibrate(self, *, sample: int = 20) -> "Calibration":
         """Run a sample of the tasks on this computer; return its measurements and a plan for the remaining tasks."""
@@ -302,13 +311,13 @@ class Job:
 
         return calibrating.calibrate(self.configuration, sample=sample)
 
-    def deploy(self, plan: "Plan", *, take_over: bool = False) -> "PoolReport":
+    def deploy(self, plan: "Plan | Mapping[str, Plan]", *, take_over: bool = False) -> "PoolReport":
         """Launch machines, replace those that fail, and terminate all when all tasks are done. Cloud machines cost money.
 
         Ctrl-C terminates all machines.
 
         Args:
-            plan: The result of ``plan``.
+            plan: The result of ``plan`` or ``plans``.
             take_over: Whether to take over the machines of an earlier run.
         """
         from taskfleet.api import deploying

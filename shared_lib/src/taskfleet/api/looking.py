@@ -13,8 +13,9 @@ from taskfleet.ledger import counters, function_graph, queries
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.function_graph import FunctionCounts, FunctionEdge
 from taskfleet.ledger.queries import TaskLine, TaskRecord
-from taskfleet.pool.diagnosis import diagnose_pool
-from taskfleet.pool.selection import pool_limits, pool_need
+from taskfleet.pool.diagnosis import diagnose_pools
+from taskfleet.pool.job_machines import own_configurations
+from taskfleet.pool.selection import limits_of
 from taskfleet.settings import Configuration
 from taskfleet.tasks import JSON, Outcome, State
 from taskfleet.watch.explaining import explain_job, explain_task
@@ -146,8 +147,8 @@ def explain(configuration: Configuration, what: str | None = None) -> list[str]:
         if what not in (None, "pool"):
             found = _find_task(database, configuration.settings.job_id, what)
             return [explain_task(database, found, current, configuration.settings, now)]
-        limits = pool_limits(configuration, pool_need(configuration, None))
-        pool = diagnose_pool(database, limits, current.total - current.ended, now)
+        own = {one.manager: limits_of(one) for one in own_configurations(configuration)}
+        pool = diagnose_pools(database, limits_of(configuration), own, current.total - current.ended, now)
         if what == "pool":
             return pool
         has_pool = current.costs is not None and current.ended < current.total

@@ -9,14 +9,12 @@ from taskfleet.api.planning import warn
 from taskfleet.errors import CommandError, LedgerError, UnreachableError
 from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database, open_ledger
-from taskfleet.machines import EndReason, Machine, Machines, MachineState
-from taskfleet.machines.provider import provider_of
+from taskfleet.machines import EndReason, Machine, MachineState
 from taskfleet.pool import boot_log, control, records
-from taskfleet.pool.code_delivery import clear_bundles
 from taskfleet.pool.costs import Costs
-from taskfleet.pool.job_machines import open_machines
-from taskfleet.pool.selection import pool_limits, pool_need
-from taskfleet.pool.teardown import ledger_terminator, listed_terminator, terminate_all
+from taskfleet.pool.job_machines import JobMachines, check_providers, open_all, own_configurations, providers_of
+from taskfleet.pool.selection import limits_of
+from taskfleet.pool.teardown import clear_code, ledger_terminator, listed_terminator, terminate_all
 from taskfleet.settings import Configuration
 from taskfleet.watch.machines import MachineRow, machine_rows
 from taskfleet.watch.status import gather
@@ -43,12 +41,17 @@ def machines(configuration: Configuration, *, with_ended: bool = False) -> Machi
     database = _ledger(configuration, read_only=True)
     listed, error = None, ""
     try:
-        listed = list(open_machines(configuration, database).list())
+        listed = list(open_all(configuration, database).list())
     except UnreachableError as unreachable:
         error = str(unreachable)
     now = time.time()
     rows = machine_rows(
-        database, listed, pool_limits(configuration, pool_need(configuration, None)), now, with_ended=with_ended
+        database,
+        listed,
+        limits_of(configuration),
+        now,
+        own_limits={one.manager: limits_of(one) for one in own_configurations(configuration)},
+        with_ended=with_ended,
     )
     costs = None
     if database is not None:
@@ -80,7 +83,7 @@ def console(configuration: Configuration, name: str) -> Console:
     database = _ledger(configuration, read_only=True)
     try:
         known = [] if database is None else records.all_machines(database)
-        there = open_machines(configuration, database)
+        there = open_all(configuration, database)
         record = next((one for one in known if name in (one.instance_id, one.token)), None)
         instance_id = name if record is None else record.instance_id
         text = None if instance_id is None else there.console(instance_id)
@@ -103,7 +106,7 @@ def console(configuration: Configuration, name: str) -> Console:
 def existing(configuration: Configuration) -> tuple[Sequence[Machine], bool]:
     """Return the job's machines that have not ended, by the provider, and whether there is a ledger of the job here."""
     database = _ledger(configuration)
-    found = [one for one in open_machines(configuration, database).list() if one.state is not MachineState.ENDED]
+    found = [one for one in open_all(configuration, database).list() if one.state is not MachineState.ENDED]
     if database is not None:
         database.close()
     return found, database is not None
@@ -114,13 +117,16 @@ def stop(configuration: Configuration, *, say: Callable[[str], None] = warn) -> 
 
     Raises:
         LedgerError: There is no ledger of the job here.
+        CommandError: A machine may run at a provider that its pool no longer has; all others are terminated.
     """
     with closing(
         open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project)
     ) as database:
         if control.request_stop(database, time.time()):
             say("The running poe deploy_pool was asked to stop.")
-        terminate_machines(configuration, open_machines(configuration, database), database, EndReason.STOPPED, say)
+        there = open_all(configuration, database)
+        terminate_machines(configuration, there, database, EndReason.STOPPED, say)
+        check_providers(there, database)
 
 
 def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn) -> Mapping[str, int]:
@@ -130,14 +136,19 @@ def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn)
 
     Returns:
         The remaining number of each kind of resource: 0.
+
+    Raises:
+        CommandError: A machine may run at a provider that its pool no longer has; all others are terminated.
     """
     database = _ledger(configuration)
     try:
         if database is not None:
             control.request_stop(database, time.time())
-        return terminate_machines(
-            configuration, open_machines(configuration, database), database, EndReason.TORN_DOWN, say
-        )
+        there = open_all(configuration, database)
+        left = terminate_machines(configuration, there, database, EndReason.TORN_DOWN, say)
+        if database is not None:
+            check_providers(there, database)
+        return left
     finally:
         if database is not None:
             database.close()
@@ -157,7 +168,7 @@ def _ledger(configuration: Configuration, *, read_only: bool = False) -> Databas
 
 def terminate_machines(
     configuration: Configuration,
-    there: Machines,
+    there: JobMachines,
     database: Database | None,
     reason: EndReason,
     say: Callable[[str], None],
@@ -166,7 +177,7 @@ def terminate_machines(
 
     Args:
         configuration: The settings.
-        there: The job's machines at their provider.
+        there: The job's machines.
         database: The job's ledger, in which the terminations are recorded; None for what the provider lists, without a record.
         reason: The reason to record.
         say: Called with messages for people.
@@ -174,13 +185,13 @@ def terminate_machines(
     Returns:
         The number left of each kind of resource: 0.
     """
-    provider = provider_of(configuration)
+    providers = providers_of(configuration)
     return terminate_all(
         there,
         listed_terminator(there) if database is None else ledger_terminator(there, database, reason, say),
         say,
-        clear=lambda: clear_bundles(configuration),
+        clear=lambda: clear_code(configuration),
         pause=time.sleep,
-        poll_seconds=provider.ending_poll_seconds,
-        empty_lists_to_confirm=provider.empty_lists_to_confirm,
+        poll_seconds=max(one.ending_poll_seconds for one in providers),
+        empty_lists_to_confirm=max(one.empty_lists_to_confirm for one in providers),
     )

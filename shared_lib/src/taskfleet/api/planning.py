@@ -15,7 +15,7 @@ from taskfleet.machines.images import Image
 from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.provider import Provider, provider_of
 from taskfleet.pool import selection
-from taskfleet.pool.estimate import Estimate, read_job
+from taskfleet.pool.estimate import Estimate, names_of_managers, read_job
 from taskfleet.pool.selection import pool_need
 from taskfleet.settings import Configuration
 from taskfleet.text import harmless
@@ -66,10 +66,10 @@ def plan(
     refresh: bool = False,
     say: Callable[[str], None] = warn,
 ) -> Plan | None:
-    """Choose the machines of a pool without launching any.
+    """Choose the machines of the pool of a manager without launching any.
 
     Args:
-        configuration: The settings.
+        configuration: The settings of the manager.
         tasks: The number of tasks to plan for; None for the remaining tasks in the ledger.
         hours_per_task: The duration of a task; None for HOURS_PER_TASK, or else the mean of the tasks that succeeded.
         need: The requirements; None for those in the settings.
@@ -78,7 +78,7 @@ def plan(
         say: Called with messages for the user, such as a warning about old prices.
 
     Returns:
-        The plan; None if no tasks are left.
+        The plan; None if no tasks of the manager are left.
 
     Raises:
         NothingFitsError: No offer meets the requirements.
@@ -102,6 +102,41 @@ def plan(
         ) from None
     estimate = Estimate(choice, tasks, hours)
     return Plan(choice=choice, estimate=estimate, catalogue=catalogue)
+
+
+def plans(
+    configuration: Configuration,
+    *,
+    even_if_done: bool = False,
+    refresh: bool = False,
+    say: Callable[[str], None] = warn,
+) -> dict[str, Plan]:
+    """Choose the machines of the pools of all managers that have tasks left, by the managers' names; that of the default one is empty.
+
+    Args:
+        configuration: The settings of the default manager.
+        even_if_done: Whether to plan for the default manager if no tasks are left at all.
+        refresh: Whether to fetch prices instead of using cached ones.
+        say: Called with messages for the user.
+
+    Raises:
+        NothingFitsError: No offer meets the requirements of a pool.
+        ProviderError: Prices cannot be fetched, and none are cached.
+        SettingsError: The settings of a manager or of its pool are invalid.
+    """
+    found = {}
+    for name in ("", *names_of_managers(configuration)):
+        try:
+            one = plan(configuration.of_manager(name) if name else configuration, refresh=refresh, say=say)
+        except selection.NothingFitsError as error:
+            raise selection.NothingFitsError(f"Manager {name}: {error}") if name else error from None
+        if one is not None:
+            found[name] = one
+    if not found and even_if_done:
+        one = plan(configuration, even_if_done=True, refresh=refresh, say=say)
+        assert one is not None
+        found[""] = one
+    return found
 
 
 def get_catalogue(

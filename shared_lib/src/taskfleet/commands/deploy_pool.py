@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from taskfleet.api.deploying import Pool, PoolReport, check_reach, dump
-from taskfleet.api.planning import plan
+from taskfleet.api.deploying import Pool, PoolReport, dump
+from taskfleet.api.planning import plans
+from taskfleet.api.pool_making import check_reach
 from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
 from taskfleet.pool.deployment import Ending, Interrupted
@@ -18,7 +19,7 @@ from taskfleet.settings.environment import environment_here
 from taskfleet.terminal.arguments import configure, make_parser, users_path, whole_number
 from taskfleet.terminal.guard import INTERRUPTED, NO_HINT_VARIABLE
 from taskfleet.terminal.hints import after_job, next_steps
-from taskfleet.terminal.offers import add_refresh, print_age, show_plan
+from taskfleet.terminal.offers import add_refresh, show_plans
 from taskfleet.terminal.prompts import confirm_start
 from taskfleet.text import counted
 from taskfleet.watch.text import final_report
@@ -58,16 +59,15 @@ def run(argv: Sequence[str]) -> int:
     check_reach(configuration)
     if not arguments.dry_run:
         _insert_if_needed(configuration)
-    found = plan(configuration, refresh=arguments.refresh, even_if_done=arguments.take_over)
-    if found is None:
+    found = plans(configuration, refresh=arguments.refresh, even_if_done=arguments.take_over)
+    if not found:
         print(f"No tasks are left, so no machine is needed.\n\n{next_steps('results -o results.feather')}")
         return 0
-    is_done = found.estimate.tasks == 0  # only with --continue: machines may exist
+    is_done = all(one.estimate.tasks == 0 for one in found.values())  # only with --continue: machines may exist
     if is_done:
         print("No tasks are left. Machines that still exist are terminated.")
     else:
-        print_age(configuration, found.catalogue)
-        show_plan(found, arguments.limit, configuration.pool.budget_usd)
+        show_plans(configuration, found, arguments.limit)
     if arguments.dry_run:
         print("\nNo machine was launched (--dry-run).")
         return 0

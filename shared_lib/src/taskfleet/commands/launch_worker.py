@@ -9,6 +9,7 @@ from taskfleet.api.team import LEFT, is_team_needed, join_team, work_as_team
 from taskfleet.api.working import WorkReport, work
 from taskfleet.errors import UsageError
 from taskfleet.pool.manifest import check_code
+from taskfleet.processes.identity import MANAGER_VARIABLE
 from taskfleet.settings.environment import enter_environment
 from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.settings.reader import find_project
@@ -42,7 +43,8 @@ def run(argv: Sequence[str], hooks: Hooks | None = None) -> int:
     check_code(find_project((start or Path.cwd()).resolve()), os.environ)
     configuration = configure(arguments, start=start)
     of_team = join_team()
-    name = arguments.manager if of_team is None else of_team
+    of_machine = os.environ.pop(MANAGER_VARIABLE, None)  # popped, so that tasks may run workers of their own
+    name = (arguments.manager or of_machine) if of_team is None else of_team
     if name is None and is_team_needed(configuration):
         if hooks is not None and Path(sys.argv[0]).resolve() != configuration.project / "run.py":
             raise UsageError(

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from taskfleet.api.machines import console, machines
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.terminal.arguments import configure, make_parser
 from taskfleet.terminal.listing import add_listing, arrange, limited, print_left_out
 from taskfleet.text import columns, details, duration, harmless
 from taskfleet.watch.machines import MachineRow
-from taskfleet.watch.text import cost_line
+from taskfleet.watch.text import cost_lines
 
 EXAMPLES = """\
   poe machines                                      machines that have not ended
@@ -21,6 +22,7 @@ EXAMPLES = """\
 
 FIELDS: dict[str, Callable[[MachineRow], Any]] = {
     "machine": lambda row: row.instance_id or row.token,
+    "manager": lambda row: row.manager or "-",
     "type": lambda row: row.instance_type,
     "zone": lambda row: row.zone,
     "market": lambda row: row.market,
@@ -77,11 +79,21 @@ def run(argv: Sequence[str]) -> int:
     elif arguments.detail:
         print(details([_details(row) for row in shown]))
     else:
-        print(columns([_cells(row, now) for row in shown], HEADS))
+        heads: tuple[str, ...] = HEADS
+        cells: list[tuple[str, ...]] = [_cells(row, now) for row in shown]
+        if has_pools(listed.rows):
+            cells = [(one[0], row.manager or "-", *one[1:]) for one, row in zip(cells, shown, strict=True)]
+            heads = (HEADS[0], "manager", *HEADS[1:])
+        print(columns(cells, heads))
     print_left_out(rows, shown)
     if listed.costs is not None:
-        print(f"\n{cost_line(listed.costs)}")
+        print("\n" + "\n".join(cost_lines(listed.costs)))
     return 0
+
+
+def has_pools(rows: Sequence[MachineRow]) -> bool:
+    """Return whether machines belong to other pools than that of the default manager."""
+    return any(row.manager not in (None, DEFAULT_MANAGER) for row in rows)
 
 
 def _details(row: MachineRow) -> dict[str, str]:

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from taskfleet.api.planning import plan
+from taskfleet.api.planning import plan, plans
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.terminal.arguments import configure, make_parser, whole_number
-from taskfleet.terminal.offers import add_refresh, print_age, show_plan
+from taskfleet.terminal.offers import add_refresh, print_age, show_plans
 
 EXAMPLES = """\
   poe plan
@@ -14,7 +15,7 @@ EXAMPLES = """\
 
 DETAILS = (
     "The plan has the best offers, the chosen type, the number of machines and what limits it, the price, and the estimated time and "
-    "total cost. No machine is launched. With cached prices, no account is needed."
+    "total cost, for the pool of each manager that has tasks. No machine is launched. With cached prices, no account is needed."
 )
 
 
@@ -23,7 +24,13 @@ def run(argv: Sequence[str]) -> int:
     parser = make_parser("plan", DETAILS, EXAMPLES)
     add_refresh(parser)
     parser.add_argument(
-        "--tasks", type=whole_number(0), metavar="N", help="plan for N tasks instead of the remaining ones"
+        "--tasks",
+        type=whole_number(0),
+        metavar="N",
+        help="plan for N tasks of one manager instead of the remaining ones",
+    )
+    parser.add_argument(
+        "--manager", metavar="NAME", help="plan only the pool of this manager; with --tasks, it is the default one"
     )
     parser.add_argument(
         "--limit", type=whole_number(1), default=8, metavar="N", help="show the best N offers (default 8)"
@@ -33,22 +40,29 @@ def run(argv: Sequence[str]) -> int:
         action="store_true",
         help="print only the start-up script of the machines",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per pool")
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
+    if arguments.manager not in (None, DEFAULT_MANAGER):
+        configuration = configuration.of_manager(arguments.manager)
     if arguments.show_start_up_script:
         from taskfleet.pool.code_delivery import preview_script
 
         print(preview_script(configuration), end="")
         return 0
-    found = plan(configuration, tasks=arguments.tasks, refresh=arguments.refresh)
-    if found is None:
+    if arguments.manager is None and arguments.tasks is None:
+        found = plans(configuration, refresh=arguments.refresh)
+    else:
+        one = plan(configuration, tasks=arguments.tasks, refresh=arguments.refresh)
+        found = {} if one is None else {configuration.manager: one}
+    if not found:
         print("No tasks are left, so no machine is needed.")
         return 0
-    print_age(configuration, found.catalogue)
     if arguments.json:
-        print(json.dumps(found.to_json()))
+        for name, one in found.items():
+            print_age(configuration.of_manager(name) if name else configuration, one.catalogue)
+            print(json.dumps({**one.to_json(), "manager": name or DEFAULT_MANAGER}))
         return 0
-    show_plan(found, arguments.limit, configuration.pool.budget_usd)
+    show_plans(configuration, found, arguments.limit)
     print("\nNo machine was launched.")
     return 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from taskfleet.api.machines import existing, teardown
+from taskfleet.pool.job_machines import providers_of
 from taskfleet.terminal.arguments import configure, make_parser
 from taskfleet.terminal.hints import next_steps
 from taskfleet.terminal.prompts import confirm
@@ -44,9 +45,8 @@ def run(argv: Sequence[str]) -> int:
             f"This terminates {counted(len(found), 'machine')} of job {job_id}.{warning}", job_id, yes=arguments.yes
         )
     left = teardown(configuration)
-    print(
-        f"{counted(len(found), 'machine')} terminated. Remaining resources of job {job_id} (PROVIDER={configuration.pool.provider}):"
-    )
+    providers = ", ".join(dict.fromkeys(one.name for one in providers_of(configuration)))
+    print(f"{counted(len(found), 'machine')} terminated. Remaining resources of job {job_id} (PROVIDER={providers}):")
     for kind, number in left.items():
         print(f"  {kind}: {number}")
     print(f"\nThe tasks and their results are kept.\n\n{next_steps('status', ('delete_queue', 'deletes the job'))}")

@@ -72,7 +72,7 @@ class Service:
                 continue
             self._told.add(name)
             job = f"job {self._configuration.settings.job_id}{f', manager {name},' if name else ''}"
-            pool = "" if names else f"; or a pool: {command_for(self._configuration, 'deploy_pool')}"
+            pool = f"; or a pool: {command_for(self._configuration, 'deploy_pool')}"
             say(
                 f"{counted(n, 'task')} of {job} can run, and no worker has reported. Start one on any machine that can use QUEUE_URL: "
                 f"{command_for(self._configuration, f'launch_worker --manager {name}' if name else 'launch_worker')}{pool}."

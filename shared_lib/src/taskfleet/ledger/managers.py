@@ -82,16 +82,39 @@ def unattended(database: Database, attended: Set[int]) -> dict[int, int]:
     return {number: n for number, n in pending(database).items() if number not in attended}
 
 
-def count_at_own_queues(database: Database) -> int:
-    """Return how many tasks are pending or running of managers that have queues of their own at a service."""
-    if database.value("SELECT queue_url IS NULL OR NOT EXISTS (SELECT 1 FROM manager) FROM job"):
-        return 0
-    waiting = sum(n for number, n in pending(database).items() if number)
-    running: int = database.value(
-        "SELECT count(*) FROM worker JOIN state ON state.worker_id = worker.worker_id "
-        f"AND state = {State.RUNNING} WHERE worker.manager_id > 0"
-    )
-    return waiting + running
+def runnable(database: Database) -> dict[int, int]:
+    """Return the number of pending and running tasks of each manager that has some, by its number."""
+    counts = counters.by_state(database)
+    found = {0: counts[State.PENDING] + counts[State.RUNNING]}
+    if names(database):
+        found = pending(database)
+        running: dict[int, int] = dict(
+            database.rows(
+                "SELECT worker.manager_id, count(*) FROM worker JOIN state ON state.worker_id = worker.worker_id "
+                f"AND state = {State.RUNNING} WHERE worker.manager_id > 0 GROUP BY 1"
+            )
+        )
+        running[0] = counts[State.RUNNING] - sum(running.values())
+        found = {number: found.get(number, 0) + running.get(number, 0) for number in found.keys() | running.keys()}
+    return {number: n for number, n in found.items() if n}
+
+
+def left(database: Database) -> dict[int, int]:
+    """Return the number of pending, running and waiting tasks of each manager that has some, by its number.
+
+    With managers, it takes some tenths of a second for a million tasks.
+    """
+    counts = counters.by_state(database)
+    found = {0: counts[State.PENDING] + counts[State.RUNNING] + counts[State.WAITING]}
+    if names(database):
+        states = f"({State.PENDING}, {State.RUNNING}, {State.WAITING})"
+        found |= dict(
+            database.rows(
+                f"SELECT manager_id, count(*) FROM state WHERE state IN {states} AND manager_id > 0 GROUP BY 1"
+            )
+        )
+        found[0] -= sum(n for number, n in found.items() if number)
+    return {number: n for number, n in found.items() if n}
 
 
 def set_manager(database: Database, function_id: int, name: str) -> None:

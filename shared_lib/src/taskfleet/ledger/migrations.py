@@ -97,6 +97,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="008_control.sql"),
     Migration(name="009_managers.sql", is_breaking=True),  # older code runs tasks of any manager
     Migration(name="010_chains.sql"),
+    Migration(name="011_pools.sql"),
 )
 
 

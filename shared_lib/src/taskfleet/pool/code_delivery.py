@@ -15,7 +15,7 @@ from taskfleet.machines.provider import provider_of
 from taskfleet.pool import bundle
 from taskfleet.pool.start_up import Code, GitCode, ImageCode, UserScripts, read_scripts, script
 from taskfleet.pool.worker_packages import read_lock, unneeded_packages
-from taskfleet.processes.identity import SLOTS_VARIABLE
+from taskfleet.processes.identity import MANAGER_VARIABLE, SLOTS_VARIABLE
 from taskfleet.queues.addresses import is_remote, sdk_of
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import worker_environment
@@ -23,28 +23,40 @@ from taskfleet.settings.environment import worker_environment
 logger = logging.getLogger(__name__)
 
 
-def deliver_code(
-    configuration: Configuration, offers: Iterable[Offer], say: Callable[[str], None]
-) -> Callable[[LaunchRequest], str]:
-    """Upload the code if machines need it.
+class CodeDelivery:
+    """Uploads the code of a project, once for all pools that get it in the same way.
 
     Args:
-        configuration: The settings.
-        offers: The machines that can be launched.
         say: Prints a message for the user.
-
-    Returns:
-        A function that returns the start-up script for a launch request.
-
-    Raises:
-        SettingsError: A setting is missing.
-        BundleError: The project cannot be packed.
-        ProviderError: The bucket cannot be written to.
-        StartUpError: One of the user's scripts cannot be read.
     """
-    scripts = read_scripts(configuration.pool, configuration.project)
-    make = _script_maker(configuration, scripts, _code(configuration, say), offers)
-    return lambda order: make(order.lifetime_seconds, order.offers)
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._delivered: dict[tuple[object, ...], Code] = {}
+
+    def deliver(self, configuration: Configuration, offers: Iterable[Offer]) -> Callable[[LaunchRequest], str]:
+        """Upload the code if machines need it.
+
+        Args:
+            configuration: The settings of the manager whose pool it is.
+            offers: The machines that can be launched.
+
+        Returns:
+            A function that returns the start-up script for a launch request.
+
+        Raises:
+            SettingsError: A setting is missing.
+            BundleError: The project cannot be packed.
+            ProviderError: The bucket cannot be written to.
+            StartUpError: One of the user's scripts cannot be read.
+        """
+        pool = configuration.pool
+        scripts = read_scripts(pool, configuration.project)
+        way = pool.provider, pool.code_from, pool.bucket, pool.git_url, pool.git_revision
+        code = self._delivered.get(way) or _code(configuration, self._say)
+        self._delivered[way] = code
+        make = _script_maker(configuration, scripts, code, offers)
+        return lambda order: make(order.lifetime_seconds, order.offers)
 
 
 def preview_script(configuration: Configuration) -> str:
@@ -85,6 +97,8 @@ def _script_maker(
 ) -> Callable[[float, Iterable[Offer]], str]:
     """Return a function from a lifetime in seconds, and the offers of a launch request, to a start-up script."""
     environment = worker_environment(configuration) | {SLOTS_VARIABLE: _slots(offers)}
+    if configuration.manager:
+        environment[MANAGER_VARIABLE] = configuration.manager
     return lambda lifetime_seconds, requested: script(
         provider=configuration.pool.provider,
         job_id=configuration.settings.job_id,

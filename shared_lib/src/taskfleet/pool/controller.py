@@ -40,11 +40,11 @@ MAX_CONSOLES = 3
 
 
 class Controller:
-    """Manages a pool, one step at a time.
+    """Manages the pool of a manager, one step at a time.
 
     Args:
         database: The job's ledger.
-        machines: The job's machines at their provider.
+        machines: The job's machines at the pool's provider.
         job: The state of the job.
         name: The prefix of the machines' names, at most 40 characters.
         offers: The offers that may be launched, the best first.
@@ -53,6 +53,7 @@ class Controller:
         can_queue: Whether the provider may queue machines at no cost.
         poll_seconds: The interval at which ``step`` is called.
         failures_since: Unproductive machines that ended earlier do not count as failures; seconds since the epoch.
+        manager_id: The number of the manager.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Controller:
         can_queue: bool = False,
         poll_seconds: float = 10.0,
         failures_since: float = 0.0,
+        manager_id: int = 0,
     ) -> None:
+        self._manager_id = manager_id
         self._can_queue = can_queue
         self._gap_seconds = max(GAP_SECONDS, 3 * poll_seconds)
         self._failures_since = failures_since
@@ -81,7 +84,9 @@ class Controller:
         self._limits = limits
         self._say = say
         self._cooldowns = Cooldowns()
-        self._reconciler = Reconciler(database, machines, say, offers=offers, cooldowns=self._cooldowns)
+        self._reconciler = Reconciler(
+            database, machines, say, offers=offers, cooldowns=self._cooldowns, manager_id=manager_id
+        )
         self._outages = Outages(say, service="The provider", report_after_seconds=0.0)
         self._last_message = ""
         self._watched_since = 0.0
@@ -95,24 +100,29 @@ class Controller:
         """See ``Reconciler.terminate_all``."""
         return self._reconciler.terminate_all(now, end)
 
-    def step(self, now: float) -> Plan | None:
-        """Reconcile, plan, and carry out the plan; return None if the provider did not answer."""
+    def step(self, now: float, *, other_claims: int = 0) -> Plan | None:
+        """Reconcile, plan, and carry out the plan; return None if the provider did not answer.
+
+        Args:
+            now: Seconds since the epoch.
+            other_claims: See ``PoolState``.
+        """
         began_at = time.monotonic()
         try:
-            found = self._step(now)
+            found = self._step(now, other_claims)
         except UnreachableError as error:
             self._outages.failed("step", error, began_at)
             return None
         self._outages.answered("step")
         return found
 
-    def _step(self, now: float) -> Plan:
+    def _step(self, now: float, other_claims: int) -> Plan:
         listed_at = self._reconciler.listed_at
         if listed_at is None or now - listed_at > self._gap_seconds:
             logger.debug("Some heartbeats may not be recorded yet: heartbeat deadlines count from now.")
             self._watched_since = now
         self._reconciler.reconcile(now)
-        state = self._state(now)
+        state = self._state(now, other_claims)
         found = plan(state, self._limits, self._cooldowns)
         logger.debug(
             "%d tasks left, %d runnable, %d open machines: %s",
@@ -126,11 +136,11 @@ class Controller:
             self._say_once(f"No machine is launched: {found.hold.text}.")
         return found
 
-    def _state(self, now: float) -> PoolState:
+    def _state(self, now: float, other_claims: int) -> PoolState:
         """Return the state to plan with, after recording which machines are ready."""
         database = self._database
         last_heartbeats = self._job.last_heartbeats()
-        open_machines = records.open_machines(database)
+        open_machines = records.open_machines(database, self._manager_id)
         ready = [
             one.token
             for one in open_machines
@@ -141,7 +151,8 @@ class Controller:
             self._say(
                 f"{counted(len(ready), 'machine')} {'is' if len(ready) == 1 else 'are'} ready: {', '.join(ready)}."
             )
-            open_machines = records.open_machines(database)
+        of_job = records.open_machines(database)
+        open_machines = [one for one in of_job if one.manager_id == self._manager_id]
         productive = self._job.productive_machines()
         return PoolState(
             now=now,
@@ -149,12 +160,14 @@ class Controller:
             tasks_runnable=self._job.tasks_runnable(),
             is_paused=control.is_paused(database),
             open_machines=open_machines,
+            other_machines=[one for one in of_job if one.manager_id != self._manager_id],
+            other_claims=other_claims,
             last_heartbeats=last_heartbeats,
             watched_since=self._watched_since,
             spent_usd=records.spent_usd(database),
-            was_ever_ready=records.was_ever_ready(database),
+            was_ever_ready=records.was_ever_ready(database, self._manager_id),
             was_ever_productive=bool(productive),
-            failures=failures(database, productive, self._failures_since),
+            failures=failures(database, productive, self._failures_since, manager_id=self._manager_id),
             offers=self._offers,
             next_token=f"{self._name}-{records.count_requests(database) + 1}-{secrets.token_hex(3)}",
         )
@@ -179,7 +192,14 @@ class Controller:
             "Launch request %s: %d machines, lifetime %.0f s, %d offers, the best is %s in %s (%s).",
             request.token, request.number, request.lifetime_seconds, len(request.offers), best.instance_type, best.zone, best.market,
         )  # fmt: skip
-        updates.add_request(self._database, request, provider=self._machines.name, now=now, can_queue=self._can_queue)
+        updates.add_request(
+            self._database,
+            request,
+            provider=self._machines.name,
+            now=now,
+            can_queue=self._can_queue,
+            manager_id=self._manager_id,
+        )
         try:
             result = self._machines.launch(request)
         except TaskfleetError as error:

@@ -1,11 +1,24 @@
-"""The costs of a pool: so far, wasted, and expected in total."""
+"""The costs of a job's pools: so far, wasted, and expected in total."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 
+from taskfleet.ledger import managers
 from taskfleet.ledger.database import Database
 from taskfleet.pool import records
-from taskfleet.pool.records import SECONDS_PER_HOUR
+from taskfleet.pool.records import SECONDS_PER_HOUR, MachineRecord
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.tasks import JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolCosts:
+    """The costs of one of several pools."""
+
+    machines: int
+    """Machines that exist."""
+    machines_ever: int
+    so_far_usd: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +41,8 @@ class Costs:
     machines_queued: int
     """Those of them that are queued by their provider."""
     machines_ever: int
+    by_manager: dict[str, PoolCosts] = field(default_factory=dict)
+    """By the name of the manager, if machines belong or belonged to the pools of several, or not to that of the default one."""
 
     @property
     def wasted_usd(self) -> float:
@@ -78,4 +93,19 @@ def compute_costs(database: Database, *, succeeded: int, eta_seconds: float | No
         machines=len(existing),
         machines_queued=sum(one.is_queued for one in existing),
         machines_ever=len(machines),
+        by_manager=_by_manager(database, machines, now),
     )
+
+
+def _by_manager(database: Database, machines: Sequence[MachineRecord], now: float) -> dict[str, PoolCosts]:
+    numbers = sorted({one.manager_id for one in machines})
+    names = managers.names(database) if numbers != [0] else {}
+    found = {}
+    for number in numbers if names else ():
+        of_pool = [one for one in machines if one.manager_id == number]
+        found[names.get(number, DEFAULT_MANAGER)] = PoolCosts(
+            machines=sum(one.ended_at is None for one in of_pool),
+            machines_ever=len(of_pool),
+            so_far_usd=sum(one.cost_usd(now) for one in of_pool),
+        )
+    return found

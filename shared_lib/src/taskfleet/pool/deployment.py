@@ -7,11 +7,11 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Protocol
 
-from taskfleet.errors import LedgerError, ProviderError, StartUpError, UnreachableError, UnusableLedgerError
+from taskfleet.errors import LedgerError, UnreachableError, UnusableLedgerError
 from taskfleet.ledger.database import Database
-from taskfleet.machines import Machines
 from taskfleet.pool import control
-from taskfleet.pool.controller import Controller
+from taskfleet.pool.job_machines import JobMachines
+from taskfleet.pool.pools import Pools
 from taskfleet.pool.records import End
 from taskfleet.pool.teardown import terminate_all
 from taskfleet.processes.identity import identity
@@ -64,8 +64,8 @@ class Deployment:
 
     Args:
         database: The job's ledger.
-        controller: Manages the machines.
-        machines: The job's machines at their provider.
+        pools: The job's pools.
+        machines: The job's machines.
         record_events: Waits a moment for events of remote workers, records them and returns their number; None if the workers write to
             the ledger themselves. It reports outages of the queue itself, and raises UnreachableError soon.
         progress: Shows the progress of the job.
@@ -78,8 +78,8 @@ class Deployment:
     def __init__(
         self,
         database: Database,
-        controller: Controller,
-        machines: Machines,
+        pools: Pools,
+        machines: JobMachines,
         *,
         record_events: Callable[[], int] | None,
         progress: Display,
@@ -89,7 +89,7 @@ class Deployment:
         empty_lists_to_confirm: int,
     ) -> None:
         self._database = database
-        self._controller = controller
+        self._pools = pools
         self._machines = machines
         self._record_events = record_events
         self._progress = progress
@@ -132,7 +132,7 @@ class Deployment:
         """Terminate all machines and delete the job's other resources; record events of workers meanwhile."""
         terminate_all(
             self._machines,
-            lambda now: self._controller.terminate_all(now, end),
+            lambda now: self._pools.terminate_all(now, end),
             self._progress.say,
             clear=clear,
             pause=self._pause,
@@ -150,8 +150,8 @@ class Deployment:
 
     @property
     def last_console(self) -> str:
-        """See ``Controller.last_console``."""
-        return self._controller.last_console
+        """See ``Pools.last_console``."""
+        return self._pools.last_console
 
     def _turn(self) -> Ending | None:
         is_informed = self._record()
@@ -164,22 +164,14 @@ class Deployment:
             return Ending.STOPPED
         if not is_informed:
             return None
-        try:
-            found = self._controller.step(now)
-        except (ProviderError, StartUpError) as error:  # unlike errors of the queue, which do not end the pool
-            self.give_up_reason = str(error).rstrip(".")
-            return Ending.GAVE_UP
+        found = self._pools.step(now)
         if self._ledger_error:
             self._progress.say("The ledger is available again.")
             self._ledger_error = ""
-        if found is None:
-            return None
         if found.is_complete:
             return Ending.DONE
-        if found.gives_up and found.hold is not None:
-            self.give_up_reason = found.hold.text
-            return Ending.GAVE_UP
-        return None
+        self.give_up_reason = found.give_up_reason
+        return Ending.GAVE_UP if found.give_up_reason else None
 
     def _record(self) -> bool:
         """Record events; return False during an outage of the queue: without heartbeats, no machine may be judged."""

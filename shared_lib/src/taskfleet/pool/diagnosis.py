@@ -1,14 +1,17 @@
-"""Diagnosis of a pool without progress: the reasons, and what to change."""
+"""Diagnosis of pools without progress: the reasons, and what to change."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from taskfleet.invocation import poe
+from taskfleet.ledger import managers
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason
 from taskfleet.pool import control, records
 from taskfleet.pool.job_state import failures
 from taskfleet.pool.planning import MAX_FAILURES, Limits
 from taskfleet.pool.records import MachineRecord
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.text import counted, duration
 
 #: Older launch failures are ignored.
@@ -26,18 +29,36 @@ _REMEDIES = {
 }
 
 
-def diagnose_pool(database: Database, limits: Limits, tasks_left: int, now: float) -> list[str]:
-    """Return the reasons for which a pool makes no progress, the most important first, in a sentence each."""
+def diagnose_pools(
+    database: Database, limits: Limits, own_limits: Mapping[str, Limits], tasks_left: int, now: float
+) -> list[str]:
+    """Return the reasons for which the pools of a job make no progress, the most important first, in a sentence each.
+
+    Args:
+        database: The job's ledger.
+        limits: The limits of the pool of the default manager.
+        own_limits: Those of other pools that have others, by the names of their managers.
+        tasks_left: The number of tasks of the job that have not ended.
+        now: Seconds since the epoch.
+    """
     machines = records.all_machines(database)
     existing = [one for one in machines if one.ended_at is None]
     if not tasks_left:
         if not existing:
             return ["No tasks are left, and no machines exist."]
         return [f"No tasks are left, but {_exist(len(existing))}. {poe('teardown')} terminates them."]
-    found = [*_about_controller(database, existing, now), *_about_failures(database, machines, now)]
-    found += _about_failed_launches(machines, now)
+    found = _about_controller(database, existing, now)
+    wanted = managers.runnable(database)
+    numbers = sorted({one.manager_id for one in machines} | wanted.keys()) or [0]
+    names = {0: DEFAULT_MANAGER, **managers.names(database)}
+    by_pool = {}
+    for number in numbers:
+        name = names.get(number, DEFAULT_MANAGER)
+        of_pool = [one for one in machines if one.manager_id == number]
+        by_pool[name] = _about_pool(database, number, of_pool, own_limits.get(name, limits), wanted.get(number, 0), now)
+    has_several = len(numbers) > 1 or numbers != [0]
+    found += [f"Pool {name}: {text}" if has_several else text for name, texts in by_pool.items() for text in texts]
     found += _about_money(machines, existing, limits, now)
-    found += _about_machines(database, existing, limits, now)
     if not found and existing:
         slots = sum(one.slots for one in existing)
         return [
@@ -45,6 +66,19 @@ def diagnose_pool(database: Database, limits: Limits, tasks_left: int, now: floa
         ]
     left = f"{counted(tasks_left, 'task')} left, but no machine was ever launched"
     return found or [f"{left}. {poe('deploy_pool')} launches machines."]
+
+
+def _about_pool(
+    database: Database, number: int, machines: list[MachineRecord], limits: Limits, wanted: int, now: float
+) -> list[str]:
+    """Return the reasons for which the pool of one manager makes no progress; ``wanted`` is the number of its tasks that can run."""
+    existing = [one for one in machines if one.ended_at is None]
+    found = _about_failures(database, machines, now, number)
+    found += _about_failed_launches(machines, now)
+    found += _about_machines(database, existing, limits, now)
+    if not found and number and wanted and not existing and _has_controller(database, now):
+        found.append(f"{counted(wanted, 'task')} can run, and no machine exists.")
+    return found
 
 
 def _exist(n: int) -> str:
@@ -68,9 +102,9 @@ def _about_controller(database: Database, existing: list[MachineRecord], now: fl
     return [f"{since}, and no machines exist. {poe('deploy_pool')} launches machines."]
 
 
-def _about_failures(database: Database, machines: list[MachineRecord], now: float) -> list[str]:
-    productive = records.productive_machines(database)
-    n = len(failures(database, productive))
+def _about_failures(database: Database, machines: list[MachineRecord], now: float, number: int) -> list[str]:
+    productive = records.productive_machines(database, number)
+    n = len(failures(database, productive, manager_id=number))
     if not n:
         return []
     names = [one.instance_id or one.token for one in machines if one.ended_at and one.token not in productive]

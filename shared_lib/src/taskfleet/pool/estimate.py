@@ -1,12 +1,13 @@
 """Estimate of the duration and the costs of the tasks left on a choice of machines."""
 
+from contextlib import closing
+
 from taskfleet.errors import LedgerError
-from taskfleet.ledger import counters, queries
+from taskfleet.ledger import counters, managers, queries
 from taskfleet.ledger.database import open_ledger
 from taskfleet.machines.choosing import Choice
 from taskfleet.machines.needs import START_SECONDS
 from taskfleet.settings import Configuration
-from taskfleet.tasks import State
 
 
 class Estimate:
@@ -27,8 +28,19 @@ class Estimate:
             self.usd = self.hours * self.usd_per_hour
 
 
+def names_of_managers(configuration: Configuration) -> list[str]:
+    """Return the names of all managers that the job has had, except the default one."""
+    try:
+        with closing(
+            open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=True)
+        ) as database:
+            return list(managers.names(database).values())
+    except LedgerError:  # no tasks are inserted yet
+        return []
+
+
 def read_job(configuration: Configuration) -> tuple[int | None, float | None]:
-    """Return the number of tasks left and the hours per task, as far as the ledger has them."""
+    """Return the number of tasks left of the manager of the settings, and the hours per task of the job, as far as the ledger has them."""
     hours = configuration.pool.hours_per_task
     try:
         database = open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, read_only=True)
@@ -37,8 +49,8 @@ def read_job(configuration: Configuration) -> tuple[int | None, float | None]:
     try:
         if not queries.was_inserted(database):
             return None, hours
-        counts = counters.by_state(database)
-        left = counts[State.PENDING] + counts[State.RUNNING] + counts[State.WAITING]
+        number = next((one for one, name in managers.names(database).items() if name == configuration.manager), 0)
+        left = managers.left(database).get(number, 0)
         measured = counters.durations(database)
         if hours is None and measured is not None and measured.n:
             hours = measured.mean / 3600

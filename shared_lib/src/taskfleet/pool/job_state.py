@@ -29,23 +29,24 @@ class JobState(Protocol):
     """What a controller needs to know about its job."""
 
     def tasks_left(self) -> int:
-        """Return the number of tasks that are pending, running or waiting."""
+        """Return the number of tasks of the job that are pending, running or waiting."""
 
     def tasks_runnable(self) -> int:
-        """Return the number of tasks that are pending or running, without those of managers whose queues the pool does not use."""
+        """Return the number of tasks of the pool that are pending or running."""
 
     def last_heartbeats(self) -> Mapping[str, float]:
         """Return the time of the last heartbeat from each machine, by the machine's token."""
 
     def productive_machines(self) -> Mapping[str, float]:
-        """Return the time of the last heartbeat from each productive machine, by token."""
+        """Return the time of the last heartbeat from each productive machine of the pool, by token."""
 
 
 class LedgerJobState:
-    """The state of the job of a ledger."""
+    """The state of the job of a ledger, for the pool of a manager."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, manager_id: int = 0) -> None:
         self._database = database
+        self._manager_id = manager_id
 
     def tasks_left(self) -> int:
         """See ``JobState.tasks_left``."""
@@ -54,8 +55,7 @@ class LedgerJobState:
 
     def tasks_runnable(self) -> int:
         """See ``JobState.tasks_runnable``."""
-        counts = counters.by_state(self._database)
-        return counts[State.PENDING] + counts[State.RUNNING] - managers.count_at_own_queues(self._database)
+        return managers.runnable(self._database).get(self._manager_id, 0)
 
     def last_heartbeats(self) -> Mapping[str, float]:
         """See ``JobState.last_heartbeats``."""
@@ -63,18 +63,21 @@ class LedgerJobState:
 
     def productive_machines(self) -> Mapping[str, float]:
         """See ``JobState.productive_machines``."""
-        return records.productive_machines(self._database)
+        return records.productive_machines(self._database, self._manager_id)
 
 
-def failures(database: Database, productive: Mapping[str, float], since: float = 0.0) -> list[float]:
-    """Return the times at which unproductive machines ended that are counted as failures.
+def failures(
+    database: Database, productive: Mapping[str, float], since: float = 0.0, *, manager_id: int = 0
+) -> list[float]:
+    """Return the times at which unproductive machines of a pool ended that are counted as failures.
 
     Args:
         database: The ledger.
         productive: See ``JobState.productive_machines``; machines that ended before their last heartbeat are not counted.
         since: Machines that ended earlier are not counted, either.
+        manager_id: The number of the manager whose pool it is about.
     """
-    ended = records.ended_since(database, max((since, *productive.values())))
+    ended = records.ended_since(database, max((since, *productive.values())), manager_id)
     return [
         one.ended_at
         for one in ended

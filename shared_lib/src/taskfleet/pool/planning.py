@@ -38,8 +38,9 @@ class Limits:
     max_cpus: float = math.inf
     max_slots: float = math.inf
     budget_usd: float = math.inf
-    """For all machines of the job ever."""
+    """For all machines of the job ever, whatever their pool."""
     max_usd_per_hour: float = math.inf
+    """For all machines of the job."""
     lifetime_seconds: float = 86_400.0
     """The maximum of the self-destruct timer of a machine."""
     boot_seconds: float = 600.0
@@ -57,22 +58,27 @@ class PoolState:
 
     now: float
     tasks_left: int
-    """Tasks that are pending, running or waiting: the pool is complete when there is none."""
+    """Tasks of the job that are pending, running or waiting: the pool is complete when there is none."""
     tasks_runnable: int
-    """Tasks that are pending or running: machines are launched for these. Those that wait for others may wait for long."""
+    """Tasks of the pool that are pending or running: machines are launched for these. Those that wait for others may wait for long."""
     open_machines: Sequence[MachineRecord]
+    """Those of the pool."""
+    other_machines: Sequence[MachineRecord] = ()
+    """The open machines of the job's other pools, for what limits the whole job."""
+    other_claims: int = 0
+    """The number of other pools that need machines and have none: each is left a share of what the job may still spend."""
     last_heartbeats: Mapping[str, float]
     """The time of the last heartbeat from each machine, by token."""
     watched_since: float = 0.0
     """Earlier heartbeats may not be recorded yet, because the controller has just started or its computer was asleep."""
     spent_usd: float
-    """By machines that have ended."""
+    """By machines of all pools that have ended."""
     was_ever_ready: bool
-    """Whether any worker ever sent a heartbeat, so that no canary is needed."""
+    """Whether any worker of the pool ever sent a heartbeat, so that no canary is needed."""
     was_ever_productive: bool
-    """Whether any machine ever finished a task, or its worker ended normally."""
+    """Whether any machine of the pool ever finished a task, or its worker ended normally."""
     failures: Sequence[float]
-    """The times at which unproductive machines ended, since the last productive one."""
+    """The times at which unproductive machines of the pool ended, since the last productive one."""
     offers: Sequence[Offer]
     """The best first."""
     is_paused: bool = False
@@ -130,6 +136,10 @@ class Plan:
     """Whether all tasks are done and no machine exists."""
     gives_up: bool = False
     """Whether no machine exists, and the hold is final."""
+    is_idle: bool = False
+    """Whether no machine exists, and no task can run: all that are left wait for those of other pools."""
+    is_claim: bool = False
+    """Whether tasks can run and no machine exists, and only what the whole job may spend is in the way."""
 
 
 def plan(state: PoolState, limits: Limits, cooldowns: Cooldowns) -> Plan:
@@ -145,9 +155,11 @@ def plan(state: PoolState, limits: Limits, cooldowns: Cooldowns) -> Plan:
         return Plan(end=end, is_complete=not state.open_machines)
     staying = [one for one in state.open_machines if one.token not in end and one.ending_since is None]
     found = _to_launch(state, limits, cooldowns, staying)
+    is_empty = not state.open_machines
     if isinstance(found, Hold):
-        return Plan(end=end, hold=found, gives_up=found.is_final and not state.open_machines)
-    return Plan(end=end, launch=found)
+        is_claim = is_empty and found.reason in (HoldReason.HOURLY_PRICE, HoldReason.BUDGET)
+        return Plan(end=end, hold=found, gives_up=found.is_final and is_empty, is_claim=is_claim)
+    return Plan(end=end, launch=found, is_idle=is_empty and state.tasks_runnable <= 0)
 
 
 def _to_terminate(state: PoolState, limits: Limits) -> dict[str, EndReason]:
@@ -286,7 +298,8 @@ def _afford(
 ) -> LaunchRequest | Hold:
     """Return a request for as many machines and as long a lifetime as the budget allows, whichever of the offers the provider chooses."""
     usd_per_hour = max(one.usd_per_hour for one in offers)
-    hourly = limits.max_usd_per_hour - sum(one.usd_per_hour for one in state.open_machines)
+    of_job = (*state.open_machines, *state.other_machines)
+    hourly = _share(limits.max_usd_per_hour - sum(one.usd_per_hour for one in of_job), usd_per_hour, state)
     if wanted * usd_per_hour > hourly + EPSILON:
         wanted = max(0, math.floor(hourly / usd_per_hour + EPSILON))
         if not wanted:
@@ -294,17 +307,22 @@ def _afford(
                 f"another machine would exceed the limit of {limits.max_usd_per_hour:g} USD per hour for all machines"
             )
             return Hold(HoldReason.HOURLY_PRICE, text)
-    committed = state.spent_usd + sum(one.max_cost_usd(state.now) for one in state.open_machines)
-    free_usd = limits.budget_usd - committed
+    committed = state.spent_usd + sum(one.max_cost_usd(state.now) for one in of_job)
     shortest = min(MIN_LIFETIME_SECONDS, limits.lifetime_seconds)
     usd_per_second = usd_per_hour / SECONDS_PER_HOUR
+    free_usd = _share(limits.budget_usd - committed, usd_per_second * shortest, state)
     if math.isfinite(free_usd) and usd_per_second * shortest * wanted > free_usd:
         wanted = max(0, math.floor(free_usd / (usd_per_second * shortest)))
         if not wanted:
             text = f"the budget of {limits.budget_usd:.2f} USD is used up: {committed:.2f} USD are spent or reserved for existing machines"
-            return Hold(HoldReason.BUDGET, text, is_final=not staying)
+            return Hold(HoldReason.BUDGET, text, is_final=not staying and not state.other_machines)
     lifetime = limits.lifetime_seconds
     if math.isfinite(free_usd) and usd_per_second > 0:
         lifetime = min(lifetime, free_usd / (usd_per_second * wanted))
     number = 1 if limits.needs_canary and not state.was_ever_ready else min(wanted, limits.machines_per_request)
     return LaunchRequest(token=state.next_token, number=number, offers=offers, lifetime_seconds=lifetime)
+
+
+def _share(left: float, of_one: float, state: PoolState) -> float:
+    """Return the pool's share of what the job may still spend: what one machine needs, even if that is more."""
+    return max(left / (1 + state.other_claims), min(left, of_one))

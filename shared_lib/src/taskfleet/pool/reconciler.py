@@ -32,6 +32,8 @@ class Reconciler:
         say: Prints a message for the user.
         offers: The offers that machines may have been launched from.
         cooldowns: Changed by machines that start, are preempted or cancelled.
+        manager_id: The number of the manager whose pool it is about; None for all pools of the job. The machines of other pools are left
+            to these, and those of no known launch request belong to every pool.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class Reconciler:
         *,
         offers: Sequence[Offer] = (),
         cooldowns: Cooldowns | None = None,
+        manager_id: int | None = None,
     ) -> None:
         self._database = database
         self._machines = machines
         self._say = say
+        self._manager_id = manager_id
         self._offer_of = {one.kind: one for one in offers}
         self._cooldowns = cooldowns or Cooldowns()
         self.listed_at: float | None = None
@@ -54,7 +58,7 @@ class Reconciler:
         """The boot progress and the last console lines of the latest machine that had to be replaced."""
 
     def terminate_all(self, now: float, end: End) -> int:
-        """Terminate all machines of the job.
+        """Terminate all machines of the pool.
 
         Returns:
             How many still exist; it is called again until there is none.
@@ -62,11 +66,16 @@ class Reconciler:
         existing = [one for one in self.reconcile(now) if one.state is not MachineState.ENDED]
         to_terminate = [one for one in existing if one.state is not MachineState.ENDING]
         if to_terminate:
-            open_machines = records.open_machines(self._database)
+            open_machines = self._open_machines()
             updates.mark_ending(self._database, list(match(open_machines, to_terminate)), end, now)
             self.terminate([one.instance_id for one in to_terminate])
-        open_machines = records.open_machines(self._database)
+        open_machines = self._open_machines()
         return len(existing) + len(open_machines) - len(match(open_machines, existing))
+
+    def _open_machines(self) -> list[MachineRecord]:
+        """Return the machines of the pool that its provider would list: others may run on, after another PROVIDER was set."""
+        found = records.open_machines(self._database, self._manager_id)
+        return [one for one in found if one.provider == self._machines.name]
 
     def reconcile(self, now: float) -> Sequence[Machine]:
         """Update the records from the provider's list, and terminate unexpected machines.
@@ -76,7 +85,10 @@ class Reconciler:
         """
         database = self._database
         listed = self._machines.list()
-        open_machines = {one.token: one for one in records.open_machines(database)}
+        if self._manager_id is not None:
+            of_others = records.requests_of_other_pools(database, self._manager_id)
+            listed = [one for one in listed if one.request_token not in of_others]
+        open_machines = {one.token: one for one in self._open_machines()}
         closed_ids = records.closed_ids(database, now - LISTED_SECONDS)
         changes = compare(list(open_machines.values()), listed, now, self.listed_at, closed_ids)
         self.listed_at = now

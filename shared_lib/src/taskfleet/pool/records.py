@@ -50,6 +50,8 @@ class MachineRecord:
     """Whether it may be queued by its provider at no cost."""
     running_at: float | None
     """The earliest time at which it may have started to run; None while it is queued, and if it never ran."""
+    manager_id: int = 0
+    """The number of the manager whose pool it belongs to."""
 
     @property
     def end_text(self) -> str:
@@ -98,13 +100,19 @@ _MARKETS = {one.value: one for one in Market}
 COLUMNS = (
     "token, order_token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, ordered_at, "
     "started_at, ready_at, ended_at, end_reason, ending_since, detail, can_queue, "
-    "running_at"
+    "running_at, manager_id"
 )
 
 
-def open_machines(database: Database) -> list[MachineRecord]:
-    """Return the machines that are not known to have ended."""
-    return _read(database, "WHERE ended_at IS NULL ORDER BY token")
+def open_machines(database: Database, manager_id: int | None = None) -> list[MachineRecord]:
+    """Return the machines that are not known to have ended, of the pool of a manager or of all pools."""
+    found = _read(database, "WHERE ended_at IS NULL ORDER BY token")
+    return found if manager_id is None else [one for one in found if one.manager_id == manager_id]
+
+
+def requests_of_other_pools(database: Database, manager_id: int) -> set[str]:
+    """Return the tokens of the launch requests of all pools but that of a manager."""
+    return {token for (token,) in database.rows("SELECT order_token FROM machine WHERE manager_id <> ?", (manager_id,))}
 
 
 def all_machines(database: Database) -> list[MachineRecord]:
@@ -146,25 +154,33 @@ def last_heartbeats(database: Database) -> dict[str, float]:
     )
 
 
-def was_ever_ready(database: Database) -> bool:
-    """Return whether a worker on any machine ever sent a heartbeat."""
-    return bool(database.value("SELECT EXISTS (SELECT 1 FROM machine WHERE ready_at IS NOT NULL)"))
-
-
-def productive_machines(database: Database) -> dict[str, float]:
-    """Return the time of the last heartbeat from each machine that finished a task, or whose worker ended normally, by token."""
-    return dict(
-        database.rows(
-            "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.instance_id "
-            "WHERE worker.busy_seconds > 0 OR worker.end_reason IN ('stopped', 'preempted') GROUP BY machine.token"
+def was_ever_ready(database: Database, manager_id: int = 0) -> bool:
+    """Return whether a worker on any machine of a pool ever sent a heartbeat."""
+    return bool(
+        database.value(
+            "SELECT EXISTS (SELECT 1 FROM machine WHERE ready_at IS NOT NULL AND manager_id = ?)", (manager_id,)
         )
     )
 
 
-def ended_since(database: Database, since: float) -> list[MachineRecord]:
-    """Return the machines that ran, and ended after a time."""
+def productive_machines(database: Database, manager_id: int = 0) -> dict[str, float]:
+    """Return the time of the last heartbeat from each machine of a pool that finished a task, or whose worker ended normally, by token."""
+    return dict(
+        database.rows(
+            "SELECT machine.token, max(worker.seen_at) FROM machine JOIN worker ON worker.machine = machine.instance_id "
+            "WHERE machine.manager_id = ? AND (worker.busy_seconds > 0 OR worker.end_reason IN ('stopped', 'preempted')) "
+            "GROUP BY machine.token",
+            (manager_id,),
+        )
+    )
+
+
+def ended_since(database: Database, since: float, manager_id: int = 0) -> list[MachineRecord]:
+    """Return the machines of a pool that ran, and ended after a time."""
     ran = "started_at IS NOT NULL AND running_at IS NOT NULL"
-    return _read(database, f"WHERE ended_at > {since!r} AND {ran} ORDER BY ended_at")
+    return _read(
+        database, f"WHERE ended_at > {since!r} AND {ran} AND machine.manager_id = {manager_id} ORDER BY ended_at"
+    )
 
 
 def _read(database: Database, rest: str) -> list[MachineRecord]:
@@ -199,6 +215,7 @@ def _record(
     detail: str,
     can_queue: int,
     running_at: float | None,
+    manager_id: int,
 ) -> MachineRecord:
     """Return a record of the values of ``COLUMNS``; by name, since a pool of a thousand machines creates thousands of them in each step."""
     return MachineRecord(
@@ -222,4 +239,5 @@ def _record(
         detail=detail,
         can_queue=bool(can_queue),
         running_at=running_at,
+        manager_id=manager_id,
     )

@@ -4,9 +4,11 @@ import logging
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from taskfleet.errors import ProviderError, SettingsError
+from taskfleet.machine_terms import Range
 from taskfleet.machines.catalogue import Catalogue, load, save
 from taskfleet.machines.choosing import Choice, choose
 from taskfleet.machines.needs import Need, need_of
@@ -22,8 +24,15 @@ class NothingFitsError(SettingsError):
 
 
 def pool_need(configuration: Configuration, tasks: int | None) -> Need:
-    """Return the requirements on the machines for a number of tasks; None if the number is unknown."""
-    return provider_of(configuration).fit(need_of(configuration.pool, tasks))
+    """Return the requirements on the machines for a number of tasks; None if the number is unknown.
+
+    SLOTS in the file of a manager applies on machines too, so that they get no more tasks at once.
+    """
+    need, slots = need_of(configuration.pool, tasks), configuration.settings.slots
+    if configuration.manager and slots is not None:
+        at_once = need.tasks_per_machine
+        need = replace(need, tasks_per_machine=Range(at_once.low, min(slots, at_once.high or slots)))
+    return provider_of(configuration).fit(need)
 
 
 def pool_limits(configuration: Configuration, need: Need) -> Limits:
@@ -41,6 +50,11 @@ def pool_limits(configuration: Configuration, need: Need) -> Limits:
         needs_canary=provider.needs_canary,
         machines_per_request=provider.machines_per_request,
     )
+
+
+def limits_of(configuration: Configuration) -> Limits:
+    """Return the limits of the pool, whatever the number of tasks."""
+    return pool_limits(configuration, pool_need(configuration, None))
 
 
 def find_catalogue(

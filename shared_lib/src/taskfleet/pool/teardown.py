@@ -2,21 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from taskfleet.clouds.retrying import Outages
 from taskfleet.errors import LedgerError, UnreachableError
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machines, MachineState
+from taskfleet.pool.code_delivery import clear_bundles
+from taskfleet.pool.job_machines import JobMachines, own_configurations
 from taskfleet.pool.reconciler import Reconciler
 from taskfleet.pool.records import End
+from taskfleet.settings import Configuration
 from taskfleet.text import counted
 
 logger = logging.getLogger(__name__)
 
 
 def terminate_all(
-    machines: Machines,
+    machines: JobMachines,
     terminate: Callable[[float], int],
     say: Callable[[str], None],
     *,
@@ -28,7 +32,7 @@ def terminate_all(
     """Terminate all machines, then delete the other resources.
 
     Args:
-        machines: The job's machines at their provider.
+        machines: The job's machines.
         terminate: Terminates all machines at a time; returns how many are left.
         say: Prints a message for the user.
         clear: Deletes the resources that are not the provider's; returns how many of each kind are left.
@@ -81,25 +85,55 @@ def terminate_all(
         pause(poll_seconds)
 
 
-def reconcile(machines: Machines, database: Database) -> None:
-    """Update the records from the provider's list."""
-    Reconciler(database, machines, lambda _: None).reconcile(time.time())
+def reconcile(machines: JobMachines, database: Database) -> None:
+    """Update the records from the lists of the providers."""
+    for one in _reconcilers(machines, database, lambda _: None):
+        one.reconcile(time.time())
 
 
 def ledger_terminator(
-    machines: Machines, database: Database, reason: EndReason, say: Callable[[str], None]
+    machines: JobMachines, database: Database, reason: EndReason, say: Callable[[str], None]
 ) -> Callable[[float], int]:
     """Return a function that terminates and records all machines, also those of launch requests that may still be carried out."""
-    reconciler = Reconciler(database, machines, say)
-    return lambda now: reconciler.terminate_all(now, End(reason))
+    reconcilers = _reconcilers(machines, database, say)
+    return lambda now: add_up(partial(one.terminate_all, now, End(reason)) for one in reconcilers)
 
 
-def listed_terminator(machines: Machines) -> Callable[[float], int]:
-    """Return a function that terminates all machines that the provider lists; for jobs without a ledger."""
+def listed_terminator(machines: JobMachines) -> Callable[[float], int]:
+    """Return a function that terminates all machines that the providers list; for jobs without a ledger."""
 
-    def terminate(_: float) -> int:
-        existing = [one for one in machines.list() if one.state is not MachineState.ENDED]
-        machines.terminate([one.instance_id for one in existing if one.state is not MachineState.ENDING])
+    def terminate(there: Machines) -> int:
+        existing = [one for one in there.list() if one.state is not MachineState.ENDED]
+        there.terminate([one.instance_id for one in existing if one.state is not MachineState.ENDING])
         return len(existing)
 
-    return terminate
+    return lambda _: add_up(partial(terminate, one) for one in machines.all)
+
+
+def clear_code(configuration: Configuration) -> Mapping[str, int]:
+    """Remove the bundles of code of all pools of the job; return how many of each kind of resource are left."""
+    left: dict[str, int] = {}
+    for one in (configuration, *own_configurations(configuration)):
+        left |= clear_bundles(one)
+    return left
+
+
+def add_up(actions: Iterable[Callable[[], int]]) -> int:
+    """Call all functions, even if a provider does not answer, and return the sum of what they return.
+
+    Raises:
+        UnreachableError: A provider did not answer.
+    """
+    total, failed = 0, None
+    for action in actions:
+        try:
+            total += action()
+        except UnreachableError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    return total
+
+
+def _reconcilers(machines: JobMachines, database: Database, say: Callable[[str], None]) -> list[Reconciler]:
+    return [Reconciler(database, one, say, manager_id=number) for number, one in machines.by_manager.items()]

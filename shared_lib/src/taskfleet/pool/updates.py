@@ -13,9 +13,24 @@ if TYPE_CHECKING:
 
 
 def add_request(
-    database: Database, request: LaunchRequest, *, provider: str, now: float, can_queue: bool = False
+    database: Database,
+    request: LaunchRequest,
+    *,
+    provider: str,
+    now: float,
+    can_queue: bool = False,
+    manager_id: int = 0,
 ) -> None:
-    """Add the machines of a launch request before it is sent, with the highest price and the most CPUs of its offers."""
+    """Add the machines of a launch request before it is sent, with the highest price and the most CPUs of its offers.
+
+    Args:
+        database: The ledger.
+        request: The request.
+        provider: The name of the provider.
+        now: Seconds since the epoch.
+        can_queue: Whether the machines may be queued at no cost.
+        manager_id: The number of the manager whose pool they belong to.
+    """
     best = request.offers[0]
     usd_per_hour = max(one.usd_per_hour for one in request.offers)
     slots = min(one.slots for one in request.offers)
@@ -23,7 +38,7 @@ def add_request(
     with database.transaction():
         database.execute_many(
             "INSERT INTO machine (token, order_token, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, "
-            "ordered_at, can_queue, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "ordered_at, can_queue, version, manager_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     token,
@@ -39,6 +54,7 @@ def add_request(
                     now,
                     can_queue,
                     VERSION,
+                    manager_id,
                 )
                 for token in request.tokens
             ],

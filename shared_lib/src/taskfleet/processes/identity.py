@@ -43,6 +43,10 @@ def is_surely_dead(name: str) -> bool:
 MACHINE_VARIABLE = "TASKFLEET_MACHINE"
 
 
+#: Environment variable of the same worker: the name of the manager whose tasks the machine was launched for.
+MANAGER_VARIABLE = "TASKFLEET_MANAGER"
+
+
 def machine() -> str | None:
     """Return the provider's name of the pool machine on which this process runs; None if it does not run on one."""
     return os.environ.get(MACHINE_VARIABLE) or None

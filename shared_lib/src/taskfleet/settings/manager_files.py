@@ -13,9 +13,11 @@ DEFAULT_MANAGER = "default"
 _RESERVED = (DEFAULT_MANAGER, "events")
 #: Nor one with this end: Pub/Sub has a topic NAME-dead for each queue NAME.
 _RESERVED_END = "-dead"
-_COMMON_GROUPS = ("job", "insert", *POOL_GROUPS)
+_COMMON_GROUPS = ("job", "insert")
 #: Those of these groups in which managers may differ.
 _OWN = ("OUTPUT_PATH", "TASKS_PER_MESSAGE")
+#: Settings of pools that are the same for the whole job: limits of what all its machines cost, and the bucket of its results.
+_COMMON_OF_POOLS = ("BUDGET_USD", "PRICE_USD_PER_HOUR", "BUCKET")
 
 
 def manager_file(project: Path, name: str) -> Path:
@@ -38,6 +40,27 @@ def manager_file(project: Path, name: str) -> Path:
     return path
 
 
+def pool_file(project: Path, name: str) -> Path | None:
+    """Return the file with the settings of the pool of a manager that differ from ``config/pool.env``; None if there is none."""
+    path = project / "config" / f"pool.{name}.env"
+    return path if name and path.is_file() else None
+
+
+def managers_with_pool_file(project: Path, known: Iterable[str] = ()) -> list[str]:
+    """Return the names of the managers that have a file with settings of their pool, those that are known from elsewhere included."""
+    names, known = _names_of_pool_files(project), set(known)
+    return [one for one in names if one in known or (project / "config" / f"task.{one}.env").is_file()]
+
+
+def unused_pool_files(project: Path) -> list[str]:
+    """Return the names in files that look like those of managers' pools, for which there is no manager."""
+    return [one for one in _names_of_pool_files(project) if not (project / "config" / f"task.{one}.env").is_file()]
+
+
+def _names_of_pool_files(project: Path) -> list[str]:
+    return [one.name[len("pool.") : -len(".env")] for one in sorted((project / "config").glob("pool.?*.env"))]
+
+
 def manager_script(project: Path, name: str) -> Path | None:
     """Return the file with lines of bash to run before a worker of a manager starts; None if there is none."""
     path = project / "config" / f"task.{name}.sh"
@@ -49,6 +72,15 @@ def has_managers(project: Path) -> bool:
     return any((project / "config").glob("task.?*.env"))
 
 
-def common_settings(names: Iterable[str], fields: Mapping[str, Field]) -> list[str]:
-    """Return which settings cannot be in the file of a manager, because they are the same for the whole job."""
-    return [name for name in names if fields[name].group in _COMMON_GROUPS and name not in _OWN]
+def misplaced(file: Path, names: Iterable[str], fields: Mapping[str, Field]) -> dict[str, str]:
+    """Return which settings cannot be in a file of a manager, and what to do about each: a few words, by name."""
+    is_of_pool = file.name.startswith("pool.")
+    other = file.with_name(file.name.replace("pool." if is_of_pool else "task.", "task." if is_of_pool else "pool.", 1))
+    found = {}
+    for name in names:
+        group = fields[name].group
+        if name in _COMMON_OF_POOLS or (group in _COMMON_GROUPS and name not in _OWN):
+            found[name] = "is the same for all managers; remove it here"
+        elif (group in POOL_GROUPS) != is_of_pool:
+            found[name] = f"belongs into config/{other.name}; move it there"
+    return found

@@ -134,7 +134,7 @@ class PoolSettings:
     machines: Range = _range("Number of machines in the pool.", default="1-10", group="number")
     total_cpus: Range = _range("Total vCPUs of the pool.", group="number")
     simultaneous_tasks: Range = _range("Total concurrent tasks in the pool.", group="number")
-    price_usd_per_hour: Range = _range("Total price of the pool per hour.", "USD", "-10", group="number")
+    price_usd_per_hour: Range = _range("Total price of all machines of the job per hour.", "USD", "-10", group="number")
     budget_usd: float | None = setting(
         "number",
         "Maximum total cost of all machines that the job ever launches.",

@@ -19,7 +19,8 @@ from taskfleet.errors import SettingsError
 from taskfleet.settings.declaring import Field
 from taskfleet.settings.describing import describe
 from taskfleet.settings.fields import Settings
-from taskfleet.settings.manager_files import common_settings, manager_file
+from taskfleet.settings.manager_files import manager_file, misplaced
+from taskfleet.settings.manager_files import pool_file as pool_file_of
 from taskfleet.settings.parsers import EMBEDDED
 from taskfleet.settings.pool_fields import PoolSettings
 from taskfleet.settings.provider_fields import PROVIDER_SETTINGS
@@ -140,7 +141,7 @@ def read_configuration(
         environ: The environment.
         start: The folder from which to search for the project; the current folder if None.
         needs_file: Whether ``config/task.env`` must exist.
-        manager: The manager whose file overrides the other files; empty for the default one, which has none.
+        manager: The manager whose files override the other files; empty for the default one, which has none.
 
     Raises:
         SettingsError: A file is missing, or settings are unknown, invalid or set twice; one message has all errors.
@@ -152,8 +153,9 @@ def read_configuration(
     pool_file = project / POOL_FILE
     if pool_file.is_file() and not (path is not None and path.samefile(pool_file)):
         files.insert(0, pool_file)
-    own_file = manager_file(project, manager) if manager else None
-    files += [own_file] if own_file else []
+    own_files = [manager_file(project, manager)] if manager else []
+    own_files += [found] if (found := pool_file_of(project, manager)) else []
+    files += own_files
     fields = {field.name: field for field in describe()}
     errors: list[str] = []
     given: dict[str, SourcedText] = {}
@@ -190,14 +192,13 @@ def read_configuration(
             }
         else:
             in_file, exports[file] = _read_file(file, fields, errors)
-        if file != own_file:
+        if file not in own_files:
             _merge(given, in_file, fields, errors)
             continue
-        _merge(of_manager, in_file, fields, errors)
-        errors += [
-            f"{of_manager[name].place}: {name} is the same for all managers; remove it here"
-            for name in common_settings(of_manager, fields)
-        ]
+        own: dict[str, SourcedText] = {}
+        _merge(own, in_file, fields, errors)
+        errors += [f"{own[name].place}: {name} {what}" for name, what in misplaced(file, own, fields).items()]
+        of_manager |= own
     given |= inherited | of_manager  # of which an empty text stands for the default, whatever the other files have
     from_environment = {name: one for name, one in from_environment.items() if name not in inherited}
     given |= from_environment

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Collection, Mapping
 
 from taskfleet.api.planning import Plan
 from taskfleet.machines.catalogue import Catalogue
@@ -10,6 +11,7 @@ from taskfleet.machines.choosing import Offer
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool.estimate import Estimate
 from taskfleet.settings import Configuration
+from taskfleet.settings.manager_files import DEFAULT_MANAGER, unused_pool_files
 from taskfleet.text import columns, counted, duration
 
 OFFER_HEADS = ("type", "zone", "market", "CPUs", "GiB", "slots", "USD/h", "USD/h per slot")
@@ -44,6 +46,44 @@ def offer_row(one: Offer) -> tuple[str, ...]:
         f"{one.usd_per_hour:.4f}",
         f"{one.usd_per_slot_hour:.5f}",
     )
+
+
+def show_plans(configuration: Configuration, plans: Mapping[str, Plan], limit: int) -> None:
+    """Print the plans of all pools, by the names of their managers, and what they come to in all; see ``show_plan``.
+
+    Args:
+        configuration: The settings of the default manager.
+        plans: The plans, at least one.
+        limit: The number of offers to print of each.
+    """
+    for name, plan in plans.items():
+        own = configuration.of_manager(name) if name else configuration
+        if len(plans) > 1 or name:
+            print(f"{'' if plan is next(iter(plans.values())) else chr(10)}Pool of manager {name or DEFAULT_MANAGER}:")
+        print_age(own, plan.catalogue)
+        show_plan(plan, limit, own.pool.budget_usd if len(plans) == 1 else None)
+    if plans.keys() - {""}:
+        for name in unused_pool_files(configuration.project):
+            print(f"Note: config/pool.{name}.env is not used, because there is no config/task.{name}.env.")
+    if len(plans) > 1:
+        print(f"\n{_total_text(configuration, plans.values())}")
+
+
+def _total_text(configuration: Configuration, plans: Collection[Plan]) -> str:
+    """Return what several plans come to, and the limits for all pools."""
+    machines = sum(one.choice.count for one in plans)
+    usd_per_hour = sum(one.estimate.usd_per_hour for one in plans)
+    lines = [f"In all: {counted(machines, 'machine')} in {counted(len(plans), 'pool')}, at most."]
+    if usd_per_hour:
+        costs = [one.estimate.usd for one in plans]
+        total = "unknown" if None in costs else f"about {sum(filter(None, costs)):.2f} USD"
+        lines.append(f"Price in all: {usd_per_hour:.4f} USD per hour. Total cost: {total}.")
+    most, budget = configuration.pool.price_usd_per_hour.high, configuration.pool.budget_usd
+    if most is not None and usd_per_hour > most:
+        lines.append(f"PRICE_USD_PER_HOUR limits the machines of all pools together to {most:g} USD per hour.")
+    if budget is not None and usd_per_hour:
+        lines.append(f"BUDGET_USD limits the cost of all pools together to {budget:.2f} USD.")
+    return "\n".join(lines)
 
 
 def show_plan(plan: Plan, limit: int, budget_usd: float | None) -> None:

@@ -1,9 +1,12 @@
 """Machines of a pool whose workers have not started yet, described for the status."""
 
+from collections import Counter
 from dataclasses import dataclass
 
+from taskfleet.ledger import managers
 from taskfleet.ledger.database import Database
 from taskfleet.pool import control, records
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.tasks import JSON
 from taskfleet.text import counted, duration
 
@@ -18,6 +21,8 @@ class Booting:
     """When the first of these was requested or started, in seconds since the epoch; None if there are none."""
     queued: int
     """Machines in their provider's queue."""
+    by_manager: dict[str, int]
+    """The number of both by the names of their managers, if not all are of the default one."""
     has_controller: bool
     """Whether a controller manages the pool; if not, machines that fail are not replaced."""
 
@@ -31,7 +36,8 @@ class Booting:
         if self.queued:
             verb = "is" if self.queued == 1 else "are"
             parts.append(f"{counted(self.queued, 'machine')} {verb} in the provider's queue")
-        text = f"{', and '.join(parts)}."
+        pools = ", ".join(f"{n} for manager {name}" for name, n in self.by_manager.items())
+        text = f"{', and '.join(parts)}{f' ({pools})' if pools else ''}."
         return (
             text if self.has_controller else f"{text} The pool has no controller: a machine that fails is not replaced."
         )
@@ -42,6 +48,7 @@ class Booting:
             "machines": self.machines,
             "since": self.since,
             "queued": self.queued,
+            "managers": {**self.by_manager},
             "has_controller": self.has_controller,
         }
 
@@ -55,10 +62,13 @@ def find_booting(database: Database, now: float) -> Booting | None:
     waiting = [one for one in existing if one.token not in last_heartbeats]
     if not waiting:
         return None
+    of_managers = Counter(one.manager_id for one in waiting)
+    names = {0: DEFAULT_MANAGER, **managers.names(database)} if of_managers.keys() != {0} else {}
     booting = [since for one in waiting if (since := one.boots_since) is not None]
     return Booting(
         machines=len(booting),
         since=min(booting, default=None),
         queued=len(waiting) - len(booting),
+        by_manager={name: of_managers[number] for number, name in names.items() if number in of_managers},
         has_controller=control.running(database, now) is not None,
     )

@@ -62,7 +62,8 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
         )
     manager = managers.of_task(database, task.seq) or DEFAULT_MANAGER
     if manager in status.unattended and (status.workers or status.queue_url):
-        return f"{name} is pending. {describe_unattended(manager, status.unattended[manager])}"
+        n = status.unattended[manager]
+        return f"{name} is pending. {describe_unattended(manager, n, has_controller=status.has_controller)}"
     if manager in status.limited:
         return f"{name} is pending. {describe_limited(manager, status.limited[manager])}; it starts when one of them has ended."
     if not status.workers and status.booting is not None:

@@ -1,14 +1,16 @@
 """The machines of a job as rows: what the ledger and the provider know of each, and what is overdue."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from taskfleet.ledger import managers
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, Machine, MachineState
 from taskfleet.pool import records
 from taskfleet.pool.matching import match
 from taskfleet.pool.planning import Limits
 from taskfleet.pool.records import MachineRecord
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.tasks import JSON
 
 #: The state of a machine that was requested and that its provider does not list.
@@ -23,6 +25,8 @@ class MachineRow:
     """Its own; of one that is not in the ledger, that of its request."""
     instance_id: str | None
     """Its provider's name for it, once it is known."""
+    manager: str | None
+    """The name of the manager whose pool it belongs to; None if it is not in the ledger."""
     instance_type: str
     zone: str
     market: str
@@ -57,6 +61,7 @@ def machine_rows(
     limits: Limits,
     now: float,
     *,
+    own_limits: Mapping[str, Limits] | None = None,
     with_ended: bool = False,
 ) -> list[MachineRow]:
     """Return a row for each machine: first those in the ledger, in the order of their requests, then others that are listed.
@@ -66,16 +71,22 @@ def machine_rows(
         listed: The provider's list; None if it does not answer.
         limits: The pool's limits, for what is overdue.
         now: Seconds since the epoch.
+        own_limits: The limits of pools that have others, by the names of their managers.
         with_ended: Whether to return those that have ended too.
     """
     known = [] if database is None else records.all_machines(database)
+    names = {0: DEFAULT_MANAGER, **({} if database is None else managers.names(database))}
     last_heartbeats = {} if database is None else records.last_heartbeats(database)
     matched = match(known, listed or ())
-    rows = [
-        _row(one, matched.get(one.token), last_heartbeats.get(one.token), limits, now, is_blind=listed is None)
-        for one in known
-        if one.ended_at is None or with_ended
-    ]
+    rows = []
+    for one in known:
+        if one.ended_at is None or with_ended:
+            manager = names.get(one.manager_id, DEFAULT_MANAGER)
+            limits_here = (own_limits or {}).get(manager, limits)
+            heartbeat_at = last_heartbeats.get(one.token)
+            rows.append(
+                _row(one, manager, matched.get(one.token), heartbeat_at, limits_here, now, is_blind=listed is None)
+            )
     of_the_ledger = {one.instance_id for one in matched.values()}
     return rows + [
         _row_of_unknown(one, now)
@@ -86,6 +97,7 @@ def machine_rows(
 
 def _row(
     record: MachineRecord,
+    manager: str,
     machine: Machine | None,
     last_heartbeat_at: float | None,
     limits: Limits,
@@ -103,6 +115,7 @@ def _row(
     return MachineRow(
         token=record.token,
         instance_id=record.instance_id,
+        manager=manager,
         instance_type=record.instance_type,
         zone=record.zone,
         market=record.market,
@@ -139,6 +152,7 @@ def _row_of_unknown(machine: Machine, now: float) -> MachineRow:
     return MachineRow(
         token=machine.request_token,
         instance_id=machine.instance_id,
+        manager=None,
         instance_type=machine.instance_type,
         zone=machine.zone,
         market=machine.market,

@@ -6,6 +6,7 @@ from taskfleet.ledger import control, counters, function_graph, queries, sending
 from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.database import Database
 from taskfleet.ledger.function_graph import FunctionCounts
+from taskfleet.pool import control as pool_control
 from taskfleet.pool.costs import Costs, compute_costs
 from taskfleet.settings import Configuration
 from taskfleet.settings.manager_files import DEFAULT_MANAGER
@@ -74,6 +75,9 @@ class Status:
 
     limited: dict[str, int] = field(default_factory=dict)
     """The limit of concurrent tasks of each manager that has reached it, by its name."""
+
+    has_controller: bool = False
+    """Whether a controller manages the job's pools."""
 
     functions: list[FunctionCounts] | None = None
     """The tasks of a graph by their functions; None if the job has no graph, or they were not counted."""
@@ -197,6 +201,7 @@ def gather(
             versions=queries.library_versions(database),
             unattended=find_unattended(database, {worker.manager_id for worker in alive}),
             limited={} if configuration is None else find_limited(database, alive, configuration),
+            has_controller=pool_control.running(database, now) is not None,
             functions=_count_by_function(database) if by_function else None,
         )
 

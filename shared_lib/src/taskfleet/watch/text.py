@@ -73,7 +73,7 @@ def status_report(status: Status, now: float) -> str:
             f"Since {poe('rezero')}, {duration(max(0.0, now - since.at))} ago: {since.inserted:,} inserted, {since.completed:,} completed",
         ]
     if status.costs is not None:
-        lines += ["", cost_line(status.costs)]
+        lines += ["", *cost_lines(status.costs)]
     if status.queue_url:
         lines += ["", f"Queue: {status.queue_url}; {poe('monitor')} records the events that workers report."]
     if status.unsent:
@@ -99,7 +99,10 @@ def status_report(status: Status, now: float) -> str:
 
 def held_up_lines(status: Status) -> list[str]:
     """Return a line for each manager that has tasks to run and no worker, or as many running ones as allowed."""
-    lines = [f"{describe_unattended(name, n)}." for name, n in status.unattended.items()]
+    lines = [
+        f"{describe_unattended(name, n, has_controller=status.has_controller)}."
+        for name, n in status.unattended.items()
+    ]
     return lines + [f"{describe_limited(name, limit)}." for name, limit in status.limited.items()]
 
 
@@ -148,8 +151,17 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
         ]
     lines += ["", f"Spot terminations: {status.spot_terminations:,}"]
     if status.costs is not None:
-        lines += ["", cost_line(status.costs)]
+        lines += ["", *cost_lines(status.costs)]
     return harmless("\n".join([*lines, "", LINE]))
+
+
+def cost_lines(costs: Costs) -> list[str]:
+    """Return the cost of the machines as a sentence, and a line for each pool if there were several."""
+    lines = [cost_line(costs)]
+    for name, one in costs.by_manager.items():
+        usd = f", {_usd(one.so_far_usd)}" if one.so_far_usd or costs.so_far_usd else ""
+        lines.append(f"  pool {name}: {one.machines:,} active, {one.machines_ever:,} in total{usd}")
+    return lines
 
 
 def cost_line(costs: Costs) -> str:

@@ -21,6 +21,15 @@ def find_unattended(database: Database, attended: Set[int]) -> dict[str, int]:
     return {names.get(number, DEFAULT_MANAGER): n for number, n in found.items()}
 
 
-def describe_unattended(manager: str, n: int) -> str:
-    """Return what to do about a manager without a worker, as one sentence."""
-    return f"{counted(n, 'task')} of manager {manager} can run, and it has no worker: {poe(f'launch_worker --manager {manager}')}"
+def describe_unattended(manager: str, n: int, *, has_controller: bool) -> str:
+    """Return what to do about a manager without a worker, as one sentence.
+
+    Args:
+        manager: Its name.
+        n: The number of its pending tasks.
+        has_controller: Whether a controller manages the job's pools, one for each manager.
+    """
+    text = f"{counted(n, 'task')} of manager {manager} can run, and it has no worker"
+    if has_controller:
+        return f"{text} yet; {poe('explain pool')} describes its pool"
+    return f"{text}: {poe(f'launch_worker --manager {manager}')}"

@@ -13,9 +13,10 @@ from taskfleet.machines.images import Image
 from taskfleet.machines.local.offers import local_catalogue, local_need
 from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.notice import Watcher
-from taskfleet.processes.identity import hostname
+from taskfleet.processes.identity import MANAGER_VARIABLE, hostname
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import environment_here, from_files, worker_command
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 
 
 class LocalProvider:
@@ -77,7 +78,9 @@ class LocalProvider:
             zone=hostname(),
             command=worker_command(configuration.project),
             project=configuration.project,
-            environment=environment_here(configuration) | from_files(configuration, "SLOTS"),
+            environment=environment_here(configuration)
+            | from_files(configuration, "SLOTS")
+            | {MANAGER_VARIABLE: configuration.manager or DEFAULT_MANAGER},
         )
 
     def watcher(self, address: str) -> Watcher | None:  # noqa: ARG002

@@ -10,8 +10,10 @@ from taskfleet.machines.images import Image
 from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.notice import Watcher
 from taskfleet.machines.user_scripts import read_script
+from taskfleet.processes.identity import MANAGER_VARIABLE
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import environment_here, from_files, worker_command
+from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.settings.provider_fields import SlurmSettings
 
 
@@ -82,7 +84,8 @@ class SlurmProvider:
         folder = ledger.with_name(f"{ledger.stem}.slurm")
         options = _options(own)
         slurm = Slurm(own.cluster or "")
-        variables = environment_here(configuration) | from_files(configuration, "SLOTS")
+        manager = {MANAGER_VARIABLE: configuration.manager or DEFAULT_MANAGER}
+        variables = environment_here(configuration) | from_files(configuration, "SLOTS") | manager
 
         def scripts() -> dict[str, str]:
             pool, project = configuration.pool, configuration.project
