@@ -166,7 +166,8 @@ with flow():
 a.result()
 while True:
     import pathlib, time
-    if "slow" in pathlib.Path("notes.txt").read_text():
+    notes = pathlib.Path("notes.txt")
+    if notes.exists() and "slow" in notes.read_text():
         break
     time.sleep(0.01)
 note("over")
