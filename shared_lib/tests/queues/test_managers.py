@@ -82,7 +82,7 @@ def test_each_worker_takes_the_tasks_of_its_manager(job):
     until(lambda: queues_of(job) == [True, True, True], job)
     workers = [job.machines[0].start("launch_worker", "--keep-waiting")]
     until(lambda: "manager gpu, can run" in job.home.text(), job)
-    assert "poe launch_worker --manager gpu." in job.home.text()
+    assert "poe launch_worker --manager gpu; or a pool: uv run poe deploy_pool." in job.home.text()
     said = job.home.run("status")
     assert "tasks of manager gpu can run, and it has no worker: uv run poe launch_worker --manager gpu" in said
     workers.append(job.machines[1].start("launch_worker", "--manager", "gpu", "--keep-waiting"))
