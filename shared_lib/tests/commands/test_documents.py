@@ -16,6 +16,7 @@ DOCUMENTS = (
     "docs/guide.md",
     "docs/graph.md",
     "docs/permissions.md",
+    "docs/slurm.md",
     "shared_lib/README.md",
     "{{cookiecutter.project_slug}}/README.md",
 )
