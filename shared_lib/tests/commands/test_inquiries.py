@@ -1,9 +1,11 @@
 """poe status, tasks, task, results and settings."""
 
 import json
+import platform
 
 import pyarrow.feather
 import pytest
+from taskfleet.code_versions.packages import installed_packages
 
 REASON = "Exit: the task's process ended with code 3 before the function returned"
 DOCUMENTED = {
@@ -96,6 +98,8 @@ def test_one_task_whole(poe, trouble):
     assert "  Output: about to raise" in out
     record = json.loads(poe("task", "t0", "--json").out)
     assert record["attempts"][0]["result"] == {"sum": 10}
+    assert record["attempts"][0]["packages"] == installed_packages()
+    assert f"Python {platform.python_version()} with {len(installed_packages()) - 1} packages" in out
 
 
 def test_an_unknown_task_is_an_error(poe, trouble):

@@ -584,4 +584,6 @@ def test_a_batch_of_events_means_what_it_meant(message):
         assert found.pop("continued") == []
     if "codes" not in message["means"]:  # of versions whose workers at services did not report code
         assert found.pop("codes") == {}
+    if "packages" not in message["means"]:  # of versions whose workers did not report their packages
+        assert found.pop("packages") == {}
     assert found == message["means"]

@@ -213,6 +213,15 @@ def test_a_message_with_one_wrong_value_is_refused_or_harmless(ledger):
             "the name of a function is .*, not a text of at most 1000",
         ),
         ('"ended":3', f'"ended":3,"codes":{{"f":"{"a" * 201}"}}', "code is .*, not a text of at most 200 characters"),
+        ('"ended":3', '"ended":3,"packages":[]', "packages is .*, not an object"),
+        ('"ended":3', '"ended":3,"packages":{"numpy":2}', "the version of a package is 2, not a text"),
+        ('"ended":3', f'"ended":3,"packages":{{"numpy":"{"1" * 101}"}}', "not a text of at most 100 characters"),
+        ('"ended":3', '"ended":3,"packages":{"":"1"}', "the name of a package is '', not a text that is not empty"),
+        (
+            '"ended":3',
+            f'"ended":3,"packages":{json.dumps(dict.fromkeys(map(str, range(1001)), "1"))}',
+            "the number of packages is 1001",
+        ),
         ('"ended":3', r'"ended":3,"codes":{"f":"\ud800"}', "code is .*, not valid Unicode"),
         (
             '"ended":3',

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from taskfleet.code_versions.packages import installed_packages
 from taskfleet.ledger import calls
 
 from shared_lib.tests.queues.jobs import ended
@@ -74,7 +75,9 @@ def test_tasks_that_a_worker_elsewhere_did_with_other_code_are_known(new_flow, t
     assert "4 tasks are run again" in run_script(job)
     worked(job, 1)
     assert "code version 1" in job.home.run("task", task_id)
-    assert json.loads(job.home.run("task", task_id, "--json"))["attempts"][-1]["code_version"] == 1
+    last = json.loads(job.home.run("task", task_id, "--json"))["attempts"][-1]
+    assert last["code_version"] == 1
+    assert last["packages"] == installed_packages()
     assert "other code" not in run_script(job)
 
 

@@ -75,6 +75,9 @@ def _attempt_lines(attempt: AttemptRecord) -> list[str]:
         facts.append(f"peak memory {attempt.peak_memory_mib:,.0f} MiB")
     if attempt.code_version is not None:
         facts.append(f"code version {attempt.code_version}")
+    if attempt.packages is not None:
+        python = attempt.packages.get("python", "?")
+        facts.append(f"Python {one_line(python)} with {counted(len(attempt.packages) - 1, 'package')}")
     lines = [
         f"Attempt {attempt.number}: {attempt.outcome.word} after {duration(attempt.elapsed_seconds)} ({', '.join(facts)})"
     ]
@@ -111,6 +114,7 @@ def _to_json(record: TaskRecord) -> dict[str, JSON]:
             "exit_code": attempt.exit_code,
             "peak_memory_mib": attempt.peak_memory_mib,
             "code_version": attempt.code_version,
+            "packages": None if attempt.packages is None else dict(attempt.packages),
         }
         for attempt in record.attempts
     ]

@@ -98,6 +98,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="009_managers.sql", is_breaking=True),  # older code runs tasks of any manager
     Migration(name="010_chains.sql"),
     Migration(name="011_pools.sql"),
+    Migration(name="012_environments.sql"),
 )
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 
 from taskfleet.ledger.database import Database, as_json
 from taskfleet.ledger.dependencies import Dependencies, find_dependencies
+from taskfleet.ledger.environments import packages_of
 from taskfleet.ledger.segments import ACCEPTED
 from taskfleet.ledger.stored_json import read_data, read_json
 from taskfleet.references.plain import plain
@@ -35,6 +36,8 @@ class AttemptRecord:
     peak_memory_mib: float | None
     code_version: int | None = None
     """The version of the function's code that its worker had imported, from 1 in the order in which scripts had them; None if unknown."""
+    packages: dict[str, str] | None = None
+    """The versions of Python and of the packages that its worker had, by name; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +194,7 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
         "LEFT JOIN function_version USING (function_id, code_hash) WHERE key > ? AND key < ? ORDER BY key",
         (seq, attempt_key(seq, 0), attempt_key(seq + 1, 0)),
     )
+    packages = {worker_id: packages_of(database, worker_id) for worker_id in {row[2] for row in attempts}}
     return TaskRecord(
         seq=seq,
         task_id=task_id,
@@ -216,6 +220,7 @@ def find_task(database: Database, task_id: str) -> TaskRecord | None:
                 exit_code=exit_code,
                 peak_memory_mib=peak,
                 code_version=code_version,
+                packages=packages[worker_id],
             )
             for (
                 number,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from taskfleet.ledger import attempts, chaining, code, frontier, managers, task_states
 from taskfleet.ledger.database import Database
+from taskfleet.ledger.environments import set_environment
 from taskfleet.ledger.task_states import TaskState
 from taskfleet.ledger.transitions import Transitions, changing, kind_of_failure
 from taskfleet.messages.events import Batch
@@ -59,6 +60,8 @@ def record(database: Database, batch: Batch, *, now: float) -> Recorded:
             return Recorded(is_known=True)
         worker_id = _record_worker(database, batch)
         code.register_worker_code(database, worker_id, batch.codes)
+        if batch.packages:
+            set_environment(database, worker_id, batch.packages)
         seqs = {seq for seq, _ in [*batch.leased, *batch.returned]} | {f.seq for f, _ in batch.ended}
         recorded = _Recording(database, change, worker_id, seqs).record(batch, now)
     frontier.carry(database)

@@ -9,6 +9,7 @@ As in messages of tasks, a reader ignores unknown keys of the header and additio
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from taskfleet.messages import fields
@@ -20,6 +21,9 @@ from taskfleet.tasks import NO_RETRY, AttemptKey, Finished, Outcome, WorkerEnd
 MOST_CODES = 1000
 LONGEST_NAME = 1000
 LONGEST_CODE = 200
+#: Packages in one batch: their number, and the lengths of their names and versions.
+MOST_PACKAGES = 1000
+LONGEST_PACKAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,8 @@ class Batch:
     ended: list[EndedAttempt] = field(default_factory=list)
     codes: Mapping[str, str] = field(default_factory=dict)
     """Code that the worker has imported and did not report before: its hash by the name of the function."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """The versions of Python and of the worker's packages, by name; in its first batch for a ledger."""
     continued: list[tuple[int, int]] = field(default_factory=list)
     """Tasks of chains that it sent because the tasks above them succeeded: (number, epoch of the chain)."""
 
@@ -93,6 +99,8 @@ def pack(batch: Batch) -> str:
         header["manager"] = batch.worker.manager
     if batch.codes:
         header["codes"] = batch.codes
+    if batch.packages:
+        header["packages"] = batch.packages
     if batch.ended:
         header["ended"] = len(batch.ended)
     if batch.continued:
@@ -128,6 +136,7 @@ def unpack(body: str) -> Batch:
             returned=list(map(_decode_key, fields.listed(header["returned"], "returned"))),
             ended=[_decode_ended(fields.decode(line), lines) for line in lines],
             codes=_decode_codes(header.get("codes", {})),
+            packages=_decode_packages(header.get("packages", {})),
             continued=list(map(_decode_continued, fields.listed(header.get("continued", []), "continued"))),
         )
         if len(batch.ended) != header.get("ended", len(batch.ended)):
@@ -162,6 +171,22 @@ def _decode_codes(values: Any) -> dict[str, str]:
     for name, code in codes.items():
         _check_code(name, code)
     return codes
+
+
+def _decode_packages(values: Any) -> dict[str, str]:
+    packages = fields.mapping(values, "packages")
+    if len(packages) > MOST_PACKAGES:
+        raise fields.wrong("the number of packages", len(packages), f"at most {MOST_PACKAGES}")
+    for name, version in packages.items():
+        fields.string(name, "the name of a package", least=1, most=LONGEST_PACKAGE)
+        fields.string(version, "the version of a package", least=1, most=LONGEST_PACKAGE)
+    return packages
+
+
+def fitting_packages(packages: Mapping[str, str]) -> dict[str, str]:
+    """Return the packages that a batch may name."""
+    short = {name: one for name, one in packages.items() if max(len(name), len(one)) <= LONGEST_PACKAGE}
+    return dict(islice(short.items(), MOST_PACKAGES))
 
 
 def is_code(name: str, code: str) -> bool:

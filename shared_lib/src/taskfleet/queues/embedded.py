@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from taskfleet.code_versions.packages import installed_packages
 from taskfleet.ledger import code, control, counters, frontier, leasing, managers
 from taskfleet.ledger.database import Database
+from taskfleet.ledger.environments import set_environment
 from taskfleet.processes.identity import hostname, identity, machine
 from taskfleet.queues import Depth, Orders
 from taskfleet.settings import Settings
@@ -189,7 +191,7 @@ class EmbeddedQueue:
             manager=self._manager,
         )
         logger.info("Registered as worker %d", worker_id)
-        if self._codes:
-            with self._database.transaction():
-                code.register_worker_code(self._database, worker_id, self._codes)
+        with self._database.transaction():
+            set_environment(self._database, worker_id, installed_packages())
+            code.register_worker_code(self._database, worker_id, self._codes)
         return worker_id

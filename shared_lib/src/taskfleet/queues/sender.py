@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from taskfleet.code_versions.packages import installed_packages
 from taskfleet.errors import UnreachableError
 from taskfleet.messages import events, tasks
 from taskfleet.messages.events import Batch, EndedAttempt, Worker
@@ -74,7 +75,7 @@ class Sender:
         self._sends_heartbeats = threading.Event()
         self._batches = 0
         self._named: dict[str, dict[str, str]] = {}
-        """The code that each ledger has been told of."""
+        """The code that each ledger has been told of; those here know the worker's packages, too."""
         self._reported_at = -HEARTBEAT_SECONDS
         self._thread = health.start_thread("sender", self._send)
 
@@ -156,6 +157,10 @@ class Sender:
         ended = [one if _size(one) <= most_bytes else _shortened(one) for one in report.ended]
         now = time.time()
         codes = self._new_codes(ledger)
+        packages = events.fitting_packages(installed_packages()) if ledger and ledger not in self._named else {}
+        groups = _groups(ended)
+        if packages or not groups:  # which need room
+            groups.insert(0, [])
         batches = [
             Batch(
                 job_id=self._job_id,
@@ -167,10 +172,11 @@ class Sender:
                 leased=[] if index else list(report.leased),
                 returned=[] if index else report.returned,
                 codes={} if index else codes,
+                packages={} if index else packages,
                 ended=group,
                 continued=[report.continued[one.finished.key] for one in group if one.finished.key in report.continued],
             )
-            for index, group in enumerate(_groups(ended) or [[]])
+            for index, group in enumerate(groups)
         ]
         event_queue.send([Outgoing(events.pack(batch)) for batch in batches])
         logger.debug("Sent %d messages of events with %d finished attempts", len(batches), len(ended))
