@@ -301,7 +301,9 @@ def test_a_purge_stops_a_chain_that_has_gone_further_than_the_ledger_knows(new_j
     worker.finish([ended(lease, result='"b"')], job.now)
     job.until(lambda: worker._outbox.is_flushed, "not sent")  # or the lease of b0 would run out
     job.advance(61)  # SQS deletes for a minute what is sent
-    assert drained(worker, job) == []
+    assert {one.task_id for one in drained(worker, job)} <= {
+        "b0"
+    }  # which may be delivered twice, if its lease ran out on a busy machine
     job.until_counts(succeeded=2, killed=3)
     is_sound(job)
     assert repair.retry(job.database, killed=True) > 0
