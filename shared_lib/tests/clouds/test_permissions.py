@@ -68,7 +68,7 @@ UNSEEN = {
     ("gcp", Who.POOL, "serviceusage.services.use"): "a person's login is charged for; nobody has one at a stand-in",
 }
 TASK = """
-import time
+import os, time
 
 def run_task(n, context):
     time.sleep(2.5)  # longer than a third of its lease, which is extended then
@@ -79,7 +79,9 @@ def double(text):
 
 def fail_at_first(n, context):
     time.sleep(2.5)
-    if context.attempt < 3:  # at AWS, the messages of the table have been handed out once before
+    mark = os.path.join(os.path.dirname(__file__), f"failed-{context.task_id}")  # the number of its attempt may be any by now
+    if not os.path.exists(mark):
+        open(mark, "x").close()
         raise ValueError
     return n
 """

@@ -14,6 +14,7 @@ DOCUMENTED = {
     "paused": bool,
     "cancelled": int,
     "managers_without_workers": dict,
+    "managers_at_their_limit": dict,
     "job_id": str,
     "total": int,
     "counts": dict,

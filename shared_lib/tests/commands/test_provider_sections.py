@@ -79,6 +79,6 @@ def test_the_file_for_another_provider_keeps_what_is_set(poe, project, provider)
     }
     assert values["PROVIDER"] == provider
     assert values["MACHINES"] == "2-7"
-    assert ("REGIONS" in values) == (provider != "local")
+    assert ("REGIONS" in values) == ("location" in PROVIDER_GROUPS[provider])
     [row] = [line for line in poe("settings").out.splitlines() if line.startswith("export GREETING")]
     assert "a b" in row
