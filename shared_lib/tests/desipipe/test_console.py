@@ -18,7 +18,7 @@ tm = TaskManager(queue, scheduler=dict(max_workers=2))
 def number(i):
     import os
     print(f'number {i}')
-    if i == 2 and not os.path.exists('mended'):
+    if i == 2 and not os.path.exists('fixed'):
         raise ValueError('two')
     return i
 
@@ -75,7 +75,7 @@ def test_the_life_of_a_queue(folder):
         "err: Traceback (most recent call last):",
     ]
     assert [line for line in shown[4:] if line[:1] not in ("", " ")] == ["ValueError: two", "out: number 2", "=" * 30]
-    (folder / "mended").touch()
+    (folder / "fixed").touch()
     console(folder, "retry", "-q", "test")
     assert counts(folder) == {"SUCCEEDED": 2, "FAILED": 2}  # only killed tasks by default
     assert "1 tasks of" in console(folder, "retry", "-q", "test", "--state", "FAILED", "--name", "number")

@@ -56,7 +56,7 @@ def test_a_parent_that_is_retried_revives_its_descendants(project):
 import os, pathlib
 @app
 def flaky():
-    if not pathlib.Path("mended").exists():
+    if not pathlib.Path("fixed").exists():
         raise OSError("no connection")
     return 20
 @app
@@ -67,7 +67,7 @@ with flow():
 assert "no connection" in str(last.exception())
 """)
     assert states_of(project, "double") == ["failed", "failed"]
-    (project.folder / "mended").touch()
+    (project.folder / "fixed").touch()
     project.start("--failed", command=("-m", "taskfleet", "retry")).wait()
     assert states_of(project, "double") == ["waiting", "waiting"]
     project.file(

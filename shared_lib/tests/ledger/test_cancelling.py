@@ -21,7 +21,7 @@ def _no_problems(job):
 
 @pytest.fixture(params=[1, 3, 50_000])
 def steps(request, monkeypatch):
-    """Changes so many tasks per transaction."""
+    """Sets how many tasks are changed per transaction."""
     monkeypatch.setattr(cancelling, "STEP", request.param)
 
 

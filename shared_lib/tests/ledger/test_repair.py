@@ -8,7 +8,7 @@ from taskfleet.tasks import NO_RETRY, Finished, Outcome, State
 
 @pytest.fixture(params=[1, 2, 50_000])
 def steps(request, monkeypatch):
-    """Changes so many tasks per transaction."""
+    """Sets how many tasks are changed per transaction."""
     monkeypatch.setattr(repair, "STEP", request.param)
 
 

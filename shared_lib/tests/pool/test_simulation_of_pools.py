@@ -358,7 +358,7 @@ def test_a_budget_for_one_machine_is_not_divided_into_shares_that_are_of_no_use(
     assert sum(job.done()) >= 5
 
 
-def test_machines_of_no_launch_request_are_terminated_whoever_sees_them_first(run):
+def test_machines_of_no_launch_request_are_terminated_by_any_pool_that_lists_them(run):
     job = run()
     job.new_controller()
     for _ in range(3):

@@ -88,7 +88,7 @@ class Steered(Whole):
             database.close()
 
     def running(self, number):
-        """Wait until so many tasks run; give them."""
+        """Wait until ``number`` tasks run, and return their numbers."""
 
         def begun():
             return [int(one.split()[1]) for one in self.noted() if one.startswith("began ")]

@@ -1,8 +1,8 @@
 """Tasks that return calls: such a task has succeeded when these have, and its result is what it returned with their results.
 
 A worker reports what the task returned as ``{"$calls":{"value":TEXT,"calls":[[ID,FUNCTION,DATA],…]}}``, where TEXT is the JSON text of the
-value with references to the calls. The task waits from then on, and a note in ``frontier`` has the calls inserted. What it needs no further
-attempt for is that its success counts as soon as it waits for nothing (``Reuse.PARTS``).
+value with references to the calls. The task waits from then on, and a note in ``frontier`` has the calls inserted. It needs no further
+attempt: it succeeds as soon as it waits for nothing (``Reuse.PARTS``).
 """
 
 import json

@@ -75,7 +75,7 @@ class Sender:
         self._sends_heartbeats = threading.Event()
         self._batches = 0
         self._named: dict[str, dict[str, str]] = {}
-        """The code that each ledger has been told of; those here know the worker's packages, too."""
+        """The hashes of code that were sent to each ledger; a ledger that is here was sent the worker's packages, too."""
         self._reported_at = -HEARTBEAT_SECONDS
         self._thread = health.start_thread("sender", self._send)
 
@@ -185,7 +185,7 @@ class Sender:
         self._reported_at = time.monotonic()
 
     def _new_codes(self, ledger: str) -> dict[str, str]:
-        """Return code that a ledger has not been told of, as much as a message has room for."""
+        """Return the hashes of code that were not sent to a ledger yet, up to CODES_BYTES; the others follow with later messages."""
         named = self._named.get(ledger, {})
         found: dict[str, str] = {}
         left = CODES_BYTES

@@ -29,6 +29,7 @@ from taskfleet.machines import (
     Machine,
     MachineState,
 )
+from taskfleet.machines.shared_files import read_console
 from taskfleet.processes.identity import MACHINE_VARIABLE
 
 with suppress(ImportError):  # Windows, where this provider is not available
@@ -36,9 +37,6 @@ with suppress(ImportError):  # Windows, where this provider is not available
 
 INSTANCE_TYPE = "local"
 METADATA, LOCK, PID, ENDING, ENDED, CONSOLE = "machine.json", "lock", "pid", "ending", "ended.json", "console.log"
-
-#: How much of the end of a console is returned.
-CONSOLE_BYTES = 64 << 10
 
 
 class LocalMachines:
@@ -109,14 +107,7 @@ class LocalMachines:
         folder = self._find_folder(instance_id)
         if folder is None:
             return None
-        try:
-            with (folder / CONSOLE).open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - CONSOLE_BYTES))
-                return file.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise UnreachableError(f"The console of machine {instance_id} cannot be read: {error}.") from error
+        return read_console(folder / CONSOLE, instance_id)
 
     def clear(self) -> Mapping[str, int]:
         """See ``Machines.clear``."""

@@ -4,11 +4,12 @@ import os
 import platform
 from dataclasses import replace
 
-from taskfleet.machine_terms import Architecture, Market, Range
+from taskfleet.machine_terms import Market, Range
 from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
 from taskfleet.machines.disks import DiskType
 from taskfleet.machines.local.machines import INSTANCE_TYPE
 from taskfleet.machines.needs import Need
+from taskfleet.machines.shared_files import architecture_here
 from taskfleet.processes.identity import available_cpus, hostname
 
 
@@ -20,7 +21,7 @@ def local_catalogue(need: Need, now: float) -> Catalogue:
         name=INSTANCE_TYPE,
         cpus=wanted,
         memory_gib=round(memory_gib * wanted / cpus, 1),
-        architecture=_architecture(),
+        architecture=architecture_here(),
         cpu_family=platform.processor(),
     )
     zone = hostname()
@@ -38,7 +39,7 @@ def local_need(need: Need) -> Need:
     """Return a need without the requirements that do not apply here, with all machines limited to this computer."""
     return replace(
         need,
-        architecture=_architecture(),
+        architecture=architecture_here(),
         markets=(Market.ON_DEMAND,),
         zones=(),
         instance_types=(),
@@ -56,10 +57,6 @@ def local_need(need: Need) -> Need:
         shared_cpus=Range(None, available_cpus()),
         price_usd_per_hour=Range(),
     )
-
-
-def _architecture() -> Architecture:
-    return Architecture.ARM64 if platform.machine().lower() in ("arm64", "aarch64") else Architecture.X86_64
 
 
 def _memory_gib() -> float:

@@ -27,6 +27,7 @@ from taskfleet.machines import (
 )
 from taskfleet.machines.slurm.commands import Slurm
 from taskfleet.machines.slurm.errors import failure_of
+from taskfleet.machines.slurm.offers import allocation
 from taskfleet.machines.slurm.partitions import SEPARATOR
 from taskfleet.machines.slurm.states import SUSPICIOUS, end_of, is_known, state_of
 from taskfleet.machines.slurm.submissions import Submissions, job_of
@@ -42,9 +43,9 @@ QUICK_END_SECONDS = 60.0
 MAX_QUICK_ENDS = 2
 #: Of IDs per call of scancel, since command lines have a maximum length.
 _MAX_IDS = 500
-#: Array, index, name, state, reason, submitted, started, ended, nodes, comment.
 #: The first word of the comment of a job array, from which ``list`` knows whose it is; then the job, the type, the zone and the number.
 _MARK = "taskfleet"
+#: Array, index, name, state, reason, submitted, started, ended, nodes, comment.
 _FIELDS = ("%F", "%K", "%j", "%T", "%r", "%V", "%S", "%e", "%N", "%k")
 
 
@@ -105,11 +106,12 @@ class SlurmMachines:
             ProviderError: A setting is wrong, or the files cannot be written.
         """
         offer, token = request.offers[0], request.token
-        if not self._submissions.begin(token, self._job.script(request), self._job.environment(request)):
+        script = self._job.script(request)
+        if not self._submissions.begin(token, script, self._job.environment(request)):
             return self._launched_before(request)
         arguments = [*self._arguments(request), *self._job.options]
         try:
-            answer = self._slurm.run("sbatch", arguments, script=self._submissions.path(f"{token}.sh").read_text())
+            answer = self._slurm.run("sbatch", arguments, script=script)
         except UnreachableError:
             raise
         except ProviderError as error:
@@ -169,18 +171,17 @@ class SlurmMachines:
     def _arguments(self, request: LaunchRequest) -> Sequence[str]:
         offer = request.offers[0]
         bad = sorted(node for node, ended in self._bad_nodes.items() if len(ended) >= MAX_QUICK_ENDS)
-        memory = "0" if self._job.is_exclusive else f"{math.floor(offer.memory_gib * 1024)}M"
         return [
             "--parsable",
             f"--array=1-{request.number}",
             f"--job-name={request.token}",
             f"--comment={_MARK} {self._job.job_id} {offer.instance_type} {offer.zone} {request.number}",
-            f"--partition={offer.zone}",
-            "--nodes=1",
-            "--ntasks=1",
-            f"--cpus-per-task={offer.cpus}",
-            f"--mem={memory}",
-            *(["--exclusive"] if self._job.is_exclusive else []),
+            *allocation(
+                cpus=offer.cpus,
+                memory_gib=offer.memory_gib,
+                partition=offer.zone,
+                is_exclusive=self._job.is_exclusive,
+            ),
             f"--time={max(1, math.ceil(request.lifetime_seconds / 60))}",
             *([f"--exclude={','.join(bad)}"] if bad else []),
             "--no-requeue",

@@ -1,14 +1,14 @@
 """The catalogue of the provider ``slurm``: one size of machine, a part of a node or a whole one, in the partitions of the settings."""
 
 import math
-import platform
 from dataclasses import replace
 
 from taskfleet.errors import WrongSettingError
-from taskfleet.machine_terms import ANY, EPSILON, Architecture, Market, Range
+from taskfleet.machine_terms import ANY, EPSILON, Market, Range
 from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
 from taskfleet.machines.disks import DiskType
 from taskfleet.machines.needs import Need
+from taskfleet.machines.shared_files import architecture_here
 from taskfleet.machines.slurm.partitions import NodeShape, Partition
 from taskfleet.settings.provider_fields import SlurmSettings
 
@@ -19,7 +19,7 @@ def slurm_need(need: Need) -> Need:
     """Return a need without the requirements that do not apply: Slurm gives a job what it asks for, or lets it wait."""
     return replace(
         need,
-        architecture=_architecture(),
+        architecture=architecture_here(),
         markets=(Market.ON_DEMAND,),
         zones=(),
         instance_types=(),
@@ -115,6 +115,18 @@ def slurm_catalogue(need: Need, settings: SlurmSettings, found: dict[str, Partit
     )
 
 
+def allocation(*, cpus: int, memory_gib: float, partition: str, is_exclusive: bool) -> list[str]:
+    """Return the options for sbatch that ask for a machine."""
+    return [
+        f"--partition={partition}",
+        "--nodes=1",
+        "--ntasks=1",
+        f"--cpus-per-task={cpus}",
+        f"--mem={'0' if is_exclusive else f'{math.floor(memory_gib * _MIB_PER_GIB)}M'}",
+        *(["--exclusive"] if is_exclusive else []),
+    ]
+
+
 def _usual_shape(partition: Partition, gres: str | None) -> NodeShape | None:
     """Return the most frequent shape of nodes in a partition that has the generic resources."""
     wanted = [one.partition(":")[0] for one in gres.split(",")] if gres else []
@@ -152,7 +164,3 @@ def _memory_mib(need: Need, settings: SlurmSettings, node: NodeShape, cpus: int)
     most_gib = min(need.memory_gib.high or math.inf, (need.memory_gib_per_cpu.high or math.inf) * cpus)
     wanted = min(max(share, least_gib * _MIB_PER_GIB), most_gib * _MIB_PER_GIB)
     return max(1, math.floor(min(wanted, node.memory_mib) + EPSILON))
-
-
-def _architecture() -> Architecture:
-    return Architecture.ARM64 if platform.machine().lower() in ("arm64", "aarch64") else Architecture.X86_64

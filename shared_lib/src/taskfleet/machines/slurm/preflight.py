@@ -1,32 +1,32 @@
 """Checks of the settings with the cluster before anything is submitted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from taskfleet.errors import ProviderError, UnreachableError
+from taskfleet.machines.needs import Need
 from taskfleet.machines.slurm.commands import Slurm
-from taskfleet.machines.slurm.offers import partitions_of
+from taskfleet.machines.slurm.offers import allocation, partitions_of, slurm_catalogue
 from taskfleet.machines.slurm.partitions import read_partitions
 from taskfleet.settings import Configuration
 from taskfleet.settings.provider_fields import SlurmSettings
 
 
-def find_obstacles(
-    configuration: Configuration, slurm: Slurm, options: Sequence[str], allocation: Callable[[], Sequence[str]]
-) -> list[str]:
+def find_obstacles(configuration: Configuration, slurm: Slurm, options: Sequence[str], need: Need) -> list[str]:
     """Return a sentence for each known obstacle; see ``Machines.preflight``.
 
     Args:
         configuration: The settings.
         slurm: Slurm's commands.
         options: Options for sbatch from the settings.
-        allocation: Returns the options for the size of a machine.
+        need: The requirements on machines.
 
     Raises:
         UnreachableError: Slurm's controller does not answer.
     """
     own, hours = configuration.of(SlurmSettings), configuration.pool.lifetime_hours
     try:
-        partitions = partitions_of(own, read_partitions(slurm))
+        found = read_partitions(slurm)
+        partitions = partitions_of(own, found)
     except UnreachableError:
         raise
     except ProviderError as error:
@@ -38,7 +38,10 @@ def find_obstacles(
             f"LIFETIME_HOURS={longest / 3600:g} or less in config/pool.env; shorter jobs start sooner."
         ]
     try:
-        slurm.run("sbatch", ["--test-only", *allocation(), *options], script="#!/bin/sh\n")
+        catalogue = slurm_catalogue(need, own, found, 0.0)
+        [kind], [zone] = catalogue.types.values(), catalogue.regions
+        size = allocation(cpus=kind.cpus, memory_gib=kind.memory_gib, partition=zone, is_exclusive=own.exclusive)
+        slurm.run("sbatch", ["--test-only", *size, *options], script="#!/bin/sh\n")
     except UnreachableError:
         raise
     except ProviderError as error:

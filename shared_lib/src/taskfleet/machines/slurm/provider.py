@@ -3,46 +3,27 @@
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from taskfleet.clouds.permissions import Permissions
 from taskfleet.machines import LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
-from taskfleet.machines.images import Image
 from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.notice import Watcher
+from taskfleet.machines.shared_files import SharedFilesProvider, machine_environment
 from taskfleet.machines.user_scripts import read_script
-from taskfleet.processes.identity import MANAGER_VARIABLE
 from taskfleet.settings import Configuration
-from taskfleet.settings.environment import environment_here, from_files, worker_command
-from taskfleet.settings.manager_files import DEFAULT_MANAGER
+from taskfleet.settings.environment import worker_command
 from taskfleet.settings.provider_fields import SlurmSettings
 
 
-class SlurmProvider:
+class SlurmProvider(SharedFilesProvider):
     """See ``Provider``. Nodes share the file systems of the login node, so machines run the project where it is."""
 
     name: ClassVar[str] = "slurm"
     title: ClassVar[str] = "Slurm"
-    shares_file_system: ClassVar[bool] = True
-    lists_offers: ClassVar[bool] = False
     needs_canary: ClassVar[bool] = False  # which would double the time in the queue
     can_queue: ClassVar[bool] = True
     machines_per_request: ClassVar[int] = 1000
     poll_seconds: ClassVar[float] = 2.0
     ending_poll_seconds: ClassVar[float] = 5.0
-    empty_lists_to_confirm: ClassVar[int] = 1
-    code_sources: ClassVar[tuple[str, ...]] = ()
-    bucket_scheme: ClassVar[str] = ""
-    longest_script_bytes: ClassVar[int] = 0
-    permissions: ClassVar[Permissions | None] = None
-    sdk: ClassVar[str] = ""
-    example_queue_url: ClassVar[str] = "ledger"
-    example_region: ClassVar[str] = ""
-
-    def check(self, configuration: Configuration) -> None:
-        """See ``Provider.check``."""
-
-    def check_machines(self, configuration: Configuration) -> None:
-        """See ``Provider.check_machines``; machines have the user's permissions."""
 
     def fit(self, need: Need) -> Need:
         """See ``Provider.fit``."""
@@ -60,18 +41,6 @@ class SlurmProvider:
         need = self.fit(need_of(configuration.pool, None))
         return slurm_catalogue(need, own, read_partitions(Slurm(own.cluster or "")), now)
 
-    def catalogue_name(self, configuration: Configuration) -> str:  # noqa: ARG002
-        """See ``Provider.catalogue_name``."""
-        return ""
-
-    def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
-        """See ``Provider.regions``."""
-        raise NotImplementedError
-
-    def images(self, configuration: Configuration, *, now: float) -> Sequence[Image]:
-        """See ``Provider.images``."""
-        raise NotImplementedError
-
     def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:  # noqa: ARG002
         """See ``Provider.open``; the script is a batch script of this provider."""
         from taskfleet.machines.slurm.commands import Slurm
@@ -84,8 +53,7 @@ class SlurmProvider:
         folder = ledger.with_name(f"{ledger.stem}.slurm")
         options = _options(own)
         slurm = Slurm(own.cluster or "")
-        manager = {MANAGER_VARIABLE: configuration.manager or DEFAULT_MANAGER}
-        variables = environment_here(configuration) | from_files(configuration, "SLOTS") | manager
+        variables = machine_environment(configuration)
 
         def scripts() -> dict[str, str]:
             pool, project = configuration.pool, configuration.project
@@ -112,13 +80,8 @@ class SlurmProvider:
 
         def find() -> Sequence[str]:
             scripts()  # which cannot be read, or have a wrong syntax
-            return find_obstacles(configuration, slurm, options, allocation)
-
-        def allocation() -> list[str]:
-            [kind] = self.catalogue(configuration, now=0.0).types.values()
-            memory = "0" if own.exclusive else f"{int(kind.memory_gib * 1024)}M"
-            zone = [f"--partition={own.partition}"] if own.partition else []
-            return [*zone, "--nodes=1", "--ntasks=1", f"--cpus-per-task={kind.cpus}", f"--mem={memory}"]
+            need = self.fit(need_of(configuration.pool, None))
+            return find_obstacles(configuration, slurm, options, need)
 
         job = SlurmJob(
             job_id=configuration.settings.job_id,

@@ -5,17 +5,15 @@ job array once it is known. ``JOB_INDEX.out`` is what a machine printed. The scr
 that is carried out again after its answer was lost is known to be one.
 """
 
-import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from taskfleet.errors import ProviderError, UnreachableError
+from taskfleet.errors import ProviderError
 from taskfleet.files import make_private_folder, open_private, write_atomically
+from taskfleet.machines.shared_files import read_console
 
-#: How much of the end of a machine's output is returned.
-CONSOLE_BYTES = 64 << 10
 _INSTANCE = re.compile(r"(\d{1,18})_(\d{1,9})")
 
 
@@ -86,14 +84,7 @@ class Submissions:
         job_id = job_of(instance_id)
         if job_id is None or job_id not in self.job_ids().values():
             return None
-        try:
-            with self.path(f"{instance_id}.out").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - CONSOLE_BYTES))
-                return file.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise UnreachableError(f"The output of machine {instance_id} cannot be read: {error}.") from error
+        return read_console(self.path(f"{instance_id}.out"), instance_id)
 
     def has_run(self, instance_id: str) -> bool:
         """Return whether a machine has started to run: Slurm makes the file of its output then."""
