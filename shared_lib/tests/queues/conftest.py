@@ -60,13 +60,15 @@ def started():
 
 
 @pytest.fixture
-def running(started, lacking):
-    """Gives a service that runs."""
+def running(started, lacking, monkeypatch):
+    """Gives a service that runs, and has this test's clients find it."""
 
     def running(name):
         service = started(name)
         if isinstance(service, FileNotFoundError):
             lacking(str(service))
+        for key, value in service.environment().items():
+            monkeypatch.setenv(key, value)
         return service
 
     return running

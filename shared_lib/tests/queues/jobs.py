@@ -52,8 +52,6 @@ class Job:
         self.name = name
         self.folder = folder
         self.queue_url = "ledger" if service is None else service.queue_url(name)
-        if service is not None:
-            os.environ.update(service.environment())
         self.configuration = configuration_of(folder, name, self.queue_url, settings)
         self.ahead_seconds = 0.0
         self.database = create(self.configuration.ledger_path, job_id=name, project=folder, now=time.time())

@@ -1,7 +1,6 @@
 """Which code of a function a worker elsewhere has imported."""
 
 import json
-import os
 
 import pytest
 from taskfleet.code_versions.packages import installed_packages
@@ -41,7 +40,6 @@ def new_flow(service, name, tmp_path):
     made = []
 
     def new_flow(script, **settings):
-        os.environ.update(service.environment())
         made.append(FlowJob(service, name, tmp_path, script, IDLE_SECONDS=2, **settings))
         (made[-1].machines[0].folder / "task.py").write_text(FUNCTIONS.replace("n * n", "n * n + 0"))
         return made[-1]

@@ -1,7 +1,6 @@
 """The commands, over each service."""
 
 import json
-import os
 import signal
 import time
 
@@ -17,7 +16,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def home(service, name, tmp_path):
     """A project with a ledger; its queues are deleted in the end."""
-    os.environ.update(service.environment())
     place = Place(tmp_path / "home", service, name, task=TASK, IDLE_SECONDS=2, LEASE_SECONDS=30)
     yield place
     database = place.folder / "jobs" / f"{name}.db"

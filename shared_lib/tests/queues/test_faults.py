@@ -254,6 +254,5 @@ def test_missing_google_credentials_are_reported(name, monkeypatch, tmp_path):
     ],
 )
 def test_a_wrong_address_is_refused(sqs, address, wanted):
-    os.environ.update(sqs.environment())
     with pytest.raises(QueueError, match=wanted):
         open_transport(address, "job", of_events=True)

@@ -1,7 +1,6 @@
 """Flows over each service: the script here, the workers as on machines of their own, which have the project but not the ledger."""
 
 import json
-import os
 import shutil
 import signal
 import time
@@ -74,7 +73,6 @@ def flow_job(service, name, tmp_path):
     made = []
 
     def flow_job(script, **settings):
-        os.environ.update(service.environment())
         made.append(FlowJob(service, name, tmp_path, script, **settings))
         return made[-1]
 

@@ -1,6 +1,5 @@
 """Moves and releases that are killed at their worst moments leave every unfinished task in a queue, or noted as unsent."""
 
-import os
 from contextlib import closing
 from dataclasses import replace
 
@@ -41,7 +40,6 @@ def killed(monkeypatch):
 def job(request, running, name, tmp_path):
     """A job at a service, with 5 of 20 tasks done by a worker that has ended."""
     service = running(request.param)
-    os.environ.update(service.environment())
     with closing(Job(service, name, tmp_path)) as job:
         job.insert(20)
         worker = job.worker()
@@ -56,7 +54,6 @@ def job(request, running, name, tmp_path):
 def elsewhere(job, running):
     """The configuration of the job at another service."""
     service = running("pubsub")
-    os.environ.update(service.environment())
     url = service.queue_url(job.name)
     yield replace(job.configuration, settings=replace(job.configuration.settings, queue_url=url))
     for suffix in ("", "-events"):

@@ -1,7 +1,6 @@
 """Managers over each service: a queue for each, and workers that take only what is theirs."""
 
 import json
-import os
 import re
 import time
 
@@ -41,7 +40,6 @@ with flow():
 @pytest.fixture
 def job(service, name, tmp_path):
     """A job of a script whose project has the manager ``gpu``, at its home and on each machine."""
-    os.environ.update(service.environment())
     job = FlowJob(service, name, tmp_path, SCRIPT, IDLE_SECONDS=2, RESULTS_PATH=tmp_path / "shared")
     for place in (job.home, *job.machines):
         (place.folder / "config" / "task.gpu.env").write_text("SLOTS=1\n")
@@ -160,7 +158,6 @@ def test_commands_reach_the_queues_of_all_managers(job, service, name):
 
 
 def test_no_queue_of_a_job_is_one_of_another_job(service, name):
-    os.environ.update(service.environment())
     address = service.queue_url(name)
     queues = [open_transport(address, name, **options) for options in ({}, {"manager": "gpu"}, {"of_events": True})]
     for queue in queues:

@@ -22,9 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def sqs(running):
-    service = running("sqs")
-    os.environ.update(service.environment())
-    return service
+    return running("sqs")
 
 
 @pytest.fixture

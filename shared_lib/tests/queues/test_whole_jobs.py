@@ -193,7 +193,6 @@ def whole(service, name, tmp_path):
     made = []
 
     def whole(**settings):
-        os.environ.update(service.environment())
         made.append(Whole(service, name, tmp_path, **settings))
         return made[-1]
 

@@ -44,5 +44,4 @@ class PubSubService(_Live if os.environ.get("LIVE_CLOUD") else PubSub):
         return f"pubsub://{name}"
 
     def transport(self, name, **options):
-        os.environ.update(self.environment())
         return PubSubTransport(f"pubsub://{name}", clock=lambda: time.time() + self.ahead_seconds, **options)

@@ -35,5 +35,4 @@ class SqsService(_Live if os.environ.get("LIVE_CLOUD") else Sqs):
         return f"sqs://{name}"
 
     def transport(self, name, **options):
-        os.environ.update(self.environment())
         return SqsTransport(f"sqs://{name}", **options)
