@@ -196,5 +196,5 @@ def test_a_large_map_keeps_workers_waiting_for_small_transactions_only(project, 
         if has_worker:
             alive = {"process": identity(), "pid": os.getpid(), "slots": 1, "lease_seconds": 60.0, "now": time.time()}
             leasing.register(flow.database, hostname=hostname(), **alive)
-        task.f.map(range(25))
-    assert sizes == ([10, 10, 5] if has_worker else [20, 5])
+        task.f.map(range(35))
+    assert sizes == ([10, 10, 10, 5] if has_worker else [30, 5])

@@ -39,7 +39,7 @@ from taskfleet.text import counted
 #: Calls are sent together, at the latest when there are as many, or when the next call is made so long after the first.
 MOST_BUFFERED = 10_000
 BUFFER_SECONDS = 0.2
-#: Calls of a map in one transaction, twice as many if no worker has to wait: each transaction rewrites most of the index of ids.
+#: Calls of a map in one transaction, three times as many if no worker has to wait: each transaction rewrites most of the index of ids.
 MAP_STEP = 50_000
 
 
@@ -139,7 +139,7 @@ class Flow:
             }
             over = next((key for key, items in arguments.columns.items() if isinstance(items, Futures)), None)
             seqs = array("q")
-            step = MAP_STEP if leasing.attended(self.database, time.time()) else 2 * MAP_STEP
+            step = MAP_STEP if leasing.attended(self.database, time.time()) else 3 * MAP_STEP
             for start in range(0, arguments.length, step):
                 columns = {key: items[start : start + step] for key, items in arguments.columns.items()}
                 seqs.extend(self._map_step(app, columns, constants, tuple(common), over))
