@@ -38,7 +38,7 @@ class State(IntEnum):
     FAILED = 4
     """It gets no further attempt, unless a user asks for one (``poe retry``)."""
     KILLED = 5
-    """A user cancelled it (``poe cancel``, ``poe purge_queue``), or a task on which it depends."""
+    """A user cancelled it (``poe cancel``, ``poe purge_queue``), or a task on which it depends; or see ``KILLED_AT_TIME_LIMIT``."""
 
     @property
     def word(self) -> str:
@@ -72,7 +72,7 @@ class Outcome(IntEnum):
     INTERRUPTED = 8
     """The worker was stopped; this does not count against the task's retries."""
     KILLED = 9
-    """A user cancelled the task (``poe cancel``)."""
+    """A user cancelled the task (``poe cancel``); or see ``KILLED_AT_TIME_LIMIT``."""
 
     @property
     def word(self) -> str:
@@ -199,6 +199,8 @@ class FinishReport:
 #: A task that was lost this many times with its worker is suspected to be the cause.
 SUSPECT_LOSSES = 2
 
+#: The error of an attempt that ended with its machine's time limit, and its task with it.
+KILLED_AT_TIME_LIMIT = "Killed: the machine reached its time limit (ON_TIME_LIMIT=kill)"
 #: The value of ``Finished.retry_delay_seconds`` that forbids another attempt.
 NO_RETRY = -1.0
 #: The longest delay of an attempt, three centuries.

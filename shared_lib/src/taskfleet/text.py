@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 #: What a terminal obeys or a reader does not see: control characters (C0 but line break and tab, delete, C1), marks and overrides of the
@@ -83,6 +83,17 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def some(value: float, noun: str) -> str:
+    """Return a quantity with a noun in singular or plural; not for words with an irregular plural."""
+    text = f"{value:.3g}"
+    return f"{text} {noun}{'' if text == '1' else 's'}"
+
+
+def amount(value: float, unit: str) -> str:
+    """Return an amount of money or the like, with more decimals if it is small and has them."""
+    return f"{value:.2f} {unit}" if value >= 0.1 or value == round(value, 2) else f"{value:.4f} {unit}"
+
+
 def rate(per_second: float) -> str:
     """Return a rate per second, minute or hour, whichever unit gives at least one; per hour otherwise."""
     if per_second * 60 >= 59.95:
@@ -100,9 +111,17 @@ def details(records: Sequence[Mapping[str, str]]) -> str:
     )
 
 
-def columns(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
-    """Return rows as a left-aligned text table under headings, each on one line; the last column is not padded."""
-    rows = [[one_line(cell) for cell in row] for row in rows]
+def columns(rows: Sequence[Sequence[str]], headings: Sequence[str], *, without: Collection[str] = ()) -> str:
+    """Return rows as a left-aligned text table under headings, each on one line; the last column is not padded.
+
+    Args:
+        rows: The cells of each row.
+        headings: Of the columns.
+        without: The headings of columns to leave out.
+    """
+    kept = [index for index, heading in enumerate(headings) if heading not in without]
+    rows = [[one_line(row[index]) for index in kept] for row in rows]
+    headings = [headings[index] for index in kept]
     widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings) - 1)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()

@@ -7,7 +7,7 @@ from taskfleet import Job
 from taskfleet.ledger import cancelling, checks, control, leasing, queries, recording, repair, sending
 from taskfleet.ledger.cancelling import CancelReport, Selection
 from taskfleet.messages.events import Batch, EndedAttempt, Worker
-from taskfleet.tasks import Outcome, RetryPolicy, State
+from taskfleet.tasks import NO_RETRY, Outcome, RetryPolicy, State
 
 ALL = Selection(states=cancelling.OPEN)
 RETRIES = RetryPolicy(retries=dict.fromkeys((Outcome.EXCEPTION, Outcome.LOST, Outcome.KILLED), 9))
@@ -253,3 +253,19 @@ def test_a_job_is_cancelled_paused_and_resumed_from_python(tmp_path):
     assert one.cancel(state="pending") == CancelReport(pending=2)
     assert one.cancel(all_tasks=True) == CancelReport(ended=3)
     assert one.retry(killed=True) == 3
+
+
+@pytest.mark.parametrize("route", ["leased", "told"])
+def test_a_task_that_its_worker_killed_for_good_is_killed_though_nobody_cancelled_it(job, done, route):
+    """As at the time limit of a machine, see ON_TIME_LIMIT."""
+    job.insert(1)
+    worker_id = job.worker()
+    [lease] = job.lease(worker_id, 1)
+    killed = done(lease, Outcome.KILLED)._replace(retry_delay_seconds=NO_RETRY)
+    if route == "leased":
+        job.finish(worker_id, killed, policy=RETRIES)
+    else:
+        _told(job, 1, ended=[EndedAttempt(killed, None)])
+    assert job.states()[1] is State.KILLED
+    assert repair.retry(job.database, killed=True) == 1
+    assert job.states()[1] is State.PENDING

@@ -107,7 +107,7 @@ def test_every_insert_of_the_library_names_its_columns():
 
 
 def test_additive_migrations_leave_who_may_write_and_breaking_ones_raise_it():
-    writers = [0, 1, 2, 2, 4, 5, 5, 7, 7, 9, 9, 9, 9]
+    writers = [0, 1, 2, 2, 4, 5, 5, 7, 7, 9, 9, 9, 9, 9]
     assert [migrations.oldest_writer(schema) for schema in range(len(MIGRATIONS) + 1)] == writers
 
 

@@ -141,3 +141,32 @@ def test_a_request_that_also_met_a_shortage_does_not_count():
         ]
         cooldowns.note_request(failures, has_launched=False)
     assert cooldowns.general_rejection is None
+
+
+NODE = offer("node", "main", slots=4, nodes=2.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "least_seconds", "number", "seconds"),
+    [
+        (100.0, 600.0, 5, 7200.0),
+        (10.0, 600.0, 5, 3600.0),  # all machines, for less time each
+        (10.0, 6000.0, 3, 6000.0),  # fewer, because none is of use for less time
+        (1.0, 6000.0, 0, 0.0),
+    ],
+)
+def test_a_budget_in_node_hours_limits_the_number_and_the_lifetime_of_machines(budget, least_seconds, number, seconds):
+    limits = Limits(
+        max_machines=5,
+        budget_node_hours=budget,
+        lifetime_seconds=7200.0,
+        min_lifetime_seconds=least_seconds,
+        needs_canary=False,
+    )
+    found = plan(state(offers=(NODE,)), limits, Cooldowns())
+    if number:
+        assert (found.launch.number, found.launch.lifetime_seconds) == (number, pytest.approx(seconds))
+    else:
+        assert (found.hold.reason, found.gives_up) == (HoldReason.BUDGET, True)
+        assert "budget of 1.00 node-hours" in found.hold.text
+    assert plan(state(offers=(NODE,), spent_node_hours=budget), limits, Cooldowns()).launch is None

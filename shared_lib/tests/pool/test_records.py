@@ -167,6 +167,18 @@ def test_the_time_in_the_queue_is_no_cost(ledger):
     assert the_machine(ledger).cost_usd(1e6) == records.spent_usd(ledger) == 200.0
 
 
+@pytest.mark.parametrize(("reported_at", "hours"), [(9100.0, 100.0 / 3600), (12_800.0, 3800.0 / 3600), (None, 1.0)])
+def test_a_machine_costs_until_its_provider_says_that_it_ended_else_at_most_for_its_lifetime(
+    ledger, reported_at, hours
+):
+    request = LaunchRequest(token="job-1-a", number=1, offers=(offer("t", "z", nodes=2.0),), lifetime_seconds=3600.0)
+    updates.add_request(ledger, request, provider="p", now=1000.0, can_queue=True)
+    [token] = request.tokens
+    updates.mark_started(ledger, token, token, request.offers[0], 1000.0, 9000.0)
+    updates.mark_ended(ledger, {token: End(EndReason.ENDED, ended_at=reported_at)}, 20_000.0)
+    assert the_machine(ledger).node_hours(1e6) == records.spent_node_hours(ledger) == pytest.approx(2.0 * hours)
+
+
 def test_a_lifetime_begins_when_the_machine_runs(ledger):
     token = ask(ledger)
     updates.mark_started(ledger, token, token, None, 1000.0, None)

@@ -33,6 +33,7 @@ RUNS = 2000
 QUEUE_RUNS = 400
 FIRST_SEED = int(os.environ.get("POOL_SEED", "1000000"))
 STEP_SECONDS = 20.0
+NODES_PER_USD = 10.0
 #: The step with queues of hours.
 QUEUE_STEP_SECONDS = 120.0
 #: A run that takes longer on its own clock is stuck; with a queue, there may be days before each machine.
@@ -59,6 +60,8 @@ class Run:
         self.world = World(chance, weather, tasks=tasks, task_seconds=task_seconds, idle_seconds=idle_seconds)
         self.cloud = Cloud(self.world)
         self.offers, self.limits = offers, limits
+        self.nodes_per_usd = offers[0].nodes / max(offers[0].usd_per_hour, 1e-9)
+        """The same for all offers, so that what is true of costs in USD is true of node-hours."""
         self.step_seconds = step_seconds
         self.longest_seconds = LONGEST_SECONDS if weather.queue_seconds is None else LONGEST_QUEUE_SECONDS
         self.said = []
@@ -162,10 +165,14 @@ class Run:
         for order, usd in unseen.items():
             assert sum(one.cost_usd(0.0) for one in known.values() if one.order_token == order) >= usd - 1e-9
         assert records.spent_usd(self.database) >= true_cost - 1e-9
+        assert records.spent_node_hours(self.database) == pytest.approx(
+            self.nodes_per_usd * records.spent_usd(self.database)
+        )
         assert records.open_machines(self.database) == []
         highest_usd_per_hour = max(one.usd_per_hour for one in self.offers)
         slack_usd = limits.max_machines * highest_usd_per_hour * 120 / 3600
         assert true_cost <= limits.budget_usd + slack_usd
+        assert self.nodes_per_usd * true_cost <= limits.budget_node_hours + self.nodes_per_usd * slack_usd
 
 
 def draw_run(seed, folder, draw_weather, step_seconds):
@@ -183,6 +190,9 @@ def draw_run(seed, folder, draw_weather, step_seconds):
     task_seconds = chance.choice([10.0, 120.0])
     layers = random.Random(seed)  # numbers of its own, so that the others stay as they were
     idle_seconds = layers.choice([math.inf, 60.0, 300.0])
+    if weather.queue_seconds is not None:  # as in the batch system of a cluster
+        offers = [replace(one, nodes=NODES_PER_USD * one.usd_per_hour) for one in offers]
+        limits = replace(limits, budget_node_hours=layers.choice([math.inf, math.inf, 500.0, 20.0]))
     if layers.random() < 0.5:
         tasks = [tasks, 1, layers.choice([1, 20, 300])]
     return Run(
@@ -472,6 +482,16 @@ def test_the_time_in_the_queue_is_not_in_the_costs(run):
     highest_usd_per_hour = max(one.usd_per_hour for one in job.offers)
     unseen_usd = len(job.world.instances) * highest_usd_per_hour * 2 * STEP_SECONDS / 3600
     assert true_cost <= records.spent_usd(job.database) <= true_cost + unseen_usd
+
+
+def test_a_budget_in_node_hours_holds_where_nothing_has_a_price(run):
+    node = offer("node", "main", slots=4, nodes=2.0)
+    job = run(QUEUE, tasks=100_000, offers=[node], budget_node_hours=10.0, lifetime_seconds=3600.0, needs_canary=False)
+    job.play()
+    assert job.gave_up is HoldReason.BUDGET
+    true_hours = sum(2.0 * (one.ended_at - one.running_at) / 3600 for one in job.world.instances.values())
+    assert 8.0 < true_hours <= records.spent_node_hours(job.database) <= 10.0 + 1e-9
+    assert records.spent_usd(job.database) == 0
 
 
 def one_slot(usd_per_hour=0.036):

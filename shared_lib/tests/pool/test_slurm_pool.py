@@ -2,15 +2,22 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 from taskfleet.ledger import counters
 from taskfleet.ledger.database import open_ledger
+from taskfleet.pool import records
+from taskfleet.pool.cooldowns import Cooldowns
+from taskfleet.pool.planning import Limits, PoolState, plan
 from taskfleet.tasks import State
+from taskfleet.watch.machines import machine_rows
+from taskfleet.watch.status import gather
 
 from shared_lib.tests.machines.contract import until
 
@@ -49,12 +56,17 @@ def project(tmp_path, on_slurm):
         )
         return started[-1]
 
+    def ledger():
+        return open_ledger(folder / "jobs" / "sums.db", job_id="sums", read_only=True)
+
     def states():
-        with closing(open_ledger(folder / "jobs" / "sums.db", job_id="sums", read_only=True)) as database:
+        with closing(ledger()) as database:
             return counters.by_state(database)
 
     started = []
-    yield SimpleNamespace(make=make, run=run, start=start, states=states, folder=folder, cluster=on_slurm)
+    yield SimpleNamespace(
+        make=make, run=run, start=start, ledger=ledger, states=states, folder=folder, cluster=on_slurm
+    )
     for one in started:
         one.kill()
         one.wait()
@@ -91,28 +103,97 @@ def test_jobs_that_are_cancelled_preempted_or_killed_are_replaced_and_lose_no_ta
 
 
 @pytest.mark.slow
-def test_the_time_limit_costs_no_attempt_and_no_task(project):
+def test_the_time_limit_costs_no_attempt_and_no_task_and_little_time(project):
     """Machines of one minute, and no task may be lost once."""
     project.make(
-        [{"n": n, "seconds": 10} for n in range(7)],
-        "CPUS=1\nMEMORY_GIB=-1\nMACHINES=1\nLIFETIME_HOURS=0.016",
+        [{"n": n, "seconds": 20} for n in range(5)],
+        "CPUS=1\nMEMORY_GIB=-1\nMACHINES=2\nLIFETIME_HOURS=0.017",
         "RETRIES_ON_LOST=0",
     )
     report = project.run("deploy_pool", "--yes")
     assert "JOB COMPLETE" in report.out
-    assert project.states() == {**dict.fromkeys(State, 0), State.SUCCEEDED: 7}
+    assert project.states() == {**dict.fromkeys(State, 0), State.SUCCEEDED: 5}
     project.run("results", "-o", "results.json")
     rows = json.loads((project.folder / "results.json").read_text())
-    assert len({row["result"][2] for row in rows}) > 1
+    assert len({row["result"][2] for row in rows}) > 2  # so the last one did not fit into the first machines
+    with closing(project.ledger()) as database:
+        assert database.value("SELECT count(*) FROM attempt") == 5
+    hours = json.loads(project.run("status", "--json").out)["costs"]["node_hours"]
+    assert hours["boot"] + hours["idle"] <= 0.4 * hours["so_far"]
 
 
 @pytest.mark.slow
-def test_a_task_that_needs_more_than_a_machine_s_lifetime_fails(project):
-    """It would run for ever otherwise, on one machine after the other."""
-    project.make([{"n": 0, "seconds": 1000}], "CPUS=1\nMEMORY_GIB=-1\nMACHINES=1\nLIFETIME_HOURS=0.016")
-    report = project.run("deploy_pool", "--yes", code=None)
-    assert "Increase LIFETIME_HOURS" in report.out + project.run("status").out
-    assert project.states() == {**dict.fromkeys(State, 0), State.FAILED: 1}
+def test_a_budget_in_node_hours_ends_the_pool_and_the_time_limit_its_tasks(project):
+    """Two nodes for a minute are all that the budget has, also for a controller that takes over."""
+    project.make(
+        [{"n": n, "seconds": 1000} for n in range(5)],
+        "EXCLUSIVE=true\nCPUS_PER_TASK=8\nMACHINES=4\nLIFETIME_HOURS=0.017\nBUDGET_NODE_HOURS=0.035",
+        "ON_TIME_LIMIT=kill",
+    )
+    pool = project.start("deploy_pool", "--yes")
+    until(lambda: project.states()[State.RUNNING] == 2, "two running tasks")
+    pool.kill()
+    pool.wait()
+    said = project.run("deploy_pool", "--yes", "--continue", code=1)
+    assert "The pool gave up: the budget of 0.0350 node-hours is used up" in said.err
+    assert said.err.count("No machine is launched") == 1  # not whenever a figure changes
+    assert "Traceback" not in said.err
+    assert project.states() == {**dict.fromkeys(State, 0), State.KILLED: 2, State.PENDING: 3}
+    found = json.loads(project.run("status", "--json").out)["costs"]
+    assert (found["machines"], found["machines_ever"], found["so_far_usd"]) == (0, 2, 0.0)
+    assert 0.025 < found["node_hours"]["so_far"] <= 0.035
+    assert "USD" not in said.out + project.run("status").out + project.run("machines", "--all").out
+    assert "BUDGET_NODE_HOURS" in project.run("explain", "pool").out
+
+
+def test_what_waits_for_an_hour_is_not_late_and_costs_nothing(project):
+    project.make([{"n": n} for n in range(16)], "EXCLUSIVE=true\nMACHINES=2\nBUDGET_NODE_HOURS=1")
+    project.cluster.run("sbatch", "--exclusive", "--nodes=2", "--time=50", "--output=/dev/null", "--wrap=sleep 1000")
+    until(lambda: "RUNNING" in project.cluster.states().values(), "a full cluster")
+    planned = project.run("plan").out
+    assert re.search(r"would start in (49|50)m", planned)
+    assert "2 of 8 CPUs and 15.6 GiB (0 idle)" in planned
+    planned_script = project.run("plan", "--show-start-up-script").out
+    assert "--time=30 " in planned_script  # as the budget allows
+    pool = project.start("deploy_pool", "--yes")
+    until(lambda: "PENDING" in project.cluster.states().values(), "machines in the queue")
+    script = next((project.folder / "jobs").glob("sums.slurm/*.sh")).read_text()
+    name = script.partition("--job-name=")[2].partition(" ")[0]
+    assert script == planned_script.replace("NAME", name)
+    with closing(project.ledger()) as database:
+        until(lambda: any(one.is_queued for one in records.open_machines(database)), "their records")
+        now = time.time() + 3600.0
+        rows = machine_rows(database, None, Limits(), now)
+        costs = gather(database, now).costs
+        assert [(one.state, one.node_hours, "overdue" in one.remark) for one in rows] == [("queued", 0.0, False)] * 2
+        assert (costs.node_hours.so_far, costs.machines_queued) == (0.0, 2)
+        state = PoolState(
+            now=now,
+            tasks_left=16,
+            tasks_runnable=16,
+            open_machines=records.open_machines(database),
+            last_heartbeats={},
+            spent_usd=0.0,
+            was_ever_ready=False,
+            was_ever_productive=False,
+            failures=[],
+            offers=[],
+            next_token="next",
+        )
+        assert plan(state, Limits(), Cooldowns()).end == {}
+    pool.send_signal(2)
+    pool.wait(200)
+
+
+def test_a_task_that_may_run_longer_than_a_machine_is_an_error_before_anything_is_submitted(project):
+    project.make([{"n": 1}], "LIFETIME_HOURS=0.5", "MAX_RUNTIME_SECONDS=1800")
+    said = project.run("deploy_pool", "--yes", code=2)
+    assert said.err.count("\n") == 1
+    assert "Set LIFETIME_HOURS=0.52 or more" in said.err
+    assert project.cluster.run("squeue", "--noheader", "--all") == ""
+    same = project.run("deploy_pool", "--yes", "--provider", "local", code=2)
+    assert same.err == said.err
+    assert project.run("deploy_pool", "--yes", "--lifetime-hours", "0.52", "--provider", "local").code == 0
 
 
 @pytest.mark.parametrize(
@@ -127,6 +208,8 @@ def test_a_task_that_needs_more_than_a_machine_s_lifetime_fails(project):
         ("MEMORY_GIB=100-", ["memory"]),
         ("CPUS=9-", ["CPUs"]),
         ("SLURM_OPTIONS=--nodelist=n1 --exclude=n1", ["SLURM_OPTIONS"]),
+        ("SLURM_OPTIONS=--nice=1 --time=5", ["SLURM_OPTIONS has --time=5", "LIFETIME_HOURS"]),
+        ("SLURM_OPTIONS=-t5", ["SLURM_OPTIONS has -t5", "LIFETIME_HOURS"]),
         ("BEFORE_WORKER=none.sh", ["BEFORE_WORKER=none.sh"]),
     ],
 )

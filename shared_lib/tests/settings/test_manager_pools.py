@@ -51,18 +51,18 @@ def test_the_slots_of_a_manager_limit_the_tasks_on_its_machines(project):
 def test_what_belongs_elsewhere_is_refused_with_its_place_and_what_to_do(project):
     config = project / "config"
     (config / "pool.gpu.env").write_text(
-        "BUDGET_USD=5\nPRICE_USD_PER_HOUR=-3\nBUCKET=s3://b\nSLOTS=1\nJOB_ID=other\nNO=1\n"
+        "BUDGET_USD=5\nPRICE_USD_PER_HOUR=-3\nBUCKET=s3://b\nBUDGET_NODE_HOURS=9\nSLOTS=1\nJOB_ID=other\nNO=1\n"
     )
     (config / "task.gpu.env").write_text("MACHINES=2\nBUDGET_USD=5\n")
     with pytest.raises(SettingsError) as caught:
         read(project, "gpu")
     said = str(caught.value).splitlines()
-    for line, name in enumerate(("BUDGET_USD", "PRICE_USD_PER_HOUR", "BUCKET"), start=1):
+    for line, name in enumerate(("BUDGET_USD", "PRICE_USD_PER_HOUR", "BUCKET", "BUDGET_NODE_HOURS"), start=1):
         assert (
             f"  - {config / 'pool.gpu.env'}, line {line}: {name} is the same for all managers; remove it here" in said
         )
-    assert f"  - {config / 'pool.gpu.env'}, line 4: SLOTS belongs into config/task.gpu.env; move it there" in said
-    assert f"  - {config / 'pool.gpu.env'}, line 5: JOB_ID is the same for all managers; remove it here" in said
+    assert f"  - {config / 'pool.gpu.env'}, line 5: SLOTS belongs into config/task.gpu.env; move it there" in said
+    assert f"  - {config / 'pool.gpu.env'}, line 6: JOB_ID is the same for all managers; remove it here" in said
     assert f"  - {config / 'task.gpu.env'}, line 1: MACHINES belongs into config/pool.gpu.env; move it there" in said
     assert f"  - {config / 'task.gpu.env'}, line 2: BUDGET_USD is the same for all managers; remove it here" in said
     assert any("unknown setting NO" in one for one in said)

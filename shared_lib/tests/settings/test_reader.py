@@ -35,6 +35,7 @@ TEXTS = [
     "exit=2",
     "spot",
     "on-demand",
+    "kill",
     "aws",
     "gcp",
     "x86_64",

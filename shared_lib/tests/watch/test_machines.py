@@ -111,6 +111,28 @@ def test_what_waits_is_no_cost_and_is_counted_apart(ledger):
     assert cost_line(costs).startswith("Machines: 3 active (2 queued), 3 in total. Cost so far: 0.1000 USD")
 
 
+def test_parts_of_nodes_cost_node_hours_and_usd_only_if_they_have_a_price(ledger):
+    for ago, usd in ((3600.0, 0.0), (3000.0, 3.6)):
+        part = offer("part", "main", usd=usd, nodes=0.5)
+        request = LaunchRequest(token=f"job-{ago:g}", number=2, offers=(part,), lifetime_seconds=7200.0)
+        updates.add_request(ledger, request, provider="p", now=NOW - ago, can_queue=True)
+        first, second = request.tokens
+        accept(ledger, first, running_ago=720.0)
+        accept(ledger, second)
+        costs = gather(ledger, NOW).costs
+        said = cost_line(costs)
+        if usd == 0:
+            assert (costs.node_hours.so_far, costs.node_hours.boot, costs.node_hours.per_hour) == (0.1, 0.1, 0.5)
+            assert "Cost so far: 0.1000 node-hours, 0.5 nodes now, " in said
+            assert "wasted: 0.1000 node-hours booting, 0.00 node-hours idle or lost." in said
+            assert "USD" not in said
+    assert "Cost so far: 0.2000 node-hours, 1 node now, " in said
+    assert "; in USD: 0.7200 USD, 3.6000 USD per hour now" in said
+    assert [one.node_hours for one in rows(ledger)] == [0.1, 0.0, 0.1, 0.0]
+    [explained] = [one for one in diagnose_pools(ledger, Limits(budget_node_hours=4.05), {}, 9, NOW) if "budget" in one]
+    assert "The budget of 4.05 node-hours is used up: 0.20 node-hours are spent, and 3.80 node-hours" in explained
+
+
 def test_the_boot_of_what_waited_costs_from_its_start(ledger):
     [token] = ask(ledger)
     accept(ledger, token, running_ago=200.0)

@@ -5,7 +5,9 @@ import signal
 import time
 
 import pytest
+from taskfleet.machines.slurm.script import END_VARIABLE
 from taskfleet.tasks import Outcome, State
+from taskfleet.worker.limits import stopped_by
 
 from shared_lib.tests.services.metadata import Metadata
 
@@ -139,3 +141,40 @@ def test_no_metadata_is_requested_outside_a_pool_machine(project, metadata):
     project.write("def run_task(n): pass").insert([{"n": 1}])
     project.work(environment=metadata.environment())
     assert not [path for path in metadata.requests() if path.startswith("/")]
+
+
+@pytest.mark.parametrize("word", ["retry", "kill"])
+def test_a_task_that_the_time_limit_of_a_batch_job_stops_is_retried_or_killed_and_loses_no_retry(project, word):
+    project.write(
+        """
+        import time
+        def run_task(n):
+            note(f"began {n}")
+            time.sleep(2.0 if n == 0 else 1000.0)
+        """,
+        RETRIES_ON_LOST=0,
+        SLOTS=1,
+        ON_TIME_LIMIT=word,
+    ).insert([{"n": n} for n in range(3)])
+    limit = {"TASKFLEET_PROVIDER": "slurm", END_VARIABLE: str(time.time() + 20), "TASKFLEET_MACHINE": "7_1"}
+    worker = project.start(environment=limit)
+    worker.wait()
+    assert "The job's time limit is near: 1 running task" in worker.text
+    assert project.noted() == {"began 0": 1, "began 1": 1}  # the third one was not begun
+    last = project.task("t1").attempts[-1]
+    assert last.outcome is (Outcome.KILLED if word == "kill" else Outcome.INTERRUPTED)
+    left = {State.KILLED.word: 1, State.PENDING.word: 1} if word == "kill" else {State.PENDING.word: 2}
+    assert project.counts() == {State.SUCCEEDED.word: 1, **left}
+    if word == "kill":
+        explained = project.start("t1", command=("-m", "taskfleet", "explain"))
+        explained.wait()
+        assert "was killed when its machine reached its time limit" in explained.text
+
+
+def test_a_task_that_had_nearly_the_whole_lifetime_of_its_machine_fails_unless_it_is_killed():
+    """It would run for ever otherwise, on one machine after the other."""
+    began_at = time.monotonic() - 55
+    assert stopped_by(began_at, 60.0, kills=False)[0] is Outcome.TIMEOUT
+    assert stopped_by(began_at, 90.0, kills=False)[0] is Outcome.INTERRUPTED
+    assert stopped_by(began_at, None, kills=True)[0] is Outcome.INTERRUPTED
+    assert stopped_by(began_at, 90.0, kills=True)[0] is Outcome.KILLED

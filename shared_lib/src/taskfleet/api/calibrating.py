@@ -65,6 +65,11 @@ class Calibration:
         """The price of a task while all slots are busy."""
         return self.measured.mean_seconds / 3600 * self.plan.best.usd_per_slot_hour
 
+    @property
+    def node_hours_per_task(self) -> float:
+        """The node-hours of a task while all slots are busy; 0 for machines without nodes."""
+        return self.measured.mean_seconds / 3600 * self.plan.best.nodes / self.plan.best.slots
+
     def to_json(self) -> dict[str, Any]:
         """Return the object that ``poe calibrate --json`` prints."""
         best, estimate = self.plan.best, self.plan.estimate
@@ -75,7 +80,9 @@ class Calibration:
             "market": best.market,
             "machines": self.plan.choice.count,
             "usd_per_task": self.usd_per_task,
+            "node_hours_per_task": self.node_hours_per_task,
             "hours": estimate.hours,
+            "node_hours": estimate.node_hours,
             "usd": estimate.usd,
             "tasks_left": estimate.tasks,
         }

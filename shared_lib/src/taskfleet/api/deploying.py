@@ -10,7 +10,7 @@ from typing import Self
 
 from taskfleet.api.machines import terminate_machines
 from taskfleet.api.planning import Plan, warn
-from taskfleet.api.pool_making import PoolMaker, check_reach
+from taskfleet.api.pool_making import PoolMaker, check_machines
 from taskfleet.api.queue import open_job
 from taskfleet.errors import CommandError, LedgerError, UnusableLedgerError
 from taskfleet.invocation import poe
@@ -78,7 +78,7 @@ class Pool:
         take_over: bool = False,
         say: Callable[[str], None] = warn,
     ) -> None:
-        check_reach(configuration)
+        check_machines(configuration)
         self._configuration = configuration
         self._plans = {"": plans} if isinstance(plans, Plan) else plans
         self._take_over = take_over

@@ -9,13 +9,15 @@ from typing import Any
 from taskfleet.errors import UsageError
 from taskfleet.invocation import poe
 from taskfleet.machine_terms import ANY
+from taskfleet.machines import LaunchRequest, Preview
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.choosing import Choice, Offer, choose
 from taskfleet.machines.images import Image
 from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.provider import Provider, provider_of
 from taskfleet.pool import selection
-from taskfleet.pool.estimate import Estimate, names_of_managers, read_job
+from taskfleet.pool.code_delivery import preview_script
+from taskfleet.pool.estimate import Estimate, first_request, names_of_managers, read_job
 from taskfleet.pool.selection import pool_need
 from taskfleet.settings import Configuration
 from taskfleet.text import harmless
@@ -50,8 +52,10 @@ class Plan:
             "limited_by": choice.limited_by,
             "offer": asdict(self.best),
             "usd_per_hour": estimate.usd_per_hour,
+            "nodes": estimate.nodes,
             "tasks": estimate.tasks,
             "hours": estimate.hours,
+            "node_hours": estimate.node_hours,
             "usd": estimate.usd,
         }
 
@@ -137,6 +141,42 @@ def plans(
         assert one is not None
         found[""] = one
     return found
+
+
+def preview(configuration: Configuration, found: Plan) -> Preview | None:
+    """Return what is known of the first launch request of a pool before it is sent; None for nothing.
+
+    Args:
+        configuration: The settings of the manager whose plan it is.
+        found: The plan.
+    """
+    request = first_request(configuration, found.choice, found.estimate.tasks, token="NAME")
+    if isinstance(request, LaunchRequest):
+        return provider_of(configuration).preview(configuration, request)
+    return Preview(script="", notes=(f"No machine would be launched: {request.text}.",)) if request else None
+
+
+def start_up_script(configuration: Configuration) -> str:
+    """Return the script that starts the machines of a pool, with placeholders for what is not known before the launch.
+
+    Raises:
+        UsageError: The provider's machines run no script.
+        NothingFitsError, ProviderError: As in ``plan``.
+    """
+    provider = provider_of(configuration)
+    if provider.code_sources:
+        return preview_script(configuration)
+    found = plan(configuration, even_if_done=True)
+    assert found is not None
+    known = preview(configuration, found)
+    if known is not None and not known.script:
+        raise UsageError(" ".join(known.notes))
+    if known is None:
+        raise UsageError(
+            f"Machines of PROVIDER={provider.name} run no start-up script. Choose another provider: "
+            f"{poe('plan --show-start-up-script --provider aws')}"
+        )
+    return known.script
 
 
 def get_catalogue(

@@ -1,5 +1,6 @@
 """Make the pools of a job's managers: their plans, the machines at their providers, and their controllers."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +16,16 @@ from taskfleet.pool.code_delivery import CodeDelivery
 from taskfleet.pool.controller import Controller
 from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.job_state import LedgerJobState
-from taskfleet.pool.selection import pool_limits, pool_need
+from taskfleet.pool.selection import pool_limits, pool_need, useful_lifetime_seconds
 from taskfleet.queues.addresses import is_remote
 from taskfleet.settings import Configuration
 
 
-def check_reach(configuration: Configuration) -> None:
-    """Check that the provider's machines can access the queue, and have an identity with which to do so.
+def check_machines(configuration: Configuration) -> None:
+    """Check that the provider's machines can access the queue, have an identity with which to do so, and live as long as tasks may run.
 
     Raises:
-        SettingsError: They cannot access it, or have no identity.
+        SettingsError: They cannot access it, have no identity, or end before a task may.
     """
     provider = provider_of(configuration)
     if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
@@ -33,6 +34,14 @@ def check_reach(configuration: Configuration) -> None:
             f"QUEUE_URL={provider.example_queue_url} in config/task.env, or PROVIDER=local."
         )
     provider.check_machines(configuration)
+    hours, most_seconds = configuration.pool.lifetime_hours, configuration.settings.max_runtime_seconds
+    least_seconds = useful_lifetime_seconds(configuration)
+    if most_seconds is not None and least_seconds > hours * 3600:
+        raise SettingsError(
+            f"A task may run for {most_seconds:g} s (MAX_RUNTIME_SECONDS), and a machine lives for {hours * 3600:g} s "
+            f"(LIFETIME_HOURS={hours:g}), which would end the task every time. Set LIFETIME_HOURS={_rounded_up(least_seconds / 3600):g} or "
+            "more in config/pool.env, or a lower MAX_RUNTIME_SECONDS in config/task.env."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +83,7 @@ class PoolMaker:
             SettingsError: The settings of the manager's tasks or of its pool are invalid.
         """
         configuration = of_manager(self._configuration, name)
-        check_reach(configuration)
+        check_machines(configuration)
         found = found or plan(configuration, even_if_done=True, say=self._say)
         assert found is not None
         machines = self._open(configuration, found)
@@ -113,6 +122,10 @@ class PoolMaker:
                 f"Machines{of_pool} cannot be launched yet:\n" + "\n".join(f"  - {one}" for one in errors)
             )
         return machines
+
+
+def _rounded_up(hours: float) -> float:
+    return math.ceil(hours * 100) / 100
 
 
 def of_manager(configuration: Configuration, name: str) -> Configuration:

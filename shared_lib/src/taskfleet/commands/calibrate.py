@@ -40,7 +40,9 @@ def run(argv: Sequence[str]) -> int:
         return 0
     _show(found.measured)
     print()
-    show_plan(found.plan, arguments.limit, configuration.pool.budget_usd)
+    show_plan(found.plan, arguments.limit, configuration.pool)
+    if found.node_hours_per_task:
+        print(f"Node-hours per task: {found.node_hours_per_task:.2g}, while all slots are busy.")
     if found.usd_per_task:
         print(f"Price per task: {found.usd_per_task:.2g} USD, while all slots are busy.")
     memory = found.measured.memory_gib_per_task

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from taskfleet.api.deploying import Pool, PoolReport, dump
 from taskfleet.api.planning import plans
-from taskfleet.api.pool_making import check_reach
+from taskfleet.api.pool_making import check_machines
 from taskfleet.errors import CommandError
 from taskfleet.invocation import poe
 from taskfleet.pool.deployment import Ending, Interrupted
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
-    check_reach(configuration)
+    check_machines(configuration)
     if not arguments.dry_run:
         _insert_if_needed(configuration)
     found = plans(configuration, refresh=arguments.refresh, even_if_done=arguments.take_over)

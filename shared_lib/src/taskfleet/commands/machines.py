@@ -30,6 +30,8 @@ FIELDS: dict[str, Callable[[MachineRow], Any]] = {
     "created": lambda row: row.created_at,
     "usd_per_hour": lambda row: row.usd_per_hour,
     "usd": lambda row: row.usd,
+    "nodes": lambda row: row.nodes,
+    "node_hours": lambda row: row.node_hours,
     "remark": lambda row: row.remark,
 }
 #: The names that rms-cloud-tasks has for them.
@@ -37,7 +39,20 @@ _ALIASES = {
     **dict.fromkeys(("id", "i"), "machine"),
     **dict.fromkeys(("creation_time", "creation", "time", "c"), "created"),
 }
-HEADS = ("machine", "type", "zone", "market", "state", "age", "last heartbeat", "USD/h", "USD", "")
+HEADS = (
+    "machine",
+    "type",
+    "zone",
+    "market",
+    "state",
+    "age",
+    "last heartbeat",
+    "nodes",
+    "node-hours",
+    "USD/h",
+    "USD",
+    "",
+)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -84,7 +99,7 @@ def run(argv: Sequence[str]) -> int:
         if has_pools(listed.rows):
             cells = [(one[0], row.manager or "-", *one[1:]) for one, row in zip(cells, shown, strict=True)]
             heads = (HEADS[0], "manager", *HEADS[1:])
-        print(columns(cells, heads))
+        print(columns(cells, heads, without=_unused(shown)))
     print_left_out(rows, shown)
     if listed.costs is not None:
         print("\n" + "\n".join(cost_lines(listed.costs)))
@@ -94,6 +109,17 @@ def run(argv: Sequence[str]) -> int:
 def has_pools(rows: Sequence[MachineRow]) -> bool:
     """Return whether machines belong to other pools than that of the default manager."""
     return any(row.manager not in (None, DEFAULT_MANAGER) for row in rows)
+
+
+def _unused(rows: Sequence[MachineRow]) -> list[str]:
+    """Return the headings of columns that mean nothing for any of the machines."""
+    has_nodes = any(row.nodes for row in rows)
+    unused = [] if has_nodes else ["nodes", "node-hours"]
+    if all(row.usd_per_hour == 0 or row.nodes for row in rows):
+        unused.append("market")
+    if not any(row.usd_per_hour for row in rows) and (has_nodes or all(row.usd is not None for row in rows)):
+        unused += ["USD/h", "USD"]
+    return unused
 
 
 def _details(row: MachineRow) -> dict[str, str]:
@@ -115,6 +141,8 @@ def _cells(row: MachineRow, now: float) -> tuple[str, ...]:
         row.state,
         duration(max(0.0, (row.ended_at or now) - row.created_at)),
         heartbeat,
+        "-" if row.nodes is None else f"{row.nodes:.3g}",
+        "-" if row.node_hours is None else f"{row.node_hours:.4f}",
         "-" if row.usd_per_hour is None else f"{row.usd_per_hour:.4f}",
         "-" if row.usd is None else f"{row.usd:.4f}",
         row.remark,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from taskfleet.api.planning import plan, plans
+from taskfleet.api.planning import plan, plans, preview, start_up_script
 from taskfleet.settings.manager_files import DEFAULT_MANAGER
 from taskfleet.terminal.arguments import configure, make_parser, whole_number
 from taskfleet.terminal.offers import add_refresh, print_age, show_plans
@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--show-start-up-script",
         action="store_true",
-        help="print only the start-up script of the machines",
+        help="print only the start-up script of the machines; with Slurm, the batch script",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per pool")
     arguments = parser.parse_args(argv)
@@ -46,9 +46,7 @@ def run(argv: Sequence[str]) -> int:
     if arguments.manager not in (None, DEFAULT_MANAGER):
         configuration = configuration.of_manager(arguments.manager)
     if arguments.show_start_up_script:
-        from taskfleet.pool.code_delivery import preview_script
-
-        print(preview_script(configuration), end="")
+        print(start_up_script(configuration), end="")
         return 0
     if arguments.manager is None and arguments.tasks is None:
         found = plans(configuration, refresh=arguments.refresh)
@@ -60,8 +58,11 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if arguments.json:
         for name, one in found.items():
-            print_age(configuration.of_manager(name) if name else configuration, one.catalogue)
-            print(json.dumps({**one.to_json(), "manager": name or DEFAULT_MANAGER}))
+            own = configuration.of_manager(name) if name else configuration
+            print_age(own, one.catalogue)
+            known = preview(own, one)
+            notes = [] if known is None else known.notes
+            print(json.dumps({**one.to_json(), "notes": notes, "manager": name or DEFAULT_MANAGER}))
         return 0
     show_plans(configuration, found, arguments.limit)
     print("\nNo machine was launched.")

@@ -99,6 +99,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="010_chains.sql"),
     Migration(name="011_pools.sql"),
     Migration(name="012_environments.sql"),
+    Migration(name="013_nodes.sql"),
 )
 
 

@@ -16,7 +16,7 @@ from taskfleet.ledger.transitions import Transitions, changing, kind_of_failure
 from taskfleet.messages.events import Batch
 from taskfleet.messages.fields import storable
 from taskfleet.messages.formats import ForeignMessageError
-from taskfleet.tasks import LAST_ATTEMPT, Finished, Outcome, State, attempt_key
+from taskfleet.tasks import LAST_ATTEMPT, NO_RETRY, Finished, Outcome, State, attempt_key
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class _Recording:
             return
         if task.state in _OPEN and finished.attempt >= task.attempt:
             task.attempt, task.worker_id = finished.attempt, None
-            if self._change.is_cancelled(finished.seq):
+            if finished.retry_delay_seconds == NO_RETRY or self._change.is_cancelled(finished.seq):
                 task.state, task.available_at = State.KILLED, 0.0
             else:
                 task.put_back(0.0)

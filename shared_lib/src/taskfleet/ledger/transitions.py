@@ -16,7 +16,7 @@ from taskfleet.ledger.database import Database, as_json
 from taskfleet.ledger.function_graph import LOADED_NAME_OF_TASK
 from taskfleet.ledger.releasing import Reuse
 from taskfleet.ledger.task_states import PURGED, TaskState
-from taskfleet.tasks import LAST_ATTEMPT, Finished, Lease, Outcome, State
+from taskfleet.tasks import LAST_ATTEMPT, NO_RETRY, Finished, Lease, Outcome, State
 
 #: An attempt is identified by its number and its worker. After it has lost its lease, no row matches.
 _FENCE = f"WHERE seq = ? AND attempt = ? AND worker_id = ? AND state = {State.RUNNING}"
@@ -238,9 +238,9 @@ class Transitions(CancelTransitions):
     def end_killed(self, worker_id: int, finished: Finished, now: float) -> bool:
         """Record an attempt that its worker killed; return False if it has lost its lease.
 
-        If the user has taken the cancellation back meanwhile, the task becomes pending.
+        If it was cancelled, and the user has taken that back meanwhile, the task becomes pending.
         """
-        if not self.is_cancelled(finished.seq):
+        if finished.retry_delay_seconds != NO_RETRY and not self.is_cancelled(finished.seq):
             return self.retry_later(worker_id, finished, 0.0, now)
         if self._database.execute(_KILL, (finished.seq, finished.attempt, worker_id)).rowcount != 1:
             self.count_duplicates(1)

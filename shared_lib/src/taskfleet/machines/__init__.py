@@ -25,6 +25,7 @@ __all__ = [
     "Machine",
     "MachineState",
     "Machines",
+    "Preview",
 ]
 
 
@@ -187,6 +188,16 @@ class LaunchResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What is known of a launch request before it is sent."""
+
+    script: str
+    """The start-up script of the machines; empty if none would be launched."""
+    notes: tuple[str, ...]
+    """Sentences for people: where the machines would run, and when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """A machine as its provider lists it."""
 
@@ -201,6 +212,8 @@ class Machine:
     """When the provider accepted it, in seconds since the epoch."""
     running_since: float | None = None
     """When it started to run, in seconds since the epoch; None if it never did, or if the provider has no queue."""
+    ended_at: float | None = None
+    """When it ended, in seconds since the epoch; None if it has not, or if the provider does not report it."""
     end_reason: EndReason | None = None
     """The reason why it ended, if the provider reports one."""
     detail: str = ""

@@ -42,6 +42,8 @@ class InstanceType:
     """The supported types; empty for all of the provider's."""
     hardware: tuple[Hardware, ...] = ()
     """Special hardware, for which it is chosen on request only."""
+    nodes: float = 0.0
+    """The nodes of a cluster that it is charged for, less than 1 for a part of one; 0 for machines without nodes."""
 
 
 class Price(NamedTuple):

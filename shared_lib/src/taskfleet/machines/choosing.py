@@ -25,6 +25,7 @@ from taskfleet.machines.constraints import (
 from taskfleet.machines.disks import Disk, DiskType
 from taskfleet.machines.needs import Need
 from taskfleet.machines.patterns import matches, unmatched
+from taskfleet.text import some
 
 #: The number of offers that are kept; a pool whose launches fail for all of them waits.
 MAX_OFFERS = 500
@@ -57,6 +58,21 @@ class Offer:
     cpu_rank: int = 0
     """Higher for faster cores."""
     local_ssd_gib: float = 0.0
+    nodes: float = 0.0
+    """See ``InstanceType.nodes``."""
+
+    @property
+    def has_market(self) -> bool:
+        """Whether its market means something: it has a price, and is not a part of a cluster."""
+        return self.usd_per_hour > 0 and not self.nodes
+
+    @property
+    def price_words(self) -> str:
+        """What it costs, for people; empty if nothing."""
+        words = [f"{some(self.nodes, 'node')} each"] if self.nodes else []
+        words += [self.market] if self.has_market else []
+        words += [f"{self.usd_per_hour:.4f} USD per hour"] if self.usd_per_hour else []
+        return ", ".join(words)
 
     @property
     def rank_key(self) -> RankKey:
@@ -294,4 +310,5 @@ def _offer(one: _Candidate) -> Offer:
         memory_gib=kind.memory_gib,
         cpu_rank=kind.cpu_rank,
         local_ssd_gib=kind.local_ssd_gib,
+        nodes=kind.nodes,
     )

@@ -14,7 +14,7 @@ from taskfleet.settings import Configuration
 
 if TYPE_CHECKING:  # a worker needs only its watcher, and imports none of these
     from taskfleet.clouds.permissions import Permissions
-    from taskfleet.machines import LaunchRequest, Machines
+    from taskfleet.machines import LaunchRequest, Machines, Preview
     from taskfleet.machines.catalogue import Catalogue
     from taskfleet.machines.images import Image
     from taskfleet.machines.needs import Need
@@ -114,6 +114,9 @@ class Provider(Protocol):
         Raises:
             SettingsError: A setting is missing.
         """
+
+    def preview(self, configuration: Configuration, request: "LaunchRequest") -> "Preview | None":
+        """Return what the provider knows of a launch request before it is sent; None if it knows nothing, and makes no script itself."""
 
     def watcher(self, address: str) -> "Watcher | None":
         """Return a watcher for the termination notice of the machine that this process runs on; None if there are no notices.

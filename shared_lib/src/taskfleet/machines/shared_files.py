@@ -9,6 +9,7 @@ from typing import ClassVar
 from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import UnreachableError
 from taskfleet.machine_terms import Architecture
+from taskfleet.machines import LaunchRequest, Preview
 from taskfleet.machines.images import Image
 from taskfleet.processes.identity import MANAGER_VARIABLE
 from taskfleet.settings import Configuration
@@ -42,6 +43,9 @@ class SharedFilesProvider:
     def catalogue_name(self, configuration: Configuration) -> str:  # noqa: ARG002
         """See ``Provider.catalogue_name``."""
         return ""
+
+    def preview(self, configuration: Configuration, request: LaunchRequest) -> Preview | None:
+        """See ``Provider.preview``."""
 
     def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
         """See ``Provider.regions``."""

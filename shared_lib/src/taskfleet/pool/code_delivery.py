@@ -5,9 +5,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from taskfleet.errors import SettingsError, UsageError
+from taskfleet.errors import SettingsError
 from taskfleet.extras import OPTIONAL_PACKAGES
-from taskfleet.invocation import poe
 from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.facts import OFFERS_VARIABLE, pack_offers
@@ -60,17 +59,8 @@ class CodeDelivery:
 
 
 def preview_script(configuration: Configuration) -> str:
-    """Return the start-up script that machines would run, with placeholders for a bundle.
-
-    Raises:
-        UsageError: The provider's machines run no script.
-    """
+    """Return the start-up script that machines would run that get a copy of the code, with placeholders for a bundle."""
     pool, provider = configuration.pool, provider_of(configuration)
-    if not provider.longest_script_bytes:
-        raise UsageError(
-            f"Machines of PROVIDER={provider.name} run no start-up script. Choose another provider: "
-            f"{poe('plan --show-start-up-script --provider aws')}"
-        )
     code: Code = bundle.StoredBundle(
         address=f"{pool.bucket or f'{provider.bucket_scheme}://BUCKET'}/BUNDLE.tar.gz",
         hash="0" * 64,

@@ -26,7 +26,7 @@ from taskfleet.pool import records, updates
 from taskfleet.pool.cooldowns import Cooldowns
 from taskfleet.pool.job_state import JobState, failures
 from taskfleet.pool.matching import assign
-from taskfleet.pool.planning import Limits, Plan, PoolState, plan
+from taskfleet.pool.planning import HoldReason, Limits, Plan, PoolState, plan
 from taskfleet.pool.reconciler import Reconciler
 from taskfleet.pool.records import End
 from taskfleet.text import counted
@@ -133,7 +133,9 @@ class Controller:
         if found.launch is not None:
             self._launch(found.launch, now)
         elif found.hold is not None:
-            self._say_once(f"No machine is launched: {found.hold.text}.")
+            # a budget that is used up has other figures in each step
+            about = found.hold.reason if found.hold.reason is HoldReason.BUDGET else found.hold.text
+            self._say_once(f"No machine is launched: {found.hold.text}.", about)
         return found
 
     def _state(self, now: float, other_claims: int) -> PoolState:
@@ -165,6 +167,7 @@ class Controller:
             last_heartbeats=last_heartbeats,
             watched_since=self._watched_since,
             spent_usd=records.spent_usd(database),
+            spent_node_hours=records.spent_node_hours(database),
             was_ever_ready=records.was_ever_ready(database, self._manager_id),
             was_ever_productive=bool(productive),
             failures=failures(database, productive, self._failures_since, manager_id=self._manager_id),
@@ -224,9 +227,9 @@ class Controller:
         for (offer, is_queued), number in launched.items():
             if not is_queued:
                 self._cooldowns.reset(offer.kind, offer.cpus)
+            price = f", {offer.price_words}" if offer.price_words else ""
             self._say(
-                f"{counted(number, 'machine')} {'queued' if is_queued else 'launched'}: {offer.instance_type} in {offer.zone}, "
-                f"{offer.market}, {offer.usd_per_hour:.4f} USD per hour."
+                f"{counted(number, 'machine')} {'queued' if is_queued else 'launched'}: {offer.instance_type} in {offer.zone}{price}."
             )
         self._cooldowns.note_request(result.failures, has_launched=bool(assignment.launched))
         for failure in result.failures:
@@ -240,14 +243,15 @@ class Controller:
         if assignment.failed:
             first = result.failures[0]
             end = End(first.reason.end_reason, first.text)
+            in_market = f", {market}" if request.offers[0].has_market else ""
             updates.mark_never_started(self._database, dict.fromkeys(assignment.failed, end))
             self._say(
-                f"{counted(len(assignment.failed), 'machine')} not launched: {first.instance_type} in {first.zone}, {market}: "
+                f"{counted(len(assignment.failed), 'machine')} not launched: {first.instance_type} in {first.zone}{in_market}: "
                 f"{first.reason.words} ({first.text})."
             )
         self._last_message = ""
 
-    def _say_once(self, text: str) -> None:
-        if text != self._last_message:
+    def _say_once(self, text: str, about: str) -> None:
+        if about != self._last_message:
             self._say(text)
-            self._last_message = text
+            self._last_message = about

@@ -1,6 +1,6 @@
 """The costs of a job's pools: so far, wasted, and expected in total."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from taskfleet.ledger import managers
@@ -19,23 +19,38 @@ class PoolCosts:
     """Machines that exist."""
     machines_ever: int
     so_far_usd: float
+    so_far_node_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amounts:
+    """Costs in one unit: USD, or node-hours."""
+
+    so_far: float
+    per_hour: float
+    """Of the machines that cost something now; queued ones do not. For node-hours, it is the number of nodes."""
+    boot: float
+    """From the launch request, or the start of machines that may be queued, to the first heartbeat; all of machines without one."""
+    idle: float
+    """Of ready machines: slots without a task, and lost work."""
+    per_task: float | None
+    """Per successful task; None before the first."""
+    at_the_end: float | None
+    """Expected in total when all tasks are done; None if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Costs in USD of machines and their boot disks, at the prices at the time of the launch."""
+    """Costs in USD of machines and their boot disks, at the prices at the time of the launch; see ``Amounts``."""
 
     so_far_usd: float
     usd_per_hour: float
-    """Of the machines that cost money now; queued ones do not."""
     boot_usd: float
-    """From the launch request, or the start of machines that may be queued, to the first heartbeat; all of machines without one."""
     idle_usd: float
-    """Of ready machines: slots without a task, and lost work."""
     usd_per_task: float | None
-    """Per successful task; None before the first."""
     at_the_end_usd: float | None
-    """Expected in total when all tasks are done; None if it is unknown."""
+    node_hours: Amounts | None
+    """Of machines with nodes; None if there were none."""
     machines: int
     """Machines that exist."""
     machines_queued: int
@@ -69,27 +84,41 @@ def compute_costs(database: Database, *, succeeded: int, eta_seconds: float | No
     busy_seconds: dict[str | None, float] = dict(
         database.rows("SELECT machine, sum(busy_seconds) FROM worker WHERE machine IS NOT NULL GROUP BY machine")
     )
-    so_far = boot = idle = 0.0
+
+    def amounts(per_hour_of: Callable[[MachineRecord], float]) -> Amounts:
+        so_far = boot = idle = per_hour = 0.0
+        for one in machines:
+            each = per_hour_of(one)
+            cost = each * one.paid_seconds(now) / SECONDS_PER_HOUR
+            so_far += cost
+            if one.ended_at is None and one.paid_from is not None:
+                per_hour += each
+            if one.ready_at is None or one.paid_from is None:
+                boot += cost
+                continue
+            boot += each * max(0.0, one.ready_at - one.paid_from) / SECONDS_PER_HOUR
+            ready_seconds = max(0.0, (one.ended_at or now) - one.ready_at)
+            busy = busy_seconds.get(one.instance_id, 0.0) / one.slots
+            idle += each * max(0.0, ready_seconds - busy) / SECONDS_PER_HOUR
+        return Amounts(
+            so_far=so_far,
+            per_hour=per_hour,
+            boot=boot,
+            idle=idle,
+            per_task=so_far / succeeded if succeeded else None,
+            at_the_end=None if eta_seconds is None else so_far + per_hour * eta_seconds / SECONDS_PER_HOUR,
+        )
+
+    usd = amounts(lambda one: one.usd_per_hour)
     existing = [one for one in machines if one.ended_at is None]
-    for one in machines:
-        cost = one.cost_usd(now)
-        so_far += cost
-        usd_per_second = one.usd_per_hour / SECONDS_PER_HOUR
-        if one.ready_at is None or one.paid_from is None:
-            boot += cost
-            continue
-        boot += usd_per_second * max(0.0, one.ready_at - one.paid_from)
-        ready_seconds = max(0.0, (one.ended_at or now) - one.ready_at)
-        busy = busy_seconds.get(one.instance_id, 0.0) / one.slots
-        idle += usd_per_second * max(0.0, ready_seconds - busy)
-    usd_per_hour = sum(one.usd_per_hour for one in existing if one.paid_from is not None)
     return Costs(
-        so_far_usd=so_far,
-        usd_per_hour=usd_per_hour,
-        boot_usd=boot,
-        idle_usd=idle,
-        usd_per_task=so_far / succeeded if succeeded else None,
-        at_the_end_usd=None if eta_seconds is None else so_far + usd_per_hour * eta_seconds / SECONDS_PER_HOUR,
+        so_far_usd=usd.so_far,
+        usd_per_hour=usd.per_hour,
+        boot_usd=usd.boot,
+        idle_usd=usd.idle,
+        usd_per_task=usd.per_task,
+        at_the_end_usd=usd.at_the_end,
+        node_hours=amounts(lambda one: one.nodes) if any(one.nodes for one in machines) else None,
         machines=len(existing),
         machines_queued=sum(one.is_queued for one in existing),
         machines_ever=len(machines),
@@ -107,5 +136,6 @@ def _by_manager(database: Database, machines: Sequence[MachineRecord], now: floa
             machines=sum(one.ended_at is None for one in of_pool),
             machines_ever=len(of_pool),
             so_far_usd=sum(one.cost_usd(now) for one in of_pool),
+            so_far_node_hours=sum(one.node_hours(now) for one in of_pool),
         )
     return found

@@ -10,9 +10,9 @@ from taskfleet.machines import EndReason
 from taskfleet.pool import control, records
 from taskfleet.pool.job_state import failures
 from taskfleet.pool.planning import MAX_FAILURES, Limits
-from taskfleet.pool.records import MachineRecord
+from taskfleet.pool.records import SECONDS_PER_HOUR, MachineRecord
 from taskfleet.settings.manager_files import DEFAULT_MANAGER
-from taskfleet.text import counted, duration
+from taskfleet.text import amount, counted, duration
 
 #: Older launch failures are ignored.
 RECENT_SECONDS = 3600.0
@@ -58,7 +58,7 @@ def diagnose_pools(
         by_pool[name] = _about_pool(database, number, of_pool, own_limits.get(name, limits), wanted.get(number, 0), now)
     has_several = len(numbers) > 1 or numbers != [0]
     found += [f"Pool {name}: {text}" if has_several else text for name, texts in by_pool.items() for text in texts]
-    found += _about_money(machines, existing, limits, now)
+    found += _about_budgets(machines, existing, limits, now)
     if not found and existing:
         slots = sum(one.slots for one in existing)
         return [
@@ -125,21 +125,33 @@ def _about_failed_launches(machines: list[MachineRecord], now: float) -> list[st
     [(reason, n)] = Counter(one.end_reason for one in failed).most_common(1)
     assert reason is not None
     last = failed[-1]
+    market = f", {last.market}" if last.has_market else ""
     return [
-        f"{counted(n, 'machine')} not launched in the last hour ({reason.words}), the last one {last.instance_type} in {last.zone}, "
-        f"{last.market}, {duration(now - last.ordered_at)} ago: {last.end_text}. {_REMEDIES[reason]}."
+        f"{counted(n, 'machine')} not launched in the last hour ({reason.words}), the last one {last.instance_type} in "
+        f"{last.zone}{market}, {duration(now - last.ordered_at)} ago: {last.end_text}. {_REMEDIES[reason]}."
     ]
 
 
-def _about_money(machines: list[MachineRecord], existing: list[MachineRecord], limits: Limits, now: float) -> list[str]:
-    spent = sum(one.cost_usd(now) for one in machines)
-    committed = sum(one.max_cost_usd(now) for one in machines)
-    if committed < 0.99 * limits.budget_usd:
-        return []
-    return [
-        f"The budget of {limits.budget_usd:.2f} USD is used up: {spent:.2f} USD are spent, and {committed - spent:.2f} USD reserved for "
-        f"{counted(len(existing), 'machine')}. Increase BUDGET_USD to continue."
-    ]
+def _about_budgets(
+    machines: list[MachineRecord], existing: list[MachineRecord], limits: Limits, now: float
+) -> list[str]:
+    found = []
+    least_hours = min(limits.min_lifetime_seconds, limits.lifetime_seconds) / SECONDS_PER_HOUR
+    for budget, rates, unit, setting in (
+        (limits.budget_usd, [one.usd_per_hour for one in machines], "USD", "BUDGET_USD"),
+        (limits.budget_node_hours, [one.nodes for one in machines], "node-hours", "BUDGET_NODE_HOURS"),
+    ):
+        spent = sum(rate * one.paid_seconds(now) / SECONDS_PER_HOUR for rate, one in zip(rates, machines, strict=True))
+        committed = sum(
+            rate * one.max_paid_seconds(now) / SECONDS_PER_HOUR for rate, one in zip(rates, machines, strict=True)
+        )
+        least = min(filter(None, rates), default=0.0) * least_hours
+        if committed + least > budget:
+            found.append(
+                f"The budget of {amount(budget, unit)} is used up: {amount(spent, unit)} are spent, and {amount(committed - spent, unit)} "
+                f"reserved for {counted(len(existing), 'machine')}. Increase {setting} to continue."
+            )
+    return found
 
 
 def _about_machines(database: Database, existing: list[MachineRecord], limits: Limits, now: float) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
+from typing import NamedTuple
 
 from taskfleet.invocation import poe
 from taskfleet.machine_terms import EPSILON, region_of
@@ -15,7 +16,7 @@ from taskfleet.machines import EndReason, LaunchRequest
 from taskfleet.machines.choosing import Offer
 from taskfleet.pool.cooldowns import Cooldowns
 from taskfleet.pool.records import SECONDS_PER_HOUR, MachineRecord
-from taskfleet.text import counted
+from taskfleet.text import amount, counted
 
 #: A machine that still exists after this time is terminated again.
 TERMINATE_AGAIN_SECONDS = 60.0
@@ -39,10 +40,14 @@ class Limits:
     max_slots: float = math.inf
     budget_usd: float = math.inf
     """For all machines of the job ever, whatever their pool."""
+    budget_node_hours: float = math.inf
+    """The same in node-hours."""
     max_usd_per_hour: float = math.inf
     """For all machines of the job."""
     lifetime_seconds: float = 86_400.0
     """The maximum of the self-destruct timer of a machine."""
+    min_lifetime_seconds: float = MIN_LIFETIME_SECONDS
+    """Budgets do not shorten the lifetime of a machine below this, or the maximum if it is shorter."""
     boot_seconds: float = 600.0
     """A machine without a heartbeat this long after its start is replaced; the time in a provider's queue does not count."""
     silent_seconds: float = 210.0
@@ -72,6 +77,8 @@ class PoolState:
     watched_since: float = 0.0
     """Earlier heartbeats may not be recorded yet, because the controller has just started or its computer was asleep."""
     spent_usd: float
+    """By machines of all pools that have ended."""
+    spent_node_hours: float = 0.0
     """By machines of all pools that have ended."""
     was_ever_ready: bool
     """Whether any worker of the pool ever sent a heartbeat, so that no canary is needed."""
@@ -307,20 +314,56 @@ def _afford(
                 f"another machine would exceed the limit of {limits.max_usd_per_hour:g} USD per hour for all machines"
             )
             return Hold(HoldReason.HOURLY_PRICE, text)
-    committed = state.spent_usd + sum(one.max_cost_usd(state.now) for one in of_job)
-    shortest = min(MIN_LIFETIME_SECONDS, limits.lifetime_seconds)
-    usd_per_second = usd_per_hour / SECONDS_PER_HOUR
-    free_usd = _share(limits.budget_usd - committed, usd_per_second * shortest, state)
-    if math.isfinite(free_usd) and usd_per_second * shortest * wanted > free_usd:
-        wanted = max(0, math.floor(free_usd / (usd_per_second * shortest)))
+    budgets = [one for one in _budgets(state, limits, offers, of_job) if one.per_hour > 0 and math.isfinite(one.total)]
+    shortest = min(limits.min_lifetime_seconds, limits.lifetime_seconds)
+    free_hours = math.inf
+    """Of machines, in all, that the budgets allow."""
+    for one in budgets:
+        least = one.per_hour * shortest / SECONDS_PER_HOUR
+        free = _share(one.total - one.committed, least, state)
+        free_hours = min(free_hours, free / one.per_hour)
+        if least * wanted > free:
+            wanted = max(0, math.floor(free / least))
         if not wanted:
-            text = f"the budget of {limits.budget_usd:.2f} USD is used up: {committed:.2f} USD are spent or reserved for existing machines"
+            text = (
+                f"the budget of {amount(one.total, one.unit)} is used up: {amount(one.committed, one.unit)} are spent or reserved for "
+                f"existing machines, and another one needs {amount(least, one.unit)}"
+            )
             return Hold(HoldReason.BUDGET, text, is_final=not staying and not state.other_machines)
-    lifetime = limits.lifetime_seconds
-    if math.isfinite(free_usd) and usd_per_second > 0:
-        lifetime = min(lifetime, free_usd / (usd_per_second * wanted))
+    lifetime = min(limits.lifetime_seconds, free_hours * SECONDS_PER_HOUR / wanted)
     number = 1 if limits.needs_canary and not state.was_ever_ready else min(wanted, limits.machines_per_request)
     return LaunchRequest(token=state.next_token, number=number, offers=offers, lifetime_seconds=lifetime)
+
+
+class _Budget(NamedTuple):
+    """A budget of the job, and what another machine takes of it."""
+
+    unit: str
+    total: float
+    committed: float
+    """What is spent, or reserved for existing machines."""
+    per_hour: float
+    """By another machine."""
+
+
+def _budgets(
+    state: PoolState, limits: Limits, offers: Sequence[Offer], of_job: Sequence[MachineRecord]
+) -> tuple[_Budget, _Budget]:
+    now = state.now
+    return (
+        _Budget(
+            "USD",
+            limits.budget_usd,
+            state.spent_usd + sum(one.max_cost_usd(now) for one in of_job),
+            max(one.usd_per_hour for one in offers),
+        ),
+        _Budget(
+            "node-hours",
+            limits.budget_node_hours,
+            state.spent_node_hours + sum(one.max_node_hours(now) for one in of_job),
+            max(one.nodes for one in offers),
+        ),
+    )
 
 
 def _share(left: float, of_one: float, state: PoolState) -> float:

@@ -21,6 +21,8 @@ class End:
     """The provider's text."""
     running_at: float | None = None
     """The earliest time at which it may have started to run, if it may have been queued and was not known to run."""
+    ended_at: float | None = None
+    """When it ended; None if the provider does not report it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,13 @@ class MachineRecord:
     """The earliest time at which it may have started to run; None while it is queued, and if it never ran."""
     manager_id: int = 0
     """The number of the manager whose pool it belongs to."""
+    nodes: float = 0.0
+    """See ``InstanceType.nodes``."""
+
+    @property
+    def has_market(self) -> bool:
+        """Whether its market means something: it has a price, and is not a part of a cluster."""
+        return self.usd_per_hour > 0 and not self.nodes
 
     @property
     def end_text(self) -> str:
@@ -78,29 +87,45 @@ class MachineRecord:
         """When its costs begin: with the launch request, or with its start if it may be queued; None if they have not begun."""
         return self.running_at if self.can_queue else self.ordered_at
 
-    def cost_usd(self, now: float) -> float:
-        """Return its costs so far."""
+    def paid_seconds(self, now: float) -> float:
+        """Return the time that it has cost so far."""
         if self.paid_from is None:
             return 0.0
-        return self.usd_per_hour * max(0.0, (self.ended_at or now) - self.paid_from) / SECONDS_PER_HOUR
+        return max(0.0, (self.ended_at or now) - self.paid_from)
 
-    def max_cost_usd(self, now: float) -> float:
-        """Return its maximum total costs, which the self-destruct timer limits."""
+    def max_paid_seconds(self, now: float) -> float:
+        """Return the time that it costs at most in total, which the self-destruct timer limits."""
         if self.ended_at is not None:
-            return self.cost_usd(now)
+            return self.paid_seconds(now)
         if self.can_queue:
             seconds = 0.0 if self.running_at is None else now - self.running_at
-            return self.usd_per_hour * max(seconds, self.lifetime_seconds) / SECONDS_PER_HOUR
+            return max(seconds, self.lifetime_seconds)
         begun_at = self.started_at or min(now, self.ordered_at + UNCERTAIN_SECONDS)
         seconds = begun_at + self.lifetime_seconds - self.ordered_at
-        return self.usd_per_hour * max(seconds, now - self.ordered_at) / SECONDS_PER_HOUR
+        return max(seconds, now - self.ordered_at)
+
+    def cost_usd(self, now: float) -> float:
+        """Return its costs so far."""
+        return self.usd_per_hour * self.paid_seconds(now) / SECONDS_PER_HOUR
+
+    def max_cost_usd(self, now: float) -> float:
+        """Return its maximum total costs."""
+        return self.usd_per_hour * self.max_paid_seconds(now) / SECONDS_PER_HOUR
+
+    def node_hours(self, now: float) -> float:
+        """Return its node-hours so far."""
+        return self.nodes * self.paid_seconds(now) / SECONDS_PER_HOUR
+
+    def max_node_hours(self, now: float) -> float:
+        """Return its maximum total node-hours."""
+        return self.nodes * self.max_paid_seconds(now) / SECONDS_PER_HOUR
 
 
 _MARKETS = {one.value: one for one in Market}
 COLUMNS = (
     "token, order_token, instance_id, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, ordered_at, "
     "started_at, ready_at, ended_at, end_reason, ending_since, detail, can_queue, "
-    "running_at, manager_id"
+    "running_at, manager_id, nodes"
 )
 
 
@@ -122,8 +147,17 @@ def all_machines(database: Database) -> list[MachineRecord]:
 
 def spent_usd(database: Database) -> float:
     """Return the costs of the machines that have ended."""
+    return _spent(database, "usd_per_hour")
+
+
+def spent_node_hours(database: Database) -> float:
+    """Return the node-hours of the machines that have ended."""
+    return _spent(database, "nodes")
+
+
+def _spent(database: Database, per_hour: str) -> float:
     found = database.value(
-        f"SELECT sum(usd_per_hour * (ended_at - iif(can_queue, coalesce(running_at, ended_at), ordered_at))) / {SECONDS_PER_HOUR} "
+        f"SELECT sum({per_hour} * (ended_at - iif(can_queue, coalesce(running_at, ended_at), ordered_at))) / {SECONDS_PER_HOUR} "
         "FROM machine WHERE ended_at IS NOT NULL"
     )
     return float(found or 0.0)
@@ -216,6 +250,7 @@ def _record(
     can_queue: int,
     running_at: float | None,
     manager_id: int,
+    nodes: float,
 ) -> MachineRecord:
     """Return a record of the values of ``COLUMNS``; by name, since a pool of a thousand machines creates thousands of them in each step."""
     return MachineRecord(
@@ -240,4 +275,5 @@ def _record(
         can_queue=bool(can_queue),
         running_at=running_at,
         manager_id=manager_id,
+        nodes=nodes,
     )

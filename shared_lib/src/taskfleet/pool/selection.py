@@ -11,9 +11,10 @@ from taskfleet.errors import ProviderError, SettingsError
 from taskfleet.machine_terms import Range
 from taskfleet.machines.catalogue import Catalogue, load, save
 from taskfleet.machines.choosing import Choice, choose
-from taskfleet.machines.needs import Need, need_of
+from taskfleet.machines.needs import START_SECONDS, Need, need_of
+from taskfleet.machines.notice import HAND_BACK_SECONDS
 from taskfleet.machines.provider import provider_of
-from taskfleet.pool.planning import Limits
+from taskfleet.pool.planning import MIN_LIFETIME_SECONDS, Limits
 from taskfleet.settings import Configuration
 
 logger = logging.getLogger(__name__)
@@ -44,12 +45,22 @@ def pool_limits(configuration: Configuration, need: Need) -> Limits:
         max_slots=need.simultaneous_tasks.high or math.inf,
         max_usd_per_hour=need.price_usd_per_hour.high or math.inf,
         budget_usd=pool.budget_usd or math.inf,
+        budget_node_hours=pool.budget_node_hours or math.inf,
         lifetime_seconds=pool.lifetime_hours * 3600,
+        min_lifetime_seconds=max(MIN_LIFETIME_SECONDS, useful_lifetime_seconds(configuration)),
         boot_seconds=pool.boot_minutes * 60,
         silent_seconds=pool.silent_minutes * 60,
         needs_canary=provider.needs_canary,
         machines_per_request=provider.machines_per_request,
     )
+
+
+def useful_lifetime_seconds(configuration: Configuration) -> float:
+    """Return how long a machine has to live to run a task of MAX_RUNTIME_SECONDS from start to end, in whole minutes."""
+    overhead_seconds = HAND_BACK_SECONDS
+    if not provider_of(configuration).shares_file_system:
+        overhead_seconds += START_SECONDS
+    return 60.0 * math.ceil(((configuration.settings.max_runtime_seconds or 0.0) + overhead_seconds) / 60)
 
 
 def limits_of(configuration: Configuration) -> Limits:

@@ -21,7 +21,7 @@ def add_request(
     can_queue: bool = False,
     manager_id: int = 0,
 ) -> None:
-    """Add the machines of a launch request before it is sent, with the highest price and the most CPUs of its offers.
+    """Add the machines of a launch request before it is sent, with the highest price, the most CPUs and the most nodes of its offers.
 
     Args:
         database: The ledger.
@@ -35,10 +35,11 @@ def add_request(
     usd_per_hour = max(one.usd_per_hour for one in request.offers)
     slots = min(one.slots for one in request.offers)
     cpus = max(one.cpus for one in request.offers)
+    nodes = max(one.nodes for one in request.offers)
     with database.transaction():
         database.execute_many(
             "INSERT INTO machine (token, order_token, provider, zone, instance_type, market, usd_per_hour, slots, cpus, lifetime_seconds, "
-            "ordered_at, can_queue, version, manager_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "ordered_at, can_queue, version, manager_id, nodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     token,
@@ -55,6 +56,7 @@ def add_request(
                     can_queue,
                     VERSION,
                     manager_id,
+                    nodes,
                 )
                 for token in request.tokens
             ],
@@ -82,8 +84,18 @@ def mark_started(
         )
         if offer is not None:
             database.execute(
-                "UPDATE machine SET instance_type = ?, zone = ?, market = ?, usd_per_hour = ?, slots = ?, cpus = ? WHERE token = ?",
-                (offer.instance_type, offer.zone, offer.market, offer.usd_per_hour, offer.slots, offer.cpus, token),
+                "UPDATE machine SET instance_type = ?, zone = ?, market = ?, usd_per_hour = ?, slots = ?, cpus = ?, nodes = ? "
+                "WHERE token = ?",
+                (
+                    offer.instance_type,
+                    offer.zone,
+                    offer.market,
+                    offer.usd_per_hour,
+                    offer.slots,
+                    offer.cpus,
+                    offer.nodes,
+                    token,
+                ),
             )
 
 
@@ -124,16 +136,20 @@ def mark_ending(database: Database, tokens: Iterable[str], end: End, now: float)
 
 
 def mark_ended(database: Database, ends: Mapping[str, End], now: float) -> None:
-    """Record that machines have ended, with the reason unless there is one already; at the latest their self-destruct timer ended them.
+    """Record that machines have ended, with the reason unless there is one already.
 
-    Queued machines that never ran end now, and have cost nothing.
+    Unless their provider reports when they ended, their self-destruct timer ended them at the latest. Queued machines that never ran end
+    now, and have cost nothing.
     """
     with database.transaction():
         database.execute_many(
-            "UPDATE machine SET running_at = coalesce(running_at, ?1), ended_at = coalesce(min(?2, lifetime_seconds + "
+            "UPDATE machine SET running_at = coalesce(running_at, ?1), ended_at = coalesce(?7, min(?2, lifetime_seconds + "
             "iif(can_queue, coalesce(running_at, ?1), coalesce(started_at, ordered_at + ?3))), ?2), "
             "detail = iif(end_reason IS NULL, ?4, detail), end_reason = coalesce(end_reason, ?5) WHERE token = ?6 AND ended_at IS NULL",
-            [(end.running_at, now, UNCERTAIN_SECONDS, end.detail, end.reason, token) for token, end in ends.items()],
+            [
+                (end.running_at, now, UNCERTAIN_SECONDS, end.detail, end.reason, token, end.ended_at)
+                for token, end in ends.items()
+            ],
         )
 
 

@@ -213,6 +213,14 @@ class Settings:
         metavar="SECONDS",
         aliases={"RMS_CLOUD_TASKS_MAX_RUNTIME": text},
     )
+    on_time_limit: str = setting(
+        "limits",
+        "What happens to a task that runs when its machine reaches its time limit (with PROVIDER=slurm): 'retry' puts it back into the "
+        "queue, at no cost of a retry; 'kill' ends it as killed.",
+        choice("retry", "kill"),
+        metavar="WORD",
+        default="retry",
+    )
     memory_limit_gib: float | None = setting(
         "limits",
         "Maximum memory of a task, child processes included; its process is killed if it uses more. Empty: no limit.",

@@ -17,7 +17,7 @@ _COMMON_GROUPS = ("job", "insert")
 #: Those of these groups in which managers may differ.
 _OWN = ("OUTPUT_PATH", "TASKS_PER_MESSAGE")
 #: Settings of pools that are the same for the whole job: limits of what all its machines cost, and the bucket of its results.
-_COMMON_OF_POOLS = ("BUDGET_USD", "PRICE_USD_PER_HOUR", "BUCKET")
+_COMMON_OF_POOLS = ("BUDGET_USD", "BUDGET_NODE_HOURS", "PRICE_USD_PER_HOUR", "BUCKET")
 
 
 def manager_file(project: Path, name: str) -> Path:

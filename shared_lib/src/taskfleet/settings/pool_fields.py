@@ -141,6 +141,12 @@ class PoolSettings:
         optional(number(0, above=True)),
         metavar="USD",
     )
+    budget_node_hours: float | None = setting(
+        "slurm",
+        "Maximum total node-hours of all machines that the job ever launches; they count from the start of a batch job.",
+        optional(number(0, above=True)),
+        metavar="HOURS",
+    )
     hours_per_task: float | None = setting(
         "number",
         "Expected duration of a task, for estimates; empty: as measured in this job.",

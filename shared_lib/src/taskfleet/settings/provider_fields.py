@@ -84,7 +84,7 @@ class SlurmSettings:
     )
     usd_per_node_hour: float | None = setting(
         "slurm",
-        "Price of a node, for costs and BUDGET_USD; a part of a node costs its share of the CPUs. Empty: no price.",
+        "Price of a node, for costs in USD and BUDGET_USD. Empty: no price; costs are in node-hours only.",
         optional(number(0, above=True)),
         metavar="USD",
     )

@@ -8,7 +8,7 @@ from taskfleet.ledger.lost_files import remedy
 from taskfleet.ledger.queries import AttemptRecord, TaskRecord, find_task
 from taskfleet.settings import Settings
 from taskfleet.settings.manager_files import DEFAULT_MANAGER
-from taskfleet.tasks import State
+from taskfleet.tasks import KILLED_AT_TIME_LIMIT, State
 from taskfleet.text import counted, duration, rate
 from taskfleet.watch.limited import describe_limited
 from taskfleet.watch.pace import WINDOW_SECONDS, window_seconds
@@ -42,7 +42,7 @@ def explain_task(database: Database, task: TaskRecord, status: Status, settings:
             then = lost or f"When the cause is fixed, put it back into the queue: {again}"
             return "\n".join([what, *_printed(last), then])
         case State.KILLED:
-            return _explain_killed(database, task)
+            return _explain_killed(database, task, last)
         case State.WAITING:
             return _explain_waiting(database, task, status, settings, now)
         case State.RUNNING:
@@ -109,12 +109,14 @@ def _explain_waiting(database: Database, task: TaskRecord, status: Status, setti
     return "\n".join(lines)
 
 
-def _explain_killed(database: Database, task: TaskRecord) -> str:
+def _explain_killed(database: Database, task: TaskRecord, last: AttemptRecord | None) -> str:
     root_id = database.value(
         "SELECT root.id FROM state JOIN task AS root ON root.seq = root_seq WHERE state.seq = ?", (task.seq,)
     )
     if root_id is not None:
         return f"Task {task.task_id} was killed because task {root_id} was; {poe(f'retry {root_id}')} puts both back into the queue."
+    if last is not None and last.error == KILLED_AT_TIME_LIMIT:
+        return f"Task {task.task_id} was killed when its machine reached its time limit; {poe(f'retry {task.task_id}')} puts it back."
     return f"Task {task.task_id} was cancelled, or removed from the queue; {poe(f'retry {task.task_id}')} puts it back."
 
 

@@ -43,6 +43,10 @@ class MachineRow:
     usd_per_hour: float | None
     usd: float | None
     """So far."""
+    nodes: float | None
+    """Of a cluster, see ``InstanceType.nodes``; 0 for machines without nodes."""
+    node_hours: float | None
+    """So far."""
     end_reason: EndReason | None
     """Why it ended, or is being terminated."""
     detail: str
@@ -127,6 +131,8 @@ def _row(
         last_heartbeat_at=last_heartbeat_at,
         usd_per_hour=record.usd_per_hour,
         usd=record.cost_usd(now),
+        nodes=record.nodes,
+        node_hours=record.node_hours(now),
         end_reason=record.end_reason,
         detail=detail,
         remark=remark,
@@ -164,6 +170,8 @@ def _row_of_unknown(machine: Machine, now: float) -> MachineRow:
         last_heartbeat_at=None,
         usd_per_hour=None,
         usd=None,
+        nodes=None,
+        node_hours=None,
         end_reason=machine.end_reason,
         detail=machine.detail,
         remark=machine.detail or "not in this ledger",

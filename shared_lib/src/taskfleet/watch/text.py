@@ -7,7 +7,7 @@ from taskfleet.ledger.counters import Durations
 from taskfleet.ledger.queries import LibraryVersions
 from taskfleet.pool.costs import Costs
 from taskfleet.tasks import Outcome, State
-from taskfleet.text import clock, columns, counted, duration, harmless, one_line, rate
+from taskfleet.text import clock, columns, counted, duration, harmless, one_line, rate, some
 from taskfleet.watch.limited import describe_limited
 from taskfleet.watch.status import PREFETCHED, Status
 from taskfleet.watch.unattended import describe_unattended
@@ -149,40 +149,60 @@ def final_report(status: Status, now: float, who: str = "worker") -> str:
             "",
             f"Retries: {status.retries:,}; lost with their worker: {status.lost:,}; duplicate results ignored: {status.duplicates:,}",
         ]
-    lines += ["", f"Spot terminations: {status.spot_terminations:,}"]
+    is_cluster = status.costs is not None and status.costs.node_hours is not None
+    what = "Workers ended by time limits or preemption" if is_cluster else "Spot terminations"
+    lines += ["", f"{what}: {status.spot_terminations:,}"]
     if status.costs is not None:
         lines += ["", *cost_lines(status.costs)]
     return harmless("\n".join([*lines, "", LINE]))
 
 
 def cost_lines(costs: Costs) -> list[str]:
-    """Return the cost of the machines as a sentence, and a line for each pool if there were several."""
+    """Return the cost of the machines as sentences, and a line for each pool if there were several."""
     lines = [cost_line(costs)]
     for name, one in costs.by_manager.items():
-        usd = f", {_usd(one.so_far_usd)}" if one.so_far_usd or costs.so_far_usd else ""
-        lines.append(f"  pool {name}: {one.machines:,} active, {one.machines_ever:,} in total{usd}")
+        spent = f", {_hours(one.so_far_node_hours)}" if one.so_far_node_hours else ""
+        spent += f", {_usd(one.so_far_usd)}" if one.so_far_usd or costs.so_far_usd else ""
+        lines.append(f"  pool {name}: {one.machines:,} active, {one.machines_ever:,} in total{spent}")
     return lines
 
 
 def cost_line(costs: Costs) -> str:
-    """Return the cost of the machines as one sentence."""
+    """Return the cost of the machines as one line."""
     queued = f" ({costs.machines_queued:,} queued)" if costs.machines_queued else ""
     counts = f"Machines: {costs.machines:,} active{queued}, {costs.machines_ever:,} in total"
-    if not costs.so_far_usd and not costs.usd_per_hour and not costs.machines_queued:
+    sentences = []
+    if (hours := costs.node_hours) is not None:
+        parts = [_hours(hours.so_far)]
+        if hours.per_task is not None:
+            parts.append(f"{hours.per_task:.2g} node-hours per task")
+        if costs.machines:
+            parts.append(f"{some(hours.per_hour, 'node')} now")
+            if hours.at_the_end is not None:
+                parts.append(f"estimated total {_hours(hours.at_the_end)}")
+        parts.append(f"wasted: {_hours(hours.boot)} booting, {_hours(hours.idle)} idle or lost")
+        sentences.append(", ".join(parts))
+    if costs.so_far_usd or costs.usd_per_hour or (costs.machines_queued and hours is None):
+        parts = [_usd(costs.so_far_usd)]
+        if costs.usd_per_task is not None:
+            parts.append(f"{costs.usd_per_task:.2g} USD per task")
+        if costs.machines:
+            parts.append(f"{costs.usd_per_hour:.4f} USD per hour now")
+            if costs.at_the_end_usd is not None:
+                parts.append(f"estimated total {_usd(costs.at_the_end_usd)}")
+        parts.append(f"wasted: {_usd(costs.boot_usd)} booting, {_usd(costs.idle_usd)} idle or lost")
+        sentences.append(", ".join(parts))
+    if not sentences:
         return f"{counts}, at no cost."
-    parts = [f"{counts}. Cost so far: {_usd(costs.so_far_usd)}"]
-    if costs.usd_per_task is not None:
-        parts.append(f"{costs.usd_per_task:.2g} USD per task")
-    if costs.machines:
-        parts.append(f"{costs.usd_per_hour:.4f} USD per hour now")
-        if costs.at_the_end_usd is not None:
-            parts.append(f"estimated total {_usd(costs.at_the_end_usd)}")
-    parts.append(f"wasted: {_usd(costs.boot_usd)} booting, {_usd(costs.idle_usd)} idle or lost")
-    return ", ".join(parts) + "."
+    return f"{counts}. Cost so far: {'; in USD: '.join(sentences)}."
 
 
 def _usd(value: float) -> str:
     return f"{value:.2f} USD" if value >= 1 or not value else f"{value:.4f} USD"
+
+
+def _hours(value: float) -> str:
+    return f"{value:.2f} node-hours" if value >= 1 or not value else f"{value:.4f} node-hours"
 
 
 def duration_lines(durations: Durations) -> list[str]:

@@ -26,6 +26,8 @@ class WorkerConfig:
     """Replace a process after this many tasks; 0 for never."""
     max_runtime_seconds: float | None
     memory_limit_bytes: int | None
+    kills_at_time_limit: bool = False
+    """Whether a task that the machine's time limit stops gets no other attempt."""
     cancel_grace_seconds: float = 0.0
     """Time for a cancelled task to end by itself."""
     max_result_bytes: int

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from taskfleet.tasks import Outcome
+from taskfleet.tasks import KILLED_AT_TIME_LIMIT, Outcome
 from taskfleet.worker.config import WorkerConfig
 
 MEMORY_CHECK_SECONDS = 0.05
@@ -79,15 +79,18 @@ class Limits:
         return used
 
 
-def stopped_by(began_at: float | None, lifetime_seconds: float | None) -> tuple[Outcome, str]:
+def stopped_by(began_at: float | None, lifetime_seconds: float | None, *, kills: bool) -> tuple[Outcome, str]:
     """Return the outcome of a task that is killed when its worker stops, and its error.
 
     Args:
         began_at: Monotonic time of its start; None if it has not started.
         lifetime_seconds: Of the machine, if that is why the worker stops.
+        kills: Whether the task gets no other attempt then; see ``WorkerConfig``.
     """
     if began_at is None or lifetime_seconds is None:
         return Outcome.INTERRUPTED, "The worker was stopped"
+    if kills:
+        return Outcome.KILLED, KILLED_AT_TIME_LIMIT
     seconds = time.monotonic() - began_at
     if seconds < HOPELESS_SHARE * lifetime_seconds:
         return Outcome.INTERRUPTED, "The machine reached its time limit"

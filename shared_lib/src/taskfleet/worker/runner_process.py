@@ -11,7 +11,7 @@ from selectors import EVENT_READ, BaseSelector
 
 from taskfleet.processes.memory import memory_bytes
 from taskfleet.processes.tree import kill_group, kill_orphans
-from taskfleet.tasks import AttemptKey, Finished, Lease, Outcome
+from taskfleet.tasks import NO_RETRY, AttemptKey, Finished, Lease, Outcome
 from taskfleet.worker.chunks import pack_chunk
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.finished_batch import FinishedBatch
@@ -37,6 +37,8 @@ class _Kill:
     reason: str
     target: int | None
     """The index of the task to be killed; None for the running one, whichever it is."""
+    is_final: bool
+    """Whether the task gets no other attempt."""
 
 
 class RunnerProcess:
@@ -232,16 +234,17 @@ class RunnerProcess:
 
     # --- end ---
 
-    def kill(self, outcome: Outcome, reason: str, target: int | None = None) -> None:
+    def kill(self, outcome: Outcome, reason: str, target: int | None = None, *, is_final: bool = False) -> None:
         """Kill the process; ``reap`` reports it.
 
         Args:
             outcome: The outcome of the running task.
             reason: Its error.
             target: The index of the task to be killed; if it has just ended, its successor is not blamed. None for whichever task runs.
+            is_final: Whether the task gets no other attempt, whatever the outcome is.
         """
         if self._pid:
-            self._kill = self._kill or _Kill(outcome=outcome, reason=reason, target=target)
+            self._kill = self._kill or _Kill(outcome=outcome, reason=reason, target=target, is_final=is_final)
             kill_group(self._pid)
 
     def has_ended(self) -> bool:
@@ -319,6 +322,7 @@ class RunnerProcess:
             elapsed_seconds=elapsed,
             error=(self._kill and self._kill.reason) or exit_reason(exit_code),
             output=_text(output),
+            retry_delay_seconds=NO_RETRY if self._kill is not None and self._kill.is_final else None,
             exit_code=exit_code if outcome is Outcome.EXIT else None,
         )
         is_interrupt = outcome is Outcome.EXIT and -exit_code in STOPPING_SIGNALS

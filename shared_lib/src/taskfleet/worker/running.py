@@ -98,6 +98,7 @@ def make_config(
         tasks_per_process=settings.tasks_per_process,
         max_runtime_seconds=settings.max_runtime_seconds,
         memory_limit_bytes=None if settings.memory_limit_gib is None else int(settings.memory_limit_gib * 2**30),
+        kills_at_time_limit=settings.on_time_limit == "kill",
         cancel_grace_seconds=settings.cancel_grace_seconds,
         max_result_bytes=min(int(settings.max_result_mib * 2**20), most_result_bytes or sys.maxsize),
         output_tail_bytes=int(settings.output_tail_kib * 2**10),

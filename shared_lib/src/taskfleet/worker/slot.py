@@ -57,6 +57,7 @@ class Slot:
         """The tasks that are not assigned to a runner yet."""
         self._selects_for_write = False
         self._flags = 0
+        self._kills_at_time_limit = config.kills_at_time_limit
         self._cancel_grace_seconds = config.cancel_grace_seconds
         self._cancelling: tuple[int, float] | None = None
         """The index of the running task that was cancelled, and when it is killed unless it ends before, in monotonic time."""
@@ -98,7 +99,8 @@ class Slot:
                     unstarted = self._runner.recall()
                     if self._runner.is_busy:
                         _, began_at = self._runner.current_task()
-                        self._runner.kill(*stopped_by(began_at, lifetime_seconds))
+                        outcome, reason = stopped_by(began_at, lifetime_seconds, kills=self._kills_at_time_limit)
+                        self._runner.kill(outcome, reason, is_final=outcome is Outcome.KILLED)
                         unstarted = [*self._runner.reap(), *unstarted]
                     self._return([*unstarted, *self._take_pending()])
                 case Cancel(keys=keys):

@@ -101,6 +101,9 @@ class AwsProvider:
         )
         return AwsMachines(settings, script=script)
 
+    def preview(self, configuration: Configuration, request: LaunchRequest) -> None:
+        """See ``Provider.preview``."""
+
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""
         from taskfleet.machines.aws.notice import AwsWatcher

@@ -103,6 +103,9 @@ class GcpProvider:
         )
         return GcpMachines(settings, script=script)
 
+    def preview(self, configuration: Configuration, request: LaunchRequest) -> None:
+        """See ``Provider.preview``."""
+
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""
         from taskfleet.machines.gcp.notice import GcpWatcher

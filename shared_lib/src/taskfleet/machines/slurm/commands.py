@@ -71,13 +71,19 @@ class Slurm:
         self._cluster = cluster
         self._command_seconds = command_seconds
 
-    def run(self, command: str, arguments: Sequence[str], *, script: str = "") -> str:
+    def command(self, name: str, arguments: Sequence[str]) -> list[str]:
+        """Return the words of a command, with the argument for the cluster if there is one."""
+        cluster = [f"--clusters={self._cluster}"] if self._cluster and name != "scontrol" else []
+        return [name, *cluster, *arguments]
+
+    def run(self, command: str, arguments: Sequence[str], *, script: str = "", with_messages: bool = False) -> str:
         """Run a command and return what it prints.
 
         Args:
             command: Such as ``squeue``.
             arguments: Its arguments, except that for the cluster.
             script: Its standard input.
+            with_messages: Whether to return its standard error too.
 
         Raises:
             UnreachableError: The controller did not answer, or not in time; what was requested may have happened.
@@ -90,10 +96,9 @@ class Slurm:
                 "documentation has the module to load, or what to add to PATH.",
                 setting="PROVIDER",
             )
-        cluster = [f"--clusters={self._cluster}"] if self._cluster and command != "scontrol" else []
         try:
             done = subprocess.run(
-                [command, *cluster, *arguments],
+                self.command(command, arguments),
                 input=script,
                 capture_output=True,
                 encoding="utf-8",
@@ -107,7 +112,8 @@ class Slurm:
         if done.returncode == 0:
             if done.stderr:
                 logger.debug("%s: %s", command, done.stderr.strip())
-            return _without_cluster(done.stdout) if cluster else done.stdout
+            printed = done.stdout + done.stderr if with_messages else done.stdout
+            return _without_cluster(printed) if self._cluster else printed
         if done.returncode < 0:
             raise UnreachableError(f"Slurm: {command} was killed by signal {-done.returncode}.")
         raise _error(command, done.stderr or done.stdout or f"exit code {done.returncode}")

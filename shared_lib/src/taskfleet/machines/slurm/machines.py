@@ -4,9 +4,9 @@ Slurm's controller serves a whole site, so it is asked as little as possible: ``
 as nothing changes, unless machines were launched or terminated since.
 """
 
-import calendar
 import logging
 import math
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ from taskfleet.machines import (
 from taskfleet.machines.slurm.commands import Slurm
 from taskfleet.machines.slurm.errors import failure_of
 from taskfleet.machines.slurm.offers import allocation
-from taskfleet.machines.slurm.partitions import SEPARATOR
+from taskfleet.machines.slurm.partitions import SEPARATOR, read_time
+from taskfleet.machines.slurm.script import time_limit_minutes
 from taskfleet.machines.slurm.states import SUSPICIOUS, end_of, is_known, state_of
 from taskfleet.machines.slurm.submissions import Submissions, job_of
 
@@ -106,10 +107,9 @@ class SlurmMachines:
             ProviderError: A setting is wrong, or the files cannot be written.
         """
         offer, token = request.offers[0], request.token
-        script = self._job.script(request)
+        arguments, script = self.submission(request)
         if not self._submissions.begin(token, script, self._job.environment(request)):
             return self._launched_before(request)
-        arguments = [*self._arguments(request), *self._job.options]
         try:
             answer = self._slurm.run("sbatch", arguments, script=script)
         except UnreachableError:
@@ -128,6 +128,13 @@ class SlurmMachines:
         self._expect_change()
         logger.info("Request %s is job array %s.", token, job_id)
         return LaunchResult(tuple(_queued(f"{job_id}_{index}", request) for index in range(1, request.number + 1)))
+
+    def submission(self, request: LaunchRequest) -> tuple[Sequence[str], str]:
+        """Return the arguments of sbatch for a launch request, and the batch script, which has the whole command in a comment."""
+        arguments = [*self._arguments(request), *self._job.options]
+        command = shlex.join(self._slurm.command("sbatch", arguments)).replace("\n", "\\n")
+        head, _, rest = self._job.script(request).partition("\n")
+        return arguments, f"{head}\n# {command}\n{rest}"
 
     def list(self) -> Sequence[Machine]:
         """See ``Machines.list``; ended jobs are listed as long as Slurm knows them (MinJobAge, usually five minutes)."""
@@ -182,7 +189,7 @@ class SlurmMachines:
                 partition=offer.zone,
                 is_exclusive=self._job.is_exclusive,
             ),
-            f"--time={max(1, math.ceil(request.lifetime_seconds / 60))}",
+            f"--time={time_limit_minutes(request.lifetime_seconds)}",
             *([f"--exclude={','.join(bad)}"] if bad else []),
             "--no-requeue",
             "--open-mode=append",
@@ -236,11 +243,11 @@ class SlurmMachines:
             self._warned.add(state)
             logger.warning("Slurm reports the unknown job state %s; such machines count as running.", state)
         kind, has_run = state_of(state), bool(nodes)
-        running_since = _time(started) if has_run and kind is not MachineState.QUEUED else None
+        running_since = read_time(started) if has_run and kind is not MachineState.QUEUED else None
         end_reason, detail = None, ""
         if kind is MachineState.ENDED:
             end_reason, detail = end_of(state, has_run=has_run)
-            seconds = _time(ended) - (running_since or 0.0)
+            seconds = read_time(ended) - (running_since or 0.0)
             if state in SUSPICIOUS and has_run and seconds < QUICK_END_SECONDS:
                 self._bad_nodes.setdefault(nodes, set()).add(f"{array}_{index}")
                 detail = f"{detail} after {seconds:.0f} s on node {nodes}"
@@ -253,8 +260,9 @@ class SlurmMachines:
             zone=zone,
             instance_type=instance_type,
             market=Market.ON_DEMAND,
-            created_at=_time(submitted),
+            created_at=read_time(submitted),
             running_since=running_since,
+            ended_at=(read_time(ended) or None) if kind is MachineState.ENDED else None,
             end_reason=end_reason,
             detail=detail,
         )
@@ -281,11 +289,3 @@ def _queued(instance_id: str, request: LaunchRequest) -> LaunchedMachine:
 
 def _states(machines: Sequence[Machine]) -> dict[str, MachineState]:
     return {one.instance_id: one.state for one in machines}
-
-
-def _time(text: str) -> float:
-    """Return a time in UTC, such as 2026-11-29T20:25:17, in seconds since the epoch; 0 for words like N/A."""
-    try:
-        return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
-    except ValueError:
-        return 0.0

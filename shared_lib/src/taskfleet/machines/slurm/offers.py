@@ -97,14 +97,17 @@ def slurm_catalogue(need: Need, settings: SlurmSettings, found: dict[str, Partit
     node = min(shapes, key=lambda one: (one.cpus, one.memory_mib))
     cpus = _cpus(need, settings, node)
     memory_mib = _memory_mib(need, settings, node, cpus)
+    memory_share = memory_mib / node.memory_mib if node.memory_mib > 1 else 0.0  # 1: sites that do not set it
+    share = 1.0 if settings.exclusive else max(cpus / node.cpus, memory_share)
     kind = InstanceType(
         name=f"{cpus}cpu-{memory_mib / _MIB_PER_GIB:.3g}gib",
         cpus=cpus,
         memory_gib=memory_mib / _MIB_PER_GIB,
         architecture=need.architecture,
+        nodes=share,
     )
     zone = ",".join(one.name for one in partitions)
-    usd_per_hour = (settings.usd_per_node_hour or 0.0) * (1.0 if settings.exclusive else cpus / node.cpus)
+    usd_per_hour = (settings.usd_per_node_hour or 0.0) * kind.nodes
     return Catalogue(
         provider="slurm",
         regions=(zone,),

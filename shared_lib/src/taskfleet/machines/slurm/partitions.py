@@ -1,8 +1,10 @@
 """The partitions of a cluster and the shapes of their nodes, as ``sinfo`` shows them."""
 
+import calendar
 import math
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from taskfleet.machines.slurm.commands import Slurm
 
@@ -20,6 +22,8 @@ class NodeShape:
 
     nodes: int
     """Those that are not down or drained."""
+    idle: int
+    """Those of them without jobs."""
     cpus: int
     memory_mib: int
     gres: str
@@ -57,6 +61,7 @@ def read_partitions(slurm: Slurm) -> dict[str, Partition]:
         if not state.startswith(_UNUSABLE) and _number(nodes):
             shape = NodeShape(
                 nodes=_number(nodes),
+                idle=_number(nodes) if state.startswith("idle") and not state.endswith("*") else 0,
                 cpus=_number(cpus),
                 memory_mib=_number(memory),
                 gres="" if gres == "(null)" else gres,
@@ -85,6 +90,14 @@ def read_duration(text: str) -> float:
     return int(days or 0) * 86_400.0 + hours * 3600 + minutes * 60 + seconds
 
 
+def read_time(text: str) -> float:
+    """Return a time in UTC, such as 2026-11-29T20:25:17, in seconds since the epoch; 0 for words like N/A."""
+    try:
+        return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        return 0.0
+
+
 def _number(text: str) -> int:
     """Return a number, which has a ``+`` at the end for the least of several nodes; 0 if it is none."""
     text = text.removesuffix("+")
@@ -94,6 +107,6 @@ def _number(text: str) -> int:
 def _merged(shapes: list[NodeShape], new: NodeShape) -> list[NodeShape]:
     """Return shapes with another one; nodes in different states are in different lines."""
     same = [one for one in shapes if (one.cpus, one.memory_mib, one.gres) == (new.cpus, new.memory_mib, new.gres)]
-    nodes = new.nodes + sum(one.nodes for one in same)
-    merged = NodeShape(nodes=nodes, cpus=new.cpus, memory_mib=new.memory_mib, gres=new.gres)
+    nodes = sum(one.nodes for one in (new, *same))
+    merged = replace(new, nodes=nodes, idle=sum(one.idle for one in (new, *same)))
     return [one for one in shapes if one not in same] + [merged]

@@ -7,8 +7,15 @@ from taskfleet.machines.needs import Need
 from taskfleet.machines.slurm.commands import Slurm
 from taskfleet.machines.slurm.offers import allocation, partitions_of, slurm_catalogue
 from taskfleet.machines.slurm.partitions import read_partitions
+from taskfleet.machines.slurm.script import time_limit_minutes
 from taskfleet.settings import Configuration
 from taskfleet.settings.provider_fields import SlurmSettings
+
+#: Options that the pool relies on, long and short, each with the setting to use instead if there is one.
+_OWN_OPTIONS = {
+    **dict.fromkeys(("time", "t", "time-min"), "LIFETIME_HOURS"),
+    **dict.fromkeys(("array", "a", "job-name", "J", "comment", "requeue", "wrap", "output", "o"), ""),
+}
 
 
 def find_obstacles(configuration: Configuration, slurm: Slurm, options: Sequence[str], need: Need) -> list[str]:
@@ -31,6 +38,11 @@ def find_obstacles(configuration: Configuration, slurm: Slurm, options: Sequence
         raise
     except ProviderError as error:
         return [str(error)]
+    for option in own.slurm_options:
+        name = option[2:].partition("=")[0] if option.startswith("--") else option[1:2]
+        if option.startswith("-") and name in _OWN_OPTIONS:
+            instead = f"set {_OWN_OPTIONS[name]} instead" if _OWN_OPTIONS[name] else "the pool needs its own value"
+            return [f"SLURM_OPTIONS has {option}. Remove it from config/pool.env: {instead}."]
     longest = max(one.max_seconds for one in partitions)
     if hours * 3600 > longest:
         return [
@@ -41,7 +53,8 @@ def find_obstacles(configuration: Configuration, slurm: Slurm, options: Sequence
         catalogue = slurm_catalogue(need, own, found, 0.0)
         [kind], [zone] = catalogue.types.values(), catalogue.regions
         size = allocation(cpus=kind.cpus, memory_gib=kind.memory_gib, partition=zone, is_exclusive=own.exclusive)
-        slurm.run("sbatch", ["--test-only", *size, *options], script="#!/bin/sh\n")
+        limit = f"--time={time_limit_minutes(hours * 3600)}"
+        slurm.run("sbatch", ["--test-only", *size, limit, *options], script="#!/bin/sh\n")
     except UnreachableError:
         raise
     except ProviderError as error:

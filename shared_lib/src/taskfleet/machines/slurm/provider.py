@@ -1,9 +1,10 @@
 """Slurm clusters as a provider of machines."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
-from taskfleet.machines import LaunchRequest, Machines
+from taskfleet.machines import LaunchRequest, Machines, Preview
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.notice import Watcher
@@ -12,6 +13,9 @@ from taskfleet.machines.user_scripts import read_script
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import worker_command
 from taskfleet.settings.provider_fields import SlurmSettings
+
+if TYPE_CHECKING:
+    from taskfleet.machines.slurm.machines import SlurmMachines
 
 
 class SlurmProvider(SharedFilesProvider):
@@ -43,6 +47,21 @@ class SlurmProvider(SharedFilesProvider):
 
     def open(self, configuration: Configuration, *, run: str, script: Callable[[LaunchRequest], str]) -> Machines:  # noqa: ARG002
         """See ``Provider.open``; the script is a batch script of this provider."""
+        return self._open(configuration, run)
+
+    def preview(self, configuration: Configuration, request: LaunchRequest) -> Preview:
+        """See ``Provider.preview``."""
+        from taskfleet.machines.slurm.commands import Slurm
+        from taskfleet.machines.slurm.outlook import outlook
+
+        machines = self._open(configuration, "")
+        arguments, _ = machines.submission(replace(request, number=1))
+        _, script = machines.submission(request)
+        slurm = Slurm(configuration.of(SlurmSettings).cluster or "")
+        return Preview(script=script, notes=outlook(slurm, request.offers[0], arguments))
+
+    def _open(self, configuration: Configuration, run: str) -> "SlurmMachines":
+        """Return the machines of one job; see ``Provider.open``."""
         from taskfleet.machines.slurm.commands import Slurm
         from taskfleet.machines.slurm.machines import SlurmJob, SlurmMachines
         from taskfleet.machines.slurm.preflight import find_obstacles

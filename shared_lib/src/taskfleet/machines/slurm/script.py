@@ -1,5 +1,6 @@
 """The batch script of machines, and the environment that it reads."""
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,11 @@ wait "$worker"; code=$?
 while kill -0 "$worker" 2>/dev/null; do wait "$worker"; code=$?; done"""
 _FUNCTION = re.compile(r"BASH_FUNC_([\w:.-]+)%%")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def time_limit_minutes(lifetime_seconds: float) -> int:
+    """Return the time limit of a job for the lifetime of a machine: whole minutes, rounded down, since budgets have reserved no more."""
+    return max(1, math.floor(lifetime_seconds / 60))
 
 
 def batch_script(
@@ -37,16 +43,17 @@ def batch_script(
         folder: Of the request's files.
         project: The project's folder.
         command: Starts a worker.
-        lifetime_seconds: The job's time limit.
+        lifetime_seconds: The lifetime of a machine.
         instance_type: The type of the machine.
         partition: The partitions of the request.
         before_worker: The user's lines of bash to run first.
         after_worker: Those to run last.
     """
+    seconds = min(int(lifetime_seconds), 60 * time_limit_minutes(lifetime_seconds))
     job = shlex.quote(str(folder / f"{token}.job"))
     lines = [
         "#!/bin/bash",
-        f"{END_VARIABLE}=$(($(date +%s) + {int(lifetime_seconds)}))",
+        f"{END_VARIABLE}=$(($(date +%s) + {seconds}))",
         f'[ -e {job} ] || {{ echo "$SLURM_ARRAY_JOB_ID" > {job}.$$ && mv {job}.$$ {job}; }}',
         f"source {shlex.quote(str(folder / f'{token}.env'))} || exit 1",
         f"export {END_VARIABLE} TASKFLEET_PROVIDER=slurm",
