@@ -77,6 +77,8 @@ QUEUE_SUGGESTION = """\
 #QUEUE_URL=sqs://{{ cookiecutter.__distribution }}
 {%- elif cookiecutter.provider == "gcp" %}
 #QUEUE_URL=pubsub://MY-PROJECT/{{ cookiecutter.__distribution }}
+{%- elif cookiecutter.provider == "ssh" %}
+#QUEUE_URL=postgresql://SERVER/DATABASE
 {%- endif %}
 """
 

@@ -301,6 +301,8 @@ class TestAnswers:
             ("local", "pandas", None),
             ("aws", "aws,pandas", "sqs://my-tasks"),
             ("gcp", "gcp,pandas", "pubsub://MY-PROJECT/my-tasks"),
+            ("slurm", "pandas", None),
+            ("ssh", "pandas,postgresql", "postgresql://SERVER/DATABASE"),
         ],
     )
     def test_the_provider_decides_about_packages_and_settings(self, bake, template, provider, extras, suggestion):
@@ -316,7 +318,7 @@ class TestAnswers:
     def test_every_extra_that_the_template_names_is_one_of_the_library(self, bake, template):
         with (template / "shared_lib/pyproject.toml").open("rb") as file:
             extras = tomllib.load(file)["project"]["optional-dependencies"].keys()
-        for provider in ("local", "aws", "gcp"):
+        for provider in ("local", "aws", "gcp", "ssh"):
             project = bake(provider=provider, project_slug=f"with_{provider}")
             named = re.findall(r"taskfleet\[([^\]]+)\]", "".join(files(project)[1].values()))
             assert {extra for one in named for extra in one.split(",")} <= extras

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from taskfleet.invocation import remember_flags
 
-from shared_lib.tests.services import buckets, slurm
+from shared_lib.tests.services import buckets, slurm, ssh
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")  # how long an example takes says nothing where other things run as well
@@ -136,3 +136,14 @@ def on_slurm(slurm_cluster, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", slurm_cluster.configuration)
     yield slurm_cluster
     slurm_cluster.end_jobs()
+
+
+@pytest.fixture
+def ssh_hosts(lacking, tmp_path):
+    """The user's configuration of ssh, and computers to reach with it, see ``services.ssh``: ``ssh_hosts.add(name)``."""
+    if missing := ssh.missing():
+        lacking(missing)
+    folder = tmp_path / "ssh"
+    folder.mkdir()
+    with ssh.hosts(folder) as made:
+        yield made

@@ -48,6 +48,20 @@ def region_of(zone: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """A computer that is reached with ssh."""
+
+    name: str
+    """As for ssh: an alias of its configuration, a name or an address, with the user and an @ before it if there is one."""
+    slots: int | None = None
+    """The most tasks at once there; None for what its CPUs allow."""
+
+    def __str__(self) -> str:
+        """Return the host as it is written in a setting."""
+        return f"{self.name}:{self.slots}" if self.slots else self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Range:
     """A range from ``low`` to ``high``, both inclusive; None for no limit."""
 

@@ -17,6 +17,7 @@ DOCUMENTS = (
     "docs/graph.md",
     "docs/permissions.md",
     "docs/slurm.md",
+    "docs/ssh.md",
     "shared_lib/README.md",
     "{{cookiecutter.project_slug}}/README.md",
 )

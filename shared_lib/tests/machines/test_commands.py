@@ -226,7 +226,7 @@ def test_a_plan_before_anything_is_inserted(poe, kept):
         (["--cpus", "8-4"], "CPUS='8-4' is invalid; expected a range"),
         (["--cpus", "many"], "CPUS='many' is invalid; expected a number or a range"),
         (["--markets", "cheap"], "MARKETS='cheap' is invalid; expected spot, on-demand, or both"),
-        (["--provider", "azure"], "PROVIDER='azure' is invalid; expected local, aws, gcp or slurm"),
+        (["--provider", "azure"], "PROVIDER='azure' is invalid; expected local, aws, gcp, slurm or ssh"),
         (["--regions", ""], "REGIONS is not set"),
         (["--provider", "gcp", "--regions", "us-central1"], "PROJECT_ID is not set"),
     ],

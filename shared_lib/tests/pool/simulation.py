@@ -131,6 +131,7 @@ class World:
         self.done = 0
         self.tasks = sum(layers)
         self.task_seconds = task_seconds
+        self.refused_twice = 0
         self.most_at_once = self.most_slots_at_once = 0
         self.calls = Counter()
         self._told = {}
@@ -264,8 +265,10 @@ class Cloud:
     def _launch(self, order):
         world, weather = self._world, self._world.weather
         started, refused = [], {}
-        for token in order.tokens:
+        for index, token in enumerate(order.tokens):
             offers = list(order.offers) if weather.chooses else [order.offers[0]]
+            if order.offers[0].is_single:  # a computer for each machine
+                offers = [order.offers[index]]
             world.chance.shuffle(offers)
             for offer in offers:
                 refusal = self._refusal(offer)
@@ -284,6 +287,9 @@ class Cloud:
 
     def _refusal(self, offer):
         world, weather = self._world, self._world.weather
+        if offer.is_single and any(one.offer.kind == offer.kind for one in world.alive()):
+            world.refused_twice += 1
+            return FailureReason.STOCK_OUT
         if world.chance.random() < weather.throttling:
             return FailureReason.THROTTLED
         if self._is_dry(offer):

@@ -445,6 +445,32 @@ NODE = Weather(queue_seconds=(300.0, 300.0), boot_seconds=(400.0, 400.0))
 """A node takes five minutes to appear, and the machine nearly seven to boot: more than BOOT_MINUTES together."""
 
 
+def hosts(number):
+    """Computers of one's own: each is there once, and costs nothing."""
+    return [
+        replace(one, zone="ssh", market=Market.ON_DEMAND, usd_per_hour=0.0, usd_per_slot_hour=0.0, is_single=True)
+        for one in (offer(f"ws{n}", "ssh", slots=n) for n in range(1, number + 1))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_computer_of_one_s_own_has_one_machine_at_most(run, seed):
+    """Some do not boot, end for no reason, or do not answer in time, and the controller dies."""
+    weather = draw_weather(random.Random(seed))
+    one = run(weather, offers=hosts(3), tasks=60, seed=seed, max_machines=10)
+    one.play()
+    assert one.world.most_at_once <= 3
+    assert not one.world.alive()
+
+
+def test_the_computers_that_there_are_get_one_request(run):
+    one = run(offers=hosts(3), tasks=60, max_machines=10, needs_canary=False)
+    one.play()
+    assert one.world.most_at_once == 3
+    assert one.world.refused_twice == 0
+    assert one.gave_up is None
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_whatever_a_queue_does_no_machine_is_left_and_nothing_costs_too_much(folder):

@@ -36,6 +36,7 @@ TEXTS = [
     "spot",
     "on-demand",
     "kill",
+    "retry",
     "aws",
     "gcp",
     "x86_64",

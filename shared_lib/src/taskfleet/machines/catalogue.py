@@ -44,6 +44,8 @@ class InstanceType:
     """Special hardware, for which it is chosen on request only."""
     nodes: float = 0.0
     """The nodes of a cluster that it is charged for, less than 1 for a part of one; 0 for machines without nodes."""
+    is_single: bool = False
+    """Whether there is only one machine of it for each pool: it is a certain computer."""
 
 
 class Price(NamedTuple):

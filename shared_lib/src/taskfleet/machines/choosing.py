@@ -74,6 +74,9 @@ class Offer:
         words += [f"{self.usd_per_hour:.4f} USD per hour"] if self.usd_per_hour else []
         return ", ".join(words)
 
+    is_single: bool = False
+    """See ``InstanceType``."""
+
     @property
     def rank_key(self) -> RankKey:
         """The sort key, the best offer first: lowest price per slot, then fastest processor, then by name."""
@@ -108,6 +111,17 @@ class Choice:
     def best(self) -> Offer | None:
         """The best offer; None if nothing fits."""
         return self.ranked[0] if self.ranked else None
+
+    @property
+    def chosen(self) -> tuple[Offer, ...]:
+        """The offers that are chosen: the best one, or as many as there are machines if each is a single one."""
+        return self.ranked[: self.count] if self.best is not None and self.best.is_single else self.ranked[:1]
+
+    @property
+    def slots(self) -> int:
+        """The slots of all machines that are chosen."""
+        chosen = self.chosen
+        return sum(one.slots for one in chosen) if len(chosen) == self.count else self.count * chosen[0].slots
 
     def no_fit_text(self) -> str:
         """Return a sentence with the constraint that excludes most types, if nothing fits."""
@@ -154,11 +168,14 @@ def choose(need: Need, catalogue: Catalogue) -> Choice:
         return Choice(ranked=(), count=0, fewest=0, limited_by=Constraint.NOTHING, rejected=rejected, notes=notes)
     count = count_machines(need, ranked[0].slots, ranked[0].cpus, ranked[0].usd_per_hour)
     assert count is not None
+    most, limited_by = count.most, count.limited_by
+    if ranked[0].is_single and len(ranked) < most:
+        most, limited_by = len(ranked), Constraint.SINGLE
     return Choice(
         ranked=ranked,
-        count=count.most,
+        count=most,
         fewest=count.fewest,
-        limited_by=count.limited_by,
+        limited_by=limited_by,
         rejected=rejected,
         useful_slots=need.useful_slots,
         notes=notes,
@@ -311,4 +328,5 @@ def _offer(one: _Candidate) -> Offer:
         cpu_rank=kind.cpu_rank,
         local_ssd_gib=kind.local_ssd_gib,
         nodes=kind.nodes,
+        is_single=kind.is_single,
     )

@@ -69,6 +69,8 @@ class Constraint(Coded):
     """More machines would be idle."""
     COMPUTER = "computer", "this computer's CPUs"
     """All machines together have this computer's CPUs."""
+    SINGLE = "single", "the computers that there are"
+    """There is one machine of each type."""
     NOTHING = "nothing", "no limit"
     """There are no limits."""
 

@@ -26,6 +26,7 @@ PROVIDERS: Mapping[str, str] = {
     "aws": "taskfleet.machines.aws.provider:AwsProvider",
     "gcp": "taskfleet.machines.gcp.provider:GcpProvider",
     "slurm": "taskfleet.machines.slurm.provider:SlurmProvider",
+    "ssh": "taskfleet.machines.ssh.provider:SshProvider",
 }
 #: The value of settings with the identity of machines that stands for none.
 NO_IDENTITY = "none"
@@ -57,7 +58,7 @@ class Provider(Protocol):
     code_sources: ClassVar[tuple[str, ...]]
     """The values of CODE_FROM that its machines support; empty if they share the project's folder."""
     bucket_scheme: ClassVar[str]
-    """The URL scheme of the buckets that its machines can read; empty if no bucket is used."""
+    """The URL scheme of the buckets that its machines can read; empty if no bucket is used: the provider itself then sends the bundle."""
     longest_script_bytes: ClassVar[int]
     """The size limit of start-up scripts; 0 if there are none."""
     permissions: ClassVar["Permissions | None"]
@@ -109,7 +110,8 @@ class Provider(Protocol):
         Args:
             configuration: The settings.
             run: The prefix of the names of the job's machines; empty for the machines of all jobs of this name.
-            script: Returns the start-up script for the machines of a launch request.
+            script: Returns the start-up script for the machines of a launch request; for a provider that sends the bundle itself, the
+                path of the bundle.
 
         Raises:
             SettingsError: A setting is missing.

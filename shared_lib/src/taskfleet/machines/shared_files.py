@@ -3,14 +3,16 @@
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import UnreachableError
-from taskfleet.machine_terms import Architecture
+from taskfleet.machine_terms import Architecture, Market, Range
 from taskfleet.machines import LaunchRequest, Preview
 from taskfleet.machines.images import Image
+from taskfleet.machines.needs import Need
 from taskfleet.processes.identity import MANAGER_VARIABLE
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import environment_here, from_files
@@ -65,6 +67,29 @@ def machine_environment(configuration: Configuration) -> dict[str, str]:
 def architecture_here() -> Architecture:
     """Return the architecture of this computer."""
     return Architecture.ARM64 if platform.machine().lower() in ("arm64", "aarch64") else Architecture.X86_64
+
+
+def need_of_known_computers(need: Need) -> Need:
+    """Return a need without the requirements that choose among types of machines: the user has chosen the computers, which are free."""
+    return replace(
+        need,
+        architecture=architecture_here(),
+        markets=(Market.ON_DEMAND,),
+        zones=(),
+        instance_types=(),
+        exclude_instance_types=(),
+        cpu_families=(),
+        cpu_rank=Range(),
+        cpus=Range(),
+        memory_gib=Range(),
+        local_ssd_gib=Range(),
+        local_ssd_gib_per_cpu=Range(),
+        local_ssd_gib_per_task=Range(),
+        boot_disk_types=(),
+        boot_disk_iops=0.0,
+        boot_disk_mibps=0.0,
+        price_usd_per_hour=Range(),
+    )
 
 
 def read_console(path: Path, instance_id: str) -> str:

@@ -72,7 +72,9 @@ class StoredBundle:
     """Of an S3 bucket; requests have to name it."""
 
 
-def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), max_mib: float = MAX_MIB) -> Bundle:
+def pack(
+    project: Path, folder: Path, *, leave_out: Sequence[Path] = (), max_mib: float = MAX_MIB, is_private: bool = False
+) -> Bundle:
     """Pack a project.
 
     Packs the files that git tracks or would add (``.gitignore`` applies also without a repository, if git is installed), without caches,
@@ -83,6 +85,7 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), max_mib
         folder: The folder for the bundle; an existing bundle is overwritten.
         leave_out: Further files and folders to leave out, such as the ledger.
         max_mib: The maximum size before compression.
+        is_private: Whether only the user will be able to read it, so that settings files may have secrets.
 
     Raises:
         BundleError: ``uv.lock`` is missing or names a path out of the project, a file cannot be read, a link leads out of the project, a
@@ -107,7 +110,7 @@ def pack(project: Path, folder: Path, *, leave_out: Sequence[Path] = (), max_mib
                 if is_secret_file(name, b"" if kind is FileKind.LINK else content):
                     left_out.append(name)
                     continue
-                if re.fullmatch(r"config/[^/]*\.env", name):
+                if not is_private and re.fullmatch(r"config/[^/]*\.env", name):
                     _check_secrets(name, content)
                 lines.append(manifest_line(name, kind, content))
                 _add(tar, name, kind, content)

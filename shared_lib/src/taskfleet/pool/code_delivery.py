@@ -1,12 +1,14 @@
 """Delivery of the project to machines: upload of its code, and start-up scripts with the worker's environment."""
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from taskfleet.errors import SettingsError
 from taskfleet.extras import OPTIONAL_PACKAGES
+from taskfleet.files import make_private_folder
 from taskfleet.machines import LaunchRequest
 from taskfleet.machines.choosing import Offer
 from taskfleet.machines.facts import OFFERS_VARIABLE, pack_offers
@@ -32,6 +34,7 @@ class CodeDelivery:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._delivered: dict[tuple[object, ...], Code] = {}
+        self._packed: bundle.Bundle | None = None
 
     def deliver(self, configuration: Configuration, offers: Iterable[Offer]) -> Callable[[LaunchRequest], str]:
         """Upload the code if machines need it.
@@ -52,10 +55,25 @@ class CodeDelivery:
         pool = configuration.pool
         scripts = read_scripts(pool, configuration.project)
         way = pool.provider, pool.code_from, pool.bucket, pool.git_url, pool.git_revision
+        if not provider_of(configuration).bucket_scheme:
+            return self._pack_for_sending(configuration)
         code = self._delivered.get(way) or _code(configuration, self._say)
         self._delivered[way] = code
         make = _script_maker(configuration, scripts, code, offers)
         return lambda order: make(order.lifetime_seconds, order.offers)
+
+    def _pack_for_sending(self, configuration: Configuration) -> Callable[[LaunchRequest], str]:
+        """Pack the code for machines that get it from their provider; return a function that returns the path of the bundle."""
+        if not is_remote(configuration.settings.queue_url):  # they share the project's folder
+            return lambda _: ""
+        if self._packed is None:
+            folder = _packed_folder(configuration)
+            shutil.rmtree(folder, ignore_errors=True)
+            make_private_folder(folder)
+            self._packed = _pack(configuration, folder, is_private=True)
+            _report(self._packed, f"sent to each machine ({folder})", self._say)
+        path = str(self._packed.path)
+        return lambda _: path
 
 
 def preview_script(configuration: Configuration) -> str:
@@ -76,6 +94,7 @@ def preview_script(configuration: Configuration) -> str:
 def clear_bundles(configuration: Configuration) -> Mapping[str, int]:
     """Remove the job's bundles, if it has any; return how many are left."""
     pool = configuration.pool
+    shutil.rmtree(_packed_folder(configuration), ignore_errors=True)
     if pool.code_from != "bundle" or pool.code_from not in provider_of(configuration).code_sources or not pool.bucket:
         return {}
     left = bundle.remove(pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
@@ -117,17 +136,30 @@ def _code(configuration: Configuration, say: Callable[[str], None]) -> Code:
             "BUCKET is not set: machines download the project's code from a bucket. Name one in config/pool.env, such as "
             f"BUCKET={provider.bucket_scheme}://my-bucket/jobs, or set CODE_FROM=git or image."
         )
-    ledger = configuration.ledger_path
     with tempfile.TemporaryDirectory(prefix="taskfleet-bundle-") as folder:
-        packed = bundle.pack(configuration.project, Path(folder), leave_out=[ledger, ledger.parent])
+        packed = _pack(configuration, Path(folder))
         unneeded = unneeded_packages(read_lock(configuration.project), _queue_packages(configuration))
         stored = bundle.upload(packed, pool.bucket, job_id=configuration.settings.job_id, provider=pool.provider)
-    say(f"Code: {packed.files:,} files, {packed.size_bytes / 2**20:.1f} MiB, in {stored.address}")
-    for name in packed.left_out:
-        say(f"  left out, it looks like a secret: {name}")
+    _report(packed, f"in {stored.address}", say)
     if unneeded:
         logger.info("machines skip %d packages that workers do not need: %s", len(unneeded), ", ".join(unneeded))
     return stored
+
+
+def _pack(configuration: Configuration, folder: Path, *, is_private: bool = False) -> bundle.Bundle:
+    ledger = configuration.ledger_path
+    return bundle.pack(configuration.project, folder, leave_out=[ledger, ledger.parent], is_private=is_private)
+
+
+def _packed_folder(configuration: Configuration) -> Path:
+    ledger = configuration.ledger_path
+    return ledger.with_name(f"{ledger.stem}.code")
+
+
+def _report(packed: bundle.Bundle, place: str, say: Callable[[str], None]) -> None:
+    say(f"Code: {packed.files:,} files, {packed.size_bytes / 2**20:.1f} MiB, {place}")
+    for name in packed.left_out:
+        say(f"  left out, it looks like a secret: {name}")
 
 
 def _queue_packages(configuration: Configuration) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ class Controller:
             database, machines, say, offers=offers, cooldowns=self._cooldowns, manager_id=manager_id
         )
         self._outages = Outages(say, service="The provider", report_after_seconds=0.0)
-        self._last_message = ""
+        self._last_reason: HoldReason | None = None
         self._watched_since = 0.0
 
     @property
@@ -133,9 +133,7 @@ class Controller:
         if found.launch is not None:
             self._launch(found.launch, now)
         elif found.hold is not None:
-            # a budget that is used up has other figures in each step
-            about = found.hold.reason if found.hold.reason is HoldReason.BUDGET else found.hold.text
-            self._say_once(f"No machine is launched: {found.hold.text}.", about)
+            self._say_once(f"No machine is launched: {found.hold.text}.", found.hold.reason)
         return found
 
     def _state(self, now: float, other_claims: int) -> PoolState:
@@ -249,9 +247,10 @@ class Controller:
                 f"{counted(len(assignment.failed), 'machine')} not launched: {first.instance_type} in {first.zone}{in_market}: "
                 f"{first.reason.words} ({first.text})."
             )
-        self._last_message = ""
+        self._last_reason = None
 
-    def _say_once(self, text: str, about: str) -> None:
-        if about != self._last_message:
+    def _say_once(self, text: str, reason: HoldReason) -> None:
+        """Print a message, unless the last one since a launch had the same reason; its figures may be others."""
+        if reason != self._last_reason:
             self._say(text)
-            self._last_message = about
+            self._last_reason = reason

@@ -32,7 +32,7 @@ class Estimate:
         self.node_hours: float | None = None
         """None for machines without nodes, too."""
         if tasks is not None and hours_per_task is not None:
-            hours_per_slot = tasks * hours_per_task / (choice.count * best.slots)
+            hours_per_slot = tasks * hours_per_task / choice.slots
             self.hours = start_seconds / 3600 + max(hours_per_slot, hours_per_task)
             self.usd = self.hours * self.usd_per_hour
             self.node_hours = self.hours * self.nodes if self.nodes else None

@@ -219,7 +219,11 @@ def _to_launch(
         return Hold(
             HoldReason.ALL_REFUSED, f"the provider rejects one offer after the other: {rejection}", is_final=True
         )
-    ranked = _ranked(state.offers, missing_slots)
+    taken = {one.kind for one in state.open_machines}
+    free = [one for one in state.offers if not (one.is_single and one.kind in taken)]
+    if not free:
+        return None
+    ranked = _ranked(free, missing_slots)
     offer = next((one for one in ranked if cooldowns.until(one.kind, one.cpus) <= state.now), None)
     if offer is None:
         return _unavailable(ranked, state, cooldowns)
@@ -296,6 +300,7 @@ def _wanted(state: PoolState, limits: Limits, missing_slots: int, offers: Sequen
         (limits.max_cpus - sum(one.cpus for one in state.open_machines)) / max(one.cpus for one in offers),
         (limits.max_slots - sum(one.slots for one in state.open_machines)) / max(one.slots for one in offers),
         math.ceil(missing_slots / min(one.slots for one in offers)),
+        len(offers) if offers[0].is_single else math.inf,
     )
     return math.floor(min(bounds) + EPSILON)
 

@@ -27,6 +27,7 @@ GROUPS = {
     "aws": "AWS",
     "gcp": "Google Cloud",
     "slurm": "Slurm",
+    "ssh": "Computers over ssh",
 }
 _EVERYWHERE = ("provider", "task", "number", "lifetime")
 _CLOUD = ("provider", "location", "size", "machine", "task", "number", "lifetime", "start", "hooks")
@@ -36,6 +37,7 @@ PROVIDER_GROUPS: dict[str, tuple[str, ...]] = {
     "aws": (*_CLOUD, "aws"),
     "gcp": (*_CLOUD, "gcp"),
     "slurm": (*_EVERYWHERE, "size", "hooks", "slurm"),
+    "ssh": (*_EVERYWHERE, "hooks", "ssh"),
 }
 #: All sections of ``config/pool.env``; the others are in ``config/task.env``.
 POOL_GROUPS = tuple(name for name in GROUPS if any(name in groups for groups in PROVIDER_GROUPS.values()))

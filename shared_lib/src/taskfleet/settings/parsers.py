@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from taskfleet.machine_terms import ANY, Market, Range
+from taskfleet.machine_terms import ANY, Host, Market, Range
 from taskfleet.settings.globs import globs_of, is_regular
 
 T = TypeVar("T")
@@ -229,3 +229,19 @@ def markets(value: str) -> tuple[Market, ...]:
     if not found or not set(found) <= set(Market):
         raise ValueError("spot, on-demand, or both separated by a space")
     return tuple(dict.fromkeys(Market(one) for one in found))
+
+
+def hosts(value: str) -> tuple[Host, ...]:
+    """Parse a list of hosts; their names cannot be taken for options."""
+    found = []
+    for word in words(value):
+        match = re.fullmatch(
+            r"((?:[A-Za-z_][\w.-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*)(?::([1-9][0-9]{0,5}))?", word, re.ASCII
+        )
+        if match is None:
+            raise ValueError("names of hosts as for ssh, each with :SLOTS if it is limited: 'ws1 me@ws2 ws3:8'")
+        found.append(Host(match[1], int(match[2]) if match[2] else None))
+    names = [one.name for one in found]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise ValueError(f"each host once; {twice} is there twice")
+    return tuple(found)

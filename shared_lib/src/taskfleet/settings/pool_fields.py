@@ -34,7 +34,8 @@ class PoolSettings:
 
     provider: str = setting(
         "provider",
-        "Where machines come from: local (worker processes on this computer), aws, gcp, or slurm (batch jobs of a cluster).",
+        "Where machines come from: local (worker processes on this computer), aws, gcp, slurm (batch jobs of a cluster), or ssh (computers "
+        "that you can log in to).",
         choice(*PROVIDER_GROUPS),
         metavar="NAME",
         default="local",

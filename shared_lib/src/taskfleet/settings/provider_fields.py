@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from taskfleet.machine_terms import Host
 from taskfleet.settings.declaring import setting
-from taskfleet.settings.parsers import arguments, number, optional, switch, text, words
+from taskfleet.settings.parsers import arguments, hosts, number, optional, switch, text, whole, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,5 +91,30 @@ class SlurmSettings:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshSettings:
+    """The settings of hosts that are reached with ssh."""
+
+    hosts: tuple[Host, ...] = setting(
+        "ssh",
+        "Computers to use, as for ssh, each with the most tasks at once after a colon: 'ws1 me@ws2 ws3:8'. The first ones are preferred.",
+        hosts,
+        metavar="LIST",
+    )
+    ssh_options: tuple[str, ...] = setting(
+        "ssh",
+        "More options for ssh, as on its command line: '-i ~/.ssh/lab -J gateway'. ~/.ssh/config applies, too.",
+        arguments,
+        metavar="OPTIONS",
+    )
+    nice: int = setting(
+        "ssh",
+        "Niceness of workers, from 0 (as important as other processes) to 19: others who use the computer come first.",
+        whole(0, 19),
+        metavar="N",
+        default="10",
+    )
+
+
 #: The settings classes of all providers that have some.
-PROVIDER_SETTINGS: tuple[type, ...] = (AwsSettings, GcpSettings, SlurmSettings)
+PROVIDER_SETTINGS: tuple[type, ...] = (AwsSettings, GcpSettings, SlurmSettings, SshSettings)

@@ -42,20 +42,22 @@ def offer_row(one: Offer) -> tuple[str, ...]:
         one.zone,
         one.market,
         str(one.cpus),
-        f"{one.memory_gib:g}",
+        f"{one.memory_gib:g}" if one.memory_gib else "?",  # of a computer that does not answer
         str(one.slots),
         f"{one.usd_per_hour:.4f}",
         f"{one.usd_per_slot_hour:.5f}",
     )
 
 
-def _offers_table(offers: Sequence[Offer], best: Offer) -> str:
-    """Return offers as a table, without columns that mean nothing for any of them; the best one is marked."""
-    unused = [] if any(one.has_market for one in offers) else ["market"]
+def _offers_table(offers: Sequence[Offer], chosen: Collection[Offer]) -> str:
+    """Return offers as a table, without columns that mean nothing for any of them; the chosen ones are marked."""
+    are_single = all(one.is_single for one in offers)
+    unused = ["zone"] if are_single else []
+    unused += [] if any(one.has_market for one in offers) else ["market"]
     unused += [] if any(one.nodes for one in offers) else ["nodes"]
     unused += [] if any(one.usd_per_hour for one in offers) else ["USD/h", "USD/h per slot"]
-    rows = [("*" if one is best else "", *offer_row(one), f"{one.nodes:.3g}") for one in offers]
-    return columns(rows, ("", *OFFER_HEADS, "nodes"), without=unused)
+    rows = [("*" if one in chosen else "", *offer_row(one), f"{one.nodes:.3g}") for one in offers]
+    return columns(rows, ("", "host" if are_single else "type", *OFFER_HEADS[1:], "nodes"), without=unused)
 
 
 def show_plans(configuration: Configuration, plans: Mapping[str, Plan], limit: int) -> None:
@@ -116,15 +118,20 @@ def show_plan(plan: Plan, limit: int, budgets: PoolSettings | None) -> None:
         budgets: The settings with the limits of the total cost; None for no limits.
     """
     choice, best = plan.choice, plan.best
-    print(_offers_table(choice.ranked[:limit], best))
+    print(_offers_table(choice.ranked[:limit], choice.chosen))
     if len(choice.ranked) > limit:
         print(f"… and {len(choice.ranked) - limit:,} more offers fit.")
     print()
-    market = f", {best.market}" if best.has_market else ""
-    print(
-        f"Chosen: {counted(choice.count, 'machine')} of type {best.instance_type} in {best.zone}{market}: "
-        f"{counted(best.slots, 'slot')} each, {choice.count * best.slots:,} in all."
-    )
+    if best.is_single:
+        print(
+            f"Chosen: {', '.join(one.instance_type for one in choice.chosen)}: {counted(choice.slots, 'slot')} in all."
+        )
+    else:
+        market = f", {best.market}" if best.has_market else ""
+        print(
+            f"Chosen: {counted(choice.count, 'machine')} of type {best.instance_type} in {best.zone}{market}: "
+            f"{counted(best.slots, 'slot')} each, {choice.slots:,} in all."
+        )
     setting = f" ({choice.limited_by.setting})" if choice.limited_by.setting else ""
     print(f"The number of machines is limited by: {choice.limited_by.words}{setting}.")
     if choice.useful_slots < best.slots or any(one.slots > choice.useful_slots for one in choice.ranked):

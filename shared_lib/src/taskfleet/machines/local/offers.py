@@ -9,7 +9,7 @@ from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
 from taskfleet.machines.disks import DiskType
 from taskfleet.machines.local.machines import INSTANCE_TYPE
 from taskfleet.machines.needs import Need
-from taskfleet.machines.shared_files import architecture_here
+from taskfleet.machines.shared_files import architecture_here, need_of_known_computers
 from taskfleet.processes.identity import available_cpus, hostname
 
 
@@ -37,26 +37,7 @@ def local_catalogue(need: Need, now: float) -> Catalogue:
 
 def local_need(need: Need) -> Need:
     """Return a need without the requirements that do not apply here, with all machines limited to this computer."""
-    return replace(
-        need,
-        architecture=architecture_here(),
-        markets=(Market.ON_DEMAND,),
-        zones=(),
-        instance_types=(),
-        exclude_instance_types=(),
-        cpu_families=(),
-        cpu_rank=Range(),
-        cpus=Range(),
-        memory_gib=Range(),
-        local_ssd_gib=Range(),
-        local_ssd_gib_per_cpu=Range(),
-        local_ssd_gib_per_task=Range(),
-        boot_disk_types=(),
-        boot_disk_iops=0.0,
-        boot_disk_mibps=0.0,
-        shared_cpus=Range(None, available_cpus()),
-        price_usd_per_hour=Range(),
-    )
+    return replace(need_of_known_computers(need), shared_cpus=Range(None, available_cpus()))
 
 
 def _memory_gib() -> float:

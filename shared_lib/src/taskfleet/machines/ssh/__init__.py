@@ -1,0 +1,1 @@
+"""The provider ``ssh``: a few computers of one's own."""
