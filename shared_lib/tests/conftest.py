@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from taskfleet.invocation import remember_flags
 
-from shared_lib.tests.services import buckets, slurm, ssh
+from shared_lib.tests.services import buckets, slurm, slurm_accounts, ssh
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")  # how long an example takes says nothing where other things run as well
@@ -127,6 +127,18 @@ def slurm_cluster(lacking):
     if missing := slurm.missing():
         lacking(missing)
     with tempfile.TemporaryDirectory(prefix="slurm") as folder, slurm.cluster(Path(folder)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def slurm_with_accounts(lacking):
+    """Another cluster, which has accounts, lets urgent jobs cancel others, and forgets jobs two seconds after their end."""
+    if missing := slurm_accounts.missing():
+        lacking(missing)
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm") as folder,
+        slurm.cluster(Path(folder), min_job_age=2, has_accounts=True) as made,
+    ):
         yield made
 
 

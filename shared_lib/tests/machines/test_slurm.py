@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
@@ -37,6 +38,7 @@ sys.exit(int(open("done").read()))
 def cloud(on_slurm, tmp_path, monkeypatch):
     monkeypatch.setattr(slurm_machines, "LIST_SECONDS", (0.0, 0.0))  # nothing is asked too often in tests
     monkeypatch.setattr(slurm_machines, "CHANGING_LIST_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_machines, "SUBMIT_PAUSE_SECONDS", 0.0)
     project = tmp_path / "project"
     project.mkdir()
     mine = f"job{next(NUMBERS)}"  # ended jobs of other tests are still listed
@@ -237,15 +239,56 @@ class TestSlurmMachines(Contract):
         launched = only.launch(self.order(cloud, "job-1-bad")).launched
         for one in launched:
             assert "on node n1" in ended(cloud, one.instance_id).detail
-        cloud.machines.launch(self.order(cloud, "job-1-good"))
+        another_controller = cloud.make(cloud.job_id, "job-1")
+        another_controller.launch(self.order(cloud, "job-1-good"))
         assert "--exclude=n1" in commands.calls("sbatch")[-1]
         assert "--exclude" not in commands.calls("sbatch")[0]
 
-    def test_a_request_beyond_the_limit_of_the_cluster_is_a_quota(self, cloud):
-        answer = cloud.machines.launch(self.order(cloud, number=2000))
+    def test_a_request_beyond_the_limit_of_the_cluster_is_halved_until_it_is_accepted(self, cloud, commands):
+        commands("sbatch")
+        answer = cloud.machines.launch(self.order(cloud, number=3000))
+        assert len(answer.launched) == 750
+        assert [one.reason for one in answer.failures] == [FailureReason.QUOTA]
+        assert len(commands.calls("sbatch")) == 3
+        self.end(cloud.machines)
+
+    def test_a_request_that_is_always_refused_is_a_quota_and_tried_once_from_then_on(self, cloud, commands):
+        commands("sbatch", 'echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; exit 1')
+        answer = cloud.machines.launch(self.order(cloud, number=4))
         assert answer.launched == ()
         assert [one.reason for one in answer.failures] == [FailureReason.QUOTA]
+        assert len(commands.calls("sbatch")) == 3
         assert cloud.machines.clear() == {"files of batch jobs": 0}
+        cloud.machines.launch(self.order(cloud, "job-1-later", number=4))
+        assert len(commands.calls("sbatch")) == 4
+        assert cloud.machines.clear() == {"files of batch jobs": 0}
+
+    def test_of_many_machines_some_run_at_once(self, cloud, on_slurm):
+        order = replace(self.order(cloud, number=20), at_once=2)
+        assert len(cloud.machines.launch(order).launched) == 20
+        until(lambda: list(on_slurm.states().values()).count("RUNNING") == 2, "two that run")
+        listed = cloud.machines.list()
+        assert [one.state for one in listed].count(MachineState.QUEUED) == 18
+        assert any("JobArrayTaskLimit" in one.detail for one in listed)
+        self.end(cloud.machines)
+
+    def test_what_squeue_has_forgotten_is_known_from_the_files(self, cloud, commands, tmp_path):
+        """An array of three, of which one ended with a code, one says nothing of its end, and one never ran."""
+        [one] = cloud.machines.launch(self.order(cloud, number=1)).launched
+        self.end(cloud.machines)
+        folder = tmp_path / f"{cloud.job_id}.slurm"
+        (folder / "job-1-abc.job").write_text("77 3")
+        (folder / "77_1.out").write_text("[taskfleet] began 1000\n[taskfleet] ended 5\n[taskfleet] ended 1060 3\n")
+        (folder / "77_2.out").write_text("[taskfleet] began 1000\n")
+        commands("squeue", "exit 0")
+        found = {one.instance_id: one for one in cloud.make(cloud.job_id, "job-1").list()}
+        assert found.keys() == {"77_1", "77_3"}
+        assert {one.state for one in found.values()} == {MachineState.ENDED}
+        assert {one.request_token for one in found.values()} == {"job-1-abc"}
+        assert (found["77_1"].running_since, found["77_1"].ended_at) == (1000.0, 1060.0)
+        assert "exit code 3" in found["77_1"].detail
+        assert (found["77_3"].running_since, found["77_3"].end_reason) == (None, EndReason.CANCELLED)
+        assert one.instance_id not in found
 
     @pytest.mark.parametrize(
         ("option", "setting"),

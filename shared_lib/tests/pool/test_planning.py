@@ -3,7 +3,7 @@
 import pytest
 from taskfleet.machines import FailureReason, LaunchFailure
 from taskfleet.pool.cooldowns import MAX_REJECTIONS, MAX_SAME_REJECTIONS, Cooldowns
-from taskfleet.pool.planning import HoldReason, Limits, PoolState, plan
+from taskfleet.pool.planning import HoldReason, Limits, PoolState, plan, with_spares
 
 from shared_lib.tests.machines.contract import offer
 
@@ -170,3 +170,18 @@ def test_a_budget_in_node_hours_limits_the_number_and_the_lifetime_of_machines(b
         assert (found.hold.reason, found.gives_up) == (HoldReason.BUDGET, True)
         assert "budget of 1.00 node-hours" in found.hold.text
     assert plan(state(offers=(NODE,), spent_node_hours=budget), limits, Cooldowns()).launch is None
+
+
+@pytest.mark.parametrize(
+    ("budget_usd", "number", "hours"), [(float("inf"), 40, 10.0), (20.0, 10, 10.0), (19.0, 9, 10.0), (3.0, 3, 5.0)]
+)
+def test_a_pool_without_a_controller_has_as_many_machines_as_the_budget_allows_if_each_runs_for_its_whole_lifetime(
+    budget_usd, number, hours
+):
+    limits = Limits(
+        max_machines=3, lifetime_seconds=36_000.0, budget_usd=budget_usd, max_usd_per_hour=0.6, needs_canary=False
+    )
+    given = state(offers=(SMALL,))
+    found = with_spares(plan(given, limits, Cooldowns()).launch, given, limits, 40)
+    assert (found.number, found.at_once) == (number, 3)
+    assert found.lifetime_seconds == pytest.approx(hours * 3600)

@@ -246,3 +246,11 @@ def test_a_machine_with_a_value_that_no_version_wrote_makes_the_ledger_unusable(
     with pytest.raises(UnusableLedgerError, match=f"unknown market or end .*{value}.*it is damaged"):
         records.all_machines(database)
     database.close()
+
+
+@pytest.mark.parametrize(("at", "ended_at"), [(8500.0, 8500.0), (None, 9000.0), (9500.0, 9000.0), (100.0, 8000.0)])
+def test_a_machine_whose_provider_knows_when_it_ended_costs_until_then(ledger, at, ended_at):
+    """Not before its start, and not after now, whatever the provider's clock says."""
+    token = ask(ledger)
+    updates.mark_ended(ledger, {token: End(EndReason.ENDED, "", 8000.0, at)}, 9000.0)
+    assert the_machine(ledger).ended_at == ended_at

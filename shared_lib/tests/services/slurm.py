@@ -36,8 +36,6 @@ SchedulerType=sched/backfill
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 ReturnToService=2
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
 MaxArraySize={max_array_size}
 MaxJobCount=20000
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,bf_interval=2,sched_min_interval=100000
@@ -45,8 +43,13 @@ MinJobAge={min_job_age}
 KillWait=2
 SlurmdParameters=config_overrides
 SlurmdTimeout=300
+{accounts}
 {nodes}
 {partitions}
+"""
+_NO_ACCOUNTS = """\
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
 """
 _PARTITIONS = """\
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -90,7 +93,15 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, *, nodes: int = 2, cpus: int = 8, min_job_age: int = 600, max_array_size: int = 1001):
+def cluster(
+    folder: Path,
+    *,
+    nodes: int = 2,
+    cpus: int = 8,
+    min_job_age: int = 600,
+    max_array_size: int = 1001,
+    has_accounts: bool = False,
+):
     """Start a cluster, and end it with all that runs on it.
 
     Args:
@@ -99,15 +110,18 @@ def cluster(folder: Path, *, nodes: int = 2, cpus: int = 8, min_job_age: int = 6
         cpus: That each node pretends to have.
         min_job_age: How long ended jobs are known, in seconds.
         max_array_size: The limit of job arrays.
+        has_accounts: Whether to start its accounts, see ``slurm_accounts``.
     """
+    from shared_lib.tests.services import slurm_accounts
+
     path = f"{os.environ['PATH']}:{SBIN}"
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     host = socket.gethostname().partition(".")[0]
     names = tuple(f"n{index}" for index in range(1, nodes + 1))
-    ports = _free_ports(nodes + 1)
+    ports = _free_ports(nodes + 3)
     lines = [
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=16000 State=UNKNOWN"
-        for name, port in zip(names, ports[1:], strict=True)
+        for name, port in zip(names, ports[3:], strict=True)
     ]
     (folder / "slurm.conf").write_text(
         _CONFIGURATION.format(
@@ -118,7 +132,9 @@ def cluster(folder: Path, *, nodes: int = 2, cpus: int = 8, min_job_age: int = 6
             max_array_size=max_array_size,
             min_job_age=min_job_age,
             nodes="\n".join(lines),
-            partitions=_PARTITIONS,
+            accounts="" if has_accounts else _NO_ACCOUNTS,
+            partitions=_PARTITIONS
+            + (slurm_accounts.LINES.format(folder=folder, dbd_port=ports[2]) if has_accounts else ""),
         )
     )
     (folder / "state").mkdir()
@@ -143,6 +159,12 @@ def cluster(folder: Path, *, nodes: int = 2, cpus: int = 8, min_job_age: int = 6
             "munged", "munged", "--foreground", "--force", *(f"--{name}={path}" for name, path in files.items())
         )
         _wait(lambda: (folder / "munge.socket").exists(), "munged", folder)
+        if has_accounts:
+            starting = slurm_accounts.start(
+                folder, user, ports[1], ports[2], start, lambda condition, what: _wait(condition, what, folder)
+            )
+            for name, process in zip(("mariadbd", "slurmdbd"), starting, strict=True):
+                made.processes[name] = process
         made.processes["slurmctld"] = start("slurmctld", "slurmctld", "-D", "-i")
         for name in names:
             made.processes[name] = start(name, "slurmd", "-D", "-N", name)
@@ -187,7 +209,7 @@ def _wait(condition, what: str, folder: Path) -> None:
     while not condition():
         if time.monotonic() > deadline:
             texts = [
-                f"--- {one.name}\n{one.read_text(errors='replace')[-2000:]}" for one in sorted(folder.glob("*.*t"))
+                f"--- {one.name}\n{one.read_text(errors='replace')[-2000:]}" for one in sorted(folder.glob("*.out"))
             ]
             texts += [
                 f"--- {one.name}\n{one.read_text(errors='replace')[-2000:]}" for one in sorted(folder.glob("*.log"))
@@ -198,6 +220,11 @@ def _wait(condition, what: str, folder: Path) -> None:
 
 def missing() -> str:
     """Return what is missing for a cluster on this computer; empty for nothing."""
+    return missing_of(NEEDED, "slurm-wlm munge")
+
+
+def missing_of(needed: tuple[str, ...], packages: str) -> str:
+    """Return which commands are missing, with the packages that have them; empty for none."""
     path = f"{os.environ['PATH']}:{SBIN}"
-    lacking = [name for name in NEEDED if shutil.which(name, path=path) is None]
-    return f"Slurm (Debian: slurm-wlm munge; {', '.join(lacking)} not found)" if lacking else ""
+    lacking = [name for name in needed if shutil.which(name, path=path) is None]
+    return f"Slurm (Debian: {packages}; {', '.join(lacking)} not found)" if lacking else ""

@@ -1,16 +1,18 @@
 """Run pools of machines until all tasks of a job are done."""
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from taskfleet.api.leaving import batch_jobs, check_leaving, most_machines
 from taskfleet.api.machines import terminate_machines
 from taskfleet.api.planning import Plan, warn
-from taskfleet.api.pool_making import PoolMaker, check_machines
+from taskfleet.api.pool_making import PoolMaker, check_machines, of_manager
 from taskfleet.api.queue import open_job
 from taskfleet.errors import CommandError, LedgerError, UnusableLedgerError
 from taskfleet.invocation import poe
@@ -18,11 +20,11 @@ from taskfleet.ledger import managers
 from taskfleet.machines import EndReason
 from taskfleet.pool import control, records
 from taskfleet.pool.deployment import Deployment, Ending
-from taskfleet.pool.job_machines import check_providers, open_all, providers_of
+from taskfleet.pool.job_machines import check_providers, machine_name, open_all, providers_of
 from taskfleet.pool.pools import Pools
 from taskfleet.pool.records import End
 from taskfleet.pool.teardown import clear_code, reconcile
-from taskfleet.processes.identity import identity, pid_of
+from taskfleet.processes.identity import CONTROLLER_VARIABLE, identity, pid_of
 from taskfleet.queues.addresses import is_remote
 from taskfleet.queues.job import JobQueues, check_queue
 from taskfleet.settings import Configuration
@@ -33,6 +35,8 @@ from taskfleet.watch.progress import Progress
 from taskfleet.watch.sending import SendingDisplay
 from taskfleet.watch.status import Status, gather
 
+#: How long a controller waits for its predecessor: longer than a dead one keeps others out.
+SUCCESSION_SECONDS = control.ABSENT_SECONDS + 30.0
 #: How long the pool waits for the queue before it does other things.
 PATIENCE_SECONDS = 5.0
 
@@ -131,9 +135,7 @@ class Pool:
         """
         database, settings = self._database, self._configuration.settings
         me = identity()
-        other = control.acquire(database, me, time.time())
-        if other is not None:
-            raise _managed_by(other)
+        self._acquire(me)
         progress = Progress(database, every_seconds=settings.progress_seconds, verbose=settings.verbose)
 
         def close_and_ask() -> Ending | None:
@@ -160,6 +162,54 @@ class Pool:
                 last_output=deployment.last_console,
             )
 
+    def leave(self) -> int:
+        """Launch machines that need no controller: they run one after the other, and end with the job. Requires ``Provider.batch_jobs``.
+
+        Returns:
+            The number of machines, those that run later included.
+
+        Raises:
+            CommandError: Another controller manages this job, none is launched, or the job needs one; see ``check_leaving``.
+            UnreachableError: A provider does not answer; machines may have been launched.
+        """
+        database, me = self._database, identity()
+        check_leaving(database, self._configuration)
+        with ExitStack() as stack:
+            self._acquire(me)
+            stack.callback(self._release, me)
+            check_queue(database, self._configuration)
+            if is_remote(self._configuration.settings.queue_url):
+                self._send()
+            numbers = {name: number for number, name in managers.names(database).items()} | {"": 0}
+            for left, (name, plan) in zip(reversed(range(len(self._plans))), self._plans.items(), strict=True):
+                controller = self._maker.make(numbers[name], self._say)
+                found = controller.leave(time.time(), self._most_machines(name, plan), other_claims=left)
+                if found.hold is not None:
+                    raise CommandError(f"No machine is launched: {found.hold.text}.")
+        launched = len(records.open_machines(database))
+        if not launched:
+            raise CommandError("No machine was launched; see above.")
+        return launched
+
+    def submit(self, command: Sequence[str]) -> str:
+        """Submit a batch job that runs the controller; return its ID. Arguments and errors as in ``BatchJobs.submit_controller``."""
+        if other := control.running(self._database, time.time()):
+            raise _managed_by(other)
+        name = machine_name(self._configuration.settings.job_id, self._database)
+        return batch_jobs(self._configuration).submit_controller(name, command)
+
+    def _most_machines(self, name: str, plan: Plan) -> int:
+        own = of_manager(self._configuration, name)
+        return min(batch_jobs(own).most_machines, most_machines(plan, own.pool.lifetime_hours))
+
+    def _acquire(self, me: str) -> None:
+        """Become the controller; one that is a batch job waits for its predecessor, which may have been killed."""
+        deadline = time.monotonic() + (SUCCESSION_SECONDS if CONTROLLER_VARIABLE in os.environ else 0.0)
+        while (other := control.acquire(self._database, me, time.time())) is not None:
+            if time.monotonic() >= deadline:
+                raise _managed_by(other)
+            time.sleep(1.0)
+
     def _release(self, me: str) -> None:
         with suppress(LedgerError):
             control.release(self._database, me)
@@ -184,9 +234,7 @@ class Pool:
     def _monitor(self, stack: ExitStack, progress: Progress) -> Monitor | None:
         if not is_remote(self._configuration.settings.queue_url):
             return None
-        with SendingDisplay() as display, JobQueues(self._configuration, say=display.say) as queues:
-            queues.require()
-            queues.send_unsent(self._database, display)
+        self._send()
         self._queues = stack.enter_context(
             JobQueues(self._configuration, say=progress.say, waits=False, patience_seconds=PATIENCE_SECONDS)
         )
@@ -198,6 +246,11 @@ class Pool:
         monitor = Monitor(self._database, self._configuration, self._queues)
         stack.callback(monitor.close)
         return monitor
+
+    def _send(self) -> None:
+        with SendingDisplay() as display, JobQueues(self._configuration, say=display.say) as queues:
+            queues.require()
+            queues.send_unsent(self._database, display)
 
     def _deployment(self, progress: Progress, monitor: Monitor | None, ask: Callable[[], Ending | None]) -> Deployment:
         database = self._database

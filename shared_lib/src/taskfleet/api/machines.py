@@ -10,9 +10,17 @@ from taskfleet.errors import CommandError, LedgerError, UnreachableError
 from taskfleet.invocation import poe
 from taskfleet.ledger.database import Database, open_ledger
 from taskfleet.machines import EndReason, Machine, MachineState
+from taskfleet.machines.provider import provider_of
 from taskfleet.pool import boot_log, control, records
 from taskfleet.pool.costs import Costs
-from taskfleet.pool.job_machines import JobMachines, check_providers, open_all, own_configurations, providers_of
+from taskfleet.pool.job_machines import (
+    JobMachines,
+    check_providers,
+    machine_name,
+    open_all,
+    own_configurations,
+    providers_of,
+)
 from taskfleet.pool.selection import limits_of
 from taskfleet.pool.teardown import clear_code, ledger_terminator, listed_terminator, terminate_all
 from taskfleet.settings import Configuration
@@ -122,6 +130,7 @@ def stop(configuration: Configuration, *, say: Callable[[str], None] = warn) -> 
     with closing(
         open_ledger(configuration.ledger_path, job_id=configuration.settings.job_id, project=configuration.project)
     ) as database:
+        _end_controller_jobs(configuration, database)
         if control.request_stop(database, time.time()):
             say("The running poe deploy_pool was asked to stop.")
         there = open_all(configuration, database)
@@ -143,6 +152,7 @@ def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn)
     database = _ledger(configuration)
     try:
         if database is not None:
+            _end_controller_jobs(configuration, database)
             control.request_stop(database, time.time())
         there = open_all(configuration, database)
         left = terminate_machines(configuration, there, database, EndReason.TORN_DOWN, say)
@@ -152,6 +162,13 @@ def teardown(configuration: Configuration, *, say: Callable[[str], None] = warn)
     finally:
         if database is not None:
             database.close()
+
+
+def _end_controller_jobs(configuration: Configuration, database: Database) -> None:
+    """End the batch jobs of the controller first: the next one would launch machines again."""
+    jobs = provider_of(configuration).batch_jobs(configuration)
+    if jobs is not None:
+        jobs.cancel_controllers(machine_name(configuration.settings.job_id, database))
 
 
 def _ledger(configuration: Configuration, *, read_only: bool = False) -> Database | None:

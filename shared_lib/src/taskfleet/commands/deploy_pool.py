@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from taskfleet.api.deploying import Pool, PoolReport, dump
-from taskfleet.api.planning import plans
+from taskfleet.api.leaving import batch_jobs, most_machines
+from taskfleet.api.planning import Plan, plans
 from taskfleet.api.pool_making import check_machines
-from taskfleet.errors import CommandError
+from taskfleet.errors import CommandError, UsageError
 from taskfleet.invocation import poe
 from taskfleet.pool.deployment import Ending, Interrupted
 from taskfleet.pool.estimate import read_job
@@ -28,7 +29,9 @@ EXAMPLES = """\
   poe deploy_pool                                   show the plan, ask, launch, monitor, terminate
   poe deploy_pool --dry-run                         only show the plan
   poe deploy_pool --yes --budget-usd 20             do not ask; stop launching at 20 USD
-  poe deploy_pool --continue                        take over the machines of an interrupted run"""
+  poe deploy_pool --continue                        take over the machines of an interrupted run
+  poe deploy_pool --leave                           Slurm: submit jobs that end by themselves; no process stays
+  poe deploy_pool --as-job                          Slurm: the process that manages the pool is a batch job, too"""
 
 DETAILS = (
     "The plan shows the cheapest machines that meet the requirements; they are launched after confirmation. Ctrl-C asks what to do with "
@@ -51,12 +54,25 @@ def run(argv: Sequence[str]) -> int:
         action="store_true",
         help="take over the machines of a run that was interrupted, on this or another computer",
     )
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--leave",
+        action="store_true",
+        help="PROVIDER=slurm: submit jobs of which some run at once, the others after these, until the tasks are done; then return",
+    )
+    ways.add_argument(
+        "--as-job", action="store_true", help="PROVIDER=slurm: manage the pool in a batch job of its own, and return"
+    )
     parser.add_argument(
         "--limit", type=whole_number(1), default=5, metavar="N", help="show the best N offers (default 5)"
     )
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     check_machines(configuration)
+    if arguments.leave or arguments.as_job:
+        batch_jobs(configuration)
+    if arguments.leave and arguments.take_over:
+        raise UsageError("--leave launches machines; those of an earlier run go on without --continue.")
     if not arguments.dry_run:
         _insert_if_needed(configuration)
     found = plans(configuration, refresh=arguments.refresh, even_if_done=arguments.take_over)
@@ -68,12 +84,26 @@ def run(argv: Sequence[str]) -> int:
         print("No tasks are left. Machines that still exist are terminated.")
     else:
         show_plans(configuration, found, arguments.limit)
+        if arguments.leave:
+            print(f"\n{_leaving_text(configuration, found)}")
     if arguments.dry_run:
         print("\nNo machine was launched (--dry-run).")
         return 0
     with Pool(configuration, found, take_over=arguments.take_over, say=print) as pool:
         if not arguments.yes and not is_done:
             confirm_start()
+        if arguments.leave:
+            number = pool.leave()
+            print(
+                f"\n{counted(number, 'batch job')} submitted; no process stays. The tasks, and the jobs, end by themselves."
+            )
+            print(f"\n{_steps_of_left()}")
+            return 0
+        if arguments.as_job:
+            job_id = pool.submit(_command_of_controller(argv))
+            output = batch_jobs(configuration).controller_output
+            print(f"\nBatch job {job_id} manages the pool, and prints to {output}.\n\n{_steps_of_left()}")
+            return 0
         try:
             with _signals():
                 report = pool.run(ask=_ask_what_happens, protect=_uninterrupted)
@@ -191,6 +221,29 @@ def _left() -> str:
         "\nThe machines keep running; each terminates itself when no tasks are left, or at the end of its lifetime."
         f"\n\n{steps}"
     )
+
+
+def _steps_of_left() -> str:
+    return next_steps("status", "machines", ("teardown", "terminates the machines"))
+
+
+def _leaving_text(configuration: Configuration, plans: Mapping[str, Plan]) -> str:
+    """Return how many batch jobs a pool without a controller has, at most."""
+    lines = []
+    for name, plan in plans.items():
+        own = configuration.of_manager(name) if name else configuration
+        most = min(batch_jobs(own).most_machines, most_machines(plan, own.pool.lifetime_hours))
+        lines.append(
+            f"Without a controller{f' (manager {name})' if name else ''}: at most {counted(most, 'batch job')} of up to "
+            f"{own.pool.lifetime_hours:g} h each, {plan.choice.count:,} at once. Those that are not needed never start."
+        )
+    return "\n".join(lines)
+
+
+def _command_of_controller(argv: Sequence[str]) -> list[str]:
+    """Return the command that does the same as this one, and takes over what its predecessor left."""
+    words = [one for one in argv if one not in ("--as-job", "--yes", "--continue")]
+    return [sys.executable, "-P", "-m", "taskfleet", "deploy_pool", *words, "--continue", "--yes"]
 
 
 def _offer_dump(configuration: Configuration) -> None:

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
 
 from taskfleet.machine_terms import Market
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from taskfleet.machines.choosing import Offer
 
 __all__ = [
+    "BatchJobs",
     "Coded",
     "EndReason",
     "FailureReason",
@@ -149,6 +151,9 @@ class LaunchRequest:
     use the first."""
     lifetime_seconds: float
     """The self-destruct timer of each machine."""
+    at_once: int | None = None
+    """How many of them run at once, the others after these, until the job is done or paused: the machines see to that themselves, without
+    a controller. None for all, which a controller terminates. Only for providers with ``Provider.batch_jobs``."""
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -290,6 +295,45 @@ class Machines(Protocol):
 
         Returns:
             By kind of resource, how many are left; it is called again until all are 0.
+
+        Raises:
+            UnreachableError: The provider does not answer.
+        """
+
+
+class BatchJobs(Protocol):
+    """What only batch systems can do, so that no process has to run beside the pool."""
+
+    most_machines: ClassVar[int]
+    """The maximum of a request whose machines run one after the other (``LaunchRequest.at_once``)."""
+    controller_output: Path
+    """The file that has what a controller prints."""
+
+    def cancel_rest(self) -> bool:
+        """Remove the machines of this machine's request that have not started from the queue; return False if another one has done so.
+
+        Raises:
+            ProviderError: The provider does not answer, or refuses it.
+        """
+
+    def submit_controller(self, run: str, command: Sequence[str]) -> str:
+        """Submit a batch job that runs a controller, and before its end its successor, until the controller succeeds.
+
+        Args:
+            run: The prefix of the names of the job's machines, as in ``Provider.open``.
+            command: Runs a controller in the project's folder.
+
+        Returns:
+            The ID of the batch job.
+
+        Raises:
+            CommandError: There is one.
+            UnreachableError: The provider does not answer; it is unknown whether it was submitted.
+            ProviderError: The provider refuses it.
+        """
+
+    def cancel_controllers(self, run: str) -> None:
+        """End the batch jobs that run, or would run, a controller; the argument is that of ``submit_controller``.
 
         Raises:
             UnreachableError: The provider does not answer.

@@ -14,7 +14,7 @@ from taskfleet.settings import Configuration
 
 if TYPE_CHECKING:  # a worker needs only its watcher, and imports none of these
     from taskfleet.clouds.permissions import Permissions
-    from taskfleet.machines import LaunchRequest, Machines, Preview
+    from taskfleet.machines import BatchJobs, LaunchRequest, Machines, Preview
     from taskfleet.machines.catalogue import Catalogue
     from taskfleet.machines.images import Image
     from taskfleet.machines.needs import Need
@@ -119,6 +119,9 @@ class Provider(Protocol):
 
     def preview(self, configuration: Configuration, request: "LaunchRequest") -> "Preview | None":
         """Return what the provider knows of a launch request before it is sent; None if it knows nothing, and makes no script itself."""
+
+    def batch_jobs(self, configuration: Configuration) -> "BatchJobs | None":
+        """Return what only batch systems can do; None if this is not one."""
 
     def watcher(self, address: str) -> "Watcher | None":
         """Return a watcher for the termination notice of the machine that this process runs on; None if there are no notices.

@@ -10,7 +10,7 @@ from typing import ClassVar
 from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import UnreachableError
 from taskfleet.machine_terms import Architecture, Market, Range
-from taskfleet.machines import LaunchRequest, Preview
+from taskfleet.machines import BatchJobs, LaunchRequest, Preview
 from taskfleet.machines.images import Image
 from taskfleet.machines.needs import Need
 from taskfleet.processes.identity import MANAGER_VARIABLE
@@ -48,6 +48,10 @@ class SharedFilesProvider:
 
     def preview(self, configuration: Configuration, request: LaunchRequest) -> Preview | None:
         """See ``Provider.preview``."""
+
+    def batch_jobs(self, configuration: Configuration) -> BatchJobs | None:  # noqa: ARG002
+        """See ``Provider.batch_jobs``."""
+        return None
 
     def regions(self, configuration: Configuration) -> Sequence[tuple[str, Sequence[str]]]:
         """See ``Provider.regions``."""

@@ -26,7 +26,7 @@ from taskfleet.pool import records, updates
 from taskfleet.pool.cooldowns import Cooldowns
 from taskfleet.pool.job_state import JobState, failures
 from taskfleet.pool.matching import assign
-from taskfleet.pool.planning import HoldReason, Limits, Plan, PoolState, plan
+from taskfleet.pool.planning import HoldReason, Limits, Plan, PoolState, plan, with_spares
 from taskfleet.pool.reconciler import Reconciler
 from taskfleet.pool.records import End
 from taskfleet.text import counted
@@ -100,6 +100,19 @@ class Controller:
         """See ``Reconciler.terminate_all``."""
         return self._reconciler.terminate_all(now, end)
 
+    def leave(self, now: float, most: int, *, other_claims: int = 0) -> Plan:
+        """Launch machines that need no controller: as many as a step would, and others that run after them.
+
+        Args:
+            now: Seconds since the epoch.
+            most: How many machines there may be in all.
+            other_claims: See ``PoolState``.
+
+        Raises:
+            UnreachableError: The provider does not answer; it is unknown whether machines were launched.
+        """
+        return self._step(now, other_claims, most)
+
     def step(self, now: float, *, other_claims: int = 0) -> Plan | None:
         """Reconcile, plan, and carry out the plan; return None if the provider did not answer.
 
@@ -116,7 +129,7 @@ class Controller:
         self._outages.answered("step")
         return found
 
-    def _step(self, now: float, other_claims: int) -> Plan:
+    def _step(self, now: float, other_claims: int, most: int | None = None) -> Plan:
         listed_at = self._reconciler.listed_at
         if listed_at is None or now - listed_at > self._gap_seconds:
             logger.debug("Some heartbeats may not be recorded yet: heartbeat deadlines count from now.")
@@ -131,7 +144,8 @@ class Controller:
         if found.end:
             self._end(found.end, {one.token: one.instance_id for one in state.open_machines}, now)
         if found.launch is not None:
-            self._launch(found.launch, now)
+            launch = found.launch if most is None else with_spares(found.launch, state, self._limits, most)
+            self._launch(launch, now)
         elif found.hold is not None:
             self._say_once(f"No machine is launched: {found.hold.text}.", found.hold.reason)
         return found

@@ -4,8 +4,9 @@
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple
@@ -167,6 +168,29 @@ def plan(state: PoolState, limits: Limits, cooldowns: Cooldowns) -> Plan:
         is_claim = is_empty and found.reason in (HoldReason.HOURLY_PRICE, HoldReason.BUDGET)
         return Plan(end=end, hold=found, gives_up=found.is_final and is_empty, is_claim=is_claim)
     return Plan(end=end, launch=found, is_idle=is_empty and state.tasks_runnable <= 0)
+
+
+def with_spares(request: LaunchRequest, state: PoolState, limits: Limits, most: int) -> LaunchRequest:
+    """Return a request for machines that run one after the other, as many at once as another one has.
+
+    Args:
+        request: The other request.
+        state: The state it is based on.
+        limits: Of the pool.
+        most: How many machines there may be in all; the budget allows fewer, if each may run for its whole lifetime.
+    """
+    staying = [one for one in state.open_machines if one.ending_since is None]
+    in_turn = replace(
+        limits, max_usd_per_hour=math.inf, machines_per_request=most
+    )  # the others are not there at the same time
+
+    def exceeds_budget(number: int) -> bool:
+        found = _afford(state, in_turn, staying, request.offers, number)
+        return isinstance(found, Hold) or (found.number, found.lifetime_seconds) < (number, request.lifetime_seconds)
+
+    first, last = request.number, max(most, request.number)
+    number = first + bisect_left(range(first + 1, last + 1), True, key=exceeds_budget)
+    return replace(request, number=number, at_once=request.number)
 
 
 def _to_terminate(state: PoolState, limits: Limits) -> dict[str, EndReason]:

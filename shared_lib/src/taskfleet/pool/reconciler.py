@@ -122,7 +122,10 @@ class Reconciler:
             record = open_machines[token]
             logger.debug("Machine %s has ended: %s", token, end)
             is_cancelled = end.reason is EndReason.CANCELLED and record.ending_since is None
-            if end.reason is EndReason.PREEMPTED or is_cancelled:  # as if there were no capacity
+            is_preempted = (
+                end.reason is EndReason.PREEMPTED and not record.can_queue
+            )  # its successor waits in the queue
+            if is_preempted or is_cancelled:  # as if there were no capacity
                 self._cooldowns.add_failure(record.kind, FailureReason.STOCK_OUT, now)
             if record.ending_since is None:
                 self._say(f"{_described(record)} ended: {end.reason.describe(end.detail)}.")

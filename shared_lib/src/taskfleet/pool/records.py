@@ -209,6 +209,13 @@ def productive_machines(database: Database, manager_id: int = 0) -> dict[str, fl
     )
 
 
+def has_run_tasks(database: Database, instance_id: str) -> bool:
+    """Return whether a machine finished a task."""
+    return bool(
+        database.value("SELECT EXISTS (SELECT 1 FROM worker WHERE machine = ? AND busy_seconds > 0)", (instance_id,))
+    )
+
+
 def ended_since(database: Database, since: float, manager_id: int = 0) -> list[MachineRecord]:
     """Return the machines of a pool that ran, and ended after a time."""
     ran = "started_at IS NOT NULL AND running_at IS NOT NULL"

@@ -47,6 +47,14 @@ MACHINE_VARIABLE = "TASKFLEET_MACHINE"
 MANAGER_VARIABLE = "TASKFLEET_MANAGER"
 
 
+#: Environment variable of a machine that needs no controller: when it began, in seconds since the epoch.
+BEGAN_VARIABLE = "TASKFLEET_BEGAN_AT"
+
+
+#: Environment variable of a controller that is a batch job of a pool's provider: the ID of the job.
+CONTROLLER_VARIABLE = "TASKFLEET_CONTROLLER_JOB"
+
+
 def machine() -> str | None:
     """Return the provider's name of the pool machine on which this process runs; None if it does not run on one."""
     return os.environ.get(MACHINE_VARIABLE) or None

@@ -61,6 +61,11 @@ def worker_command(project: Path) -> list[str]:
     return [sys.executable, *words]
 
 
+def end_command() -> list[str]:
+    """Return the command that runs at the end of a machine without a controller; see ``taskfleet.api.machine_end``."""
+    return [sys.executable, "-P", "-m", "taskfleet.api.machine_end"]
+
+
 def _worker_settings(configuration: Configuration) -> dict[str, str]:
     pool_settings = {field.name for field in describe() if field.group in POOL_GROUPS}
     if EMBEDDED.fullmatch(configuration.settings.queue_url) is None:

@@ -83,6 +83,12 @@ class SlurmSettings:
         arguments,
         metavar="OPTIONS",
     )
+    controller_options: tuple[str, ...] = setting(
+        "slurm",
+        "Options for sbatch of the batch job that 'deploy_pool --as-job' submits: '--partition=long --time=2-00'.",
+        arguments,
+        metavar="OPTIONS",
+    )
     usd_per_node_hour: float | None = setting(
         "slurm",
         "Price of a node, for costs in USD and BUDGET_USD. Empty: no price; costs are in node-hours only.",

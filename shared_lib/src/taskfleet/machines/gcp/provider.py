@@ -8,7 +8,7 @@ from taskfleet.clouds.google_permissions import GOOGLE
 from taskfleet.clouds.permissions import Permissions
 from taskfleet.errors import SettingsError
 from taskfleet.invocation import poe
-from taskfleet.machines import LaunchRequest, Machines
+from taskfleet.machines import BatchJobs, LaunchRequest, Machines
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.images import Image
 from taskfleet.machines.needs import Need
@@ -105,6 +105,10 @@ class GcpProvider:
 
     def preview(self, configuration: Configuration, request: LaunchRequest) -> None:
         """See ``Provider.preview``."""
+
+    def batch_jobs(self, configuration: Configuration) -> BatchJobs | None:  # noqa: ARG002
+        """See ``Provider.batch_jobs``."""
+        return None
 
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""

@@ -3,11 +3,13 @@
 Slurm reports errors as text only; the texts are those of ``slurm_errno.c``, the same since version 17 at least.
 """
 
+import calendar
 import logging
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -46,13 +48,21 @@ _SETTINGS: Final = (
     (re.compile(r"invalid feature", re.IGNORECASE), "CONSTRAINT"),
     (re.compile(r"reservation", re.IGNORECASE), "RESERVATION"),
     (re.compile(r"generic resource|\bgres\b", re.IGNORECASE), "GRES"),
-    (re.compile(r"time limit", re.IGNORECASE), "LIFETIME_HOURS"),
+    (re.compile(r"time limit(?!s)", re.IGNORECASE), "LIFETIME_HOURS"),
     (re.compile(r"--clusters?\b|list clusters", re.IGNORECASE), "CLUSTER"),
     (
         re.compile(r"unrecognized option|invalid option|option requires|ambiguous|node name", re.IGNORECASE),
         "SLURM_OPTIONS",
     ),
 )
+
+
+def read_time(text: str) -> float | None:
+    """Return a time in UTC, such as 2026-11-29T20:25:17, in seconds since the epoch; None for words like N/A."""
+    try:
+        return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        return None
 
 
 class SlurmError(ProviderError):

@@ -21,3 +21,8 @@ _REASONS: Final = (
 def failure_of(text: str) -> FailureReason | None:
     """Return why Slurm refuses a job; None if the text is about something else."""
     return next((reason for pattern, reason in _REASONS if pattern.search(text)), None)
+
+
+def is_submit_limit(text: str) -> bool:
+    """Return whether Slurm refuses a job because of the number of jobs that it has already accepted."""
+    return re.search(r"MaxSubmit|GrpSubmit|submit limit reached", text, re.IGNORECASE) is not None

@@ -7,6 +7,7 @@ as nothing changes, unless machines were launched or terminated since.
 import logging
 import math
 import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from typing import ClassVar
 from taskfleet.errors import ProviderError, UnreachableError, WrongSettingError
 from taskfleet.machine_terms import Market
 from taskfleet.machines import (
-    EndReason,
     FailureReason,
     LaunchedMachine,
     LaunchFailure,
@@ -25,13 +25,14 @@ from taskfleet.machines import (
     Machine,
     MachineState,
 )
-from taskfleet.machines.slurm.commands import Slurm
+from taskfleet.machines.slurm.commands import Slurm, read_time
 from taskfleet.machines.slurm.errors import failure_of
 from taskfleet.machines.slurm.offers import allocation
-from taskfleet.machines.slurm.partitions import SEPARATOR, read_time
+from taskfleet.machines.slurm.partitions import SEPARATOR
 from taskfleet.machines.slurm.script import time_limit_minutes
 from taskfleet.machines.slurm.states import SUSPICIOUS, end_of, is_known, state_of
 from taskfleet.machines.slurm.submissions import Submissions, job_of
+from taskfleet.machines.slurm.vanished import Vanished, VanishedJobs
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ CHANGING_LIST_SECONDS = 10.0
 #: A machine that ends sooner after its start may have met a bad node; after this many, the node is excluded.
 QUICK_END_SECONDS = 60.0
 MAX_QUICK_ENDS = 2
+#: The pause between two calls of sbatch.
+SUBMIT_PAUSE_SECONDS = 2.0
 #: Of IDs per call of scancel, since command lines have a maximum length.
 _MAX_IDS = 500
 #: The first word of the comment of a job array, from which ``list`` knows whose it is; then the job, the type, the zone and the number.
@@ -77,22 +80,33 @@ class SlurmMachines:
         slurm: Slurm's commands.
         submissions: The files of the batch jobs.
         clock: The current time in seconds since the epoch.
+        pause: Waits for some seconds.
     """
 
     name: ClassVar[str] = "slurm"
 
     def __init__(
-        self, job: SlurmJob, slurm: Slurm, submissions: Submissions, *, clock: Callable[[], float] = time.time
+        self,
+        job: SlurmJob,
+        slurm: Slurm,
+        submissions: Submissions,
+        *,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._job = job
         self._slurm = slurm
         self._submissions = submissions
         self._clock = clock
+        self._pause = pause
         self._listed: tuple[Machine, ...] = ()
         self._valid_until = -math.inf
         self._valid_seconds = LIST_SECONDS[0]
-        self._bad_nodes: dict[str, set[str]] = {}
-        """The machines that ended quickly, by their node."""
+        self._vanished = VanishedJobs(slurm, submissions)
+        self._noted: set[str] = set()
+        """The machines whose quick end is recorded."""
+        self._accepted = sys.maxsize
+        """The most machines to ask for at a time, once Slurm has refused a request because of the site's limits."""
         self._warned: set[str] = set()
 
     def preflight(self) -> Sequence[str]:
@@ -106,32 +120,27 @@ class SlurmMachines:
             UnreachableError: See ``Machines.launch``.
             ProviderError: A setting is wrong, or the files cannot be written.
         """
-        offer, token = request.offers[0], request.token
-        arguments, script = self.submission(request)
-        if not self._submissions.begin(token, script, self._job.environment(request)):
+        _, script = self.submission(request)
+        if not self._submissions.begin(request.token, script, self._job.environment(request)):
             return self._launched_before(request)
-        try:
-            answer = self._slurm.run("sbatch", arguments, script=script)
-        except UnreachableError:
-            raise
-        except ProviderError as error:
-            self._submissions.forget(token)
-            reason = failure_of(str(error))
-            if reason is None and isinstance(error, WrongSettingError):
-                raise
-            failure = LaunchFailure(offer.instance_type, offer.zone, reason or FailureReason.INVALID, str(error))
-            return LaunchResult((), (failure,))
-        job_id = answer.strip().partition(";")[0]
-        if not job_id.isdecimal():
-            raise UnreachableError(f"Slurm: the answer of sbatch is not the ID of a job: {answer.strip()[:200]!r}.")
-        self._submissions.set_job(token, job_id)
-        self._expect_change()
-        logger.info("Request %s is job array %s.", token, job_id)
-        return LaunchResult(tuple(_queued(f"{job_id}_{index}", request) for index in range(1, request.number + 1)))
+        job_id, number, failure = self._submit(request)
+        if number:
+            self._submissions.set_job(request.token, job_id, number)
+            self._expect_change()
+            logger.info("Request %s is job array %s of %d machines.", request.token, job_id, number)
+        else:
+            self._submissions.forget(request.token)
+        launched = [_queued(f"{job_id}_{index}", request) for index in range(1, number + 1)]
+        return LaunchResult(tuple(launched), () if failure is None else (failure,))
 
-    def submission(self, request: LaunchRequest) -> tuple[Sequence[str], str]:
-        """Return the arguments of sbatch for a launch request, and the batch script, which has the whole command in a comment."""
-        arguments = [*self._arguments(request), *self._job.options]
+    def submission(self, request: LaunchRequest, number: int | None = None) -> tuple[Sequence[str], str]:
+        """Return the arguments of sbatch for a launch request, and the batch script, which has the whole command in a comment.
+
+        Args:
+            request: The launch request.
+            number: The number of machines to submit, if not all.
+        """
+        arguments = [*self._arguments(request, number or request.number), *self._job.options]
         command = shlex.join(self._slurm.command("sbatch", arguments)).replace("\n", "\\n")
         head, _, rest = self._job.script(request).partition("\n")
         return arguments, f"{head}\n# {command}\n{rest}"
@@ -175,14 +184,48 @@ class SlurmMachines:
         self._valid_seconds = LIST_SECONDS[0]
         self._valid_until = min(self._valid_until, self._clock() + CHANGING_LIST_SECONDS)
 
-    def _arguments(self, request: LaunchRequest) -> Sequence[str]:
+    def _submit(self, request: LaunchRequest) -> tuple[str, int, LaunchFailure | None]:
+        """Submit as many of the machines as the limits of the site allow; return the array, their number, and why the others are refused.
+
+        Slurm refuses the whole array if a limit allows only a part of it, and does not say which, so that half of it is tried.
+        """
+        number = min(request.number, self._accepted)
+        failure = None if number == request.number else _refusal(request, f"only {number} were accepted before")
+        while True:
+            arguments, script = self.submission(request, number)
+            try:
+                answer = self._slurm.run("sbatch", arguments, script=script)
+            except UnreachableError:
+                raise
+            except ProviderError as error:
+                reason = failure_of(str(error))
+                if reason is None and isinstance(error, WrongSettingError):
+                    self._submissions.forget(request.token)
+                    raise
+                failure = _refusal(request, str(error), reason or FailureReason.INVALID)
+            else:
+                break
+            if failure.reason is not FailureReason.QUOTA or number == 1 or number == self._accepted:
+                self._accepted = max(1, number // 2) if failure.reason is FailureReason.QUOTA else self._accepted
+                return "", 0, failure
+            number //= 2
+            self._pause(SUBMIT_PAUSE_SECONDS)
+        if failure is not None:  # twice as many may be accepted when some of these have ended
+            self._accepted = 2 * number if number == self._accepted else number
+        job_id = answer.strip().partition(";")[0]
+        if not job_id.isdecimal():
+            raise UnreachableError(f"Slurm: the answer of sbatch is not the ID of a job: {answer.strip()[:200]!r}.")
+        return job_id, number, failure
+
+    def _arguments(self, request: LaunchRequest, number: int) -> Sequence[str]:
         offer = request.offers[0]
-        bad = sorted(node for node, ended in self._bad_nodes.items() if len(ended) >= MAX_QUICK_ENDS)
+        bad = sorted(node for node, ended in self._submissions.quick_ends().items() if len(ended) >= MAX_QUICK_ENDS)
+        at_once = "" if request.at_once is None else f"%{request.at_once}"
         return [
             "--parsable",
-            f"--array=1-{request.number}",
+            f"--array=1-{number}{at_once}",
             f"--job-name={request.token}",
-            f"--comment={_MARK} {self._job.job_id} {offer.instance_type} {offer.zone} {request.number}",
+            f"--comment={_MARK} {self._job.job_id} {offer.instance_type} {offer.zone} {number}",
             *allocation(
                 cpus=offer.cpus,
                 memory_gib=offer.memory_gib,
@@ -203,7 +246,7 @@ class SlurmMachines:
         offer = request.offers[0]
         found = [one for one in self._query() if one.request_token == request.token]
         if found:
-            self._submissions.set_job(request.token, job_of(found[0].instance_id) or "")
+            self._submissions.set_job(request.token, job_of(found[0].instance_id) or "", request.number)
         failures: tuple[LaunchFailure, ...] = ()
         if len(found) < request.number:
             text = f"request {request.token} was submitted before, and Slurm no longer knows all of its machines"
@@ -211,13 +254,14 @@ class SlurmMachines:
         return LaunchResult(tuple(_queued(one.instance_id, request) for one in found), failures)
 
     def _query(self) -> tuple[Machine, ...]:
+        submitted = self._submissions.jobs()  # first, so that squeue knows all of these, or has forgotten them
         text = self._slurm.run(
             "squeue",
             ["--me", "--noheader", "--all", "--array", "--states=all", f"--format={SEPARATOR.join(_FIELDS)}"],
         )
         lines = [line.split(SEPARATOR) for line in text.splitlines()]
         found: dict[str, Machine] = {}
-        arrays: dict[str, tuple[Machine, int]] = {}
+        arrays = {job_id: (token, number, "", "") for token, (job_id, number) in submitted.items() if number}
         for fields in lines:
             if len(fields) != len(_FIELDS):
                 continue
@@ -229,11 +273,15 @@ class SlurmMachines:
             if index.isdecimal():
                 found[machine.instance_id] = machine
             if words[4].isdecimal():
-                arrays[array] = machine, int(words[4])
-        for array, (machine, number) in arrays.items():
-            for each in (f"{array}_{index}" for index in range(1, number + 1)):
-                if each not in found and not self._submissions.has_run(each):
-                    found[each] = _cancelled(machine, each)
+                arrays[array] = name, int(words[4]), words[2], words[3]
+        missing = {
+            f"{array}_{index}": array
+            for array, (_, number, *_) in arrays.items()
+            for index in range(1, number + 1)
+            if f"{array}_{index}" not in found
+        }
+        for instance_id, vanished in self._vanished.find(missing).items():
+            found[instance_id] = _ended(instance_id, vanished, *arrays[missing[instance_id]])
         return tuple(found.values())
 
     def _read(self, fields: Sequence[str], *, instance_type: str, zone: str) -> Machine:
@@ -247,9 +295,9 @@ class SlurmMachines:
         end_reason, detail = None, ""
         if kind is MachineState.ENDED:
             end_reason, detail = end_of(state, has_run=has_run)
-            seconds = read_time(ended) - (running_since or 0.0)
+            seconds = (read_time(ended) or math.inf) - (running_since or 0.0)
             if state in SUSPICIOUS and has_run and seconds < QUICK_END_SECONDS:
-                self._bad_nodes.setdefault(nodes, set()).add(f"{array}_{index}")
+                self._note_quick_end(nodes, f"{array}_{index}")
                 detail = f"{detail} after {seconds:.0f} s on node {nodes}"
         elif kind is MachineState.QUEUED and reason not in ("", "None"):
             detail = f"waits in Slurm's queue ({reason})"
@@ -260,26 +308,38 @@ class SlurmMachines:
             zone=zone,
             instance_type=instance_type,
             market=Market.ON_DEMAND,
-            created_at=read_time(submitted),
+            created_at=read_time(submitted) or 0.0,
             running_since=running_since,
-            ended_at=(read_time(ended) or None) if kind is MachineState.ENDED else None,
             end_reason=end_reason,
+            ended_at=read_time(ended) if kind is MachineState.ENDED else None,
             detail=detail,
         )
 
+    def _note_quick_end(self, node: str, instance_id: str) -> None:
+        if instance_id not in self._noted and instance_id not in self._submissions.quick_ends().get(node, ()):
+            self._submissions.note_quick_end(node, instance_id)
+        self._noted.add(instance_id)
 
-def _cancelled(other: Machine, instance_id: str) -> Machine:
-    """Return an element that Slurm no longer lists because it was cancelled before it began, from another one of its array."""
+
+def _ended(instance_id: str, vanished: Vanished, token: str, number: int, instance_type: str, zone: str) -> Machine:  # noqa: ARG001
+    """Return an element that squeue no longer lists."""
+    has_run = vanished.began_at is not None
+    reason, detail = end_of(vanished.state, has_run=has_run)
     return Machine(
         instance_id=instance_id,
-        request_token=other.request_token,
+        request_token=token,
         state=MachineState.ENDED,
-        zone=other.zone,
-        instance_type=other.instance_type,
-        created_at=other.created_at,
-        end_reason=EndReason.CANCELLED,
-        detail="cancelled before it began",
+        zone=zone,
+        instance_type=instance_type,
+        running_since=vanished.began_at,
+        ended_at=vanished.ended_at,
+        end_reason=reason,
+        detail=", ".join(filter(None, (detail, vanished.detail))) if has_run else "cancelled before it began",
     )
+
+
+def _refusal(request: LaunchRequest, text: str, reason: FailureReason = FailureReason.QUOTA) -> LaunchFailure:
+    return LaunchFailure(request.offers[0].instance_type, request.offers[0].zone, reason, text)
 
 
 def _queued(instance_id: str, request: LaunchRequest) -> LaunchedMachine:

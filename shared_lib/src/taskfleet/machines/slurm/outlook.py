@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from taskfleet.errors import ProviderError, UnreachableError
 from taskfleet.machines.choosing import Offer
-from taskfleet.machines.slurm.commands import Slurm
-from taskfleet.machines.slurm.partitions import Partition, read_partitions, read_time
+from taskfleet.machines.slurm.commands import Slurm, read_time
+from taskfleet.machines.slurm.partitions import Partition, read_partitions
 from taskfleet.text import clock, duration
 
 #: An estimated start that is closer counts as now.
@@ -50,7 +50,7 @@ def _start(slurm: Slurm, arguments: Sequence[str]) -> str:
     except ProviderError as error:
         return f"It cannot be submitted as it is. {error}"
     said = _START.search(answer)
-    starts_at = read_time(said[1]) if said else 0.0
+    starts_at = (read_time(said[1]) if said else None) or 0.0
     if not starts_at:
         return "Slurm gives no estimate of the start."
     wait_seconds = starts_at - time.time()

@@ -1,9 +1,7 @@
 """The partitions of a cluster and the shapes of their nodes, as ``sinfo`` shows them."""
 
-import calendar
 import math
 import re
-import time
 from dataclasses import dataclass, replace
 
 from taskfleet.machines.slurm.commands import Slurm
@@ -88,14 +86,6 @@ def read_duration(text: str) -> float:
     else:  # minutes, or minutes and seconds
         hours, minutes, seconds = 0, *(*parts, 0)[:2]
     return int(days or 0) * 86_400.0 + hours * 3600 + minutes * 60 + seconds
-
-
-def read_time(text: str) -> float:
-    """Return a time in UTC, such as 2026-11-29T20:25:17, in seconds since the epoch; 0 for words like N/A."""
-    try:
-        return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
-    except ValueError:
-        return 0.0
 
 
 def _number(text: str) -> int:

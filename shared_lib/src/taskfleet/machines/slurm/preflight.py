@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from taskfleet.errors import ProviderError, UnreachableError
 from taskfleet.machines.needs import Need
 from taskfleet.machines.slurm.commands import Slurm
+from taskfleet.machines.slurm.errors import is_submit_limit
 from taskfleet.machines.slurm.offers import allocation, partitions_of, slurm_catalogue
 from taskfleet.machines.slurm.partitions import read_partitions
 from taskfleet.machines.slurm.script import time_limit_minutes
@@ -59,6 +60,8 @@ def find_obstacles(configuration: Configuration, slurm: Slurm, options: Sequence
         raise
     except ProviderError as error:
         text = str(error)
+        if is_submit_limit(text):  # jobs of this user, perhaps of this pool, have to end first
+            return []
         if "node configuration" in text:
             return [
                 f"No node of partition {', '.join(one.name for one in partitions)} can run such a machine: it would wait for ever. "

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from taskfleet.machines import LaunchRequest, Machines, Preview
+from taskfleet.machines import BatchJobs, LaunchRequest, Machines, Preview
 from taskfleet.machines.catalogue import Catalogue
 from taskfleet.machines.needs import Need, need_of
 from taskfleet.machines.notice import Watcher
 from taskfleet.machines.shared_files import SharedFilesProvider, machine_environment
 from taskfleet.machines.user_scripts import read_script
 from taskfleet.settings import Configuration
-from taskfleet.settings.environment import worker_command
+from taskfleet.settings.environment import end_command, worker_command
 from taskfleet.settings.provider_fields import SlurmSettings
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class SlurmProvider(SharedFilesProvider):
         from taskfleet.machines.slurm.script import batch_script, environment_script
         from taskfleet.machines.slurm.submissions import Submissions
 
-        own, ledger = configuration.of(SlurmSettings), configuration.ledger_path
-        folder = ledger.with_name(f"{ledger.stem}.slurm")
+        own, folder = configuration.of(SlurmSettings), _folder(configuration)
         options = _options(own)
         slurm = Slurm(own.cluster or "")
         variables = machine_environment(configuration)
@@ -91,6 +91,7 @@ class SlurmProvider(SharedFilesProvider):
                 lifetime_seconds=request.lifetime_seconds,
                 instance_type=offer.instance_type,
                 partition=offer.zone,
+                at_end=() if request.at_once is None else end_command(),
                 **scripts(),
             )
 
@@ -114,11 +115,34 @@ class SlurmProvider(SharedFilesProvider):
         )
         return SlurmMachines(job, slurm, Submissions(folder, run))
 
+    def batch_jobs(self, configuration: Configuration) -> BatchJobs | None:
+        """See ``Provider.batch_jobs``."""
+        from taskfleet.machines.slurm.batch_jobs import SlurmBatchJobs
+        from taskfleet.machines.slurm.commands import Slurm
+        from taskfleet.machines.slurm.script import environment_script
+
+        own, ledger = configuration.of(SlurmSettings), configuration.ledger_path
+        named = {"partition": own.partition, "account": own.account, "qos": own.qos, "reservation": own.reservation}
+        return SlurmBatchJobs(
+            Slurm(own.cluster or ""),
+            folder=_folder(configuration),
+            output=ledger.with_name(f"{ledger.stem}.controller.log"),
+            project=configuration.project,
+            environment=environment_script(machine_environment(configuration)),
+            options=(*(f"--{name}={value}" for name, value in named.items() if value), *own.controller_options),
+            lifetime_seconds=configuration.pool.lifetime_hours * 3600,
+        )
+
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""
         from taskfleet.machines.slurm.notice import SlurmWatcher
 
         return SlurmWatcher(address)
+
+
+def _folder(configuration: Configuration) -> Path:
+    """Return the folder for the files of batch jobs."""
+    return configuration.ledger_path.with_name(f"{configuration.ledger_path.stem}.slurm")
 
 
 def _options(own: SlurmSettings) -> tuple[str, ...]:

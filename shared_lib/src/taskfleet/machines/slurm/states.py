@@ -48,6 +48,11 @@ def is_known(word: str) -> bool:
     return word in _QUEUED | _RUNNING | _ENDING or word in _ENDED
 
 
+def is_ended(word: str) -> bool:
+    """Return whether a job in a state has ended."""
+    return word in _ENDED
+
+
 def end_of(word: str, *, has_run: bool) -> tuple[EndReason, str]:
     """Return why a machine ended whose job ended in a state, and the words for people."""
     words = f"{_ENDED[word]} ({word})"

@@ -1,10 +1,12 @@
 """The files of a pool's submissions, in a folder beside the ledger that the nodes share.
 
 Each launch request has ``TOKEN.sh``, the script; ``TOKEN.env``, its environment, which may have secrets; and ``TOKEN.job``, the ID of its
-job array once it is known. ``JOB_INDEX.out`` is what a machine printed. The script is written before it is submitted, so that a request
-that is carried out again after its answer was lost is known to be one.
+job array once it is known, and the number of its machines. ``JOB_INDEX.out`` is what a machine printed, ``RUN.nodes`` has the nodes on
+which machines ended at once; for other files of machines without a controller, see ``script``. The script is written before it is
+submitted, so that a request that is carried out again after its answer was lost is known to be one.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +16,10 @@ from taskfleet.errors import ProviderError
 from taskfleet.files import make_private_folder, open_private, write_atomically
 from taskfleet.machines.shared_files import read_console
 
+#: Where in the output of a machine its script's own lines are: at the beginning, and at the end.
+_LINES_BYTES = 4 << 10
+_BEGAN = re.compile(rb"^\[taskfleet\] began (\d{1,12})$", re.MULTILINE)
+_ENDED = re.compile(rb"^\[taskfleet\] ended (\d{1,12}) (\d{1,3})$", re.MULTILINE)
 _INSTANCE = re.compile(r"(\d{1,18})_(\d{1,9})")
 
 
@@ -55,24 +61,50 @@ class Submissions:
             raise ProviderError(f"The files of a batch job cannot be written to {self._folder}: {error}.") from error
         return False
 
-    def set_job(self, token: str, job_id: str) -> None:
-        """Record the job array of a request."""
+    def set_job(self, token: str, job_id: str, number: int) -> None:
+        """Record the job array of a request, and its number of machines."""
         with suppress(OSError):  # the script records it too, and squeue knows it
-            write_atomically(self.path(f"{token}.job"), job_id)
+            write_atomically(self.path(f"{token}.job"), f"{job_id} {number}")
 
     def forget(self, token: str) -> None:
         """Delete the files of a request that was rejected."""
-        for suffix in ("sh", "env", "job"):
-            self.path(f"{token}.{suffix}").unlink(missing_ok=True)
+        for path in self._folder.glob(f"{token}.*"):
+            path.unlink(missing_ok=True)
 
-    def job_ids(self) -> dict[str, str]:
-        """Return the IDs of the job arrays, by the requests' tokens."""
-        found: dict[str, str] = {}
+    def jobs(self) -> dict[str, tuple[str, int]]:
+        """Return the ID of the job array of each request, and its number of machines, by the requests' tokens."""
+        found: dict[str, tuple[str, int]] = {}
         for path in self._glob("*.job"):
             with suppress(OSError, UnicodeDecodeError):
-                text = path.read_text(encoding="ascii").strip()
-                if text.isdecimal():
-                    found[path.stem] = text
+                job_id, _, number = path.read_text(encoding="ascii").strip().partition(" ")
+                if job_id.isdecimal():
+                    found[path.stem] = job_id, int(number) if number.isdecimal() else 0
+        return found
+
+    def times(self, instance_id: str) -> tuple[float | None, tuple[float, int] | None]:
+        """Return when a machine began, and when it ended with which exit code, as far as its script printed it."""
+        try:
+            with self.path(f"{instance_id}.out").open("rb") as file:
+                first = file.read(_LINES_BYTES)
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LINES_BYTES))
+                last = file.read()
+        except OSError:
+            return None, None
+        began, ended = _BEGAN.search(first), [*_ENDED.finditer(last)]
+        return float(began[1]) if began else None, (float(ended[-1][1]), int(ended[-1][2])) if ended else None
+
+    def note_quick_end(self, node: str, instance_id: str) -> None:
+        """Record that a machine ended at once on a node, for this controller and the next."""
+        with suppress(OSError), open(self.path(f"{self._run}.nodes"), "a", opener=open_private) as file:
+            file.write(f"{node} {instance_id}\n")
+
+    def quick_ends(self) -> dict[str, set[str]]:
+        """Return the machines that ended at once, by their node."""
+        found: dict[str, set[str]] = {}
+        with suppress(OSError):
+            for line in self.path(f"{self._run}.nodes").read_text(errors="replace").splitlines():
+                node, _, instance_id = line.partition(" ")
+                found.setdefault(node, set()).add(instance_id)
         return found
 
     def console(self, instance_id: str) -> str | None:
@@ -82,7 +114,7 @@ class Submissions:
             UnreachableError: Its file cannot be read.
         """
         job_id = job_of(instance_id)
-        if job_id is None or job_id not in self.job_ids().values():
+        if job_id is None or job_id not in {one for one, _ in self.jobs().values()}:
             return None
         return read_console(self.path(f"{instance_id}.out"), instance_id)
 
@@ -97,14 +129,16 @@ class Submissions:
             existing: The IDs of the machines that exist.
         """
         kept = {job_of(one) for one in existing}
-        for token, job_id in self.job_ids().items():
+        for token, (job_id, _) in self.jobs().items():
             if job_id in kept:
                 continue
-            for path in [*self._folder.glob(f"{job_id}_*.out"), self.path(f"{token}.env"), self.path(f"{token}.sh")]:
-                path.unlink(missing_ok=True)
-            self.path(f"{token}.job").unlink(missing_ok=True)  # the last, since it leads to the others
+            leading = self.path(f"{token}.job")  # to the others, so it is the last
+            for path in [*self._folder.glob(f"{job_id}_*.out"), *self._folder.glob(f"{token}.*")]:
+                if path != leading:
+                    path.unlink(missing_ok=True)
+            leading.unlink(missing_ok=True)
         if not kept:
-            for path in [*self._glob("*.sh"), *self._glob("*.env")]:  # never submitted
+            for path in self._glob("*"):  # never submitted, or of all requests
                 path.unlink(missing_ok=True)
         left = len([*self._glob("*.job"), *self._glob("*.sh")])
         with suppress(OSError):  # not empty
