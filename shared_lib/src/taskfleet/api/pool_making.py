@@ -17,8 +17,8 @@ from taskfleet.pool.controller import Controller
 from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.job_state import LedgerJobState
 from taskfleet.pool.selection import pool_limits, pool_need, useful_lifetime_seconds
-from taskfleet.queues.addresses import is_remote
 from taskfleet.settings import Configuration
+from taskfleet.settings.parsers import SERVER, is_in_project
 
 
 def check_machines(configuration: Configuration) -> None:
@@ -28,9 +28,11 @@ def check_machines(configuration: Configuration) -> None:
         SettingsError: They cannot access it, have no identity, or end before a task may.
     """
     provider = provider_of(configuration)
-    if not provider.shares_file_system and not is_remote(configuration.settings.queue_url):
+    queue_url = configuration.settings.queue_url
+    if not provider.shares_file_system and is_in_project(queue_url):
+        place = "queue's server" if queue_url == SERVER else "ledger"
         raise SettingsError(
-            f"PROVIDER={provider.name}: machines cannot access the ledger on this computer (QUEUE_URL=ledger). Use a service queue: "
+            f"PROVIDER={provider.name}: machines cannot access the {place} on this computer (QUEUE_URL={queue_url}). Use a service queue: "
             f"QUEUE_URL={provider.example_queue_url} in config/task.env, or PROVIDER=local."
         )
     provider.check_machines(configuration)

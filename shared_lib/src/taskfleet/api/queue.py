@@ -284,7 +284,7 @@ def delete(configuration: Configuration) -> bool:
             queues.delete(database)
     path = configuration.ledger_path
     existed = path.exists()
-    beside = (Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal", "-writer"))
+    beside = (Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal", "-writer", "-lock", "-holder"))
     for name in (path, set_aside_path(path), *beside):
         name.unlink(missing_ok=True)
     if (folder := results_folder(configuration)) is not None:

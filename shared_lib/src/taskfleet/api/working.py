@@ -16,7 +16,7 @@ from taskfleet.ledger.database import Database
 from taskfleet.machines.facts import machine_here
 from taskfleet.messages.events import Worker
 from taskfleet.processes.identity import available_slots, hostname
-from taskfleet.queues.addresses import is_remote, open_transport
+from taskfleet.queues.addresses import is_remote, open_transport, with_folder
 from taskfleet.queues.embedded import EmbeddedQueue, retry_policy
 from taskfleet.queues.job import source_name
 from taskfleet.queues.transport import Transport
@@ -129,7 +129,7 @@ def _open_queue(configuration: Configuration, outages: Outages, *, of_events: bo
     """Open a queue for a worker."""
     settings = configuration.settings
     return open_transport(
-        settings.queue_url,
+        with_folder(settings.queue_url, configuration),
         settings.job_id,
         of_events=of_events,
         manager=configuration.manager,

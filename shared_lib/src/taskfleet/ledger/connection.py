@@ -15,7 +15,7 @@ from typing import Any
 from taskfleet.errors import LedgerError, UnusableLedgerError
 from taskfleet.files import open_private
 from taskfleet.ledger.migrations import Schema, read_schema
-from taskfleet.ledger.shared_files import Witness, check_locks
+from taskfleet.ledger.shared_files import LockProbe, Witness, check_locks
 from taskfleet.ledger.sqlite_errors import ERRORS, as_ledger_errors, is_busy, ledger_error
 
 BUSY_TIMEOUT_SECONDS = 60.0
@@ -41,6 +41,8 @@ class Database:
         """Device and inode of the file, from the first transaction on."""
         self.witness: Witness | None = None
         """For a ledger that several hosts share."""
+        self.probe: LockProbe | None = None
+        """For the same."""
 
     @property
     def in_transaction(self) -> bool:
@@ -165,6 +167,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; what was not committed is rolled back."""
+        if self.probe is not None:
+            self.probe.close()
         self._connection.close()
 
 
@@ -198,7 +202,7 @@ def connect(path: Path, *, shared: bool = False, create: bool = False, exclusive
             database.execute("PRAGMA synchronous = NORMAL")
         else:
             check_locks(path.parent)
-            database.witness = Witness(path)
+            database.witness, database.probe = Witness(path), LockProbe(path)
     return database
 
 

@@ -7,10 +7,14 @@ uses a rollback journal, which is slower and as safe if the file system's locks 
 import os
 import secrets
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from taskfleet.errors import LedgerError
+from taskfleet.errors import LedgerError, UnusableLedgerError
 from taskfleet.files import open_private
+from taskfleet.invocation import poe
+from taskfleet.processes.identity import host
 
 try:
     import fcntl
@@ -61,7 +65,7 @@ def is_shared(folder: Path, mounts: str | None = None) -> bool:
 
 
 def check_locks(folder: Path) -> None:
-    """Check that a lock of one process excludes another one. On Windows only ``Witness`` checks.
+    """Check that a lock of one process excludes another one of this host. On Windows only ``Witness`` checks.
 
     Raises:
         LedgerError: It does not, or the file system has no locks.
@@ -105,7 +109,7 @@ def _fork_undisturbed() -> int:
 class Witness:
     """A file beside the ledger in which each writer leaves a mark: the mark of another writer means that locks do not work.
 
-    ``check_locks`` covers one host, this covers all hosts.
+    ``check_locks`` covers one host and ``LockProbe`` those that work at the same time, before any damage; this covers everything else.
     """
 
     def __init__(self, ledger: Path) -> None:
@@ -147,6 +151,131 @@ class Witness:
             f"{self.path}, which protects a ledger on a shared file system, cannot be used: {error.strerror or error}. Free disk space, or "
             "check its permissions, and run the command again. Nothing was lost."
         )
+
+
+class LockProbe:
+    """Checks that locks exclude other hosts, before a worker leases tasks.
+
+    All who use a shared ledger for long, workers and controllers, compete for the lock of a file beside it. Its holder leaves marks in a
+    second file, again and again. Who gets the lock and sees that a process of another host goes on leaving marks has proven that both
+    hold it. A holder that was killed leaves no more marks, so its successor waits in vain for one, once.
+    """
+
+    #: How much later than expected a mark may become visible on another host.
+    DELAY_SECONDS = 5.0
+    _MARK_BYTES = 256
+
+    def __init__(self, ledger: Path) -> None:
+        self._lock = Path(f"{ledger}-lock")
+        self._mark = Path(f"{ledger}-holder")
+        self._fd: int | None = None
+        self._seen = ""
+        """The mark of this process, or that of the former holder."""
+
+    def begin(self, every_seconds: float) -> None:
+        """Compete for the lock; returns at once unless the last holder was on another host.
+
+        Args:
+            every_seconds: How often ``repeat`` will be called.
+
+        Raises:
+            LedgerError: Locks do not exclude processes of another host, or the files cannot be used.
+        """
+        if not self._acquire():
+            return
+        _, _, seconds = self._seen.partition(" every ")
+        with suppress(ValueError):
+            until = time.monotonic() + (float(seconds) + self.DELAY_SECONDS if seconds else 0.0)
+            while not self._is_own(self._seen) and time.monotonic() < until:
+                time.sleep(0.2)
+                self._check()
+        self._leave(every_seconds)
+
+    def repeat(self, every_seconds: float) -> None:
+        """Check the lock and leave a mark, or compete for it if another process had it; call it all the time after ``begin``.
+
+        Raises:
+            LedgerError: See ``begin``.
+        """
+        if self._fd is not None:
+            self._check()
+            self._leave(every_seconds)
+        else:
+            self._acquire()  # the next call sees whether the former holder still leaves marks
+
+    def close(self) -> None:
+        """Release the lock, and remove the mark, so that no successor waits for another one."""
+        if self._fd is not None:
+            with suppress(OSError, LedgerError):
+                if self._read() == self._seen and self._is_own(self._seen):
+                    self._write("")
+            os.close(self._fd)
+            self._fd = None
+
+    def _acquire(self) -> bool:
+        """Return whether this process has the lock."""
+        if fcntl is None:
+            return False
+        try:
+            fd = open_private(self._lock, os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                os.close(fd)
+                return False
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise LedgerError(
+                f"{self._lock}, which protects a ledger on a shared file system, cannot be locked: {error.strerror or error}. Check the "
+                f"permissions and mount options of the file system, or use a database instead: {poe('start_queue')}"
+            ) from error
+        self._fd = fd
+        self._seen = self._read()
+        return True
+
+    def _check(self) -> None:
+        """Raise an error if a process of another host has left a mark since, which it does only with the lock."""
+        found = self._read()
+        if found != self._seen and found and not self._is_own(found):
+            other = found.partition("/")[0]
+            raise UnusableLedgerError(
+                f"The file system of {self._mark.parent} does not keep locks between hosts: this host and {other} have locked the same "
+                "file, so they could write to the ledger at once and damage it. Stop all workers on one of them. Then mount the file "
+                "system with locks (NFS: version 4, without 'nolock' and 'local_lock'; Lustre: with 'flock'), or keep the queue in a "
+                f"database: {poe('start_queue')}"
+            )
+
+    def _leave(self, every_seconds: float) -> None:
+        self._seen = f"{host()} {secrets.token_hex(8)} every {every_seconds:g}"
+        self._write(self._seen)
+
+    def _is_own(self, mark: str) -> bool:
+        return not mark or mark.partition(" ")[0] == host()
+
+    def _read(self) -> str:
+        try:
+            return self._mark.read_bytes().decode(errors="replace").strip()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _write(self, mark: str) -> None:
+        """Overwrite the mark in place: hosts see a file that is replaced much later."""
+        try:
+            fd = open_private(self._mark, os.O_WRONLY | os.O_CREAT)
+            try:
+                os.write(fd, mark.encode().ljust(self._MARK_BYTES))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> LedgerError:
+        return LedgerError(f"{self._mark}, which protects a ledger on a shared file system, cannot be used: {error}.")
 
 
 def _no_locks(folder: Path) -> LedgerError:

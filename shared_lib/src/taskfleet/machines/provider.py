@@ -123,6 +123,15 @@ class Provider(Protocol):
     def batch_jobs(self, configuration: Configuration) -> "BatchJobs | None":
         """Return what only batch systems can do; None if this is not one."""
 
+    def worker_hosts(self, configuration: Configuration) -> Sequence[str]:
+        """Return names or addresses of the computers that its machines may run on; empty for this computer alone.
+
+        Requires ``shares_file_system``.
+
+        Raises:
+            ProviderError: They cannot be found.
+        """
+
     def watcher(self, address: str) -> "Watcher | None":
         """Return a watcher for the termination notice of the machine that this process runs on; None if there are no notices.
 

@@ -61,6 +61,10 @@ class SharedFilesProvider:
         """See ``Provider.images``."""
         raise NotImplementedError
 
+    def worker_hosts(self, configuration: Configuration) -> Sequence[str]:  # noqa: ARG002
+        """See ``Provider.worker_hosts``."""
+        return ()
+
 
 def machine_environment(configuration: Configuration) -> dict[str, str]:
     """Return the environment of a machine's worker, except SLOTS, which the files of managers override."""

@@ -20,6 +20,7 @@ from taskfleet.processes.identity import MANAGER_VARIABLE, SLOTS_VARIABLE
 from taskfleet.queues.addresses import is_remote, sdk_of
 from taskfleet.settings import Configuration
 from taskfleet.settings.environment import worker_environment
+from taskfleet.settings.parsers import is_in_project
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class CodeDelivery:
 
     def _pack_for_sending(self, configuration: Configuration) -> Callable[[LaunchRequest], str]:
         """Pack the code for machines that get it from their provider; return a function that returns the path of the bundle."""
-        if not is_remote(configuration.settings.queue_url):  # they share the project's folder
+        if is_in_project(configuration.settings.queue_url):  # they share the project's folder
             return lambda _: ""
         if self._packed is None:
             folder = _packed_folder(configuration)

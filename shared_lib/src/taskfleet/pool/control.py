@@ -5,6 +5,8 @@ from taskfleet.processes.identity import is_surely_dead
 
 #: A controller that has not renewed its lease for this long is no longer running.
 ABSENT_SECONDS = 120.0
+#: How often it is renewed, at least, unless a request to the provider takes longer.
+RENEWAL_SECONDS = 10.0
 
 
 def controller(database: Database) -> tuple[str | None, float]:
@@ -23,6 +25,8 @@ def running(database: Database, now: float, *, me: str = "") -> str | None:
 
 def acquire(database: Database, me: str, now: float) -> str | None:
     """Become the controller, and cancel a request to stop the former one; return the other controller if one is running."""
+    if database.probe is not None:
+        database.probe.begin(RENEWAL_SECONDS)
     with database.transaction():
         if other := running(database, now, me=me):
             return other
@@ -32,6 +36,8 @@ def acquire(database: Database, me: str, now: float) -> str | None:
 
 def renew(database: Database, me: str, now: float) -> bool:
     """Renew the controller's lease; return False if it has lost the lease, or was asked to stop."""
+    if database.probe is not None:
+        database.probe.repeat(RENEWAL_SECONDS)
     with database.transaction():
         return bool(
             database.execute(

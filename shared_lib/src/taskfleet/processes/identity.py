@@ -85,6 +85,11 @@ def hostname() -> str:
     return socket.gethostname()
 
 
+def host() -> str:
+    """Return a name of this host in this boot, without spaces; containers on one host have different names."""
+    return f"{hostname().replace(' ', '_')}/{_pid_namespace()}"
+
+
 @cache
 def _pid_namespace() -> str:
     """Return a name of the process id namespace of this process in this boot."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from taskfleet.clouds.retrying import Outages
 from taskfleet.extras import require
-from taskfleet.queues.addresses import open_transport, with_suffix
+from taskfleet.queues.addresses import is_postgresql, open_transport, with_folder, with_suffix
 from taskfleet.queues.control import ControlChannel
 from taskfleet.settings import Configuration
 
@@ -29,9 +29,9 @@ def open_channel(
         MissingPackageError: A package for the service or the bucket is not installed.
     """
     settings, bucket = configuration.settings, configuration.pool.bucket
-    queue_url, job_id = queue_url or settings.queue_url, settings.job_id
+    queue_url, job_id = with_folder(queue_url or settings.queue_url, configuration), settings.job_id
     options: dict[str, Any] = {"outages": outages, "patience_seconds": patience_seconds}
-    if queue_url.startswith("postgres"):
+    if is_postgresql(queue_url):
         from taskfleet.queues.postgresql import PostgresqlTransport
         from taskfleet.queues.postgresql_control import PostgresqlControl
 

@@ -84,6 +84,8 @@ class EmbeddedQueue:
     def worker_id(self) -> int:
         """The worker's number in the ledger. It is registered at its first ``lease``, when it is known to be able to run tasks."""
         if self._worker_id is None:
+            if self._database.probe is not None:
+                self._database.probe.begin(self._settings.lease_seconds / 3)
             self._worker_id = self._register(self._began_at)
         return self._worker_id
 
@@ -98,6 +100,8 @@ class EmbeddedQueue:
 
     def renew(self, now: float) -> None:
         """See ``Queue.renew``."""
+        if self._database.probe is not None:
+            self._database.probe.repeat(self._settings.lease_seconds / 3)
         try:
             leasing.renew(self._database, self.worker_id, lease_seconds=self._settings.lease_seconds, now=now)
         except LeaseLostError:

@@ -16,7 +16,7 @@ from taskfleet.ledger.database import Database
 from taskfleet.messages.chains import Chain
 from taskfleet.messages.tasks import QueuedTask, TaskMessage, group, overhead_bytes, pack
 from taskfleet.processes.identity import identity
-from taskfleet.queues.addresses import is_remote, open_transport, redact_url
+from taskfleet.queues.addresses import is_remote, open_transport, redact_url, with_folder
 from taskfleet.queues.continuing import HEADER_BYTES
 from taskfleet.queues.control import ControlChannel, is_of_earlier_ledger, publish
 from taskfleet.queues.control_channels import open_channel
@@ -81,7 +81,7 @@ class JobQueues:
         patience_seconds: float = 60.0,
     ) -> None:
         settings = configuration.settings
-        self.queue_url = queue_url or settings.queue_url
+        self.queue_url = with_folder(queue_url or settings.queue_url, configuration)
         self._job_id = settings.job_id
         self._project = configuration.project.name
         self._store = Store(configuration.results_path)

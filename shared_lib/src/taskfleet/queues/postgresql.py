@@ -102,7 +102,7 @@ class PostgresqlTransport:
         """By operation, the time limit of the next statement, if one was abandoned."""
         self._wait_seconds = SHORTEST_WAIT_SECONDS
         self._defaults = self._missing_parameters()
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
 
     def create(self, *, tags: dict[str, str]) -> None:
         """See ``Transport.create``; an existing queue keeps its tags."""
@@ -267,17 +267,19 @@ class PostgresqlTransport:
 
         return self._retries.call(name, attempt)
 
-    def _connected(self, answer_seconds: float) -> "_Connection":
+    def _connected(self, answer_seconds: float) -> "Connection":
         """Return a connection on which a statement is abandoned if it is not answered within that time."""
         if self._connection is None:
             seconds = max(min(CONNECT_SECONDS, math.ceil(answer_seconds)), 1)
             timeout = {"connect_timeout": seconds} if "connect_timeout" in self._defaults else {}
             logger.debug("%s: connecting", self._label)
-            self._connection = _Connection.connect(
-                self.address, autocommit=True, prepare_threshold=None, **{**self._defaults, **timeout}
-            )
+            self._connection = self._open({"autocommit": True, "prepare_threshold": None, **self._defaults, **timeout})
         self._connection.deadline = time.monotonic() + answer_seconds
         return self._connection
+
+    def _open(self, parameters: dict[str, Any]) -> "Connection":
+        """Return a new connection."""
+        return Connection.connect(self.address, **parameters)
 
     def _explain(self, error: psycopg.Error) -> Explanation:
         """Explain an error; close the connection if it cannot be used any more."""
@@ -314,7 +316,7 @@ class _NoAnswerError(psycopg.OperationalError):
     """The server did not answer a statement in time."""
 
 
-class _Connection(psycopg.Connection[tuple[Any, ...]]):
+class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is closed if the server does not answer by a deadline, in monotonic time."""
 
     deadline = math.inf

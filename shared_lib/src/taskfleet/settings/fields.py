@@ -39,7 +39,8 @@ class Settings:
     )
     queue_url: str = setting(
         "job",
-        "Queue of the tasks: 'ledger' (in the ledger file), sqs://NAME, pubsub://PROJECT/NAME or postgresql://USER@HOST/DATABASE.",
+        "Queue of the tasks: 'ledger' (in the ledger file), 'server' (of 'poe start_queue'), sqs://NAME, pubsub://PROJECT/NAME or "
+        "postgresql://USER@HOST/DATABASE.",
         queue_url,
         metavar="URL",
         default="ledger",

@@ -16,9 +16,11 @@ from taskfleet.settings.globs import globs_of, is_regular
 T = TypeVar("T")
 _Kind = TypeVar("_Kind", bound=StrEnum)
 
+#: The queue URL of the project's own PostgreSQL server. Inside the library, a colon and its folder follow.
+SERVER = "server"
 #: Queue URLs: of a queue in the ledger, and of a service queue.
 EMBEDDED = re.compile(r"ledger|fq://.+")
-REMOTE = re.compile(r"sqs://[^/?]+.*|https?://[^/]+/\d+/[^/?]+.*|pubsub://[^?]+|postgres(ql)?://.*", re.DOTALL)
+REMOTE = re.compile(r"server|sqs://[^/?]+.*|https?://[^/]+/\d+/[^/?]+.*|pubsub://[^?]+|postgres(ql)?://.*", re.DOTALL)
 #: The name of a queue that a job has beside that of QUEUE_URL: of a manager, of events, and so on.
 _OTHER_QUEUE = re.compile(r"--[^/]*$|-(events|board|dead)$")
 
@@ -42,10 +44,15 @@ def function_name(value: str) -> str:
     return value
 
 
+def is_in_project(queue_url: str) -> bool:
+    """Return whether workers find the queue by the project's folder, so that their computers have to share it."""
+    return queue_url == SERVER or EMBEDDED.fullmatch(queue_url) is not None
+
+
 def queue_url(value: str) -> str:
     """Parse the URL of a queue."""
     if not EMBEDDED.fullmatch(value) and not REMOTE.fullmatch(value):
-        raise ValueError("'ledger', sqs://NAME, pubsub://PROJECT/NAME or postgresql://[USER@][HOST]/DATABASE")
+        raise ValueError("'ledger', 'server', sqs://NAME, pubsub://PROJECT/NAME or postgresql://[USER@][HOST]/DATABASE")
     if re.match(r"(sqs|https?|pubsub):", value) and _OTHER_QUEUE.search(value.partition("?")[0].rstrip("/")):
         raise ValueError(
             "a name of a queue that has no '--' and does not end with -events, -board or -dead: other queues of a job have such names"

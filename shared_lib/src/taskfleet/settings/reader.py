@@ -21,7 +21,7 @@ from taskfleet.settings.describing import describe
 from taskfleet.settings.fields import Settings
 from taskfleet.settings.manager_files import manager_file, misplaced
 from taskfleet.settings.manager_files import pool_file as pool_file_of
-from taskfleet.settings.parsers import EMBEDDED
+from taskfleet.settings.parsers import EMBEDDED, SERVER
 from taskfleet.settings.pool_fields import PoolSettings
 from taskfleet.settings.provider_fields import PROVIDER_SETTINGS
 from taskfleet.settings.rms_config import DEFAULTS, SUFFIXES, read_rms_config
@@ -94,6 +94,11 @@ class Configuration:
         return self.project / Path(path).expanduser()
 
     @property
+    def server_folder(self) -> Path:
+        """The folder of the project's own PostgreSQL server, beside the ledgers."""
+        return self.ledger_path.parent / "queue_server"
+
+    @property
     def results_beside_ledger(self) -> Path:
         """The folder for large values of graph tasks if there is neither a setting nor a service queue."""
         return self.ledger_path.with_suffix(".results")
@@ -105,8 +110,8 @@ class Configuration:
         It is RESULTS_PATH, or a folder beside the ledger; for a service queue, whose workers are elsewhere, a folder in BUCKET. Empty if
         there is none.
         """
-        given = self.settings.results_path
-        if given is None and not EMBEDDED.fullmatch(self.settings.queue_url):
+        given, queue_url = self.settings.results_path, self.settings.queue_url
+        if given is None and queue_url != SERVER and not EMBEDDED.fullmatch(queue_url):
             bucket = self.pool.bucket
             return f"{bucket.rstrip('/')}/{self.settings.job_id}/results" if bucket else ""
         if given is None:

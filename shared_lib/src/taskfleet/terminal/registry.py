@@ -38,6 +38,7 @@ class Command:
 
 
 _WORKER = ("worker", "limits", "retries", "watch")
+_SERVER = ("provider", "slurm", "ssh")
 _MACHINES = ("job", "provider", "location", *OWN_GROUPS)
 
 
@@ -74,6 +75,8 @@ COMMANDS = {
         _task("purge_queue", "Remove all pending tasks from the queue"),
         _task("move_queue", "Move the tasks to another queue"),
         _task("copy_queue", "Send the pending tasks to another queue as well"),
+        _task("start_queue", "Start a PostgreSQL server of the project's own for the queue", *_SERVER),
+        _task("stop_queue", "Stop the project's PostgreSQL server, and save its data", *_SERVER),
         _task("delete_queue", "Delete the job: its queue and its ledger"),
         _task(
             "settings",

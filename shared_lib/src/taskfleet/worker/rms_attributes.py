@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from taskfleet.errors import SettingsError
 from taskfleet.machines.facts import facts_here
-from taskfleet.queues.addresses import EVENTS, is_remote
+from taskfleet.queues.addresses import EVENTS, is_postgresql, is_remote
 from taskfleet.settings import Configuration
 from taskfleet.settings.rms_names import PREFIX, yes
 from taskfleet.tasks import JSON
@@ -60,14 +60,14 @@ def _queue(queue_url: str, job_id: str) -> dict[str, JSON]:
         return {}
     scheme, _, rest = queue_url.partition("://")
     *path, name = rest.partition("?")[0].rstrip("/").split("/")
-    is_postgresql = scheme.startswith("postgres")
-    if is_postgresql:
+    is_in_database = is_postgresql(queue_url)
+    if is_in_database:
         name = job_id
     found: dict[str, JSON] = {
         "queue_name": name,
         "event_log_to_queue": True,
-        "event_log_queue_name": f"{name}/events" if is_postgresql else f"{name}{EVENTS}",
+        "event_log_queue_name": f"{name}/events" if is_in_database else f"{name}{EVENTS}",
     }
     if scheme == "pubsub":
         return found | {"provider": "GCP", "project_id": path[0] if path else None}
-    return found if is_postgresql else found | {"provider": "AWS"}
+    return found if is_in_database else found | {"provider": "AWS"}

@@ -108,6 +108,10 @@ class AwsProvider:
         """See ``Provider.batch_jobs``."""
         return None
 
+    def worker_hosts(self, configuration: Configuration) -> Sequence[str]:
+        """See ``Provider.worker_hosts``."""
+        raise NotImplementedError
+
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""
         from taskfleet.machines.aws.notice import AwsWatcher

@@ -110,6 +110,10 @@ class GcpProvider:
         """See ``Provider.batch_jobs``."""
         return None
 
+    def worker_hosts(self, configuration: Configuration) -> Sequence[str]:
+        """See ``Provider.worker_hosts``."""
+        raise NotImplementedError
+
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""
         from taskfleet.machines.gcp.notice import GcpWatcher

@@ -133,6 +133,15 @@ class SlurmProvider(SharedFilesProvider):
             lifetime_seconds=configuration.pool.lifetime_hours * 3600,
         )
 
+    def worker_hosts(self, configuration: Configuration) -> Sequence[str]:
+        """See ``Provider.worker_hosts``; the nodes of all partitions that PARTITION names."""
+        from taskfleet.machines.slurm.commands import Slurm
+
+        own = configuration.of(SlurmSettings)
+        partition = [f"--partition={own.partition}"] if own.partition else []
+        text = Slurm(own.cluster or "").run("sinfo", ["--noheader", "--all", "--Node", "--format=%o", *partition])
+        return sorted(set(text.split()))
+
     def watcher(self, address: str) -> Watcher | None:
         """See ``Provider.watcher``."""
         from taskfleet.machines.slurm.notice import SlurmWatcher

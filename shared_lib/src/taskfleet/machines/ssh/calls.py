@@ -121,9 +121,7 @@ class Ssh:
                     check=False,
                 )
             except FileNotFoundError:
-                raise UnusableHostError(
-                    f"{host.name}: there is no command ssh here; install the OpenSSH client"
-                ) from None
+                raise _no_ssh(host) from None
             except subprocess.TimeoutExpired:
                 raise UnreachableError(f"{host.name} did not answer within {seconds:g} s") from None
             errors.seek(0)
@@ -136,6 +134,21 @@ class Ssh:
                 return found
         logger.debug("%s: exit code %d: %s %s", host.name, done.returncode, said, printed)
         raise _error(host.name, done.returncode, said, printed)
+
+    def address(self, host: Host) -> str:
+        """Return the name or address of a host that ssh connects to, which is in the user's configuration of ssh.
+
+        Raises:
+            UnusableHostError: ssh is not installed, or does not accept its options.
+        """
+        words = ["ssh", "-G", *self.options, "--", host.name]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        except FileNotFoundError:
+            raise _no_ssh(host) from None
+        if done.returncode:
+            raise _error(host.name, done.returncode, done.stderr.strip(), "")
+        return next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("hostname "))
 
     def call_all(self, hosts: Sequence[Host], request: Mapping[str, Any]) -> dict[str, dict[str, Any] | ProviderError]:
         """Carry out a request on several hosts at the same time; return the answer or the error of each, by its name."""
@@ -157,6 +170,10 @@ def at_once(
         return {}
     with ThreadPoolExecutor(min(MAX_CALLS, len(hosts))) as threads:
         return dict(zip((one.name for one in hosts), threads.map(attempt, hosts), strict=True))
+
+
+def _no_ssh(host: Host) -> UnusableHostError:
+    return UnusableHostError(f"{host.name}: there is no command ssh here; install the OpenSSH client")
 
 
 def _error(host: str, code: int, said: str, printed: str) -> ProviderError:

@@ -14,7 +14,7 @@ from taskfleet.errors import WrongSettingError
 from taskfleet.machines.ssh.calls import Ssh, UnusableHostError
 from taskfleet.processes.identity import hostname
 from taskfleet.settings import Configuration
-from taskfleet.settings.parsers import EMBEDDED
+from taskfleet.settings.parsers import is_in_project
 from taskfleet.settings.provider_fields import SshSettings
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ class Checks:
 
 
 def uses_project(configuration: Configuration) -> bool:
-    """Return whether hosts run the project where it is, since they use its ledger; otherwise they get a bundle of it."""
-    return EMBEDDED.fullmatch(configuration.settings.queue_url) is not None
+    """Return whether hosts run the project where it is, since they find the queue by its folder; otherwise they get a bundle of it."""
+    return is_in_project(configuration.settings.queue_url)
 
 
 def check_hosts(configuration: Configuration) -> Checks:
@@ -114,8 +114,9 @@ def _problems(
     if uses_project(configuration):
         if not found["sees_project"]:
             problems.append(
-                f"it does not see the ledger in {configuration.ledger_path.parent} on this computer (QUEUE_URL=ledger). Put the project "
-                "into a folder that all hosts share, at the same path, or set QUEUE_URL=postgresql://SERVER/DATABASE in config/task.env"
+                f"it does not see {configuration.ledger_path.parent} on this computer (QUEUE_URL={configuration.settings.queue_url}). "
+                "Put the project into a folder that all hosts share, at the same path, or set QUEUE_URL=postgresql://SERVER/DATABASE in "
+                "config/task.env"
             )
         elif not found["python"]:
             problems.append(

@@ -19,7 +19,10 @@ from taskfleet.settings.provider_fields import SshSettings
 
 
 class SshProvider(SharedFilesProvider):
-    """See ``Provider``. With ``QUEUE_URL=ledger``, hosts have to share the project's folder, and use it; otherwise they get a bundle."""
+    """See ``Provider``.
+
+    With ``QUEUE_URL=ledger`` or ``server``, hosts have to share the project's folder, and use it; otherwise they get a bundle.
+    """
 
     name: ClassVar[str] = "ssh"
     title: ClassVar[str] = "Computers over ssh"
@@ -100,6 +103,13 @@ class SshProvider(SharedFilesProvider):
             obstacles=find,
         )
         return SshMachines(job, Ssh(own.ssh_options))
+
+    def worker_hosts(self, configuration: Configuration) -> Sequence[str]:
+        """See ``Provider.worker_hosts``."""
+        from taskfleet.machines.ssh.calls import Ssh
+
+        own = configuration.of(SshSettings)
+        return [Ssh(own.ssh_options).address(host) for host in own.hosts]
 
     def watcher(self, address: str) -> Watcher | None:  # noqa: ARG002
         """See ``Provider.watcher``."""
