@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from taskfleet import outputs
 from taskfleet.tasks import JSON, NO_RETRY
@@ -61,6 +62,12 @@ class TaskContext:
     max_runtime_seconds: float | None = None
     memory_limit_gib: float | None = None
     flags: Callable[[], int] = field(default=_no_flags, repr=False)
+    mpi_processes: int = 0
+    """How many MPI processes the task is for; 0 for a task without MPI."""
+    mpicomm: Any = field(default=None, repr=False, compare=False)
+    """The communicator of the MPI processes that call this function; None without MPI, and in functions that return a command."""
+    launch: Callable[[int], list[str]] | None = field(default=None, repr=False, compare=False)
+    """Returns what ``mpi`` does; None where no processes can be launched."""
     rms: Mapping[str, JSON] = field(default_factory=dict, repr=False, compare=False)
     """Attributes of ``WorkerData``, for functions written for rms-cloud-tasks."""
 
@@ -73,6 +80,23 @@ class TaskContext:
     def terminating(self) -> bool:
         """Whether a termination notice for the machine was received: save partial results."""
         return bool(self.flags() & TERMINATING_FLAG)
+
+    def mpi(self, n: int | None = None) -> list[str]:
+        """Return the beginning of a command line that runs the rest as ``n`` MPI processes, which end with the task.
+
+        Args:
+            n: The number of processes, at most that of the task's slots, which is the default: ``app(mpi=…)`` or MPI_PROCESSES.
+
+        Raises:
+            ValueError: There are too many, or this is an MPI process itself.
+            UsageError: There is no launcher on this machine.
+        """
+        if self.launch is None:
+            raise ValueError("context.mpi: an MPI process cannot launch others")
+        n = max(1, self.mpi_processes) if n is None else n
+        if not 1 <= n <= max(1, self.mpi_processes):
+            raise ValueError(f"context.mpi({n}): the task has {max(1, self.mpi_processes)} slots; write app(mpi={n})")
+        return self.launch(n)
 
     def write_output(self, content: str | bytes, suffix: str = "") -> str:
         """Write a file for this task in OUTPUT_PATH, a folder or a bucket, completely or not at all; return its path or address.

@@ -17,7 +17,7 @@ from taskfleet.script_import import import_module
 from taskfleet.tracebacks import describe_users_error
 
 #: Parameters that the worker provides; columns must not have these names.
-INJECTED = frozenset({"context", "output_path", "task_id"})
+INJECTED = frozenset({"context", "mpicomm", "output_path", "task_id"})
 
 #: A parameter that is OUTPUT_PATH (CF_CLOUDPATH) in tables without such a column, as in projects for python-task-queue.
 CLOUDPATH = "cloudpath"
@@ -76,6 +76,8 @@ class TaskFunction:
         if self.injected:
             if "context" in self.injected:
                 found["context"] = context
+            if "mpicomm" in self.injected:
+                found["mpicomm"] = context.mpicomm
             if "output_path" in self.injected:
                 found["output_path"] = context.output_path
             if "task_id" in self.injected:

@@ -141,6 +141,20 @@ class Lease(NamedTuple):
         return self.seq, self.attempt
 
 
+#: How the name by which workers load a function begins if several processes call it together: ``mpi=12:module:function``.
+MPI_PREFIX = "mpi="
+
+
+def processes_of(function: str) -> int:
+    """Return how many MPI processes call a function, from the name by which workers load it; 0 if none do."""
+    return int(function[len(MPI_PREFIX) :].partition(":")[0]) if function.startswith(MPI_PREFIX) else 0
+
+
+def without_processes(function: str) -> str:
+    """Return the name by which workers load a function without the number of its MPI processes."""
+    return function.partition(":")[2] if function.startswith(MPI_PREFIX) else function
+
+
 #: Stands between standard output and standard error where they are kept apart: the ASCII record separator.
 SEPARATOR = "\x1e"
 

@@ -400,7 +400,11 @@ def test_mistakes_are_one_clear_error(tmp_path):
     cases = {
         "TaskManager(queue, scheduler=dict(workers=3))": "the scheduler has no option workers; it has max_workers.",
         "TaskManager(queue, provider='cloud')": "There is no provider 'cloud'",
-        "TaskManager(queue, provider=dict(mpiprocs_per_worker=4))": "Call mpiexec in a bash app",
+        "TaskManager(queue, provider=dict(mpiprocs_per_worker=0))": "mpiprocs_per_worker is 0; it is a number of MPI processes",
+        "TaskManager(queue, provider=dict(mpiexec='mpirun {cmd}'))": "mpiexec is 'mpirun {cmd}'; it is a command such as",
+        "TaskManager(queue, provider=dict(provider='slurm', time='soon'))": "time is 'soon'; it is a time limit",
+        "TaskManager(queue, provider=dict(provider='slurm', nodes_per_worker=0))": "nodes_per_worker is 0; it is a number of nodes",
+        "TaskManager(queue, provider=dict(provider='slurm', nodes=2))": "the provider slurm has no option nodes",
         "tm.clone(workers=1)": "A manager has no workers",
         "Environment('nowhere')": "There is no environment 'nowhere'",
         "FileManager()": "taskfleet.desipipe has no FileManager",
@@ -408,7 +412,7 @@ def test_mistakes_are_one_clear_error(tmp_path):
         "spawn(queue, mode='fast')": "There is no mode 'fast'",
         "tm.python_app(lambda x: x)(TaskManager(Queue('other')).python_app(lambda: 1)())": "belongs to the queue",
         "tm.python_app(print)": "An app is made of a function",
-        "tm.clone(provider=dict(provider='nersc', time='01:00:00')).python_app(lambda: 1)()\nspawn(queue)": "Slurm is not supported yet",
+        "import os\nos.environ['PATH'] = ''\ntm.clone(provider='nersc').python_app(lambda: 1)()\nspawn(queue)": "no command sinfo here",
         "tm.clone(environ=Environment(command=['echo why >&2', 'false'])).python_app(lambda: 1)()\nspawn(queue)": "failed with code 1: why",
     }
     for line, message in cases.items():

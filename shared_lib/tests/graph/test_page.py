@@ -1,6 +1,7 @@
 """The page about graphs: its scripts print what it says they print, one after the other in one project, as its reader types them."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,16 +23,18 @@ OTHER_FILES = [
 
 
 def test_the_page_has_scripts():
-    assert len(SCRIPTS) == 6
+    assert len(SCRIPTS) == 7
     assert [path for path, _ in OTHER_FILES] == ["config/task.gpu.env", "config/task.gpu.sh"]
     assert all(BLOCKS[BLOCKS.index(("python", text)) + 1][0] == "text" for text, _ in SCRIPTS)
 
 
 @pytest.mark.parametrize(
-    ("script", "printed"), SCRIPTS, ids=["functions", "apps", "by value", "maps", "parts", "managers"]
+    ("script", "printed"), SCRIPTS, ids=["functions", "apps", "by value", "maps", "parts", "managers", "MPI"]
 )
-def test_each_script_prints_what_the_page_shows(project, script, printed):
+def test_each_script_prints_what_the_page_shows(project, script, printed, lacking):
     """The second time, too, with no new tasks."""
+    if "mpi=" in script and shutil.which("mpiexec") is None:
+        lacking("an MPI (Debian: openmpi-bin)")
     project.settings(RETRIES_ON_EXCEPTION=0).file("task.py", FUNCTIONS).file("flow.py", script)
     for path, text in OTHER_FILES:
         project.file(path, text)

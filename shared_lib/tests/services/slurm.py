@@ -41,6 +41,7 @@ MaxJobCount=20000
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,bf_interval=2,sched_min_interval=100000
 MinJobAge={min_job_age}
 KillWait=2
+TmpFS={folder}/tmp.%n
 SlurmdParameters=config_overrides
 SlurmdTimeout=300
 {accounts}
@@ -138,6 +139,8 @@ def cluster(
         )
     )
     (folder / "state").mkdir()
+    for name in names:
+        (folder / f"tmp.{name}").mkdir()  # each node has its own, as PMIx expects
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)

@@ -1,4 +1,4 @@
-"""Which leases count towards the maximum number of tasks."""
+"""Which leases count towards the maximum number of tasks, and which go to a slot together."""
 
 import pytest
 from taskfleet.queues.embedded import EmbeddedQueue
@@ -49,3 +49,22 @@ def test_a_task_that_is_given_back_does_not_count(buffer):
     assert not buffer.has_ended
     assert len(fill(buffer)) == 2
     assert buffer.has_ended
+
+
+def test_a_task_of_several_slots_is_taken_alone(job):  # noqa: F811
+    """Of five tasks, the third takes three slots."""
+    job.insert(5)
+    queue = EmbeddedQueue(job.database, Settings(), slots=9, now=0.0)
+    buffer = LeaseBuffer(
+        queue,
+        Prefetch(slots=9, tasks_per_process=1),
+        Settings(),
+        Observers([]),
+        width_of=lambda lease: 3 if lease.seq == 3 else 1,
+    )
+    buffer.fill(idle_slots=9, is_idle=False)
+    taken = []
+    while buffer.next_key is not None:
+        width = buffer.next_width
+        taken.append((width, [lease.seq for lease in buffer.take(9)]))
+    assert taken == [(1, [1, 2]), (3, [3]), (1, [4, 5])]

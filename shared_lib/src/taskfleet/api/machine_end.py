@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 
 from taskfleet.api.queue import open_job
-from taskfleet.errors import TaskfleetError
+from taskfleet.errors import ProviderError, TaskfleetError
 from taskfleet.ledger import control as job_control
 from taskfleet.ledger.database import Database
 from taskfleet.machines import EndReason, MachineState
@@ -39,7 +39,7 @@ def end_machine(configuration: Configuration) -> int:
 
     Raises:
         LedgerError: The ledger cannot be used.
-        ProviderError: The queue or the provider does not answer.
+        ProviderError: The queue does not answer.
     """
     with closing(open_job(configuration)) as database:
         if is_remote(configuration.settings.queue_url):
@@ -49,9 +49,12 @@ def end_machine(configuration: Configuration) -> int:
         if is_done or job_control.is_paused(database):
             jobs = provider_of(configuration).batch_jobs(configuration)
             assert jobs is not None  # its machines end here
-            if jobs.cancel_rest():
-                _note_rest(database, configuration, EndReason.DONE if is_done else EndReason.CANCELLED)
             code = DONE
+            try:
+                if jobs.cancel_rest():
+                    _note_rest(database, configuration, EndReason.DONE if is_done else EndReason.CANCELLED)
+            except ProviderError as error:  # the others find no task, and end soon
+                say(f"The jobs that wait in the queue are not cancelled: {error}")
         if not control.running(database, time.time()):
             _note_end(database)
         return code

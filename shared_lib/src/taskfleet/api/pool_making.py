@@ -17,6 +17,7 @@ from taskfleet.pool.controller import Controller
 from taskfleet.pool.job_machines import machine_name, open_machines
 from taskfleet.pool.job_state import LedgerJobState
 from taskfleet.pool.selection import pool_limits, pool_need, useful_lifetime_seconds
+from taskfleet.pool.task_size import slots_per_task
 from taskfleet.settings import Configuration
 from taskfleet.settings.parsers import SERVER, is_in_project
 
@@ -101,7 +102,7 @@ class PoolMaker:
         return Controller(
             self._database,
             one.machines,
-            LedgerJobState(self._database, number),
+            LedgerJobState(self._database, number, slots_per_task=slots_per_task(one.configuration)),
             name=machine_name(one.configuration.settings.job_id, self._database),
             offers=one.plan.choice.ranked,
             limits=pool_limits(one.configuration, pool_need(one.configuration, one.plan.estimate.tasks)),

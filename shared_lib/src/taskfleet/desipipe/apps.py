@@ -40,6 +40,10 @@ class AppsManager(Protocol):
     def settings(self) -> dict[str, Any]:
         """Its settings."""
 
+    @property
+    def provider(self) -> dict[str, Any]:
+        """The options of its provider."""
+
 
 class BaseApp:
     """A function whose calls are tasks. Inside a task, a call runs the function itself.
@@ -73,7 +77,7 @@ class BaseApp:
             raise UsageError(f"An app is made of a function, not of {function!r:.100}.")
         self.function: Callable[..., Any] = function
         self.task_manager = manager
-        self.signature = inspect.signature(function)
+        self.signature = _signature(function)
         self.name: str = function.__name__
         self.skip = skip
         self.kept_name = name if isinstance(name, str) else self.name if name else ""
@@ -129,6 +133,19 @@ class BashApp(BaseApp):
     """A function that returns a command, which is then run; see ``BaseApp``."""
 
     is_bash = True
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the parameters of a function; the communicator, which workers provide, may be left out."""
+    found = inspect.signature(function)
+    return found.replace(
+        parameters=[
+            one.replace(default=None, kind=one.KEYWORD_ONLY)
+            if one.name == "mpicomm" and one.default is one.empty
+            else one
+            for one in found.parameters.values()
+        ]
+    )
 
 
 def _same(function: Any) -> Any:

@@ -8,6 +8,9 @@ from taskfleet.desipipe.values import pickled, restored
 from taskfleet.worker import stored_functions
 from taskfleet.worker.graph_calls import in_order
 
+#: The parameter that gets the communicator of the MPI processes that call the function.
+MPICOMM = "mpicomm"
+
 
 class StoredFunction(stored_functions.StoredFunction):
     """A function of a script, which is called with the data that ``values.Encoder`` makes.
@@ -28,8 +31,10 @@ class StoredFunction(stored_functions.StoredFunction):
         function = super().load()
         signature = inspect.signature(function)
 
-        def call(index: int, arguments: dict[str, Any]) -> Any:  # noqa: ARG001
+        def call(index: int, arguments: dict[str, Any], mpicomm: Any = None) -> Any:  # noqa: ARG001
             named = {name: restored(value) for name, value in arguments.items()}
+            if MPICOMM in signature.parameters and named.get(MPICOMM) is None:
+                named[MPICOMM] = mpicomm
             bound = inspect.BoundArguments(signature, in_order(signature, named))
             return function(*bound.args, **bound.kwargs)
 

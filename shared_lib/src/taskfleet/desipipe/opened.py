@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from taskfleet.code_versions.objects import imported_modules, source_of
-from taskfleet.desipipe import places
+from taskfleet.desipipe import places, resources
 from taskfleet.desipipe.apps import BaseApp
-from taskfleet.desipipe.functions import StoredFunction
+from taskfleet.desipipe.functions import MPICOMM, StoredFunction
 from taskfleet.desipipe.records import index_of
 from taskfleet.desipipe.values import Encoder, pickled
 from taskfleet.ledger import call_records, calls
@@ -141,6 +141,9 @@ class Opened:
                 "manager": manager.id,
                 "python": stored_functions.PYTHON,
             }
+            processes = resources.processes(manager.provider)
+            if processes > 1 or (MPICOMM in app.signature.parameters and not app.is_bash):
+                mine["mpi"] = processes
             known = [number for number, options in self.functions().items() if {**options, **mine} == options]
             self._function_ids[key] = known[0] if known else self._register(app, mine)
         return self._function_ids[key]

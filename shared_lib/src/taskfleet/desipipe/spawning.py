@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 from taskfleet import script_import
-from taskfleet.desipipe import steering
+from taskfleet.desipipe import resources, steering
+from taskfleet.desipipe.clusters import ClusterJobs, command_of
 from taskfleet.desipipe.environment import Environment
 from taskfleet.desipipe.queue import Queue
-from taskfleet.desipipe.resources import require_local
 from taskfleet.errors import CommandError, UnusableLedgerError, UsageError
 from taskfleet.ledger import counters, frontier, leasing
 from taskfleet.queues.embedded import retry_policy
@@ -84,6 +85,7 @@ class _Team:
         self._words = words
         self._max_workers = max_workers
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._clusters: dict[str, ClusterJobs] = {}
         self._policy = retry_policy(queue.settings)
         self._failed_before = self._failed()
 
@@ -94,6 +96,8 @@ class _Team:
         for process in self._workers.values():
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
+        for jobs in self._clusters.values():
+            jobs.end()
         for process in self._workers.values():
             process.wait()
 
@@ -130,32 +134,54 @@ class _Team:
             return False
         if not self._queue.paused:
             for mid in self._queue.unfinished_managers():
-                if mid not in self._workers:
-                    self._workers[mid] = self._start(mid)
+                if mid not in self._workers and mid not in self._clusters:
+                    self._start(mid)
+            for jobs in self._clusters.values():
+                jobs.step(database)
         counts = counters.by_state(database)
         return bool(counts[State.PENDING] + counts[State.RUNNING] + counts[State.WAITING])
 
     def _failed(self) -> int:
         return counters.by_state(self._queue.database)[State.FAILED]
 
-    def _start(self, mid: str) -> subprocess.Popen[bytes]:
+    def _start(self, mid: str) -> None:
         manager = self._queue.managers(mid=mid)
-        require_local(manager.provider)
-        order = {
-            "filename": self._queue.filename,
-            "manager": mid,
-            "slots": self._max_workers or manager.scheduler["max_workers"],
-            "tasks_per_process": manager.provider.get("stop_after"),
-            "keeps_output": "no_out" not in self._words,
-            "parent": os.getpid(),
-        }
+        provider, workers = manager.provider, self._max_workers or manager.scheduler["max_workers"]
+        is_cluster = provider["provider"] in resources.CLUSTERS
+        texts = {"MPI_LAUNCHER": resources.launcher(provider)}
+        if provider.get("stop_after") is not None:
+            texts["TASKS_PER_PROCESS"] = str(provider["stop_after"])
+        if "no_out" in self._words:
+            texts["OUTPUT_TAIL_KIB"] = "0"
+        if is_cluster:
+            texts["KEEP_WAITING"] = "false"  # a job that has no tasks ends
+            if provider.get("killed_at_timeout"):
+                texts["ON_TIME_LIMIT"] = "kill"
+        else:
+            texts["SLOTS"] = str(workers * resources.processes(provider))
+        order = json.dumps(
+            {
+                "filename": self._queue.filename,
+                "manager": mid,
+                "settings": texts,
+                "folder": os.getcwd(),
+                "parent": None if is_cluster else os.getpid(),
+            }
+        )
+        environ = Environment(manager.environ).to_dict(all=True)
+        if is_cluster:
+            self._clusters[mid] = ClusterJobs(
+                Path(self._queue.filename),
+                mid,
+                provider,
+                max_workers=workers,
+                command=command_of(order),
+                variables=environ,
+            )
+            return
         with open(self._log(mid), "wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-P", "-m", "taskfleet.desipipe.working", json.dumps(order)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=Environment(manager.environ).to_dict(all=True),
+            self._workers[mid] = subprocess.Popen(
+                command_of(order), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ
             )
 
     def _log(self, mid: str) -> str:

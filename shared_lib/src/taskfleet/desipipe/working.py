@@ -14,18 +14,13 @@ from taskfleet.worker.hooks import make_hooks
 
 
 def main(order: dict[str, Any]) -> int:
-    """Work until the process that started this one has ended or stops it; return the exit code."""
-    path = Path(order["filename"])
-    texts = {"SLOTS": str(order["slots"])}
-    if order["tasks_per_process"] is not None:
-        texts["TASKS_PER_PROCESS"] = str(order["tasks_per_process"])
-    if not order["keeps_output"]:
-        texts["OUTPUT_TAIL_KIB"] = "0"
-    parent = order["parent"]
+    """Work until the process that started this one has ended or stops it, or as long as there are tasks; return the exit code."""
+    path, parent = Path(order["filename"]), order["parent"]
+    os.chdir(order["folder"])
     try:
         work(
-            replace(places.configuration(path, **texts), manager=order["manager"]),
-            hooks=make_hooks(None, None, lambda: os.getppid() != parent),
+            replace(places.configuration(path, **order["settings"]), manager=order["manager"]),
+            hooks=None if parent is None else make_hooks(None, None, lambda: os.getppid() != parent),
             changes={"working_directory": os.getcwd()},
         )
     except TaskfleetError as error:

@@ -15,10 +15,14 @@ from taskfleet.graph import by_value, current, script_end
 from taskfleet.graph.binding import Binder
 from taskfleet.graph.futures import Futures
 from taskfleet.graph.parts import Part
+from taskfleet.processes import lifeline
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+
+#: As many connections can a lifeline have.
+MOST_PROCESSES = lifeline.MOST
 
 _numbers = itertools.count()
 _apps: "WeakValueDictionary[int, App[Any, Any]]" = WeakValueDictionary()
@@ -38,12 +42,14 @@ class App(Generic[P, R]):
         pickle: bool = False,
         version: str | None = None,
         manager: str = "",
+        mpi: int | None = None,
     ) -> None:
         self.function = function
         self.is_bash = bash
         self.may_pickle = pickle
         self.version = version
         self.manager = manager
+        self.mpi = mpi
         self.signature = _signature(function)
         self.binder = Binder(self.signature)
         self._name = ""
@@ -117,7 +123,7 @@ class App(Generic[P, R]):
 
     def __reduce__(self) -> Any:
         """Pickle what made it, for a function by value that calls it."""
-        return _restored, (self.function, self.is_bash, self.may_pickle, self.version, self.manager)
+        return _restored, (self.function, self.is_bash, self.may_pickle, self.version, self.manager, self.mpi)
 
     def __repr__(self) -> str:
         """Return the name of the function."""
@@ -133,12 +139,13 @@ def app(
     pickle: bool = False,
     version: str | None = None,
     manager: str = "",
+    mpi: int | None = None,
 ) -> App[P, R]: ...
 
 
 @overload
 def app(
-    *, bash: bool = False, pickle: bool = False, version: str | None = None, manager: str = ""
+    *, bash: bool = False, pickle: bool = False, version: str | None = None, manager: str = "", mpi: int | None = None
 ) -> Callable[[Callable[P, R]], App[P, R]]: ...
 
 
@@ -150,6 +157,7 @@ def app(
     pickle: bool = False,
     version: str | None = None,
     manager: str = "",
+    mpi: int | None = None,
 ) -> Any:
     """Make a function callable as a task. It can also be used as a decorator, with or without arguments.
 
@@ -162,15 +170,21 @@ def app(
             the function that returns such a value and those that get it declare it.
         version: Replaces the detection of changed code: only another version counts as other code.
         manager: The manager whose workers run the tasks, with the settings in ``config/task.MANAGER.env``; empty for the default one.
+        mpi: How many MPI processes a task is; it takes as many slots. All call the function, which gets their communicator as ``mpicomm``,
+            and the result is that of rank 0. A function that returns a command is called once; ``{mpi}`` in the command starts the
+            processes.
     """
     if function is None:
-        return functools.partial(app, bash=bash, pickle=pickle, version=version, manager=manager)
+        return functools.partial(app, bash=bash, pickle=pickle, version=version, manager=manager, mpi=mpi)
     if isinstance(function, App):
         function = function.function
     if not callable(function) or isinstance(function, type):
         script_end.show_errors()
         raise ArgumentsError(f"app() takes a function, not {function!r:.100}")
-    return App(function, bash=bash, pickle=pickle, version=version, manager=manager)
+    if mpi is not None and (isinstance(mpi, bool) or not isinstance(mpi, int) or not 1 <= mpi <= MOST_PROCESSES):
+        script_end.show_errors()
+        raise ArgumentsError(f"mpi is {mpi!r}; it is the number of MPI processes of a task, from 1 to {MOST_PROCESSES}")
+    return App(function, bash=bash, pickle=pickle, version=version, manager=manager, mpi=mpi)
 
 
 def known_apps() -> list[App[Any, Any]]:
@@ -178,8 +192,10 @@ def known_apps() -> list[App[Any, Any]]:
     return list(_apps.values())
 
 
-def _restored(function: Any, bash: bool, pickle: bool, version: str | None, manager: str) -> App[Any, Any]:
-    return App(function, bash=bash, pickle=pickle, version=version, manager=manager)
+def _restored(
+    function: Any, bash: bool, pickle: bool, version: str | None, manager: str, mpi: int | None
+) -> App[Any, Any]:
+    return App(function, bash=bash, pickle=pickle, version=version, manager=manager, mpi=mpi)
 
 
 def _module_of(function: Any) -> str:

@@ -74,7 +74,8 @@ def register(database: Database, store: Store, app: Any) -> int:
     place = calls.stored_as(database, name)
     if not place or not stored_functions.is_usable(place, store, is_bash=app.is_bash, may_pickle=app.may_pickle):
         place = _save(store, app)
-    options = json.dumps({"stored": place, "version": name.rpartition("@")[2]})
+    mpi = {"mpi": app.mpi} if app.mpi else {}
+    options = json.dumps({"stored": place, "version": name.rpartition("@")[2], **mpi})
     return calls.register_by_value(database, name, options, app.manager)
 
 

@@ -53,7 +53,16 @@ def known_functions(database: Database, manager: int = 0) -> dict[str, str]:
     )
 
 
-def register_function(database: Database, name: str, version: str | None = None, manager: str = "") -> int:
+def most_processes(database: Database, manager: int = 0) -> int:
+    """Return the highest number of MPI processes that call a function of a manager; 0 if none do."""
+    return (
+        database.value("SELECT max(json_extract(options, '$.mpi')) FROM function WHERE manager_id = ?", (manager,)) or 0
+    )
+
+
+def register_function(
+    database: Database, name: str, version: str | None = None, manager: str = "", mpi: int | None = None
+) -> int:
     """Return the number of a function, which is entered if it is new.
 
     Args:
@@ -61,8 +70,9 @@ def register_function(database: Database, name: str, version: str | None = None,
         name: Its name.
         version: The version that its app declares now.
         manager: The manager that runs its tasks from now on; empty for the default one.
+        mpi: How many MPI processes call it from now on; None for a call without MPI.
     """
-    options = json.dumps({"version": version} if version else {})
+    options = json.dumps(({"version": version} if version else {}) | ({"mpi": mpi} if mpi else {}))
     return register_by_value(database, name, options, manager)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from taskfleet.ledger.database import Database, as_json
 from taskfleet.ledger.edges import Needs
-from taskfleet.tasks import State
+from taskfleet.tasks import MPI_PREFIX, State
 
 #: Bits for the number of tasks in one state, and the tasks that are counted in one number of 63 bits.
 _BITS = 12
@@ -18,8 +18,12 @@ _COUNTED_AT_ONCE = (1 << _BITS) - 1
 _PACKED = f"SELECT count(*), coalesce(sum(1 << ({_BITS} * state)), 0) FROM state WHERE seq BETWEEN ? AND ? AND state < {len(State) - 1}"
 #: With more runs than this, functions alternate so often that the tasks are counted one by one.
 _MOST_RUNS = 2000
-#: SQL for the name by which workers load a row of the table function: that of a pickle for functions by value.
-LOADED_NAME = "iif(instr(options, '\"stored\":'), json_extract(options, '$.stored'), name)"
+#: SQL for the name by which workers load a row of the table function: that of a pickle for functions by value, after the number of MPI
+#: processes that call it, if there are any (``tasks.processes_of``).
+LOADED_NAME = (
+    f"iif(instr(options, '\"mpi\":'), '{MPI_PREFIX}' || json_extract(options, '$.mpi') || ':', '') || "
+    "iif(instr(options, '\"stored\":'), json_extract(options, '$.stored'), name)"
+)
 #: SQL for the same of a row of the table task; empty for a row of a table of tasks.
 LOADED_NAME_OF_TASK = (
     f"CASE task.function_id WHEN 0 THEN '' ELSE (SELECT {LOADED_NAME} FROM function "

@@ -32,7 +32,7 @@ class JobState(Protocol):
         """Return the number of tasks of the job that are pending, running or waiting."""
 
     def tasks_runnable(self) -> int:
-        """Return the number of tasks of the pool that are pending or running."""
+        """Return the number of slots that the tasks of the pool take that are pending or running."""
 
     def last_heartbeats(self) -> Mapping[str, float]:
         """Return the time of the last heartbeat from each machine, by the machine's token."""
@@ -42,10 +42,11 @@ class JobState(Protocol):
 
 
 class LedgerJobState:
-    """The state of the job of a ledger, for the pool of a manager."""
+    """The state of the job of a ledger, for the pool of a manager, whose tasks take some slots each."""
 
-    def __init__(self, database: Database, manager_id: int = 0) -> None:
+    def __init__(self, database: Database, manager_id: int = 0, *, slots_per_task: int = 1) -> None:
         self._database = database
+        self._slots_per_task = slots_per_task
         self._manager_id = manager_id
 
     def tasks_left(self) -> int:
@@ -55,7 +56,7 @@ class LedgerJobState:
 
     def tasks_runnable(self) -> int:
         """See ``JobState.tasks_runnable``."""
-        return managers.runnable(self._database).get(self._manager_id, 0)
+        return managers.runnable(self._database).get(self._manager_id, 0) * self._slots_per_task
 
     def last_heartbeats(self) -> Mapping[str, float]:
         """See ``JobState.last_heartbeats``."""

@@ -15,6 +15,7 @@ from taskfleet.machines.needs import START_SECONDS, Need, need_of
 from taskfleet.machines.notice import HAND_BACK_SECONDS
 from taskfleet.machines.provider import provider_of
 from taskfleet.pool.planning import MIN_LIFETIME_SECONDS, Limits
+from taskfleet.pool.task_size import slots_per_task
 from taskfleet.settings import Configuration
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,14 @@ class NothingFitsError(SettingsError):
 def pool_need(configuration: Configuration, tasks: int | None) -> Need:
     """Return the requirements on the machines for a number of tasks; None if the number is unknown.
 
-    SLOTS in the file of a manager applies on machines too, so that they get no more tasks at once.
+    SLOTS in the file of a manager applies on machines too, so that they get no more tasks at once. A machine has the slots of at least one
+    task, which are several if it is one of MPI.
     """
     need, slots = need_of(configuration.pool, tasks), configuration.settings.slots
+    width = slots_per_task(configuration)
+    if width > 1:
+        least = Range(max(width, need.tasks_per_machine.low or 0), need.tasks_per_machine.high)
+        need = replace(need, tasks=None if tasks is None else tasks * width, tasks_per_machine=least)
     if configuration.manager and slots is not None:
         at_once = need.tasks_per_machine
         need = replace(need, tasks_per_machine=Range(at_once.low, min(slots, at_once.high or slots)))

@@ -45,6 +45,8 @@ MACHINE_VARIABLE = "TASKFLEET_MACHINE"
 
 #: Environment variable of the same worker: the name of the manager whose tasks the machine was launched for.
 MANAGER_VARIABLE = "TASKFLEET_MANAGER"
+#: How many nodes the machine has, in the environment of its worker.
+NODES_VARIABLE = "TASKFLEET_NODES"
 
 
 #: Environment variable of a machine that needs no controller: when it began, in seconds since the epoch.

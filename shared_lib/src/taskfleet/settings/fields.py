@@ -120,6 +120,20 @@ class Settings:
         default="auto",
         aliases={"RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": text},
     )
+    mpi_processes: int | None = setting(
+        "worker",
+        "MPI processes that call TASK_FUNCTION together for each task, with the parameter 'mpicomm'; a task takes as many slots. Apps of "
+        "a flow have mpi= instead. Empty: no MPI.",
+        optional(whole(1, 4096)),
+        metavar="N",
+    )
+    mpi_launcher: str | None = setting(
+        "worker",
+        "Command that starts {n} MPI processes, such as 'mpirun --oversubscribe -np {n}'. Empty: srun inside a Slurm job, mpiexec "
+        "elsewhere.",
+        optional(text),
+        metavar="COMMAND",
+    )
     tasks_per_process: int = setting(
         "worker",
         "Tasks that a process runs before it is replaced; 1 isolates each task, 0 never replaces it (for tasks of milliseconds).",

@@ -74,6 +74,13 @@ class SlurmSettings:
     cluster: str | None = setting(
         "slurm", "Cluster, for sites with several; empty: the local one.", optional(text), metavar="NAME"
     )
+    nodes_per_machine: int = setting(
+        "slurm",
+        "Nodes of a machine (a batch job). Its tasks are started by srun on whichever node has room; those of MPI may span all nodes.",
+        whole(1, 10_000),
+        metavar="N",
+        default="1",
+    )
     exclusive: bool = setting(
         "slurm", "Ask for whole nodes, whatever CPUS is.", switch, metavar="BOOL", default="false"
     )

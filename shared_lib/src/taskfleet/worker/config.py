@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from taskfleet.tasks import processes_of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
@@ -47,6 +49,12 @@ class WorkerConfig:
     """Of the tasks; empty for ``project``."""
     is_rms_style: bool = False
     """Whether the function is called as rms-cloud-tasks calls it, whatever the names of its parameters are."""
+    mpi_processes: int | None = None
+    """How many MPI processes call TASK_FUNCTION together; None for a call in the process of the task."""
+    mpi_launcher: str = ""
+    """The setting MPI_LAUNCHER."""
+    launches_tasks: bool = False
+    """Whether the machine has several nodes, so that tasks are launched on whichever has room."""
     rms: Mapping[str, Any] = field(default_factory=dict)
     """Attributes of ``WorkerData``."""
 
@@ -54,3 +62,8 @@ class WorkerConfig:
     def from_json(cls, values: dict[str, Any]) -> "WorkerConfig":
         """Return the configuration whose ``asdict`` was sent as JSON."""
         return cls(**values | {"args": tuple(values["args"])})
+
+
+def mpi_processes_of(function: str, config: WorkerConfig) -> int:
+    """Return how many MPI processes a task is, from the function in its lease; 0 for a task without MPI."""
+    return processes_of(function) if function else config.mpi_processes or 0

@@ -2,10 +2,11 @@
 
 import inspect
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from taskfleet.code_versions.describing import describe_code
 from taskfleet.context import TaskContext
 from taskfleet.errors import FunctionError, NoFunctionError
 from taskfleet.functions import INJECTED, TaskFunction, load_function, load_object
+from taskfleet.processes.mpi import expand, program_of
 from taskfleet.references import INLINE_BYTES, Store, as_file, decode, decode_plain, encode, encode_plain
 from taskfleet.script_import import Absent, was_stopped
 from taskfleet.tables.values import UnsupportedValueError
-from taskfleet.tasks import JSON, Lease
+from taskfleet.tasks import JSON, Lease, processes_of, without_processes
 from taskfleet.worker import stored_functions
 from taskfleet.worker.config import WorkerConfig
 
@@ -25,6 +27,8 @@ from taskfleet.worker.config import WorkerConfig
 STAR = "*"
 #: How the name of a function begins that returns a command.
 BASH = "bash:"
+#: Read by mpi4py when it is imported.
+_INITIALISES_MPI = "MPI4PY_RC_INITIALIZE"
 #: How it begins if arguments and results may be pickled.
 PICKLE = "pickle:"
 
@@ -72,12 +76,16 @@ class GraphCalls:
         """
         found = _loaded.get(name)
         if found is None:
-            is_stored = stored_functions.is_stored(name)
-            found = _load_stored(name, self._store, self._project) if is_stored else _load(name, self._project)
+            own_name = without_processes(name)
+            is_stored = stored_functions.is_stored(own_name)
+            with mpi_left_to_ranks(name != own_name):
+                found = (
+                    _load_stored(own_name, self._store, self._project) if is_stored else _load(own_name, self._project)
+                )
             _loaded[name] = found
-            if not is_stored and name not in self._known_before and name not in _reported:
+            if not is_stored and name not in self._known_before and own_name not in _reported:
                 with suppress(Exception):  # a task does not fail because its code cannot be described
-                    self._codes[name] = code_hash(found.call, "", self._project)
+                    self._codes[own_name] = code_hash(found.call, "", self._project)
         return found
 
     def take_codes(self) -> dict[str, str]:
@@ -112,14 +120,21 @@ class GraphCalls:
             arguments = decode(lease.data, self._store, pickle=function.may_pickle)
         if function.injected:
             context = make_context(lease)
-            values = {"context": context, "output_path": context.output_path, "task_id": context.task_id}
+            values = {
+                "context": context,
+                "output_path": context.output_path,
+                "task_id": context.task_id,
+                "mpicomm": context.mpicomm,
+            }
             arguments = {name: values[name] for name in function.injected} | arguments
         if STAR in arguments or function.has_positional_only:
             bound = inspect.BoundArguments(function.signature, in_order(function.signature, arguments))
             value = function.call(*bound.args, **bound.kwargs)
         else:
             value = function.call(**arguments)
-        return _run_command(value) if function.is_bash else value
+        if not function.is_bash:
+            return value
+        return _run_command(expand(value, make_context(lease).mpi) if processes_of(lease.function) else value)
 
     def encode(self, value: object) -> bytes:
         """Return the result of the latest call as JSON text; see ``references.encode``."""
@@ -156,10 +171,23 @@ def preload(config: WorkerConfig) -> dict[str, str]:
     for name, version in config.graph_functions.items():
         try:
             function = calls.load(name)
-            codes[name] = code_hash(function.call, version, Path(config.project))
+            codes[without_processes(name)] = code_hash(function.call, version, Path(config.project))
         except FunctionError:
             continue
     return codes
+
+
+@contextmanager
+def mpi_left_to_ranks(wanted: bool) -> Iterator[None]:
+    """If a function is for MPI, let its modules import mpi4py without initialising MPI, which the processes that call it do."""
+    before = os.environ.get(_INITIALISES_MPI)
+    if wanted and before is None:
+        os.environ[_INITIALISES_MPI] = "0"
+    try:
+        yield
+    finally:
+        if wanted and before is None:
+            del os.environ[_INITIALISES_MPI]
 
 
 def note_reported(names: Iterable[str]) -> None:
@@ -182,8 +210,10 @@ def load_task_function(config: WorkerConfig) -> TaskFunction:
     Raises:
         FunctionError: It cannot be imported, or does not exist and the job has no graph.
     """
+    may_use_mpi = bool(config.mpi_processes) or any(map(processes_of, config.graph_functions))
     try:
-        return load_function(config.function, Path(config.project), is_rms_style=config.is_rms_style)
+        with mpi_left_to_ranks(may_use_mpi):
+            return load_function(config.function, Path(config.project), is_rms_style=config.is_rms_style)
     except FunctionError as error:
         is_missing = isinstance(error, NoFunctionError)
         if not (config.graph_functions or (config.may_have_graph and is_missing)):
@@ -282,4 +312,4 @@ def _run_command(command: Any) -> None:
     code = subprocess.run(words, check=False, stdin=subprocess.DEVNULL).returncode
     if code:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        raise CommandExit(code, f"CommandExit: {words[0]} {how}")
+        raise CommandExit(code, f"CommandExit: {program_of(words)} {how}")

@@ -1,9 +1,10 @@
 """Hold the tasks that a worker has leased and not yet assigned to a slot."""
 
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from taskfleet.invocation import poe
 from taskfleet.queues import Queue
@@ -31,9 +32,16 @@ class LeaseBuffer:
         prefetch: Prefetch,
         settings: Settings,
         observers: Observers,
+        *,
+        width_of: Callable[[Lease], int] = lambda _: 1,
     ) -> None:
         self._queue = queue
         self._prefetch = prefetch
+        self._width_of = width_of
+        self._latest_width = 1
+        """How many slots the latest task takes that was leased."""
+        self._has_wide = False
+        """Whether any task has taken several slots."""
         self._keeps_waiting = settings.keep_waiting
         self._renew_after_seconds = settings.lease_seconds / 3
         self._observers = observers
@@ -64,6 +72,11 @@ class LeaseBuffer:
         """The next attempt to assign; None if there is none."""
         return self._leases[0].key if self._leases else None
 
+    @property
+    def next_width(self) -> int:
+        """How many slots the next task to assign takes; 1 if there is none."""
+        return self._width_of(self._leases[0]) if self._leases else 1
+
     def fill(self, *, idle_slots: int, is_idle: bool) -> None:
         """Lease up to the prefetch size; detect that the queue is empty.
 
@@ -73,6 +86,8 @@ class LeaseBuffer:
         """
         now = time.monotonic()
         wanted = max(self._prefetch.size, idle_slots * self._prefetch.per_slot)
+        if self._latest_width > 1:
+            wanted = math.ceil(wanted / self._latest_width)
         if self._is_paused and is_idle:
             self._wait_or_end()
         if self._is_paused or len(self._leases) > wanted // 2 or not wanted or now < self._ask_again_at:
@@ -88,6 +103,8 @@ class LeaseBuffer:
             self._reported_waiting = False
             logger.debug("Leased %d of %d requested tasks", len(leases), wanted)
             self._leases.extend(leases)
+            self._latest_width = self._width_of(leases[-1])
+            self._has_wide = self._has_wide or any(self._width_of(one) > 1 for one in leases)
             self._prefetch.measure_bytes([len(lease.data) for lease in leases])
             if self._tasks_left is not None:
                 self._tasks_left -= len(leases)
@@ -147,8 +164,12 @@ class LeaseBuffer:
         self._ask_again_at = 0.0
 
     def take(self, most: int) -> list[Lease]:
-        """Remove and return up to ``most`` leases, for a slot."""
-        return [self._leases.popleft() for _ in range(min(most, len(self._leases)))]
+        """Remove and return up to ``most`` leases, for a slot; a single one if it takes several slots."""
+        n = min(most, len(self._leases))
+        if self._has_wide:
+            widths = map(self._width_of, self._leases)
+            n = min(n, 1 if self.next_width > 1 else next((i for i, width in enumerate(widths) if width > 1), n))
+        return [self._leases.popleft() for _ in range(n)]
 
     def put_back(self, leases: Sequence[Lease]) -> None:
         """Put back leases that a slot has not started, in front of the others."""

@@ -58,9 +58,7 @@ class ForkingRunner(Runner):
 
     def _prepare(self, lease: Lease) -> dict[str, Any] | None:
         try:
-            if lease.function:
-                return self._graph_calls.prepare(lease)
-            return self._arguments(lease)
+            return self._calls.prepare(lease)
         except Exception:  # the child will raise it again, and report it
             return None
 
@@ -123,7 +121,7 @@ class ForkingRunner(Runner):
             after_fork()
             unblock_signals()
             me = os.getpid()
-            body = self._try(index, lease, prepared)
+            body = self._calls.record(index, lease, prepared)
             if os.getpid() != me:  # the task forked, and its child returned from the user's function
                 os._exit(0)
             for stream in (sys.stdout, sys.stderr):

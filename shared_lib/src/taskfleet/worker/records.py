@@ -121,6 +121,12 @@ def codes_in(record: Record) -> dict[str, str]:
     return {name: code for name, code in items if isinstance(code, str)}
 
 
+def outcome_of(record: bytes) -> int:
+    """Return the outcome in a packed record."""
+    outcome: int = _HEADER.unpack_from(record)[2]
+    return outcome
+
+
 def amended(record: bytes, peak_memory_mib: float, output: bytes | None) -> bytes:
     """Return a packed record with its output and peak memory, which only the parent of the task's process knows.
 

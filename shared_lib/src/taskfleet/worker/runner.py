@@ -1,37 +1,28 @@
 """The process that runs user code, or forks children that do (``process_per_task``). It communicates only with its slot."""
 
-import math
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from taskfleet.context import Fail, Retry, TaskContext
 from taskfleet.functions import TaskFunction
 from taskfleet.processes.memory import own_peak_memory_mib
-from taskfleet.tables.values import UnsupportedValueError
-from taskfleet.tasks import Lease, Outcome
-from taskfleet.tracebacks import describe_error, shorten_error
+from taskfleet.tasks import Lease
 from taskfleet.worker.chunks import receive_chunk
 from taskfleet.worker.config import WorkerConfig
 from taskfleet.worker.forking import after_fork, unblock_signals
-from taskfleet.worker.graph_calls import GraphCalls
 from taskfleet.worker.output import OutputFile
-from taskfleet.worker.records import Record, amended, pack_codes, pack_success
-from taskfleet.worker.result_encoding import ResultEncoder
+from taskfleet.worker.records import amended, pack_codes
 from taskfleet.worker.shared_memory import CAPACITY, SharedMemory
+from taskfleet.worker.task_calls import TaskCalls
 
 #: Records are sent when the oldest is this old, and at the end of a chunk.
 SEND_AFTER_SECONDS = 0.01
 
 #: The exit code of a runner that lost the connection to its slot.
 CUT_OFF = 97
-
-#: A placeholder lease, for functions that do not take a context.
-_NO_LEASE = Lease(seq=0, attempt=0, task_id="", data="")
 
 
 class Runner:
@@ -45,8 +36,6 @@ class Runner:
         output: OutputFile,
         sock: socket.socket,
     ) -> None:
-        self._function = function
-        self._config = config
         self._memory = memory
         self._output = output
         self._socket = sock
@@ -55,13 +44,7 @@ class Runner:
         self._used = 0
         self._most = config.tasks_per_process
         self._sent_at = time.monotonic()
-        self._needs_context = function.is_rms_style or bool(function.injected)
-        self._bare = self._context(_NO_LEASE)
-        self._call = function.call
-        self._is_rms_style = function.is_rms_style
-        self._encode = ResultEncoder().encode
-        self._graph_calls = GraphCalls(config)
-        self._most_bytes = config.max_result_bytes
+        self._calls = TaskCalls(function, config, memory.flags)
         self._fd = sock.fileno()
         self._streams = (sys.stdout, sys.stderr)
 
@@ -97,7 +80,7 @@ class Runner:
     def _do(self, index: int, lease: Lease) -> None:
         """Run one task and report it."""
         self._output.keep_errors_apart(bool(lease.function))
-        body = self._try(index, lease)
+        body = self._calls.record(index, lease)
         if os.getpid() != self._pid:  # the task forked, and its child returned from the user's function
             os._exit(0)
         self._report_codes(index)
@@ -126,46 +109,6 @@ class Runner:
                 self._streams = (stream, self._streams[1]) if fd == 1 else (self._streams[0], stream)
             setattr(sys, name, stream)
 
-    def _arguments(self, lease: Lease) -> dict[str, Any]:
-        return self._function.arguments(lease.data, self._context(lease) if self._needs_context else self._bare)
-
-    def _try(self, index: int, lease: Lease, prepared: dict[str, Any] | None = None) -> bytes:
-        """Call the function; return the packed record."""
-        started_at, started = time.time(), time.perf_counter()
-        try:
-            if lease.function:
-                value, encode = self._graph_calls.call(lease, self._context, prepared), self._graph_calls.encode
-            else:
-                value, encode = self._call(**(self._arguments(lease) if prepared is None else prepared)), self._encode
-                if self._is_rms_style:
-                    value = self._function.result(value)
-            elapsed = time.perf_counter() - started
-            try:
-                result = encode(value)
-            except UnsupportedValueError as error:
-                return _not_json(index, started_at, elapsed, error).pack()
-            if len(result) > self._most_bytes:
-                return _too_large(index, started_at, elapsed, len(result), self._most_bytes).pack()
-            return pack_success(index, started_at, elapsed, result)
-        except BaseException as error:  # whatever a task raises is its outcome
-            return _unsuccessful(index, started_at, time.perf_counter() - started, error).pack()
-
-    def _context(self, lease: Lease) -> TaskContext:
-        config = self._config
-        return TaskContext(
-            task_id=lease.task_id,
-            attempt=lease.attempt,
-            job_id=config.job_id,
-            output_path=config.output_path,
-            args=config.args,
-            hostname=config.hostname,
-            slots=config.slots,
-            max_runtime_seconds=config.max_runtime_seconds,
-            memory_limit_gib=None if config.memory_limit_bytes is None else config.memory_limit_bytes / 2**30,
-            flags=self._memory.flags,
-            rms=config.rms,
-        )
-
     def _report(self, body: bytes) -> None:
         if self._used + len(body) > CAPACITY:
             self._send()
@@ -178,7 +121,7 @@ class Runner:
 
     def _report_codes(self, index: int) -> None:
         """Report which code the functions have that were loaded for a task."""
-        codes = self._graph_calls.take_codes()
+        codes = self._calls.take_codes()
         if codes:
             self._report(pack_codes(index, codes))
 
@@ -194,53 +137,6 @@ class Runner:
             self._socket.sendall(body)
         except OSError:
             os._exit(CUT_OFF)
-
-
-def _not_json(index: int, started_at: float, elapsed: float, error: UnsupportedValueError) -> Record:
-    return Record(
-        task_index=index,
-        outcome=Outcome.EXCEPTION,
-        started_at=started_at,
-        elapsed_seconds=elapsed,
-        error=shorten_error(f"ResultNotJSON: {error.message('the result')}"),
-    )
-
-
-def _too_large(index: int, started_at: float, elapsed: float, n_bytes: int, most_bytes: int) -> Record:
-    error = (
-        f"ResultTooLarge: the result is {n_bytes / 2**20:.1f} MiB of JSON; MAX_RESULT_MIB is {most_bytes / 2**20:g}. Write large "
-        "results to a file and return its path."
-    )
-    return Record(
-        task_index=index,
-        outcome=Outcome.EXCEPTION,
-        started_at=started_at,
-        elapsed_seconds=elapsed,
-        retry_delay_seconds=Fail.delay_seconds,
-        error=error.encode(),
-    )
-
-
-def _unsuccessful(index: int, started_at: float, elapsed: float, error: BaseException) -> Record:
-    outcome, delay, code = Outcome.EXCEPTION, math.nan, 0
-    if isinstance(error, Retry):
-        outcome = Outcome.RETRY
-        delay = math.nan if error.delay_seconds is None else error.delay_seconds
-    elif isinstance(error, Fail):
-        delay = error.delay_seconds
-    elif isinstance(error, SystemExit):
-        outcome = Outcome.EXIT
-        code = error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)
-    return Record(
-        task_index=index,
-        outcome=outcome,
-        started_at=started_at,
-        elapsed_seconds=elapsed,
-        retry_delay_seconds=delay,
-        exit_code=code,
-        error=describe_error(error),
-        is_interrupt=isinstance(error, KeyboardInterrupt),
-    )
 
 
 def exit_reason(exit_code: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from taskfleet.events import EventFile, make_event
 from taskfleet.machines.provider import watcher_here
-from taskfleet.processes.identity import hostname
+from taskfleet.processes.identity import NODES_VARIABLE, hostname
 from taskfleet.queues import Queue
 from taskfleet.settings import Configuration
 from taskfleet.tasks import WorkerEnd
@@ -105,6 +105,9 @@ def make_config(
         start_method=settings.start_method,
         is_start_method_free=configuration.texts.get("START_METHOD", "auto") in ("", "auto"),
         rms=rms,
+        mpi_processes=settings.mpi_processes,
+        mpi_launcher=settings.mpi_launcher or "",
+        launches_tasks=os.environ.get(NODES_VARIABLE, "1") != "1",
         results_path=configuration.results_path,
     )
     return replace(config, **changes)

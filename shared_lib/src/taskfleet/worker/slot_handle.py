@@ -20,8 +20,10 @@ class SlotHandle:
         self._assigned: dict[AttemptKey, Lease] = {}
         self._lost: set[AttemptKey] = set()
         """The assigned attempts whose lease was lost."""
-        self._isolated: AttemptKey | None = None
-        """The attempt that was assigned in isolation, if any."""
+        self._alone: AttemptKey | None = None
+        """The attempt that was assigned alone, if any."""
+        self._width = 1
+        """How many slots that one takes."""
         self._is_recalled = False
         self._last_progress_at = time.monotonic()
         self._pid: int | None = None
@@ -77,12 +79,17 @@ class SlotHandle:
 
     @property
     def is_reserved(self) -> bool:
-        """Whether it runs a task in isolation."""
-        return self._isolated in self._assigned
+        """Whether it runs a task alone."""
+        return self._alone in self._assigned
 
-    def assign_isolated(self, lease: Lease) -> None:
-        """Assign a task in isolation: if the slot dies, that task is the cause."""
-        self._isolated = lease.key
+    @property
+    def width(self) -> int:
+        """How many slots its tasks take: several for a task that starts several processes."""
+        return self._width if self.is_reserved else min(1, self.load)
+
+    def assign_alone(self, lease: Lease, width: int = 1) -> None:
+        """Assign a task that may be the cause if the slot dies, or that takes several slots."""
+        self._alone, self._width = lease.key, width
         self.assign([lease])
 
     def assign(self, leases: Sequence[Lease]) -> None:

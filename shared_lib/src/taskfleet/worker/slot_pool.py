@@ -67,8 +67,14 @@ class SlotPool:
 
     @property
     def idle(self) -> int:
-        """The number of slots without tasks."""
-        return len(self._slots) - self.busy
+        """The number of slots for which there may be tasks; 0 while the next task needs more slots than are free."""
+        free = self._free
+        return free if free >= min(self._leases.next_width, len(self._slots)) else 0
+
+    @property
+    def _free(self) -> int:
+        """The number of slots that no task takes."""
+        return max(0, len(self._slots) - sum(slot.width for slot in self._slots))
 
     @property
     def leases(self) -> list[Lease]:
@@ -88,7 +94,8 @@ class SlotPool:
     def are_stuck(self, seconds: float) -> bool:
         """Return whether no slot has made progress for this long, so that other workers would start the queued tasks earlier."""
         since = time.monotonic() - seconds
-        return bool(self._slots) and all(slot.load and slot.last_progress_at < since for slot in self._slots)
+        loaded = [slot for slot in self._slots if slot.load]
+        return bool(loaded) and not self.idle and all(slot.last_progress_at < since for slot in loaded)
 
     def died_within(self, seconds: float) -> bool:
         """Return whether a slot has died within the last ``seconds``."""
@@ -113,19 +120,28 @@ class SlotPool:
             self._selector.register(slot, selectors.EVENT_READ, partial(self._handle_messages, slot))
 
     def assign(self) -> None:
-        """Assign tasks to the slots, those with the fewest tasks first."""
-        most = self._prefetch.per_slot
+        """Assign tasks to the slots, those with the fewest tasks first; all wait for one that needs more slots than are free."""
+        most, free = self._prefetch.per_slot, self._free
         for slot in sorted(self._slots, key=lambda slot: slot.load):
-            key = self._leases.next_key
+            key, width = self._leases.next_key, self._leases.next_width
             if key is None:
                 break
-            if slot.load > most // 2 or slot.is_reserved:
+            if slot.load > most // 2 or slot.is_reserved or not (free or slot.load):
                 continue
+            if width > 1:
+                width = min(width, len(self._slots))  # the task itself fails if it needs more
+                if slot.load or width > free:
+                    break
+                free -= width
+                [wide] = self._leases.take(1)
+                slot.assign_alone(wide, width)
+                continue
+            free -= not slot.load
             if key not in self._poison_candidates:
                 slot.assign(self._leases.take(most))
             elif not slot.load:
                 [candidate] = self._leases.take(1)
-                slot.assign_isolated(candidate)
+                slot.assign_alone(candidate)
         if self._leases.next_key is None:
             self._recall_stuck()
 

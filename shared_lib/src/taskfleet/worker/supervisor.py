@@ -18,7 +18,7 @@ from taskfleet.processes.waking import Waker
 from taskfleet.queues import Queue
 from taskfleet.settings import Configuration
 from taskfleet.tasks import LeaseLostError
-from taskfleet.worker.config import WorkerConfig
+from taskfleet.worker.config import WorkerConfig, mpi_processes_of
 from taskfleet.worker.lease_buffer import IDLE_SECONDS, LeaseBuffer
 from taskfleet.worker.observers import Observer, Observers
 from taskfleet.worker.prefetch import Prefetch
@@ -73,7 +73,13 @@ class Supervisor:
             is_stopped=lambda: stops.count > 0,
             on_code=queue.note_code,
         )
-        self._leases = leases = LeaseBuffer(queue, prefetch, configuration.settings, everyone)
+        self._leases = leases = LeaseBuffer(
+            queue,
+            prefetch,
+            configuration.settings,
+            everyone,
+            width_of=lambda lease: mpi_processes_of(lease.function, config) or 1,
+        )
         self._results = results = ResultBuffer(queue, everyone, stops)
         self._slots = SlotPool(
             self._warm,

@@ -68,6 +68,8 @@ class SlurmJob:
     environment: Callable[[LaunchRequest], str]
     """Returns the lines of bash that the script reads its environment from."""
     is_exclusive: bool
+    nodes: int = 1
+    """Of a machine."""
     obstacles: Callable[[], Sequence[str]]
     """Checks the settings with the cluster, see ``Machines.preflight``."""
 
@@ -231,6 +233,7 @@ class SlurmMachines:
                 memory_gib=offer.memory_gib,
                 partition=offer.zone,
                 is_exclusive=self._job.is_exclusive,
+                nodes=self._job.nodes,
             ),
             f"--time={time_limit_minutes(request.lifetime_seconds)}",
             *([f"--exclude={','.join(bad)}"] if bad else []),

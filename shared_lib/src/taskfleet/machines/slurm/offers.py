@@ -94,17 +94,24 @@ def slurm_catalogue(need: Need, settings: SlurmSettings, found: dict[str, Partit
             f"{'They have ' + ', '.join(have) + '.' if have else 'They have no generic resources.'}",
             setting="GRES",
         )
-    node = min(shapes, key=lambda one: (one.cpus, one.memory_mib))
-    cpus = _cpus(need, settings, node)
+    nodes = settings.nodes_per_machine
+    most = max(sum(one.nodes for one in partition.shapes) for partition in partitions)
+    if nodes > most:
+        raise WrongSettingError(
+            f"NODES_PER_MACHINE={nodes}: partition {', '.join(one.name for one in partitions)} has {most} nodes that run jobs.",
+            setting="NODES_PER_MACHINE",
+        )
+    node = _times(nodes, min(shapes, key=lambda one: (one.cpus, one.memory_mib)))
+    cpus = math.ceil(_cpus(need, settings, node) / nodes) * nodes  # the same on all nodes
     memory_mib = _memory_mib(need, settings, node, cpus)
-    memory_share = memory_mib / node.memory_mib if node.memory_mib > 1 else 0.0  # 1: sites that do not set it
+    memory_share = memory_mib / node.memory_mib if node.memory_mib > nodes else 0.0  # 1 each: sites that do not set it
     share = 1.0 if settings.exclusive else max(cpus / node.cpus, memory_share)
     kind = InstanceType(
-        name=f"{cpus}cpu-{memory_mib / _MIB_PER_GIB:.3g}gib",
+        name=f"{f'{nodes}nodes-' if nodes > 1 else ''}{cpus}cpu-{memory_mib / _MIB_PER_GIB:.3g}gib",
         cpus=cpus,
         memory_gib=memory_mib / _MIB_PER_GIB,
         architecture=need.architecture,
-        nodes=share,
+        nodes=nodes * share,
     )
     zone = ",".join(one.name for one in partitions)
     usd_per_hour = (settings.usd_per_node_hour or 0.0) * kind.nodes
@@ -118,16 +125,21 @@ def slurm_catalogue(need: Need, settings: SlurmSettings, found: dict[str, Partit
     )
 
 
-def allocation(*, cpus: int, memory_gib: float, partition: str, is_exclusive: bool) -> list[str]:
-    """Return the options for sbatch that ask for a machine."""
+def allocation(*, cpus: int, memory_gib: float, partition: str, is_exclusive: bool, nodes: int = 1) -> list[str]:
+    """Return the options for sbatch that ask for a machine, whose CPUs and memory are those of all its nodes."""
     return [
         f"--partition={partition}",
-        "--nodes=1",
-        "--ntasks=1",
-        f"--cpus-per-task={cpus}",
-        f"--mem={'0' if is_exclusive else f'{math.floor(memory_gib * _MIB_PER_GIB)}M'}",
+        f"--nodes={nodes}",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={cpus // nodes}",
+        f"--mem={'0' if is_exclusive else f'{math.floor(memory_gib * _MIB_PER_GIB / nodes)}M'}",
         *(["--exclusive"] if is_exclusive else []),
     ]
+
+
+def _times(nodes: int, node: NodeShape) -> NodeShape:
+    """Return some nodes as if they were one."""
+    return replace(node, cpus=nodes * node.cpus, memory_mib=nodes * node.memory_mib)
 
 
 def _usual_shape(partition: Partition, gres: str | None) -> NodeShape | None:

@@ -53,7 +53,13 @@ def find_obstacles(configuration: Configuration, slurm: Slurm, options: Sequence
     try:
         catalogue = slurm_catalogue(need, own, found, 0.0)
         [kind], [zone] = catalogue.types.values(), catalogue.regions
-        size = allocation(cpus=kind.cpus, memory_gib=kind.memory_gib, partition=zone, is_exclusive=own.exclusive)
+        size = allocation(
+            cpus=kind.cpus,
+            memory_gib=kind.memory_gib,
+            partition=zone,
+            is_exclusive=own.exclusive,
+            nodes=own.nodes_per_machine,
+        )
         limit = f"--time={time_limit_minutes(hours * 3600)}"
         slurm.run("sbatch", ["--test-only", *size, limit, *options], script="#!/bin/sh\n")
     except UnreachableError:

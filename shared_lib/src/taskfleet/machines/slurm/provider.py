@@ -1,6 +1,6 @@
 """Slurm clusters as a provider of machines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -63,6 +63,19 @@ class SlurmProvider(SharedFilesProvider):
 
     def _open(self, configuration: Configuration, run: str) -> "SlurmMachines":
         """Return the machines of one job; see ``Provider.open``."""
+        command, variables = worker_command(configuration.project), machine_environment(configuration)
+        return self.open_with(configuration, run, command=command, variables=variables)
+
+    def open_with(
+        self,
+        configuration: Configuration,
+        run: str,
+        *,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        more_options: Sequence[str] = (),
+    ) -> "SlurmMachines":
+        """Return the machines of one job, whose workers are started by a command with these variables; see ``open``."""
         from taskfleet.machines.slurm.commands import Slurm
         from taskfleet.machines.slurm.machines import SlurmJob, SlurmMachines
         from taskfleet.machines.slurm.preflight import find_obstacles
@@ -70,9 +83,8 @@ class SlurmProvider(SharedFilesProvider):
         from taskfleet.machines.slurm.submissions import Submissions
 
         own, folder = configuration.of(SlurmSettings), _folder(configuration)
-        options = _options(own)
+        options = (*_options(own), *more_options)
         slurm = Slurm(own.cluster or "")
-        variables = machine_environment(configuration)
 
         def scripts() -> dict[str, str]:
             pool, project = configuration.pool, configuration.project
@@ -87,11 +99,12 @@ class SlurmProvider(SharedFilesProvider):
                 token=request.token,
                 folder=folder,
                 project=configuration.project,
-                command=worker_command(configuration.project),
+                command=command,
                 lifetime_seconds=request.lifetime_seconds,
                 instance_type=offer.instance_type,
                 partition=offer.zone,
                 at_end=() if request.at_once is None else end_command(),
+                nodes=own.nodes_per_machine,
                 **scripts(),
             )
 
@@ -111,6 +124,7 @@ class SlurmProvider(SharedFilesProvider):
             script=make_script,
             environment=make_environment,
             is_exclusive=own.exclusive,
+            nodes=own.nodes_per_machine,
             obstacles=find,
         )
         return SlurmMachines(job, slurm, Submissions(folder, run))

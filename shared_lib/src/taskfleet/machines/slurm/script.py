@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from taskfleet.processes.identity import BEGAN_VARIABLE, CONTROLLER_VARIABLE
+from taskfleet.processes.identity import BEGAN_VARIABLE, CONTROLLER_VARIABLE, NODES_VARIABLE
 
 #: When the job reaches its time limit, in seconds since the epoch.
 END_VARIABLE = "TASKFLEET_ENDS_AT"
@@ -22,6 +22,8 @@ _OF_JOBS = (
     BEGAN_VARIABLE,
     CONTROLLER_VARIABLE,
 )
+#: How the user wants MPI to work, as opposed to what it tells its own processes.
+_OF_USERS = re.compile(r"SLURM_MPI_TYPE|OMPI_MCA_(?!orte|ess|pmix|initial|shmem_RUNTIME|mca_base_env)\w+")
 #: Passes SIGTERM on to the worker, and waits for its end.
 _WAIT = """worker=$!
 trap 'stopped=1; kill -TERM "$worker"' TERM
@@ -73,6 +75,7 @@ def batch_script(
     lifetime_seconds: float,
     instance_type: str,
     partition: str,
+    nodes: int = 1,
     before_worker: str = "",
     after_worker: str = "",
     at_end: Sequence[str] = (),
@@ -87,6 +90,7 @@ def batch_script(
         lifetime_seconds: The lifetime of a machine.
         instance_type: The type of the machine.
         partition: The partitions of the request.
+        nodes: How many nodes a machine has.
         before_worker: The user's lines of bash to run first.
         after_worker: Those to run last.
         at_end: Of machines without a controller: cancels the rest of the array if the job is done; its exit code is ``RAN_TASKS`` if the
@@ -110,6 +114,7 @@ def batch_script(
         f"export {END_VARIABLE} TASKFLEET_PROVIDER=slurm",
         'export TASKFLEET_MACHINE="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
         f"export TASKFLEET_INSTANCE_TYPE={shlex.quote(instance_type)} TASKFLEET_ZONE={shlex.quote(partition)}",
+        f"export {NODES_VARIABLE}={nodes}",
         f"cd {shlex.quote(str(project))} || exit 1",
     ]
     if before_worker:
@@ -128,6 +133,6 @@ def environment_script(environment: Mapping[str, str]) -> str:
         function = _FUNCTION.fullmatch(name)
         if function and value.startswith("() {"):
             lines += [f"{function[1]} {value}", f"export -f {function[1]}"]
-        elif _VARIABLE.fullmatch(name) and not name.startswith(_OF_JOBS):
+        elif _VARIABLE.fullmatch(name) and (_OF_USERS.fullmatch(name) or not name.startswith(_OF_JOBS)):
             lines.append(f"export {name}={shlex.quote(value)}")
     return "\n".join([*lines, ""])
