@@ -13,6 +13,8 @@ from pathlib import Path
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 #: Debian's place of daemons, which users may not have on their PATH.
 SBIN = "/usr/sbin"
+#: Where Slurm's own commands are; a test may put others in front of them.
+PATH = f"{os.environ['PATH']}:{SBIN}"
 
 _CONFIGURATION = """\
 ClusterName=test
@@ -74,7 +76,7 @@ class Cluster:
 
     def run(self, *words: str, check: bool = True) -> str:
         """Run one of Slurm's commands; a second client beside the product."""
-        environment = {**os.environ, "SLURM_CONF": self.configuration, "TZ": "UTC", "LC_ALL": "C"}
+        environment = {**os.environ, "PATH": PATH, "SLURM_CONF": self.configuration, "TZ": "UTC", "LC_ALL": "C"}
         done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, check=False)
         assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
