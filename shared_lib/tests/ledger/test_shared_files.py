@@ -1,6 +1,8 @@
 """Ledgers that several hosts share, projects that share a ledger by mistake, and ledgers of older versions."""
 
 import resource
+import subprocess
+import sys
 
 import pytest
 from taskfleet.errors import LedgerError
@@ -111,6 +113,18 @@ def test_a_holder_that_ends_leaves_no_mark(probe, tmp_path):
     assert (tmp_path / "a.db-holder").read_text().strip()
     probe.close()
     assert (tmp_path / "a.db-holder").read_text().strip() == ""
+
+
+def test_a_second_probe_of_a_process_does_not_release_the_lock_of_the_first(probe, tmp_path):
+    probe.begin(10)
+    second = LockProbe(tmp_path / "a.db")
+    second.begin(10)
+    second.repeat(10)
+    second.close()
+    takes = f"import fcntl; fcntl.lockf(open({str(tmp_path / 'a.db-lock')!r}, 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    assert subprocess.run([sys.executable, "-c", takes], stderr=subprocess.DEVNULL).returncode == 1
+    probe.close()
+    assert subprocess.run([sys.executable, "-c", takes]).returncode == 0
 
 
 def test_two_projects_on_one_ledger_are_told_apart(tmp_path):

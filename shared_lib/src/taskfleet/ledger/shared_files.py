@@ -10,6 +10,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 from taskfleet.errors import LedgerError, UnusableLedgerError
 from taskfleet.files import open_private
@@ -164,9 +165,11 @@ class LockProbe:
     #: How much later than expected a mark may become visible on another host.
     DELAY_SECONDS = 5.0
     _MARK_BYTES = 256
+    _held: ClassVar[set[tuple[int, Path]]] = set()
+    """The locks of each process, which loses one when it closes any file descriptor of the file."""
 
     def __init__(self, ledger: Path) -> None:
-        self._lock = Path(f"{ledger}-lock")
+        self._lock = Path(f"{ledger}-lock").resolve()
         self._mark = Path(f"{ledger}-holder")
         self._fd: int | None = None
         self._seen = ""
@@ -209,12 +212,14 @@ class LockProbe:
             with suppress(OSError, LedgerError):
                 if self._read() == self._seen and self._is_own(self._seen):
                     self._write("")
+            self._held.discard((os.getpid(), self._lock))
             os.close(self._fd)
             self._fd = None
 
     def _acquire(self) -> bool:
         """Return whether this process has the lock."""
-        if fcntl is None:
+        key = os.getpid(), self._lock
+        if fcntl is None or key in self._held:
             return False
         try:
             fd = open_private(self._lock, os.O_RDWR | os.O_CREAT)
@@ -232,6 +237,7 @@ class LockProbe:
                 f"permissions and mount options of the file system, or use a database instead: {poe('start_queue')}"
             ) from error
         self._fd = fd
+        self._held.add(key)
         self._seen = self._read()
         return True
 
