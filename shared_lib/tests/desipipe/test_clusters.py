@@ -85,6 +85,27 @@ print(one.result())
     assert python(tmp_path, "script.py") == "(42, ['n1', 'n2'])\n"
 
 
+def test_a_task_that_runs_into_the_time_limit_is_killed_if_it_shall(tmp_path, on_slurm):
+    (tmp_path / "script.py").write_text("""
+from taskfleet.desipipe import Queue, TaskManager, spawn
+queue = Queue("test", base_dir="_tests")
+provider = dict(provider="slurm", time="00:01:00", killed_at_timeout=True)
+tm = TaskManager(queue, scheduler=dict(max_workers=1), provider=provider)
+
+@tm.python_app
+def longer():
+    import time
+    time.sleep(600)
+
+if __name__ == "__main__":
+    longer()
+    spawn(queue)
+    print(queue.counts(state="KILLED"))
+""")
+    assert python(tmp_path, "script.py") == "1\n"
+    assert len(on_slurm.states()) == 1
+
+
 def test_a_worker_that_fails_is_an_error_with_its_output(tmp_path, on_slurm):
     (tmp_path / "script.py").write_text("""
 from taskfleet.desipipe import Queue, TaskManager, Environment, spawn

@@ -36,8 +36,8 @@ from taskfleet.machines.slurm.vanished import Vanished, VanishedJobs
 
 logger = logging.getLogger(__name__)
 
-#: How long a list is valid; it doubles up to the second number as long as nothing changes.
-LIST_SECONDS = (60.0, 300.0)
+#: How long a list is valid; it doubles up to the second number as long as nothing changes. Each squeue is two calls of the controller.
+LIST_SECONDS = (80.0, 300.0)
 #: How long a list is valid after machines were launched or terminated.
 CHANGING_LIST_SECONDS = 10.0
 #: A machine that ends sooner after its start may have met a bad node; after this many, the node is excluded.
@@ -45,8 +45,6 @@ QUICK_END_SECONDS = 60.0
 MAX_QUICK_ENDS = 2
 #: The pause between two calls of sbatch.
 SUBMIT_PAUSE_SECONDS = 2.0
-#: Of IDs per call of scancel, since command lines have a maximum length.
-_MAX_IDS = 500
 #: The first word of the comment of a job array, from which ``list`` knows whose it is; then the job, the type, the zone and the number.
 _MARK = "taskfleet"
 #: Array, index, name, state, reason, submitted, started, ended, nodes, comment.
@@ -169,8 +167,8 @@ class SlurmMachines:
             for one in self._query()
             if one.instance_id in wanted and one.state not in (MachineState.ENDED, MachineState.ENDING)
         ]
-        for start in range(0, len(existing), _MAX_IDS):
-            self._slurm.run("scancel", existing[start : start + _MAX_IDS])
+        if existing:
+            self._slurm.run("scancel", _expressions(existing))
         self._expect_change()
 
     def console(self, instance_id: str) -> str | None:
@@ -343,6 +341,18 @@ def _ended(instance_id: str, vanished: Vanished, token: str, number: int, instan
 
 def _refusal(request: LaunchRequest, text: str, reason: FailureReason = FailureReason.QUOTA) -> LaunchFailure:
     return LaunchFailure(request.offers[0].instance_type, request.offers[0].zone, reason, text)
+
+
+def _expressions(instance_ids: Sequence[str]) -> list[str]:
+    """Return machines as scancel takes them: ``17_[1-500,502]`` is one call of Slurm's controller, where each ID would be another one."""
+    found: dict[str, list[list[int]]] = {}
+    for array, index in sorted((int(one), int(two)) for one, _, two in (each.partition("_") for each in instance_ids)):
+        runs = found.setdefault(str(array), [])
+        if runs and runs[-1][1] == index - 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return [f"{array}_[{','.join(f'{a}-{b}' for a, b in runs)}]" for array, runs in found.items()]
 
 
 def _queued(instance_id: str, request: LaunchRequest) -> LaunchedMachine:
