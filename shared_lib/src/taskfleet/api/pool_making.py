@@ -108,6 +108,7 @@ class PoolMaker:
             limits=pool_limits(one.configuration, pool_need(one.configuration, one.plan.estimate.tasks)),
             say=say,
             can_queue=provider.can_queue,
+            is_batch_system=provider.batch_jobs(one.configuration) is not None,
             poll_seconds=provider.poll_seconds,
             failures_since=self._failures_since,
             manager_id=number,

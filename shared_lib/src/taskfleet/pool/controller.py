@@ -51,6 +51,7 @@ class Controller:
         limits: Of the pool.
         say: Prints a message for the user.
         can_queue: Whether the provider may queue machines at no cost.
+        is_batch_system: See ``Reconciler``.
         poll_seconds: The interval at which ``step`` is called.
         failures_since: Unproductive machines that ended earlier do not count as failures; seconds since the epoch.
         manager_id: The number of the manager.
@@ -67,6 +68,7 @@ class Controller:
         limits: Limits,
         say: Callable[[str], None],
         can_queue: bool = False,
+        is_batch_system: bool = False,
         poll_seconds: float = 10.0,
         failures_since: float = 0.0,
         manager_id: int = 0,
@@ -85,7 +87,13 @@ class Controller:
         self._say = say
         self._cooldowns = Cooldowns()
         self._reconciler = Reconciler(
-            database, machines, say, offers=offers, cooldowns=self._cooldowns, manager_id=manager_id
+            database,
+            machines,
+            say,
+            offers=offers,
+            cooldowns=self._cooldowns,
+            is_batch_system=is_batch_system,
+            manager_id=manager_id,
         )
         self._outages = Outages(say, service="The provider", report_after_seconds=0.0)
         self._last_reason: HoldReason | None = None

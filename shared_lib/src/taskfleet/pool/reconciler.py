@@ -32,6 +32,7 @@ class Reconciler:
         say: Prints a message for the user.
         offers: The offers that machines may have been launched from.
         cooldowns: Changed by machines that start, are preempted or cancelled.
+        is_batch_system: Whether preempted machines are replaced at once: their successors wait in the provider's queue.
         manager_id: The number of the manager whose pool it is about; None for all pools of the job. The machines of other pools are left
             to these, and those of no known launch request belong to every pool.
     """
@@ -44,12 +45,14 @@ class Reconciler:
         *,
         offers: Sequence[Offer] = (),
         cooldowns: Cooldowns | None = None,
+        is_batch_system: bool = False,
         manager_id: int | None = None,
     ) -> None:
         self._database = database
         self._machines = machines
         self._say = say
         self._manager_id = manager_id
+        self._is_batch_system = is_batch_system
         self._offer_of = {one.kind: one for one in offers}
         self._cooldowns = cooldowns or Cooldowns()
         self.listed_at: float | None = None
@@ -122,9 +125,7 @@ class Reconciler:
             record = open_machines[token]
             logger.debug("Machine %s has ended: %s", token, end)
             is_cancelled = end.reason is EndReason.CANCELLED and record.ending_since is None
-            is_preempted = (
-                end.reason is EndReason.PREEMPTED and not record.can_queue
-            )  # its successor waits in the queue
+            is_preempted = end.reason is EndReason.PREEMPTED and not self._is_batch_system
             if is_preempted or is_cancelled:  # as if there were no capacity
                 self._cooldowns.add_failure(record.kind, FailureReason.STOCK_OUT, now)
             if record.ending_since is None:

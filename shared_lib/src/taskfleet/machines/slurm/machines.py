@@ -1,6 +1,6 @@
 """Machines of a Slurm cluster: the elements of job arrays. A launch request is one array, whose job name is the request's token.
 
-Slurm's controller serves a whole site, so it is asked as little as possible: ``list`` answers from memory for a minute, and longer as long
+Slurm's controller serves a whole site, so it is asked as little as possible: ``list`` answers from memory for a while, and longer as long
 as nothing changes, unless machines were launched or terminated since.
 """
 
