@@ -154,7 +154,7 @@ def test_hosts_that_do_not_share_the_folder_need_a_queue(project):
     host.run("mount", "-t", "tmpfs", "none", str(project.folder))
     project.make([{"n": 1}], "HOSTS=ws1")
     said = project.run("deploy_pool", "--yes", code=2)
-    assert "ws1: it does not see the ledger in" in said.err
+    assert "ws1: it does not see the folder " in said.err
     assert "QUEUE_URL=postgresql://SERVER/DATABASE" in said.err
     assert left(project) == []
 

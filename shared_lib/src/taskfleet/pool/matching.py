@@ -139,10 +139,7 @@ def _end_of(record: MachineRecord, machine: Machine, now: float, listed_at: floa
         running_at = _running_since(record, machine, now, listed_at)
         if running_at is None:
             reason = machine.end_reason or EndReason.CANCELLED
-    ended_at = machine.ended_at
-    if ended_at is not None:  # by the provider's clock, which may differ from the one that the records have
-        ended_at = min(max(ended_at, running_at or record.running_at or record.ordered_at), now)
-    return End(reason, machine.detail, running_at, ended_at)
+    return End(reason, machine.detail, running_at, machine.ended_at)
 
 
 def _running_since(record: MachineRecord, machine: Machine, now: float, listed_at: float | None) -> float | None:

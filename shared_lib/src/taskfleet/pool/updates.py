@@ -138,12 +138,13 @@ def mark_ending(database: Database, tokens: Iterable[str], end: End, now: float)
 def mark_ended(database: Database, ends: Mapping[str, End], now: float) -> None:
     """Record that machines have ended, with the reason unless there is one already.
 
-    Unless their provider reports when they ended, their self-destruct timer ended them at the latest. Queued machines that never ran end
-    now, and have cost nothing.
+    Unless their provider reports when they ended, their self-destruct timer ended them at the latest. Whatever the provider's clock says,
+    they ended after their start and before now. Queued machines that never ran end now, and have cost nothing.
     """
     with database.transaction():
         database.execute_many(
-            "UPDATE machine SET running_at = coalesce(running_at, ?1), ended_at = coalesce(?7, min(?2, lifetime_seconds + "
+            "UPDATE machine SET running_at = coalesce(running_at, ?1), ended_at = coalesce("
+            "min(max(?7, coalesce(running_at, ?1, ordered_at)), ?2), min(?2, lifetime_seconds + "
             "iif(can_queue, coalesce(running_at, ?1), coalesce(started_at, ordered_at + ?3))), ?2), "
             "detail = iif(end_reason IS NULL, ?4, detail), end_reason = coalesce(end_reason, ?5) WHERE token = ?6 AND ended_at IS NULL",
             [

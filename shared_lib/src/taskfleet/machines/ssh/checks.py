@@ -114,9 +114,9 @@ def _problems(
     if uses_project(configuration):
         if not found["sees_project"]:
             problems.append(
-                f"it does not see {configuration.ledger_path.parent} on this computer (QUEUE_URL={configuration.settings.queue_url}). "
-                "Put the project into a folder that all hosts share, at the same path, or set QUEUE_URL=postgresql://SERVER/DATABASE in "
-                "config/task.env"
+                f"it does not see the folder {configuration.ledger_path.parent} of this computer "
+                f"(QUEUE_URL={configuration.settings.queue_url}). Put the project into a folder that all hosts share, at the same path, or "
+                "set QUEUE_URL=postgresql://SERVER/DATABASE in config/task.env"
             )
         elif not found["python"]:
             problems.append(
