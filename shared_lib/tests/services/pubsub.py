@@ -226,7 +226,7 @@ class Service:
 
     def seek(self, request: Any) -> dict[str, Any]:
         subscription = self._subscription(request.subscription)
-        since = request.time.ToNanoseconds() / 1e9
+        since = request.time.ToNanoseconds() / 1e9 + self._clock.ahead_seconds  # the caller's clock was not put forward
         everything = list(subscription.kept.values())
         if subscription.proto.retain_acked_messages:
             everything += subscription.acknowledged

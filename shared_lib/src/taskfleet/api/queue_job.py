@@ -10,6 +10,7 @@ from taskfleet.api.queue_server import Started, Stopped, check_settings, started
 from taskfleet.errors import CommandError, SettingsError, UnreachableError
 from taskfleet.files import make_private_folder
 from taskfleet.invocation import poe
+from taskfleet.machines.provider import provider_of
 from taskfleet.machines.slurm.services import ServiceJob
 from taskfleet.queues.own_server import ServerRecord, read_record
 from taskfleet.server.binaries import find_programs
@@ -43,11 +44,11 @@ def start_queue_job(
         say: Called with messages for the user.
 
     Raises:
-        SettingsError: See ``start_queue``; or PROVIDER is not slurm.
+        SettingsError: See ``start_queue``; or PROVIDER is not a batch system.
         CommandError: The job ended before the server answered, or a server outside a job is not stopped.
         ProviderError: Slurm does not accept the job.
     """
-    if configuration.pool.provider != "slurm":
+    if not _is_batch_system(configuration):
         raise SettingsError(
             f"--as-job submits a batch job to Slurm, and PROVIDER={configuration.pool.provider}. Set PROVIDER=slurm in config/pool.env."
         )
@@ -97,7 +98,7 @@ def stop_queue_job(configuration: Configuration, *, force: bool = False) -> Stop
         CommandError: Clients are connected, or the job does not end.
     """
     service = _service(configuration)
-    if (found := service.find()) is None:
+    if not _is_batch_system(configuration) or (found := service.find()) is None:
         return None
     job_id, _ = found
     record = read_record(configuration.server_folder)
@@ -114,6 +115,10 @@ def stop_queue_job(configuration: Configuration, *, force: bool = False) -> Stop
             )
         time.sleep(0.5)
     return Stopped(place=place, was_running=has_started)
+
+
+def _is_batch_system(configuration: Configuration) -> bool:
+    return provider_of(configuration).batch_jobs(configuration) is not None
 
 
 def _service(configuration: Configuration) -> ServiceJob:

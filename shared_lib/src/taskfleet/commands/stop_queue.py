@@ -26,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     configuration = configure(arguments)
     require("psycopg", f"QUEUE_URL={SERVER}")
-    stopped = _stop_job(configuration, arguments.force) if configuration.pool.provider == "slurm" else None
+    stopped = _stop_job(configuration, arguments.force)
     if stopped is None:
         from taskfleet.api.queue_server import stop_queue
 
