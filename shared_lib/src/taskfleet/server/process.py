@@ -1,6 +1,5 @@
 """The processes of a server: started in the background, stopped in order."""
 
-import fcntl
 import os
 import re
 import signal
@@ -15,6 +14,11 @@ from taskfleet.errors import CommandError
 from taskfleet.files import open_private
 from taskfleet.processes.identity import is_surely_dead, pid_of
 from taskfleet.server.binaries import environment, user_options
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: A worker has four, of some 2 MB each.
 MAX_CONNECTIONS = 2000

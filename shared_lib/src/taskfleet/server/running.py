@@ -1,6 +1,5 @@
 """The server of a project as a whole: whether it runs, where its data are, and how it is started from them."""
 
-import fcntl
 import os
 import re
 import time
@@ -16,6 +15,11 @@ from taskfleet.processes.identity import host, identity, is_surely_dead, pid_of
 from taskfleet.queues.own_server import ServerRecord, ask, write_record
 from taskfleet.server.data import version_of
 from taskfleet.server.process import free_port, last_errors, spawn, stop, wait_until_unused
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: How long a server may take until it answers; after a crash it first repeats the last minutes' changes.
 START_SECONDS = 120.0
