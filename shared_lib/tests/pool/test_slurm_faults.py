@@ -69,3 +69,20 @@ def test_an_administrator_may_requeue_or_hold_jobs(project):
     assert pool.wait(250) == 0
     assert project.states() == {**dict.fromkeys(State, 0), State.SUCCEEDED: 60}
     assert is_empty(project.cluster)
+
+
+def test_a_machine_whose_node_fails_is_replaced_on_another_and_loses_no_task(project):
+    project.make([{"n": n, "seconds": 0.3} for n in range(100)], f"{SMALL}MACHINES=1")
+    pool = project.start("deploy_pool", "--yes")
+    until(lambda: project.states()[State.SUCCEEDED] > 2, "some results")
+    node = project.cluster.run("squeue", "--noheader", "--states=running", "--format=%N").strip()
+    project.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    try:
+        assert pool.wait(250) == 0
+    finally:
+        project.cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)  # it may be back
+    assert project.states() == {**dict.fromkeys(State, 0), State.SUCCEEDED: 100}
+    assert is_empty(project.cluster)
+    failed, successor = machines_of(project)
+    assert "its node failed (NODE_FAIL)" in failed.detail
+    assert successor.ended_at
