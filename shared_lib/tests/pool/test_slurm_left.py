@@ -130,6 +130,19 @@ def test_machines_on_which_no_task_runs_do_not_follow_each_other_for_ever(projec
     assert sum(one.running_at is not None for one in machines_of(project)) in (3, 4)
 
 
+def test_where_nodes_may_not_run_scancel_the_jobs_that_wait_end_one_after_the_other(project, tmp_path, monkeypatch):
+    project.make([{"n": n, "seconds": 0.05} for n in range(40)], f"{SMALL}MACHINES=1")
+    folder = tmp_path / "front"
+    folder.mkdir()
+    (folder / "scancel").write_text("#!/bin/bash\necho 'scancel: error: Access/permission denied' >&2\nexit 1\n")
+    (folder / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")  # which jobs inherit
+    assert "10 batch jobs submitted" in project.run("deploy_pool", "--leave", "--yes").out
+    until(lambda: is_empty(project.cluster), "the end of all jobs")
+    assert project.states() == {**dict.fromkeys(State, 0), State.SUCCEEDED: 40}
+    assert "0 active, 10 in total" in project.run("status").out
+
+
 def test_a_paused_job_ends_the_pool(project, scancel):
     project.make([{"n": n, "seconds": 0.5} for n in range(1000)], f"{SMALL}MACHINES=1")
     project.run("deploy_pool", "--leave", "--yes")
