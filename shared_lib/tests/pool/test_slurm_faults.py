@@ -86,3 +86,32 @@ def test_a_machine_whose_node_fails_is_replaced_on_another_and_loses_no_task(pro
     failed, successor = machines_of(project)
     assert "its node failed (NODE_FAIL)" in failed.detail
     assert successor.ended_at
+
+
+def test_while_slurm_does_not_answer_nothing_is_ended_and_nothing_is_submitted(project, tmp_path, monkeypatch):
+    folder, path = tmp_path / "front", os.environ["PATH"]
+    folder.mkdir()
+    away, calls = folder / "away", folder / "calls"
+    for command in ("squeue", "sbatch", "scancel"):
+        (folder / command).write_text(
+            f'#!/bin/bash\n[ -e {away} ]; is_here=$?\n[[ "$*" == *--test-only* ]] || echo {command} >> {calls}\n'
+            "[ $is_here = 1 ] || { echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1; }\n"
+            f'exec {shutil.which(command, path=path)} "$@"\n'
+        )
+        (folder / command).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{path}")
+    project.make([{"n": n, "seconds": 0.3} for n in range(400)], f"{SMALL}MACHINES=2")
+    pool = project.start("deploy_pool", "--yes")
+    until(lambda: calls.exists() and "sbatch" in calls.read_text(), "the submission")
+    away.touch()
+    before = len(calls.read_text())
+    until(lambda: calls.read_text()[before:].count("squeue") >= 3, "some calls that failed")
+    until(lambda: project.states()[State.SUCCEEDED] > 2, "results meanwhile")
+    assert set(calls.read_text()[before:].split()) == {"squeue"}
+    assert all(one.ended_at is None and one.ending_since is None for one in machines_of(project))
+    away.unlink()
+    assert pool.wait(250) == 0
+    assert "sbatch" not in calls.read_text()[before:]
+    assert project.states() == {**dict.fromkeys(State, 0), State.SUCCEEDED: 400}
+    assert is_empty(project.cluster)
+    assert len(machines_of(project)) == 2
