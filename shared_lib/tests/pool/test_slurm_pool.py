@@ -3,15 +3,11 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from contextlib import closing
-from types import SimpleNamespace
 
 import pytest
-from taskfleet.ledger import counters
-from taskfleet.ledger.database import open_ledger
 from taskfleet.pool import records
 from taskfleet.pool.cooldowns import Cooldowns
 from taskfleet.pool.planning import Limits, PoolState, plan
@@ -20,6 +16,7 @@ from taskfleet.watch.machines import machine_rows
 from taskfleet.watch.status import gather
 
 from shared_lib.tests.machines.contract import until
+from shared_lib.tests.pool.projects import project_in
 
 TASK = """
 import os, time
@@ -32,44 +29,10 @@ def run_task(n, seconds=0.0):
 
 @pytest.fixture
 def project(tmp_path, on_slurm):
-    """A job; ``project(pool, rows)`` writes its settings and inserts its tasks."""
-    folder = tmp_path / "sums"
-    (folder / "config").mkdir(parents=True)
-    (folder / "task.py").write_text(TASK)
-    (folder / "pyproject.toml").write_text('[project]\nname = "sums"\nversion = "1"\n')
-    command = [sys.executable, "-P", "-m", "taskfleet"]
-
-    def run(*words, code=0):
-        done = subprocess.run([*command, *words], cwd=folder, capture_output=True, text=True, timeout=250, check=False)
-        assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
-
-    def make(rows, pool="", task=""):
-        (folder / "config" / "task.env").write_text(f"JOB_ID=sums\nTASK_TABLE=tasks.json\n{task}\n")
-        (folder / "config" / "pool.env").write_text(f"PROVIDER=slurm\n{pool}\n")
-        (folder / "tasks.json").write_text(json.dumps(rows))
-        run("insert_tasks")
-
-    def start(*words):
-        started.append(
-            subprocess.Popen([*command, *words], cwd=folder, stdin=subprocess.DEVNULL, start_new_session=True)
-        )
-        return started[-1]
-
-    def ledger():
-        return open_ledger(folder / "jobs" / "sums.db", job_id="sums", read_only=True)
-
-    def states():
-        with closing(ledger()) as database:
-            return counters.by_state(database)
-
-    started = []
-    yield SimpleNamespace(
-        make=make, run=run, start=start, ledger=ledger, states=states, folder=folder, cluster=on_slurm
-    )
-    for one in started:
-        one.kill()
-        one.wait()
+    """A job on a cluster, see ``project_in``; the cluster is ``project.cluster``."""
+    with project_in(tmp_path / "sums", task=TASK, pool="PROVIDER=slurm") as made:
+        made.cluster = on_slurm
+        yield made
 
 
 def test_a_job_runs_on_a_cluster(project):

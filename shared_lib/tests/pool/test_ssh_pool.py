@@ -3,20 +3,16 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import closing, suppress
-from types import SimpleNamespace
+from contextlib import suppress
 
 import pytest
-from taskfleet.ledger import counters
-from taskfleet.ledger.database import open_ledger
 from taskfleet.machines.ssh import checks
 from taskfleet.settings.reader import read_configuration
 from taskfleet.tasks import State
 
 from shared_lib.tests.machines.contract import until
+from shared_lib.tests.pool.projects import project_in
 
 TASK = """
 import os, time
@@ -29,48 +25,11 @@ def run_task(n, seconds=0.0):
 
 @pytest.fixture
 def project(tmp_path, ssh_hosts):
-    """A job; ``project.make(rows, pool)`` writes its settings and inserts its tasks."""
-    folder = tmp_path / "sums"
-    (folder / "config").mkdir(parents=True)
-    (folder / "task.py").write_text(TASK)
-    (folder / "pyproject.toml").write_text('[project]\nname = "sums"\nversion = "1"\n')
-    command = [sys.executable, "-P", "-m", "taskfleet"]
+    """A job on hosts, see ``project_in``; ``project.hosts`` are those of ``ssh_hosts``."""
     options = " ".join(("-o ConnectTimeout=3", *ssh_hosts.options))
-
-    def run(*words, code=0):
-        done = subprocess.run([*command, *words], cwd=folder, capture_output=True, text=True, timeout=250, check=False)
-        assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
-
-    def make(rows, pool="", task=""):
-        (folder / "config" / "task.env").write_text(f"JOB_ID=sums\nTASK_TABLE=tasks.json\n{task}\n")
-        (folder / "config" / "pool.env").write_text(f"PROVIDER=ssh\nSSH_OPTIONS={options}\n{pool}\n")
-        (folder / "tasks.json").write_text(json.dumps(rows))
-        run("insert_tasks")
-
-    def start(*words):
-        with (folder / "log").open("ab") as log:
-            started.append(
-                subprocess.Popen(
-                    [*command, *words],
-                    cwd=folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            )
-        return started[-1]
-
-    def states():
-        with closing(open_ledger(folder / "jobs" / "sums.db", job_id="sums", read_only=True)) as database:
-            return counters.by_state(database)
-
-    started = []
-    yield SimpleNamespace(make=make, run=run, start=start, states=states, folder=folder, hosts=ssh_hosts)
-    for one in started:
-        one.kill()
-        one.wait()
+    with project_in(tmp_path / "sums", task=TASK, pool=f"PROVIDER=ssh\nSSH_OPTIONS={options}") as made:
+        made.hosts = ssh_hosts
+        yield made
 
 
 def left(project):
@@ -103,7 +62,7 @@ def test_a_job_runs_on_the_hosts_that_answer_and_leaves_nothing_there(project):
     assert left(project) == []
 
 
-def test_whoever_is_killed_no_task_is_lost_and_teardown_finds_the_rest(project):
+def test_no_task_is_lost_whichever_process_is_killed_and_teardown_ends_the_others(project):
     for name in ("ws1", "ws2"):
         project.hosts.add(name)
     project.make([{"n": n, "seconds": 0.1} for n in range(200)], "HOSTS=ws1:1 ws2:1")
