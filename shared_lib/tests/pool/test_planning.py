@@ -151,7 +151,7 @@ NODE = offer("node", "main", slots=4, nodes=2.0)
     [
         (100.0, 600.0, 5, 7200.0),
         (10.0, 600.0, 5, 3600.0),  # all machines, for less time each
-        (10.0, 6000.0, 3, 6000.0),  # fewer, because none is of use for less time
+        (10.0, 6000.0, 3, 6000.0),  # fewer, because a shorter lifetime would be useless
         (1.0, 6000.0, 0, 0.0),
     ],
 )

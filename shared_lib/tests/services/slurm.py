@@ -224,7 +224,7 @@ def _wait(condition, what: str, folder: Path) -> None:
 
 
 def missing() -> str:
-    """Return what is missing for a cluster on this computer; empty for nothing."""
+    """Return what is missing for a cluster on this computer; empty if nothing is missing."""
     return missing_of(NEEDED, "slurm-wlm munge")
 
 

@@ -91,5 +91,5 @@ def start(folder, user, port, dbd_port, start, wait):
 
 
 def missing() -> str:
-    """Return what is missing for the accounts of a cluster on this computer; empty for nothing."""
+    """Return what is missing for the accounts of a cluster on this computer; empty if nothing is missing."""
     return missing_of(NEEDED, "slurm-wlm munge slurmdbd mariadb-server")

@@ -243,7 +243,7 @@ def _free_port() -> int:
 
 
 def missing() -> str:
-    """Return what is missing; empty for nothing."""
+    """Return what is missing; empty if nothing is missing."""
     lacking = [
         name
         for name in ("sshd", "ssh", "ssh-keygen")

@@ -144,7 +144,7 @@ def plans(
 
 
 def preview(configuration: Configuration, found: Plan) -> Preview | None:
-    """Return what is known of the first launch request of a pool before it is sent; None for nothing.
+    """Return what is known of the first launch request of a pool before it is sent; None if nothing is known.
 
     Args:
         configuration: The settings of the manager whose plan it is.

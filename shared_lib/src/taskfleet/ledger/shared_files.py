@@ -159,7 +159,7 @@ class LockProbe:
 
     All who use a shared ledger for long, workers and controllers, compete for the lock of a file beside it. Its holder leaves marks in a
     second file, again and again. Who gets the lock and sees that a process of another host goes on leaving marks has proven that both
-    hold it. A holder that was killed leaves no more marks, so its successor waits in vain for one, once.
+    hold it. A holder that was killed leaves no more marks; its successor waits once, until the next mark is overdue.
     """
 
     #: How much later than expected a mark may become visible on another host.

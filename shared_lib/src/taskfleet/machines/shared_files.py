@@ -79,6 +79,11 @@ def architecture_here() -> Architecture:
 
 def need_of_known_computers(need: Need) -> Need:
     """Return a need without the requirements that choose among types of machines: the user has chosen the computers, which are free."""
+    return replace(need_without_types(need), cpus=Range(), memory_gib=Range(), price_usd_per_hour=Range())
+
+
+def need_without_types(need: Need) -> Need:
+    """Return a need without the requirements that only choose among types of cloud machines and of disks."""
     return replace(
         need,
         architecture=architecture_here(),
@@ -88,15 +93,12 @@ def need_of_known_computers(need: Need) -> Need:
         exclude_instance_types=(),
         cpu_families=(),
         cpu_rank=Range(),
-        cpus=Range(),
-        memory_gib=Range(),
         local_ssd_gib=Range(),
         local_ssd_gib_per_cpu=Range(),
         local_ssd_gib_per_task=Range(),
         boot_disk_types=(),
         boot_disk_iops=0.0,
         boot_disk_mibps=0.0,
-        price_usd_per_hour=Range(),
     )
 
 

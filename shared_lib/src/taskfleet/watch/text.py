@@ -161,8 +161,8 @@ def cost_lines(costs: Costs) -> list[str]:
     """Return the cost of the machines as sentences, and a line for each pool if there were several."""
     lines = [cost_line(costs)]
     for name, one in costs.by_manager.items():
-        spent = f", {_hours(one.so_far_node_hours)}" if one.so_far_node_hours else ""
-        spent += f", {_usd(one.so_far_usd)}" if one.so_far_usd or costs.so_far_usd else ""
+        spent = f", {_cost(one.so_far_node_hours, 'node-hours')}" if one.so_far_node_hours else ""
+        spent += f", {_cost(one.so_far_usd, 'USD')}" if one.so_far_usd or costs.so_far_usd else ""
         lines.append(f"  pool {name}: {one.machines:,} active, {one.machines_ever:,} in total{spent}")
     return lines
 
@@ -173,36 +173,35 @@ def cost_line(costs: Costs) -> str:
     counts = f"Machines: {costs.machines:,} active{queued}, {costs.machines_ever:,} in total"
     sentences = []
     if (hours := costs.node_hours) is not None:
-        parts = [_hours(hours.so_far)]
-        if hours.per_task is not None:
-            parts.append(f"{hours.per_task:.2g} node-hours per task")
-        if costs.machines:
-            parts.append(f"{some(hours.per_hour, 'node')} now")
-            if hours.at_the_end is not None:
-                parts.append(f"estimated total {_hours(hours.at_the_end)}")
-        parts.append(f"wasted: {_hours(hours.boot)} booting, {_hours(hours.idle)} idle or lost")
-        sentences.append(", ".join(parts))
+        now = f"{some(hours.per_hour, 'node')} now" if costs.machines else ""
+        spent = hours.so_far, hours.per_task, now, hours.at_the_end
+        sentences.append(_sentence("node-hours", *spent, boot=hours.boot, idle=hours.idle))
     if costs.so_far_usd or costs.usd_per_hour or (costs.machines_queued and hours is None):
-        parts = [_usd(costs.so_far_usd)]
-        if costs.usd_per_task is not None:
-            parts.append(f"{costs.usd_per_task:.2g} USD per task")
-        if costs.machines:
-            parts.append(f"{costs.usd_per_hour:.4f} USD per hour now")
-            if costs.at_the_end_usd is not None:
-                parts.append(f"estimated total {_usd(costs.at_the_end_usd)}")
-        parts.append(f"wasted: {_usd(costs.boot_usd)} booting, {_usd(costs.idle_usd)} idle or lost")
-        sentences.append(", ".join(parts))
+        now = f"{costs.usd_per_hour:.4f} USD per hour now" if costs.machines else ""
+        spent = costs.so_far_usd, costs.usd_per_task, now, costs.at_the_end_usd
+        sentences.append(_sentence("USD", *spent, boot=costs.boot_usd, idle=costs.idle_usd))
     if not sentences:
         return f"{counts}, at no cost."
     return f"{counts}. Cost so far: {'; in USD: '.join(sentences)}."
 
 
-def _usd(value: float) -> str:
-    return f"{value:.2f} USD" if value >= 1 or not value else f"{value:.4f} USD"
+def _sentence(
+    unit: str, so_far: float, per_task: float | None, now: str, at_the_end: float | None, *, boot: float, idle: float
+) -> str:
+    """Return the costs in one unit; ``now`` says what the machines cost at present, and is empty if there are none."""
+    parts = [_cost(so_far, unit)]
+    if per_task is not None:
+        parts.append(f"{per_task:.2g} {unit} per task")
+    if now:
+        parts.append(now)
+        if at_the_end is not None:
+            parts.append(f"estimated total {_cost(at_the_end, unit)}")
+    parts.append(f"wasted: {_cost(boot, unit)} booting, {_cost(idle, unit)} idle or lost")
+    return ", ".join(parts)
 
 
-def _hours(value: float) -> str:
-    return f"{value:.2f} node-hours" if value >= 1 or not value else f"{value:.4f} node-hours"
+def _cost(value: float, unit: str) -> str:
+    return f"{value:.2f} {unit}" if value >= 1 or not value else f"{value:.4f} {unit}"
 
 
 def duration_lines(durations: Durations) -> list[str]:

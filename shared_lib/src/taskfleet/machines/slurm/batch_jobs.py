@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from taskfleet.errors import CommandError, ProviderError, UnreachableError, WrongSettingError
+from taskfleet.errors import CommandError, ProviderError, WrongSettingError
 from taskfleet.files import make_private_folder, open_private, write_atomically
 from taskfleet.machines.slurm.commands import Slurm
 from taskfleet.processes.identity import CONTROLLER_VARIABLE
@@ -142,16 +142,12 @@ class SlurmBatchJobs:
         except OSError as error:
             raise ProviderError(f"The files of a batch job cannot be written to {self._folder}: {error}.") from error
         try:
-            answer = self._slurm.run("sbatch", ["--parsable", *options], script=text)
+            return self._slurm.submit(["--parsable", *options], text)
         except WrongSettingError as error:
             raise WrongSettingError(
                 f"{error} This is about the controller's job, for which CONTROLLER_OPTIONS come last.",
                 setting="CONTROLLER_OPTIONS",
             ) from None
-        job_id = answer.strip().partition(";")[0]
-        if not job_id.isdecimal():
-            raise UnreachableError(f"Slurm: the answer of sbatch is not the ID of a job: {job_id[:200]!r}.")
-        return job_id
 
     def cancel_controllers(self, run: str) -> None:
         """See ``BatchJobs.cancel_controllers``."""

@@ -128,6 +128,23 @@ class Slurm:
             raise UnreachableError(f"Slurm: {command} was killed by signal {-done.returncode}.")
         raise _error(command, done.stderr or done.stdout or f"exit code {done.returncode}")
 
+    def submit(self, arguments: Sequence[str], script: str) -> str:
+        """Submit a batch job with ``sbatch`` and return its ID.
+
+        Args:
+            arguments: Options of sbatch, ``--parsable`` among them, except that for the cluster.
+            script: The batch script.
+
+        Raises:
+            UnreachableError: As for ``run``, or the answer is not an ID: the job may have been submitted.
+            WrongSettingError: As for ``run``.
+            SlurmError: As for ``run``.
+        """
+        job_id = self.run("sbatch", arguments, script=script).strip().partition(";")[0]
+        if not job_id.isdecimal():
+            raise UnreachableError(f"Slurm: the answer of sbatch is not the ID of a job: {job_id[:200]!r}.")
+        return job_id
+
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which a command does the same for everyone, also inside another job."""

@@ -194,7 +194,7 @@ class SlurmMachines:
         while True:
             arguments, script = self.submission(request, number)
             try:
-                answer = self._slurm.run("sbatch", arguments, script=script)
+                job_id = self._slurm.submit(arguments, script)
             except UnreachableError:
                 raise
             except ProviderError as error:
@@ -212,9 +212,6 @@ class SlurmMachines:
             self._pause(SUBMIT_PAUSE_SECONDS)
         if failure is not None:  # twice as many may be accepted when some of these have ended
             self._accepted = 2 * number if number == self._accepted else number
-        job_id = answer.strip().partition(";")[0]
-        if not job_id.isdecimal():
-            raise UnreachableError(f"Slurm: the answer of sbatch is not the ID of a job: {answer.strip()[:200]!r}.")
         return job_id, number, failure
 
     def _arguments(self, request: LaunchRequest, number: int) -> Sequence[str]:

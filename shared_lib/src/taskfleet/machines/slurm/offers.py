@@ -4,11 +4,11 @@ import math
 from dataclasses import replace
 
 from taskfleet.errors import WrongSettingError
-from taskfleet.machine_terms import ANY, EPSILON, Market, Range
+from taskfleet.machine_terms import EPSILON, Market
 from taskfleet.machines.catalogue import Catalogue, InstanceType, Price
 from taskfleet.machines.disks import DiskType
 from taskfleet.machines.needs import Need
-from taskfleet.machines.shared_files import architecture_here
+from taskfleet.machines.shared_files import need_without_types
 from taskfleet.machines.slurm.partitions import NodeShape, Partition
 from taskfleet.settings.provider_fields import SlurmSettings
 
@@ -17,25 +17,7 @@ _MIB_PER_GIB = 1024
 
 def slurm_need(need: Need) -> Need:
     """Return a need without the requirements that do not apply: Slurm gives a job what it asks for, or lets it wait."""
-    return replace(
-        need,
-        architecture=architecture_here(),
-        markets=(Market.ON_DEMAND,),
-        zones=(),
-        instance_types=(),
-        exclude_instance_types=(),
-        cpu_families=(),
-        cpu_rank=Range(),
-        local_ssd_gib=ANY,
-        local_ssd_gib_per_cpu=ANY,
-        local_ssd_gib_per_task=ANY,
-        boot_disk_types=(),
-        boot_disk_gib=0.0,
-        boot_disk_gib_per_cpu=0.0,
-        boot_disk_gib_per_task=0.0,
-        boot_disk_iops=0.0,
-        boot_disk_mibps=0.0,
-    )
+    return replace(need_without_types(need), boot_disk_gib=0.0, boot_disk_gib_per_cpu=0.0, boot_disk_gib_per_task=0.0)
 
 
 def partitions_of(settings: SlurmSettings, found: dict[str, Partition]) -> list[Partition]:

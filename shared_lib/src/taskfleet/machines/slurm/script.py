@@ -22,7 +22,7 @@ _OF_JOBS = (
     BEGAN_VARIABLE,
     CONTROLLER_VARIABLE,
 )
-#: How the user wants MPI to work, as opposed to what it tells its own processes.
+#: The user's own settings of MPI, unlike the variables that MPI sets for its processes.
 _OF_USERS = re.compile(r"SLURM_MPI_TYPE|OMPI_MCA_(?!orte|ess|pmix|initial|shmem_RUNTIME|mca_base_env)\w+")
 #: Passes SIGTERM on to the worker, and waits for its end.
 _WAIT = """worker=$!
@@ -55,8 +55,6 @@ taskfleet_end() {{
 trap taskfleet_end EXIT"""
 MOST_FAILURES = 3
 PAUSE_SECONDS = 60
-#: The exit code of the program that is run at the end of a machine that ran tasks, if others are left.
-RAN_TASKS = 10
 _FUNCTION = re.compile(r"BASH_FUNC_([\w:.-]+)%%")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -93,7 +91,7 @@ def batch_script(
         nodes: How many nodes a machine has.
         before_worker: The user's lines of bash to run first.
         after_worker: Those to run last.
-        at_end: Of machines without a controller: cancels the rest of the array if the job is done; its exit code is ``RAN_TASKS`` if the
+        at_end: Of machines without a controller: cancels the rest of the array if the job is done; its exit code is 10 if the
             job is not, and the machine ran tasks.
     """
     seconds = min(int(lifetime_seconds), 60 * time_limit_minutes(lifetime_seconds))

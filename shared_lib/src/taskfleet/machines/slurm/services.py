@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from taskfleet.errors import UnreachableError
 from taskfleet.files import write_atomically
 from taskfleet.machines.shared_files import machine_environment
 from taskfleet.machines.slurm.commands import Slurm
@@ -86,10 +85,7 @@ class ServiceJob:
             *(f"--{name}={value}" for name, value in named.items() if value),
             *own.slurm_options,
         ]
-        job_id = self._slurm.run("sbatch", arguments, script="\n".join(lines)).strip().partition(";")[0]
-        if not job_id.isdecimal():
-            raise UnreachableError(f"Slurm: the answer of sbatch is not the ID of a job: {job_id[:200]!r}.")
-        return job_id
+        return self._slurm.submit(arguments, "\n".join(lines))
 
     def cancel(self, job_id: str) -> None:
         """Tell the command to end; kill it after the cluster's KillWait."""
